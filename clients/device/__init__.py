@@ -1,0 +1,1 @@
+"""The device process: store, consent, policy, budget, receipts."""

@@ -1,0 +1,1 @@
+"""Building, reading and checking fleets of devices for the laboratory."""

@@ -1,0 +1,1 @@
+"""Detectors and the path from audio to events."""

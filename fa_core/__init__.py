@@ -1,0 +1,1 @@
+"""Unheard: federated evaluation for voice. Plans, metrics, privacy, secure aggregation, estimates."""

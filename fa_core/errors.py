@@ -1,0 +1,30 @@
+"""The three ways a command may end that are not our defect, each with its exit code.
+
+Anything else that reaches the top of a command is a defect of ours (exit code 1).
+"""
+
+from typing import ClassVar
+
+
+class UnheardError(Exception):
+    """Base of every error that is written for the person who reads it. `exit_code` is the command's."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BadInput(UnheardError):
+    """The input is wrong; nothing was written. The text names the place and what would be right."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class Refused(UnheardError):
+    """A policy or a privacy budget says no; nothing was released. The text names which, and what is left."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class RoundFailed(UnheardError):
+    """A round ended without a release. The ledger keeps its charge."""
+
+    exit_code: ClassVar[int] = 4
