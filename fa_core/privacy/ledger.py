@@ -1,0 +1,206 @@
+"""The rules of the privacy ledger: what a charge is, which budgets it draws on, and when they free up.
+
+Pure: no database, no clock. `fa_core.store` keeps the charges and asks `admit` inside the transaction
+that writes the next one, so that what is checked is what is charged.
+
+A charge is made for a whole population, assuming that every device of it joined, in the one currency of
+that population's ledger: rho under zCDP, which adds up over releases (Bun and Steinke 2016, lemma 1.7),
+or epsilon under pure differential privacy, which adds up too. Both are exact `Fraction`s.
+
+Five budgets hold at once:
+
+  release  one release may cost at most this.
+  window   all releases whose events overlap in time, ever: what one stretch of a person's life may cost.
+  week     all releases charged in any 7 days.
+  year     all releases charged in any 365 days.
+  family   the releases of one plan family charged in any 365 days.
+
+Periods roll, so no two releases slip through on either side of a midnight. Each holds for every order in
+which charges arrive: the last one to arrive in any stretch of 7 days has seen all the others.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Literal
+
+from fa_core.errors import BadInput, Refused
+
+Currency = Literal["zcdp", "pure"]
+Budget = Literal["release", "window", "week", "year", "family"]
+
+BUDGETS: tuple[Budget, ...] = ("release", "window", "week", "year", "family")
+WEEK = timedelta(days=7)
+YEAR = timedelta(days=365)
+UNITS: dict[Currency, str] = {"zcdp": "rho", "pure": "epsilon"}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The budgets of one population, all positive, in the currency of its ledger."""
+
+    release: Fraction
+    window: Fraction
+    week: Fraction
+    year: Fraction
+    family: Fraction
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            limit = getattr(self, field.name)
+            if not isinstance(limit, Fraction) or limit <= 0:
+                raise BadInput(f"the {field.name} budget is {limit}; it must be an exact positive number")
+
+    def limit(self, budget: Budget) -> Fraction:
+        """Return the limit of one budget."""
+        limit: Fraction = getattr(self, budget)
+        return limit
+
+
+DEFAULT_POLICIES: dict[Currency, Policy] = {
+    "zcdp": Policy(Fraction(1, 20), Fraction(1, 4), Fraction(1, 4), Fraction(2), Fraction(1)),
+    "pure": Policy(Fraction(2), Fraction(8), Fraction(8), Fraction(52), Fraction(26)),
+}
+"""What a population gets that declares nothing. Under zCDP, at delta = 1e-8, a release may cost at most
+epsilon 1.8, the same week of events 4.2, and a year 13.4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one release costs every device of a population.
+
+    Attributes:
+        population: whose ledger.
+        family: the plan family, its name without the revision.
+        release: id of the release, 32 hex digits; charged once.
+        plan_hash: hex SHA-256 of the plan's canonical bytes.
+        currency: of `cost`.
+        cost: rho or epsilon, positive.
+        epsilon, delta: what the plan claims for this release alone; shown, never enforced.
+        window_start, window_end: the events counted are in [start, end), UTC.
+        at: when it was charged, UTC, by the clock of who charged.
+    """
+
+    population: str
+    family: str
+    release: str
+    plan_hash: str
+    currency: Currency
+    cost: Fraction
+    epsilon: Fraction
+    delta: Fraction
+    window_start: datetime
+    window_end: datetime
+    at: datetime
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cost, Fraction) or self.cost <= 0:
+            raise BadInput(f"release {self.release} costs {self.cost}; a charge is an exact positive number")
+        if not self.window_start < self.window_end:
+            raise BadInput(f"release {self.release} has a window that ends before it starts")
+        for moment in (self.window_start, self.window_end, self.at):
+            if moment.utcoffset() != timedelta(0):
+                raise BadInput(f"release {self.release} has a time that is not in UTC: {moment.isoformat()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One budget at one moment: its limit, what is spent of it, and when the next part of it returns.
+
+    `frees` is None where nothing will return by itself.
+    """
+
+    budget: Budget
+    limit: Fraction
+    spent: Fraction
+    frees: datetime | None
+
+    @property
+    def left(self) -> Fraction:
+        """What may still be charged; never negative, though a lowered limit may already be overspent."""
+        return max(Fraction(0), self.limit - self.spent)
+
+
+def admit(policy: Policy, currency: Currency, past: Sequence[Charge], asked: Charge) -> None:
+    """Return if `asked` fits every budget beside `past`, the earlier charges of the same population.
+
+    Raises Refused with each budget that it breaks: what it asks, what is left, and when enough frees up.
+    """
+    if asked.currency != currency:
+        raise Refused(
+            f"population {asked.population} has a ledger of {currency}; release {asked.release} is accounted "
+            f"in {asked.currency}, and the two do not add up"
+        )
+    if any(charge.release == asked.release for charge in past):
+        raise Refused(
+            f"release {asked.release} was charged before; another attempt after that needs a new release id"
+        )
+    broken = []
+    for budget in BUDGETS:
+        drawn = _drawn(budget, past, asked)
+        if sum((charge.cost for charge in drawn), asked.cost) > policy.limit(budget):
+            broken.append(_sentence(policy, budget, drawn, asked))
+    if broken:
+        raise Refused(
+            f"population {asked.population} has not enough budget for a release of {asked.family}:\n"
+            + "\n".join(f"  {sentence}" for sentence in broken)
+        )
+
+
+def balances(policy: Policy, past: Iterable[Charge], asked: Charge) -> tuple[Balance, ...]:
+    """Return every budget as a release like `asked` would find it; its cost does not enter."""
+    result = []
+    for budget in BUDGETS:
+        drawn = _drawn(budget, past := tuple(past), asked)
+        spent = sum((charge.cost for charge in drawn), Fraction(0))
+        frees = min((_freed(budget, charge, asked) for charge in drawn), default=None)
+        result.append(Balance(budget, policy.limit(budget), spent, frees))
+    return tuple(result)
+
+
+def _drawn(budget: Budget, past: Iterable[Charge], asked: Charge) -> list[Charge]:
+    """Return the earlier charges that draw on the same budget as `asked`."""
+    if budget == "release":
+        return []
+    if budget == "window":
+        return [c for c in past if c.window_start < asked.window_end and asked.window_start < c.window_end]
+    if budget == "week":
+        return [c for c in past if c.at > asked.at - WEEK]
+    recent = [c for c in past if c.at > asked.at - YEAR]
+    return recent if budget == "year" else [c for c in recent if c.family == asked.family]
+
+
+def _freed(budget: Budget, charge: Charge, asked: Charge) -> datetime:
+    """Return when `charge` no longer weighs on a release like `asked` that is made then."""
+    if budget == "window":
+        return charge.window_end + (asked.window_end - asked.window_start)
+    return charge.at + (WEEK if budget == "week" else YEAR)
+
+
+def _sentence(policy: Policy, budget: Budget, drawn: Sequence[Charge], asked: Charge) -> str:
+    limit, unit = policy.limit(budget), UNITS[asked.currency]
+    left = max(Fraction(0), limit - sum((charge.cost for charge in drawn), Fraction(0)))
+    text = f"{budget} budget: asks {unit} {show(asked.cost)}, {show(left)} of {show(limit)} is left"
+    when = _fits(limit, budget, drawn, asked)
+    if when is None:
+        return f"{text}; it never fits, the limit itself is smaller"
+    return f"{text}; enough frees up at {when:%Y-%m-%d %H:%M:%S} UTC, if nothing else is charged"
+
+
+def _fits(limit: Fraction, budget: Budget, drawn: Sequence[Charge], asked: Charge) -> datetime | None:
+    """Return the first moment at which enough of `drawn` has lapsed, or None."""
+    if asked.cost > limit:
+        return None
+    held = sum((charge.cost for charge in drawn), asked.cost)
+    for charge in sorted(drawn, key=lambda each: _freed(budget, each, asked)):
+        held -= charge.cost
+        if held <= limit:
+            return _freed(budget, charge, asked)
+    return None
+
+
+def show(value: Fraction) -> str:
+    """Return an exact number as a person reads it: six significant digits, with "about" where cut."""
+    text = f"{float(value):.6g}"
+    return text if Fraction(text) == value else f"about {text}"
