@@ -1,0 +1,91 @@
+"""The journal: what was granted, sent, refused and deleted, each entry chained to the one before by its hash.
+
+An entry's hash is SHA-256 of its canonical JSON, which holds the hash of the entry before. Changing,
+dropping or inserting an entry breaks the chain at that place; cutting the end off is found by whoever
+wrote down the head (`fa device status` prints it, `fa device verify --head` asks for it). No entry holds
+an event or a count of events by value: only how many rows were deleted, and what a plan was and cost.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Kind = Literal["created", "granted", "revoked", "contributed", "declined", "expired", "forgotten"]
+Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal. `previous` and `hash` are hex SHA-256."""
+
+    sequence: int
+    at: datetime
+    kind: Kind
+    body: Mapping[str, Json]
+    previous: str
+    hash: str
+
+
+def digest(sequence: int, at: datetime, kind: Kind, body: Mapping[str, Json], previous: str) -> str:
+    """Return the hash of an entry: SHA-256 over JSON with sorted keys, no spaces, non-ASCII escaped."""
+    whole = {"sequence": sequence, "at": at.isoformat(), "kind": kind, "body": body, "previous": previous}
+    return hashlib.sha256(
+        json.dumps(whole, sort_keys=True, separators=(",", ":")).encode("ascii")
+    ).hexdigest()
+
+
+def extend(last: Entry | None, at: datetime, kind: Kind, body: Mapping[str, Json]) -> Entry:
+    """Return the entry that follows `last`."""
+    sequence = last.sequence + 1 if last else 1
+    previous = last.hash if last else GENESIS
+    return Entry(sequence, at, kind, body, previous, digest(sequence, at, kind, body, previous))
+
+
+def broken_at(entries: Iterable[Entry]) -> int | None:
+    """Return the sequence number at which the chain breaks, or None if it holds from the start."""
+    previous, expected = GENESIS, 1
+    for entry in entries:
+        right = digest(entry.sequence, entry.at, entry.kind, entry.body, entry.previous)
+        if (entry.sequence, entry.previous, entry.hash) != (expected, previous, right):
+            return expected
+        previous, expected = entry.hash, expected + 1
+    return None
+
+
+def sentence(entry: Entry) -> str:
+    """Return an entry as a plain sentence for the device's owner."""
+    body = entry.body
+    if entry.kind == "created":
+        return "This store was made; it was empty."
+    if entry.kind == "granted":
+        return f"You consented to {body['purpose']} until {body['until']}."
+    if entry.kind == "revoked":
+        return f"Consent to {body['purpose']} ended ({body['why']}); {_deleted(body)}."
+    if entry.kind == "expired":
+        return f"Kept long enough: {_deleted(body)}."
+    if entry.kind == "forgotten":
+        return f"You asked to forget {body['scope']}; {_deleted(body)}."
+    if entry.kind == "declined":
+        return f"Said no to a request: {body['why']}."
+    return (
+        f"Took part in {body['plan']} revision {body['revision']} ({body['question']}), signed by "
+        f"{body['signer']}, for the {body['window']} up to {body['until']}. It read {body['columns']} of "
+        f"{body['source']}{_facts(body)} and sent one {body['protection']} vector of {body['cells']} counts"
+        f"{' of nothing: ' + str(body['zeros']) if body['zeros'] else ''}. It cost {body['cost']}."
+    )
+
+
+def _deleted(body: Mapping[str, Json]) -> str:
+    rows = body["rows"]
+    assert isinstance(rows, dict)
+    named = [f"{count} of {table}" for table, count in sorted(rows.items()) if count]
+    return "deleted " + ", ".join(named) if named else "there was nothing to delete"
+
+
+def _facts(body: Mapping[str, Json]) -> str:
+    return f" and this device's {body['facts']}" if body["facts"] else ""

@@ -1,0 +1,101 @@
+"""The device's own privacy budget: exact zCDP over a rolling window, in time that a witness vouches for.
+
+A device composes everything that it ever sent, under whatever name it was asked, so it keeps its own
+count beside the server's ledger. Costs are exact fractions of rho: rho adds up under composition, and an
+epsilon-DP release is charged epsilon^2/2 (Bun and Steinke 2016, Lemma 2.3 and Proposition 1.4).
+
+Time is the difficulty, because a device's clock can be set. A charge is stamped with the *latest* time
+that anybody vouches for and leaves the window only when the *earliest* says so, with a margin for how
+old a witness's word may be. So while devices are shown checkpoints no older than `Moment.age`, no true
+interval of length `window` holds more than the budget, wherever the device's own clock is put. (Whoever
+holds back checkpoints *and* sets the clock can at worst place two budgets side by side, once.)
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from fa_core.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a device may spend.
+
+    Attributes:
+        rho: the most zCDP in any interval of length `window`.
+        window: length of the rolling window.
+        settle: how long a fresh store takes no part. With the default, the window, a reinstalled device
+            cannot have forgotten a charge that still counts.
+    """
+
+    rho: Fraction
+    window: timedelta
+    settle: timedelta
+
+    def __post_init__(self) -> None:
+        if self.rho < 0 or self.window <= timedelta(0) or self.settle < timedelta(0):
+            raise BadInput("a device's budget needs rho and settle of at least 0 and a window above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One instant as the clocks give it: the device's own, the witness's word, and the latest seen before.
+
+    Attributes:
+        local: the device's clock.
+        witnessed: time of the witness's signature on the checkpoint at hand; at most `age` old.
+        latest: the highest `witnessed` that this store ever saw, this one included.
+        age: how far `local` and `witnessed` may lie apart, and so how old a witness's word may be.
+    """
+
+    local: datetime
+    witnessed: datetime
+    latest: datetime
+    age: timedelta
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two clocks agree well enough to act at all."""
+        return abs(self.local - self.witnessed) <= self.age and self.witnessed + self.age >= self.latest
+
+    @property
+    def stamp(self) -> datetime:
+        """The time that a charge made now is stamped with: the latest of all."""
+        return max(self.local, self.witnessed, self.latest)
+
+    @property
+    def earliest(self) -> datetime:
+        """The time that old charges are measured against: the earliest of the two at hand."""
+        return min(self.local, self.witnessed)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A cost in rho and the time it is stamped with."""
+
+    rho: Fraction
+    at: datetime
+
+
+def spent(charges: Iterable[Charge], moment: Moment, budget: Budget) -> Fraction:
+    """Return what counts against the budget at `moment`: everything not shown to be out of the window."""
+    horizon = moment.earliest - budget.window - moment.age
+    return sum((charge.rho for charge in charges if charge.at > horizon), Fraction(0))
+
+
+def affords(charges: Iterable[Charge], rho: Fraction, moment: Moment, budget: Budget) -> bool:
+    """Return whether `rho` more stays within the budget. A negative cost is never affordable."""
+    return rho >= 0 and spent(charges, moment, budget) + rho <= budget.rho
+
+
+def settled(first_witnessed: datetime, moment: Moment, budget: Budget) -> bool:
+    """Return whether a store whose first witnessed time was `first_witnessed` is old enough to take part."""
+    return moment.earliest - first_witnessed >= budget.settle
+
+
+def frees_up(charges: Iterable[Charge], now: datetime, age: timedelta, budget: Budget) -> datetime | None:
+    """Return when the oldest charge that still counts at `now` leaves the window, or None."""
+    leaving = [charge.at + budget.window + age for charge in charges]
+    return min((at for at in leaving if at > now), default=None)

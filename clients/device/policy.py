@@ -1,0 +1,163 @@
+"""May a plan run on this device now? Declared rules, an injected clock, and a reader of conditions.
+
+What is not known is not so: a device that cannot tell whether it is charging is not charging
+(house plan, section 4; the habit is that of federated-compute's eligibility decider).
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, time, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, Protocol
+from zoneinfo import ZoneInfo
+
+from clients.device.seam import Reason
+
+Requirement = Literal["unmetered_network", "charging", "idle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the device knows of itself; None is unknown."""
+
+    unmetered_network: bool | None = None
+    charging: bool | None = None
+    idle: bool | None = None
+    speaking: bool | None = None
+
+
+class ConditionReader(Protocol):
+    """Reads the conditions of the moment. A reader that cannot find out says None, and does not raise."""
+
+    def __call__(self, now: datetime) -> Conditions:
+        """Return the conditions at `now` (UTC)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Reads conditions from a JSON file that the device's system service keeps up to date.
+
+    The file is an object with `at` (ISO 8601, UTC) and any of the conditions as true or false. A file
+    that is missing, malformed, older than `max_age` or from the future says nothing.
+    """
+
+    path: Path
+    max_age: timedelta = timedelta(minutes=2)
+
+    def __call__(self, now: datetime) -> Conditions:
+        """Return what the file says at `now`, unknown where it says nothing."""
+        try:
+            said = json.loads(self.path.read_bytes())
+            at = datetime.fromisoformat(said["at"])
+            fresh = timedelta(0) <= now - at <= self.max_age
+        except (OSError, ValueError, KeyError, TypeError):
+            return Conditions()
+        if not fresh:
+            return Conditions()
+        known = {each.name: said.get(each.name) for each in fields(Conditions)}
+        return Conditions(**{name: value for name, value in known.items() if isinstance(value, bool)})
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """A daily interval of local time in which nothing runs; it may cross midnight. Equal ends: never."""
+
+    start: time
+    end: time
+    zone: str = "UTC"
+
+    def covers(self, now: datetime) -> bool:
+        """Return whether `now` falls into the quiet hours."""
+        at = now.astimezone(ZoneInfo(self.zone)).time()
+        if self.start <= self.end:
+            return self.start <= at < self.end
+        return at >= self.start or at < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The owner's rules for when plans may run, and how much they may ask.
+
+    Attributes:
+        require: conditions that every plan needs, beside those that it asks for itself.
+        quiet: hours in which nothing runs.
+        plans_a_day, time_a_day: at most so many contributions, and so much running time, in 24 hours.
+        max_epsilon, max_delta, max_cells: the most that one plan may ask.
+        min_cohort: the smallest cohort that a plan may release.
+        central_noise: whether the device trusts a server to add the noise to the sum.
+        single_vectors: whether a plan without secure aggregation may run; the server then sees this
+            device's counts.
+    """
+
+    require: frozenset[Requirement] = frozenset()
+    quiet: QuietHours = field(default=QuietHours(time(0), time(0)))
+    plans_a_day: int = 4
+    time_a_day: timedelta = timedelta(minutes=10)
+    max_epsilon: Fraction = Fraction(2)
+    max_delta: Fraction = Fraction(1, 10**6)
+    max_cells: int = 50_000
+    min_cohort: int = 50
+    central_noise: bool = True
+    single_vectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What a plan asks of a device, in the policy's terms."""
+
+    require: frozenset[str]
+    epsilon: Fraction
+    delta: Fraction
+    cells: int
+    min_cohort: int
+    central_noise: bool
+    single_vectors: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """When this device contributed before, and for how long each took."""
+
+    at: datetime
+    took: timedelta
+
+
+def refusal(
+    policy: Policy, asks: Asks, conditions: Conditions, past: Iterable[Past], now: datetime
+) -> Reason | None:
+    """Return why the plan may not run now, or None if it may."""
+    if not within_limits(policy, asks):
+        return Reason.LIMITS
+    if policy.quiet.covers(now):
+        return Reason.QUIET_HOURS
+    if conditions.speaking is not False:
+        return Reason.SPEAKING
+    if not all(getattr(conditions, name, None) is True for name in policy.require | asks.require):
+        return Reason.CONDITIONS
+    today = [run for run in past if run.at > now - timedelta(days=1)]
+    if (
+        len(today) >= policy.plans_a_day
+        or sum((run.took for run in today), timedelta(0)) >= policy.time_a_day
+    ):
+        return Reason.DAILY_LIMIT
+    return None
+
+
+def within_limits(policy: Policy, asks: Asks) -> bool:
+    """Return whether a plan asks for no more than the policy grants any plan."""
+    return (
+        asks.epsilon <= policy.max_epsilon
+        and asks.delta <= policy.max_delta
+        and asks.cells <= policy.max_cells
+        and asks.min_cohort >= policy.min_cohort
+        and (policy.central_noise or not asks.central_noise)
+        and (policy.single_vectors or not asks.single_vectors)
+    )
+
+
+def utc_now() -> datetime:
+    """Return the device's clock, UTC: the one place that reads it."""
+    return datetime.now(UTC)

@@ -1,0 +1,96 @@
+"""From what a device saw to a row of its store, and from rows to Arrow; both pure.
+
+A value that its column cannot hold is an error of the program that sent it and is named by column, never
+by value. A label outside its allow-list is no error: it becomes `other`.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from clients.device.redaction import OTHER
+from fa_core.errors import BadInput
+from fa_core.tables import ARROW_TYPES, Column, Source
+
+Cell = str | int | float | None
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(at: datetime) -> int:
+    """Return a time as microseconds since 1970. Raises BadInput for a time without a zone."""
+    if at.tzinfo is None:
+        raise BadInput("a time without a time zone; UTC is expected")
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(value: int) -> datetime:
+    """Return microseconds since 1970 as a time, UTC."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+def to_row(
+    source: Source, event: Mapping[str, object], allowed: Mapping[str, Collection[str]]
+) -> tuple[Cell, ...]:
+    """Return an event as the cells of a row, in the order of the source's columns.
+
+    `allowed` maps an open label column to its allow-list; a column without one lets nothing through but
+    `other`. A column left out is null. Raises BadInput naming table and column.
+    """
+    unknown = set(event) - set(source.columns)
+    if unknown:
+        raise BadInput(f"{source.name} has no such column; there are {', '.join(source.columns)}")
+    return tuple(
+        _cell(f"{source.name}.{name}", column, event.get(name), allowed.get(name, ()))
+        for name, column in source.columns.items()
+    )
+
+
+def _cell(where: str, column: Column, value: object, allowed: Collection[str]) -> Cell:
+    if column.type == "time":
+        if not isinstance(value, datetime):
+            raise BadInput(f"{where} must be a time")
+        return micros(value)
+    if value is None:
+        return None
+    if column.type == "label":
+        if not isinstance(value, str):
+            raise BadInput(f"{where} must be a label")
+        if column.domain is None:
+            return value if value in allowed else OTHER
+        if value not in column.domain:
+            raise BadInput(f"{where} must be one of {', '.join(column.domain)}")
+        return value
+    if column.type == "boolean":
+        if not isinstance(value, bool):
+            raise BadInput(f"{where} must be true or false")
+        return int(value)
+    return _number(where, column, value)
+
+
+def _number(where: str, column: Column, value: object) -> int | float:
+    whole = column.type == "integer"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise BadInput(f"{where} must be {'a whole number' if whole else 'a number'}")
+    assert isinstance(value, int | float)
+    low, high = column.low, column.high
+    if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+        raise BadInput(f"{where} must be finite and within {low} and {high}")
+    return value if whole else float(value)
+
+
+def to_arrow(source: Source, rows: Sequence[Sequence[Cell]]) -> pa.Table:
+    """Return rows (cells in the source's order) as a table of the source's Arrow schema."""
+    columns = list(zip(*rows, strict=True)) if rows else [() for _ in source.columns]
+    arrays = []
+    for column, values in zip(source.columns.values(), columns, strict=True):
+        if column.type == "time":
+            arrays.append(pa.array(values, pa.int64()).cast(ARROW_TYPES["time"]))
+        elif column.type == "label":
+            arrays.append(pa.array(values, pa.string()).dictionary_encode())
+        elif column.type == "boolean":
+            arrays.append(pa.array(values, pa.int8()).cast(pa.bool_()))
+        else:
+            arrays.append(pa.array(values, ARROW_TYPES[column.type]))
+    return pa.table(arrays, schema=source.arrow_schema())

@@ -1,0 +1,285 @@
+"""A device's store: the door that events enter by, the owner's consent, and deletion that leaves a proof.
+
+Every method that writes is one transaction, so a crash leaves a store as it was before or after. Each
+first keeps the standing promises (`tidy`): rows older than their table's retention and rows of a consent
+that ran out are deleted before anything else happens.
+
+A deletion is journaled with how many rows went, the highest row number given out so far, and the Merkle
+root (RFC 6962) over the rows that were left. `clients.device.proof` checks that against the file.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+
+from clients.device import database
+from clients.device.consent import PURPOSES, Grant, Purpose, allows, lapsed
+from clients.device.database import Connection
+from clients.device.journal import Entry, Json, Kind, extend
+from clients.device.keys import StoreKey
+from clients.device.rows import Cell, micros, moment, to_arrow, to_row
+from fa_core import merkle
+from fa_core.checkpoint import canonical
+from fa_core.errors import BadInput
+from fa_core.tables import DEVICE_FACTS, SOURCES, Source
+
+DEFAULT_RETENTION = timedelta(days=30)
+AHEAD = timedelta(days=1)
+"""A row whose time lies further ahead than this is as wrong as one that is too old, and goes with it."""
+
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to delete: rows of a purpose, of a table, or of both; by default every row and every fact."""
+
+    purpose: Purpose | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.source is not None and self.source not in SOURCES:
+            raise BadInput(f"{self.source!r} is not a table; there are {', '.join(SOURCES)}")
+
+    def __str__(self) -> str:
+        parts = [part for part in (self.source, self.purpose and f"what was kept for {self.purpose}") if part]
+        return " of ".join(parts) or "everything"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a store treats what it is given: retention by table, allow-list by open label column."""
+
+    retention: Mapping[str, timedelta]
+    labels: Mapping[str, Collection[str]]
+
+    def kept_since(self, source: str, now: datetime) -> datetime:
+        """Return the time before which rows of a table are deleted at `now`; it moves once an hour."""
+        hour = now.replace(minute=0, second=0, microsecond=0) + _HOUR
+        return hour - self.retention.get(source, DEFAULT_RETENTION)
+
+
+class Store:
+    """One device's store. `database.create` makes the file; this opens, reads and writes it."""
+
+    def __init__(self, connection: Connection, rules: Rules) -> None:
+        self.connection = connection
+        self.rules = rules
+        self._tidied: datetime | None = None
+
+    @classmethod
+    def open(cls, path: Path, key: StoreKey, rules: Rules, now: datetime) -> Self:
+        """Open the store at `path` and keep its promises up to `now`. Refusals as `database.connect`."""
+        store = cls(database.connect(path, key), rules)
+        with store.transaction(now):
+            if store.last_entry() is None:
+                store.append(now, "created", {"tables": list(SOURCES)})
+        return store
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self, now: datetime) -> Iterator[None]:
+        """Run a block as one transaction, with the promises kept first."""
+        try:
+            with database.transaction(self.connection):
+                self._tidy(now)
+                yield
+        except BaseException:
+            self._tidied = None
+            raise
+
+    # The door.
+
+    def record(
+        self, source: str, events: Iterable[Mapping[str, object]], purpose: Purpose, now: datetime
+    ) -> int:
+        """Write events of one table, taken in for `purpose`, and return how many were written.
+
+        None is written without consent to the purpose; one that is already past its retention, or that
+        lies more than a day ahead, is not written either. Raises BadInput, and writes none, where an
+        event does not fit its columns.
+        """
+        table = SOURCES[source]
+        rows = [to_row(table, event, self.rules.labels) for event in events]
+        oldest, newest = micros(self.rules.kept_since(source, now)), micros(now + AHEAD)
+        at = list(table.columns).index("time")
+        rows = [row for row in rows if oldest <= _integer(row[at]) <= newest]
+        with self.transaction(now):
+            if not allows(self.grants(), purpose, now):
+                return 0
+            places = ", ".join("?" * (len(table.columns) + 1))
+            insert = _sql("INSERT INTO $table (purpose, $columns) VALUES ($places)", table)
+            self.connection.executemany(insert.replace("$places", places), [(purpose, *row) for row in rows])
+        return len(rows)
+
+    def set_facts(self, facts: Mapping[str, str], now: datetime) -> None:
+        """Replace the device's facts. Raises BadInput for one that no plan could ask about."""
+        unknown = set(facts) - set(DEVICE_FACTS)
+        if unknown:
+            raise BadInput(f"a device has the facts {', '.join(DEVICE_FACTS)} and no others")
+        with self.transaction(now):
+            self.connection.execute("DELETE FROM fact")
+            self.connection.executemany("INSERT INTO fact VALUES (?, ?)", list(facts.items()))
+
+    # Reading.
+
+    def facts(self) -> dict[str, str]:
+        """Return the device's facts."""
+        return dict(self.connection.execute("SELECT name, value FROM fact ORDER BY name").fetchall())
+
+    def table(self, source: str, purpose: Purpose, start: datetime, end: datetime) -> pa.Table:
+        """Return the rows of one table and purpose with start <= time < end, in the order they came."""
+        table = SOURCES[source]
+        select = _sql(
+            "SELECT $columns FROM $table WHERE purpose = ? AND time >= ? AND time < ? ORDER BY id", table
+        )
+        rows = self.connection.execute(select, (purpose, micros(start), micros(end))).fetchall()
+        return to_arrow(table, rows)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many rows each table holds, by purpose."""
+        found = {}
+        for source in SOURCES.values():
+            select = _sql("SELECT purpose, count(*) FROM $table GROUP BY purpose ORDER BY purpose", source)
+            found[source.name] = dict(self.connection.execute(select).fetchall())
+        return found
+
+    # Consent.
+
+    def grants(self) -> list[Grant]:
+        """Return the consents that were given and not yet revoked or found to have run out."""
+        rows = self.connection.execute("SELECT purpose, granted, until FROM consent").fetchall()
+        held = {purpose: (moment(granted), moment(until)) for purpose, granted, until in rows}
+        return [Grant(purpose, *held[purpose]) for purpose in PURPOSES if purpose in held]
+
+    def grant(self, purpose: Purpose, until: datetime, now: datetime) -> None:
+        """Consent to a purpose until a time, in place of any earlier consent to it."""
+        grant = Grant(purpose, now, until)
+        with self.transaction(now):
+            row = (purpose, micros(grant.granted), micros(grant.until))
+            self.connection.execute("INSERT OR REPLACE INTO consent VALUES (?, ?, ?)", row)
+            self.append(now, "granted", {"purpose": purpose, "until": until.isoformat()})
+
+    def revoke(self, purpose: Purpose, now: datetime) -> Entry:
+        """End the consent to a purpose, delete what it had stored, and return the journal's entry of it."""
+        with self.transaction(now):
+            return self._end_consent(purpose, "you revoked it", now)
+
+    # Deletion.
+
+    def forget(self, scope: Scope, now: datetime) -> Entry:
+        """Delete rows (and with them vectors and replies kept for a resend); return the proof's entry.
+
+        What was charged stays: it was sent and cannot be called back, and it must keep counting.
+        """
+        with self.transaction(now):
+            if scope == Scope():
+                self.connection.execute("DELETE FROM fact")
+            self.connection.execute("UPDATE contribution SET vector = NULL")
+            self.connection.execute("DELETE FROM reply")
+            return self._delete("forgotten", {"scope": str(scope)}, scope, now)
+
+    def root(self, upto: Mapping[str, int]) -> str:
+        """Return the Merkle root, in hex, over the rows numbered at most `upto[table]`, table by table."""
+        leaves = []
+        for source in SOURCES.values():
+            select = _sql("SELECT id, purpose, $columns FROM $table WHERE id <= ? ORDER BY id", source)
+            rows = self.connection.execute(select, (upto.get(source.name, 0),)).fetchall()
+            leaves += [merkle.leaf_hash(_leaf(source, row)) for row in rows]
+        return merkle.root(leaves).hex()
+
+    def numbered(self) -> dict[str, int]:
+        """Return the highest row number that each table ever gave out."""
+        given = dict(self.connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+        return {name: given.get(name, 0) for name in SOURCES}
+
+    # The journal.
+
+    def entries(self) -> list[Entry]:
+        """Return the whole journal, oldest first."""
+        rows = self.connection.execute("SELECT * FROM journal ORDER BY sequence").fetchall()
+        return [_entry(row) for row in rows]
+
+    def last_entry(self) -> Entry | None:
+        """Return the journal's newest entry."""
+        row = self.connection.execute("SELECT * FROM journal ORDER BY sequence DESC LIMIT 1").fetchone()
+        return _entry(row) if row else None
+
+    def append(self, at: datetime, kind: Kind, body: Mapping[str, Json]) -> Entry:
+        """Add an entry; to be called inside the transaction that does what the entry says."""
+        entry = extend(self.last_entry(), at, kind, body)
+        text = json.dumps(dict(body), sort_keys=True)
+        row = (entry.sequence, at.isoformat(), kind, text, entry.previous, entry.hash)
+        self.connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
+        return entry
+
+    # The promises.
+
+    def _tidy(self, now: datetime) -> None:
+        for purpose in sorted(lapsed(self.grants(), now)):
+            self._end_consent(purpose, "its time ran out", now)
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        if hour == self._tidied:
+            return
+        gone = {}
+        for source in SOURCES.values():
+            bounds = (micros(self.rules.kept_since(source.name, now)), micros(now + AHEAD))
+            gone[source.name] = self.connection.execute(
+                _sql("DELETE FROM $table WHERE time < ? OR time > ?", source), bounds
+            ).rowcount
+        if any(gone.values()):
+            self._prove("expired", {}, gone, now)
+        self._tidied = hour
+
+    def _end_consent(self, purpose: Purpose, why: str, now: datetime) -> Entry:
+        self.connection.execute("DELETE FROM consent WHERE purpose = ?", (purpose,))
+        return self._delete("revoked", {"purpose": purpose, "why": why}, Scope(purpose), now)
+
+    def _delete(self, kind: Kind, body: Mapping[str, Json], scope: Scope, now: datetime) -> Entry:
+        gone = {}
+        for source in SOURCES.values():
+            if scope.source in (None, source.name):
+                delete = _sql("DELETE FROM $table WHERE ?1 IS NULL OR purpose = ?1", source)
+                gone[source.name] = self.connection.execute(delete, (scope.purpose,)).rowcount
+        return self._prove(kind, body, gone, now)
+
+    def _prove(self, kind: Kind, body: Mapping[str, Json], gone: Mapping[str, int], now: datetime) -> Entry:
+        upto = self.numbered()
+        proof: dict[str, Json] = {"rows": dict(gone), "upto": dict(upto), "root": self.root(upto)}
+        return self.append(now, kind, {**body, **proof})
+
+
+def _sql(words: str, source: Source) -> str:
+    """Return a statement with a source's own names filled in; they come from `fa_core.tables` alone."""
+    return words.replace("$table", source.name).replace("$columns", ", ".join(source.columns))
+
+
+def _leaf(source: Source, row: Sequence[Cell]) -> bytes:
+    cells = [cell.hex() if isinstance(cell, float) else cell for cell in row]
+    return canonical([source.name, *cells])
+
+
+def _entry(row: Sequence[object]) -> Entry:
+    sequence, at, kind, body, previous, digest = row
+    return Entry(
+        _integer(sequence),
+        datetime.fromisoformat(str(at)),
+        str(kind),  # type: ignore[arg-type]
+        json.loads(str(body)),
+        str(previous),
+        str(digest),
+    )
+
+
+def _integer(value: object) -> int:
+    assert isinstance(value, int)
+    return value
