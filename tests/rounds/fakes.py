@@ -1,0 +1,162 @@
+"""A protocol of four stages that adds vectors in the clear, devices that fail on command, and a clock."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+
+from clients.app import relay
+from clients.device.seam import Declined, Reason, Stage
+from fa_core.rounds.round import STAGES, Aggregate, Pace, Progress, StageFailed, Watch, conduct
+from fa_core.transport import ClientApp, LocalGrid
+
+RELEASE = "ab" * 16
+CANARY = "CANARY-score-0.8125"
+LENGTH = 7
+
+Fault = Callable[[bytes], bytes]
+"""What a device does at a stage in place of answering: raises, or returns other bytes."""
+
+
+class Sum:
+    """The server of the fake protocol: everyone may drop before `masked`, then who masked is counted."""
+
+    def __init__(self, needed: int) -> None:
+        self.quorum = needed
+        self._stages = list(STAGES)
+        self._vectors: dict[int, NDArray[np.int64]] = {}
+        self._left: list[int] = []
+        self._joined = 0
+
+    @property
+    def stage(self) -> Stage | None:
+        return self._stages[0] if self._stages else None
+
+    def requests(self) -> Mapping[int, bytes]:
+        return {device: f"{self.stage} {device}".encode() for device in self._left}
+
+    def receive(self, replies: Mapping[int, bytes]) -> None:
+        stage = self._stages.pop(0)
+        asked = len(self._left) or len(replies)
+        good = {d: r for d, r in replies.items() if len(r) == (8 * LENGTH if stage == "masked" else 2)}
+        if stage == "join":
+            self._joined = len(good)
+        if stage == "masked":
+            self._vectors = {device: np.frombuffer(r, np.int64) for device, r in good.items()}
+        self._left = list(good)
+        if len(good) < self.quorum:
+            raise StageFailed(stage, asked, len(good), self.quorum)
+
+    def result(self) -> Aggregate:
+        total = np.zeros(LENGTH, np.int64)
+        for vector in self._vectors.values():
+            total += vector
+        return Aggregate(total, self._joined, len(self._vectors))
+
+
+@dataclass
+class FakeDevice:
+    """Answers `masked` with its vector and everything else with two bytes, unless told to fail."""
+
+    vector: NDArray[np.int64]
+    faults: Mapping[Stage, Fault] = field(default_factory=dict)
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        if stage in self.faults:
+            return self.faults[stage](request)
+        return self.vector.tobytes() if stage == "masked" else b"ok"
+
+
+class FakeClock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class UnkindGrid(LocalGrid):
+    """The local Grid, with one node's replies at one stage passed through `spoil` on their way back."""
+
+    def __init__(self, *args: object, node: int, stage: Stage, spoil: Callable[[Message], list[Message]]):
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._node, self._stage, self._spoil = node, f"query.{stage}", spoil
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message in super().pull_messages(message_ids):
+            metadata = message.metadata
+            if (metadata.src_node_id, metadata.message_type) == (self._node, self._stage):
+                yield from self._spoil(message)
+            else:
+                yield message
+
+
+def decline(request: bytes) -> bytes:
+    raise Declined(Reason.CONSENT)
+
+
+def crash(request: bytes) -> bytes:
+    raise RuntimeError(f"{CANARY} {request!r}")
+
+
+def silence(request: bytes) -> bytes:
+    return b""
+
+
+def garbage(request: bytes) -> bytes:
+    return b"\x00\xffnot a reply"
+
+
+@dataclass
+class Ran:
+    """What a round came to and what was seen of it."""
+
+    aggregate: Aggregate
+    invited: int
+    seen: list[Progress]
+
+
+def vectors(devices: int = 6) -> NDArray[np.int64]:
+    """Return some devices' vectors, of both signs and far from small."""
+    return np.random.default_rng(5).integers(-(2**40), 2**40, (devices, LENGTH))
+
+
+def run_round(
+    devices: Sequence[FakeDevice],
+    needed: int = 1,
+    grid: Callable[[ClientApp, int], LocalGrid] = LocalGrid,
+    clock: FakeClock | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Ran:
+    """Run a round over fake devices, one a node, with a deadline of a minute a stage."""
+    place = grid(relay(lambda config: {0: devices[config["partition-id"]]}), len(devices))
+    return over(place, needed, clock, stopped)
+
+
+def over(
+    place: LocalGrid,
+    needed: int = 1,
+    clock: FakeClock | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Ran:
+    """Run a round over a Grid."""
+    seen: list[Progress] = []
+    nodes = list(place.get_node_ids())
+    pace, watch = Pace(60.0, 0.5), Watch(seen.append, stopped)
+    aggregate, invited = conduct(
+        place, nodes, b"come", RELEASE, Sum(needed), pace, clock or FakeClock(), watch
+    )
+    return Ran(aggregate, invited, seen)
+
+
+def content(parts: list[bytes], slots: list[int] | None = None) -> RecordDict:
+    """Return the content of a letter, well formed or not."""
+    numbers = list(range(len(parts))) if slots is None else slots
+    return RecordDict({"letter": ConfigRecord({"slots": numbers, "parts": parts, "everyone": b""})})
