@@ -1,0 +1,271 @@
+"""The centred ratio: what `rate`, `rate_per_hour`, `ratio`, `mean` and `paired_difference` share.
+
+A device sends T = Σ(b·r − a·n) and the size n, by group, for a public centre p0 = a/b. The estimate
+is p0 + T/(b·n); the noise on n enters only through (p − p0)², so n takes a small share of the budget
+(house plan, section 6). How much devices differ is measured per group by three more noised sums, of
+T², T·n and n², whose combination V = (S_TT − 2bd·S_Tn + b²d²·S_nn)/b² is Σ(Tᵢ/b − d·nᵢ)²: the
+ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fa_core.metrics.kind import (
+    BoolArray,
+    Bounds,
+    CellOf,
+    FloatArray,
+    Int64Array,
+    MetricSpec,
+    Part,
+    PartSum,
+    Reading,
+    Result,
+    Shape,
+    Units,
+    tally,
+)
+from fa_core.metrics.reading import assemble, shown_devices
+from fa_core.privacy.bounding import scale_to_l1
+from fa_core.statistics import (
+    convolved_quantile,
+    estimated_variance_quantile,
+    simultaneous_level,
+    wilson_fieller,
+)
+
+POOL_ABOVE: Final = 0.5
+"""Where the noise on a group's variance exceeds this share of the whole variance, the pooled one is used."""
+
+WELL_MEASURED: Final = 0.25
+"""Where it is under this share of the sampling variance, the variance is scaled with p (φ·n·p(1−p))."""
+
+ALIKE: Final = 20.0
+"""Public guess for previews: events of one device are as alike as in a beta distribution of a + b = 20."""
+
+Quadratic = tuple[FloatArray, FloatArray, FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one device can add before any clip: Σ|T| over its groups, and Σn."""
+
+    excess: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ratio:
+    """Noisy sums in units of events, and what is derived from them; all float64 (K,)."""
+
+    t: FloatArray
+    n: FloatArray
+    d: FloatArray
+    noise_t: float
+    noise_n: float
+    variance: FloatArray
+    variance_sd: FloatArray
+
+
+class Centred(MetricSpec):
+    """Base of the kinds that estimate Σr/Σn around a public centre."""
+
+    clips: ClassVar[bool] = False
+    """Whether the plan's `max_excess` applies: the numerator counts events, one at a time."""
+
+    def centre(self) -> tuple[int, int]:
+        """Return (a, b): the public centre a/b of one unit's numerator to its size, b ≥ 1."""
+        raise NotImplementedError
+
+    def limits(self, bounds: Bounds) -> Limits:
+        """Return what one device can add before any clip."""
+        raise NotImplementedError
+
+    def floor(self, n: FloatArray) -> Quadratic | None:
+        """Return the least sampling variance of Σ(r − p·n) as a quadratic in d, or None."""
+        return None
+
+    def display(self) -> tuple[float, float, float, float]:
+        """Return (offset, factor, low, high): a shown number is offset + factor·p, within [low, high]."""
+        raise NotImplementedError
+
+    def unit_size(self, bounds: Bounds) -> float:
+        """Return the expected size of one unit, for previews."""
+        return 1.0
+
+    def guess(self, n: FloatArray) -> FloatArray:
+        """Return a public guess of the variance of Σ(r − p·n) between unlike events, for previews."""
+        floor = self.floor(n)
+        assert floor is not None, "a kind without a floor guesses by itself"
+        return floor[0]
+
+    def excess_bound(self, bounds: Bounds) -> int:
+        """Return the bound on Σ|T| of one device: b·B where the plan clips and that is less."""
+        limit = self.limits(bounds).excess
+        if not self.clips or bounds.max_excess is None:
+            return limit
+        return min(limit, self.centre()[1] * bounds.max_excess)
+
+    def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
+        limits, excess = self.limits(bounds), self.excess_bound(bounds)
+        size = limits.size
+        touched = min(shape.touch, size)
+        parts = [
+            Part("excess", shape.cells, excess, excess**2, 12),
+            Part("size", shape.cells, size, size**2, 3),
+            Part("devices", shape.cells, touched, touched, 1),
+            Part("excess_squared", shape.cells, excess**2, excess**4, 2),
+            Part("excess_size", shape.cells, excess * size, (excess * size) ** 2, 1),
+            Part("size_squared", shape.cells, size**2, size**4, 1),
+        ]
+        if excess < limits.excess:
+            rounding = shape.touch if shape.touch > 1 else 0
+            clipped = limits.excess - excess + rounding
+            parts.append(Part("clipped", shape.cells, clipped, clipped**2, 2))
+        return tuple(parts)
+
+    def count(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        sampled = units["units"]
+        key = sampled.device * shape.cells + cell_of(sampled)
+        shape_2d = (devices, shape.cells)
+        raw = tally(sampled, key, devices * shape.cells, "excess").reshape(shape_2d)
+        size = tally(sampled, key, devices * shape.cells, "size").reshape(shape_2d)
+        excess = scale_to_l1(raw, self.excess_bound(bounds))
+        counts = {
+            "excess": excess,
+            "size": size,
+            "devices": (size > 0).astype(np.int64),
+            "excess_squared": excess * excess,
+            "excess_size": excess * size,
+            "size_squared": size * size,
+        }
+        if self.excess_bound(bounds) < self.limits(bounds).excess:
+            counts["clipped"] = raw - excess
+        return counts
+
+    def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
+        a, b = self.centre()
+        ratio = self._ratio(sums)
+        floor = self.floor(ratio.n) or (np.zeros(shape.cells),) * 3
+        sampling, relative_sd, source = self._sampling_variance(ratio, floor)
+        noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
+        total = noise + _at(sampling, ratio.d)
+        laplace_share = noise / total if sums["excess"].laplace else np.zeros(shape.cells)
+        size_sd = np.full(shape.cells, ratio.noise_n**0.5)
+        variance = (sampling[0] + ratio.noise_t, sampling[1], sampling[2] + ratio.noise_n)
+
+        def interval(level: float) -> tuple[FloatArray, FloatArray, BoolArray]:
+            z = estimated_variance_quantile(convolved_quantile(level, laplace_share), relative_sd)
+            found = wilson_fieller(ratio.t, ratio.n, variance, z, p0=a / b, denominator_sd=size_sd)
+            low, high = _widen_for_clipping(found.low, found.high, sums.get("clipped"), b * ratio.n, z)
+            return low, high, found.valid
+
+        low, high, valid = interval(reading.level)
+        wide_low, wide_high, wide_valid = interval(simultaneous_level(reading.level, shape.cells))
+        noise_sd = np.sqrt(noise) / np.where(ratio.n > 0, ratio.n, np.nan)
+        z_noise = convolved_quantile(reading.level, np.full(shape.cells, float(sums["excess"].laplace)))
+        devices, devices_sd = sums["devices"].values, sums["devices"].variance ** 0.5
+        numbers = assemble(
+            point=a / b + ratio.d,
+            bounds=(low, high),
+            simultaneous=(wide_low, wide_high),
+            noise=(a / b + ratio.d - z_noise * noise_sd, a / b + ratio.d + z_noise * noise_sd),
+            denominator=ratio.n,
+            noise_sd=noise_sd,
+            display=self.display(),
+            refusals=(
+                shown_devices(devices, devices_sd, reading.min_cohort),
+                (valid & wide_valid, "too few events to be told from the privacy noise"),
+            ),
+        )
+        return Result(numbers, devices, devices_sd, source)
+
+    def expected(
+        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
+    ) -> dict[str, FloatArray]:
+        _, b = self.centre()
+        here = devices / shape.cells
+        size = units_per_device * self.unit_size(bounds)
+        n = np.full(shape.cells, here * size)
+        alike = 1.0 + (units_per_device - 1.0) / (ALIKE + 1.0)
+        sums = {
+            "excess": np.zeros(shape.cells),
+            "size": n,
+            "devices": np.full(shape.cells, here),
+            "excess_squared": b * b * alike * self.guess(n),
+            "excess_size": np.zeros(shape.cells),
+            "size_squared": np.full(shape.cells, here * size**2),
+        }
+        if self.excess_bound(bounds) < self.limits(bounds).excess:
+            sums["clipped"] = np.zeros(shape.cells)
+        return sums
+
+    def _ratio(self, sums: Mapping[str, PartSum]) -> _Ratio:
+        b = self.centre()[1]
+        t, n = sums["excess"].values / b, sums["size"].values
+        d = np.where(n > 0, t / np.where(n > 0, n, 1.0), 0.0)
+        tt, tn, nn = sums["excess_squared"], sums["excess_size"], sums["size_squared"]
+        variance = (tt.values - 2 * b * d * tn.values + (b * d) ** 2 * nn.values) / b**2
+        noise = tt.variance + (2 * b * d) ** 2 * tn.variance + (b * d) ** 4 * nn.variance
+        return _Ratio(
+            t, n, d, sums["excess"].variance / b**2, sums["size"].variance, variance, np.sqrt(noise) / b**2
+        )
+
+    def _sampling_variance(
+        self, ratio: _Ratio, floor: Quadratic
+    ) -> tuple[Quadratic, FloatArray, NDArray[np.object_]]:
+        """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
+
+        The measured variance never goes under the floor. Where a group's own measurement is noisier
+        than `POOL_ABOVE` of everything in the interval, the excess over the floor is pooled over the
+        grouping and taken at its 95% upper bound.
+        """
+        n = np.maximum(ratio.n, 1.0)
+        # Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
+        least = np.maximum(_at(floor, ratio.d), _at(floor, np.zeros_like(ratio.d)) / n)
+        over = ratio.variance - least
+        noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
+        relative_sd = ratio.variance_sd / (noise + least + np.maximum(over, 0.0))
+        pooled = relative_sd > POOL_ABOVE
+        pooled_over = max(over.sum(), 0.0) + 1.645 * float(np.sqrt((ratio.variance_sd**2).sum()))
+        excess = np.where(pooled, pooled_over * n / n.sum(), np.maximum(over, 0.0))
+        relative_sd = np.where(pooled, 0.0, relative_sd)
+        measured = ~pooled & (ratio.variance_sd <= WELL_MEASURED * (least + excess)) & (least > 0)
+        factor = np.where(measured, 1.0 + excess / np.where(least > 0, least, 1.0), 1.0)
+        constant = np.where(measured, 0.0, excess)
+        sampling = (floor[0] * factor + constant, floor[1] * factor, floor[2] * factor)
+        return sampling, relative_sd, np.where(pooled, "pooled", "group").astype(object)
+
+
+def bernoulli_floor(n: FloatArray, p0: float) -> Quadratic:
+    """Return n·p(1−p) as a quadratic in d = p − p0."""
+    return n * p0 * (1.0 - p0), n * (1.0 - 2.0 * p0), -n
+
+
+def poisson_floor(n: FloatArray, p0: float) -> Quadratic:
+    """Return n·p as a quadratic in d = p − p0."""
+    return n * p0, n, np.zeros_like(n)
+
+
+def _at(quadratic: Quadratic, d: FloatArray) -> FloatArray:
+    return quadratic[0] + quadratic[1] * d + quadratic[2] * d * d
+
+
+def _widen_for_clipping(
+    low: FloatArray, high: FloatArray, clipped: PartSum | None, size: FloatArray, z: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Widen by what was clipped away: [min(0, X − zσ), max(0, X + zσ)]/(b·n)."""
+    if clipped is None:
+        return low, high
+    sd = clipped.variance**0.5
+    safe = np.where(size > 0, size, np.nan)
+    return (
+        low + np.minimum(0.0, clipped.values - z * sd) / safe,
+        high + np.maximum(0.0, clipped.values + z * sd) / safe,
+    )

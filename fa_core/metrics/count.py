@@ -1,0 +1,112 @@
+"""`count`: how many events there were among the devices that took part, each capped."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from fa_core.metrics.centred import ALIKE
+from fa_core.metrics.filters import Filter
+from fa_core.metrics.kind import (
+    Bounds,
+    CellOf,
+    FieldUse,
+    FloatArray,
+    Int64Array,
+    MetricSpec,
+    Part,
+    PartSum,
+    Reading,
+    Result,
+    Shape,
+    Units,
+    register,
+    tally,
+)
+from fa_core.metrics.reading import assemble, shown_devices
+from fa_core.metrics.rows import View
+from fa_core.statistics import convolved_quantile, estimated_variance_quantile, simultaneous_level
+
+
+@register
+class Count(MetricSpec):
+    """The total number of events in `of`, at most N a device.
+
+    Its sampling variance is that of a sum over a random number of devices, Σcᵢ², which a noised sum of
+    squares measures; it is never taken to be under the count itself (Poisson).
+    """
+
+    question: ClassVar[str] = "How many were there?"
+
+    kind: Literal["count"] = "count"
+    of: Filter = Field(default={}, description="The events to count; all where left out.")
+
+    def fields(self) -> tuple[FieldUse, ...]:
+        return ()
+
+    def conditions(self) -> tuple[tuple[str, Filter], ...]:
+        return ("where", self.where), ("of", self.of)
+
+    def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
+        n = bounds.max_events
+        touched = min(shape.touch, n)
+        return (
+            Part("events", shape.cells, n, n**2, 12),
+            Part("devices", shape.cells, touched, touched, 1),
+            Part("squares", shape.cells, n**2, n**4, 2),
+        )
+
+    def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
+        assert self.source is not None
+        rows = view.rows(self.source)
+        candidates = np.flatnonzero(rows.mask(where) & rows.mask(self.where) & rows.mask(self.of))
+        index = candidates[view.sample("events", rows.device[candidates], bounds.max_events)]
+        ones = np.ones(len(index), np.int64)
+        return {"units": Units(rows, index, rows.device[index], {"one": ones})}
+
+    def count(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        sampled = units["units"]
+        key = sampled.device * shape.cells + cell_of(sampled)
+        events = tally(sampled, key, devices * shape.cells, "one").reshape(devices, shape.cells)
+        return {"events": events, "devices": (events > 0).astype(np.int64), "squares": events * events}
+
+    def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
+        events, squares = sums["events"], sums["squares"]
+        sampling = np.maximum(np.maximum(squares.values, events.values), 1.0)
+        total = sampling + events.variance
+        share = events.variance / total if events.laplace else np.zeros(shape.cells)
+        relative_sd = np.minimum(squares.variance**0.5 / total, 1.0)
+
+        def bounds_at(level: float) -> tuple[FloatArray, FloatArray]:
+            z = estimated_variance_quantile(convolved_quantile(level, share), relative_sd)
+            half = z * np.sqrt(total)
+            return events.values - half, events.values + half
+
+        noise_sd = np.full(shape.cells, events.variance**0.5)
+        z_noise = convolved_quantile(reading.level, np.full(shape.cells, float(events.laplace)))
+        devices, devices_sd = sums["devices"].values, sums["devices"].variance ** 0.5
+        numbers = assemble(
+            point=events.values,
+            bounds=bounds_at(reading.level),
+            simultaneous=bounds_at(simultaneous_level(reading.level, shape.cells)),
+            noise=(events.values - z_noise * noise_sd, events.values + z_noise * noise_sd),
+            denominator=devices,
+            noise_sd=noise_sd,
+            display=(0.0, 1.0, 0.0, float("inf")),
+            refusals=(shown_devices(devices, devices_sd, reading.min_cohort),),
+        )
+        return Result(numbers, devices, devices_sd, np.full(shape.cells, "group", dtype=object))
+
+    def expected(
+        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
+    ) -> dict[str, FloatArray]:
+        here = devices / shape.cells
+        square = units_per_device**2 * (1.0 + 1.0 / ALIKE) + units_per_device
+        return {
+            "events": np.full(shape.cells, here * units_per_device),
+            "devices": np.full(shape.cells, here),
+            "squares": np.full(shape.cells, here * square),
+        }

@@ -1,0 +1,271 @@
+"""`det`: the detection error trade-off, false rejects against false accepts per hour by threshold.
+
+A device sends the score histogram of what should have fired and, from a sample of hours with their
+events, the histogram of what should not have, and the minutes listened. Every threshold's two rates
+are tails of those histograms (Martin et al. 1997, with the false accepts per hour of keyword
+spotting on the other axis).
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fa_core.metrics.centred import ALIKE
+from fa_core.metrics.filters import Condition, Filter
+from fa_core.metrics.histogram import Bins
+from fa_core.metrics.kind import (
+    BoolArray,
+    Bounds,
+    CellOf,
+    FieldUse,
+    FloatArray,
+    Int64Array,
+    MetricSpec,
+    Numbers,
+    Part,
+    PartSum,
+    Reading,
+    Result,
+    Shape,
+    Units,
+    register,
+    tally,
+)
+from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sample_hours
+from fa_core.metrics.multinomial import dispersion, second_moments, shares, source_text
+from fa_core.metrics.reading import Refusal, assemble, shown_devices
+from fa_core.metrics.rows import View
+from fa_core.statistics import convolved_quantile, simultaneous_level, wilson_fieller
+from fa_core.tables import LISTENING, WAKE_EVENTS
+
+POSITIVE: Final[Filter] = {"outcome": Condition(any_of=("true_accept", "false_reject"))}
+NEGATIVE: Final[Filter] = {"outcome": Condition(any_of=("false_accept", "true_reject"))}
+REJECTS: Final = "false_reject_rate"
+ACCEPTS: Final = "false_accepts_per_hour"
+
+
+@register
+class Det(MetricSpec):
+    """False reject rate and false accepts per hour at every threshold between two bins of the score.
+
+    The bands are simultaneous over thresholds and both axes.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ("wake_events",)
+    companions: ClassVar[tuple[str, ...]] = (LISTENING.name,)
+    question: ClassVar[str] = "What would another threshold cost, in misses and in false wakes?"
+
+    kind: Literal["det"] = "det"
+    field: str = Field(default="score", description="The score column.")
+    edges: Bins = Field(
+        default=Bins(low=Fraction(0), high=Fraction(1), bins=20),
+        description="Public bins of the score; thresholds are the edges between them.",
+    )
+    positive: Filter = Field(default=POSITIVE, description="Events that should have fired.")
+    negative: Filter = Field(default=NEGATIVE, description="Events that should not have fired.")
+    max_hours: int = Field(default=24, ge=1, le=1000, description="Hours that one device may weigh.")
+    max_per_hour: int = Field(default=4, ge=1, le=1000, description="False fires counted in one of them.")
+
+    def fields(self) -> tuple[FieldUse, ...]:
+        return (FieldUse(WAKE_EVENTS.name, self.field, "field", ("number",)),)
+
+    def conditions(self) -> tuple[tuple[str, Filter], ...]:
+        return ("where", self.where), ("positive", self.positive), ("negative", self.negative)
+
+    def segment_source(self) -> str:
+        return LISTENING.name
+
+    def labels(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """Return the name of every number: both axes of each threshold."""
+        thresholds = [label.split(" to ")[1] for label in self.edges.labels()[:-1]]
+        return tuple(
+            (("axis", axis), ("threshold", edge)) for axis in (REJECTS, ACCEPTS) for edge in thresholds
+        )
+
+    def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
+        n, bins, cells = bounds.max_events, self.edges.bins, shape.cells
+        fires, minutes = self.max_hours * self.max_per_hour, self.max_hours * MINUTES
+        touched = min(shape.touch, n)
+        return (
+            Part("positives", cells * bins, n, n**2, 6),
+            Part("negatives", cells * bins, fires, fires**2, 6),
+            Part("minutes", cells, minutes, minutes**2, 2),
+            Part("devices", cells, touched, touched, 1),
+            Part("cell_squares", cells, n**2, n**4, 1),
+            Part("row_squares", cells, n**2, n**4, 1),
+            Part("fire_squares", cells, fires**2, fires**4, 1),
+            Part("fire_minutes", cells, fires * minutes, (fires * minutes) ** 2, 1),
+            Part("minute_squares", cells, minutes**2, minutes**4, 1),
+        )
+
+    def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
+        events = view.rows(WAKE_EVENTS.name)
+        known = ~np.isnan(events.numbers(self.field))
+        bins = events.bins(self.field, self.edges.inner())
+        candidates = np.flatnonzero(
+            events.mask(where) & events.mask(self.where) & events.mask(self.positive) & known
+        )
+        index = candidates[view.sample("events", events.device[candidates], bounds.max_events)]
+        hours, sampled = sample_hours(view, where, self.where, self.max_hours)
+        fired, position = hour_of_events(view, hours, sampled, self.negative)
+        fired, position = fired[known[fired]], position[known[fired]]
+        order = np.argsort(position, kind="stable")
+        fired, position = fired[order], position[order]
+        device = hours.device[sampled[position]]
+        kept = view.sample("fires", device, self.max_per_hour, group=position)
+        fired, at = fired[kept], sampled[position[kept]]
+        ones = np.ones(len(index), np.int64)
+        return {
+            "positives": Units(events, index, events.device[index], {"cell": bins[index], "one": ones}),
+            "negatives": Units(
+                hours, at, hours.device[at], {"cell": bins[fired], "one": np.ones(len(at), np.int64)}
+            ),
+            "hours": Units(hours, sampled, hours.device[sampled], {"minutes": minutes_of(hours, sampled)}),
+        }
+
+    def count(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        bins = self.edges.bins
+
+        def histogram(name: str) -> Int64Array:
+            sampled = units[name]
+            key = (sampled.device * shape.cells + cell_of(sampled)) * bins + sampled.values["cell"]
+            counts = tally(sampled, key, devices * shape.cells * bins, "one")
+            return counts.reshape(devices, shape.cells, bins)
+
+        positives, negatives = histogram("positives"), histogram("negatives")
+        hours = units["hours"]
+        key = hours.device * shape.cells + cell_of(hours)
+        minutes = tally(hours, key, devices * shape.cells, "minutes").reshape(devices, shape.cells)
+        squares, row_squares = second_moments(positives)
+        fires = negatives.sum(axis=2)
+        return {
+            "positives": positives.reshape(devices, -1),
+            "negatives": negatives.reshape(devices, -1),
+            "minutes": minutes,
+            "devices": (positives.sum(axis=2) > 0).astype(np.int64),
+            "cell_squares": squares,
+            "row_squares": row_squares,
+            "fire_squares": fires * fires,
+            "fire_minutes": fires * minutes,
+            "minute_squares": minutes * minutes,
+        }
+
+    def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
+        devices, devices_sd = sums["devices"].values, sums["devices"].variance ** 0.5
+        passes, reason = shown_devices(devices, devices_sd, reading.min_cohort)
+        cohort = (passes[:, None], reason)
+        together = simultaneous_level(reading.level, 2 * (self.edges.bins - 1))
+        rejects, pooled = self._rejects(sums, shape, reading.level, together, cohort)
+        accepts = self._accepts(sums, shape, reading.level, together, cohort)
+        both = Numbers(
+            **{
+                name: np.concatenate((getattr(rejects, name), getattr(accepts, name)), axis=1)
+                for name in Numbers.__dataclass_fields__
+            }
+        )
+        return Result(both, devices, devices_sd, pooled, self.labels())
+
+    def _rejects(
+        self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal
+    ) -> tuple[Numbers, NDArray[np.object_]]:
+        """Return the share of positives whose score is under each threshold, (K, thresholds)."""
+        bins, part = self.edges.bins, sums["positives"]
+        x = part.values.reshape(shape.cells, bins)
+        below = np.cumsum(x, axis=1)[:, :-1]
+        n = np.broadcast_to(x.sum(axis=1, keepdims=True), below.shape)
+        k = np.broadcast_to(np.arange(1, bins), below.shape)
+        spread = dispersion(part, sums["cell_squares"], sums["row_squares"], bins)
+        found = shares(below, n, k, bins, part, spread)
+        near, wide, noise_sd = found.interval(level), found.interval(together), found.noise_sd()
+        z = float(convolved_quantile(level, np.array(float(part.laplace))))
+        numbers = assemble(
+            point=found.point,
+            bounds=(near.low, near.high),
+            simultaneous=(wide.low, wide.high),
+            noise=(found.point - z * noise_sd, found.point + z * noise_sd),
+            denominator=n,
+            noise_sd=noise_sd,
+            display=(0.0, 1.0, 0.0, 1.0),
+            refusals=(cohort, (near.valid & wide.valid, "too few events to be told from the privacy noise")),
+        )
+        return numbers, source_text(found.pooled)
+
+    def _accepts(
+        self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal
+    ) -> Numbers:
+        """Return false fires an hour at or over each threshold, (K, thresholds).
+
+        Over-dispersion is measured on all fires; at a threshold that keeps the share s of them it is
+        thinned to 1 + s·(φ − 1), as for independently marked points (Daley & Vere-Jones, §11.3).
+        """
+        bins, part = self.edges.bins, sums["negatives"]
+        x = part.values.reshape(shape.cells, bins)
+        above = np.cumsum(x[:, ::-1], axis=1)[:, ::-1][:, 1:]
+        fires = x.sum(axis=1)
+        minutes = sums["minutes"].values
+        n = np.maximum(minutes, 1.0)
+        rate = np.maximum(fires, 1.0) / n
+        measured = (
+            sums["fire_squares"].values
+            - 2 * rate * sums["fire_minutes"].values
+            + rate**2 * sums["minute_squares"].values
+        )
+        phi = 1.0 + np.maximum(measured / np.maximum(fires, 1.0) - 1.0, 0.0)
+        kept = np.clip(above / np.maximum(fires, 1.0)[:, None], 0.0, 1.0)
+        phi = 1.0 + kept * (phi[:, None] - 1.0)
+        per_minute = above / n[:, None]
+        noise = part.variance * np.broadcast_to(np.arange(bins - 1, 0, -1.0), above.shape)
+        noise_n = np.full(above.shape, sums["minutes"].variance)
+        spread = phi * n[:, None]
+        total = noise + np.maximum(per_minute, 0.0) ** 2 * noise_n
+        shown = total + spread * np.maximum(per_minute, 1.0 / n[:, None])
+        laplace = total / shown if part.laplace else np.zeros(above.shape)
+        size = np.broadcast_to(minutes[:, None], above.shape)
+
+        def interval(at: float) -> tuple[FloatArray, FloatArray, BoolArray]:
+            z = convolved_quantile(at, laplace)
+            found = wilson_fieller(
+                above, size, (noise, spread, noise_n), z, p0=0.0, denominator_sd=np.sqrt(noise_n)
+            )
+            return found.low, found.high, found.valid
+
+        low, high, valid = interval(level)
+        wide_low, wide_high, wide_valid = interval(together)
+        noise_sd = np.sqrt(total) / n[:, None]
+        z = convolved_quantile(level, np.full(above.shape, float(part.laplace)))
+        return assemble(
+            point=per_minute,
+            bounds=(low, high),
+            simultaneous=(wide_low, wide_high),
+            noise=(per_minute - z * noise_sd, per_minute + z * noise_sd),
+            denominator=size,
+            noise_sd=noise_sd,
+            display=(0.0, float(MINUTES), 0.0, float("inf")),
+            refusals=(cohort, (valid & wide_valid, "too few hours to be told from the privacy noise")),
+        )
+
+    def expected(
+        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
+    ) -> dict[str, FloatArray]:
+        bins, cells = self.edges.bins, shape.cells
+        here = devices / cells
+        n, hours = min(units_per_device, bounds.max_events), float(self.max_hours)
+        fires, minutes = 0.5 * hours, hours * MINUTES
+        alike, q = 1.0 + max(n - 1.0, 0.0) / (ALIKE + 1.0), 1.0 / bins
+        return {
+            "positives": np.full(cells * bins, here * n / bins),
+            "negatives": np.full(cells * bins, here * fires / bins),
+            "minutes": np.full(cells, here * minutes),
+            "devices": np.full(cells, here),
+            "cell_squares": np.full(cells, alike * here * n * (1.0 - q) + q * here * n**2),
+            "row_squares": np.full(cells, here * n**2),
+            "fire_squares": np.full(cells, here * (fires**2 + fires)),
+            "fire_minutes": np.full(cells, here * fires * minutes),
+            "minute_squares": np.full(cells, here * minutes**2),
+        }

@@ -1,0 +1,91 @@
+"""`histogram`: how a number is distributed, in public bins, by the value of a label column."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fa_core.metrics.filters import Exact, Filter, exact_text
+from fa_core.metrics.kind import Bounds, FieldUse, Units, register
+from fa_core.metrics.rows import View
+from fa_core.metrics.table_of_shares import TableOfShares
+from fa_core.tables import event_columns
+
+
+class Bins(BaseModel):
+    """Equal bins from `from` to `to`. Values outside fall into the first or the last bin."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    low: Exact = Field(alias="from", description="Lower edge of the first bin.")
+    high: Exact = Field(alias="to", description="Upper edge of the last bin.")
+    bins: int = Field(ge=2, le=200, description="Number of bins.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Bins":
+        if self.low >= self.high:
+            raise ValueError("expected `from` below `to`")
+        return self
+
+    def edges(self) -> tuple[float, ...]:
+        """Return the bins + 1 edges."""
+        step = (self.high - self.low) / self.bins
+        return tuple(float(self.low + step * index) for index in range(self.bins + 1))
+
+    def inner(self) -> tuple[float, ...]:
+        """Return the edges between two bins."""
+        return self.edges()[1:-1]
+
+    def labels(self) -> tuple[str, ...]:
+        """Return each bin's name, such as `0.2 to 0.4`."""
+        step = (self.high - self.low) / self.bins
+        texts = [exact_text(self.low + step * index) for index in range(self.bins + 1)]
+        return tuple(f"{low} to {high}" for low, high in pairwise(texts))
+
+
+@register
+class Histogram(TableOfShares):
+    """Shares of each bin among events of the same `by` label."""
+
+    question: ClassVar[str] = "How is it distributed?"
+    row_axis: ClassVar[str] = "by"
+    column_axis: ClassVar[str] = "bin"
+
+    kind: Literal["histogram"] = "histogram"
+    field: str = Field(description="The number column that is binned.")
+    edges: Bins = Field(description="The public bins.")
+    by: str | None = Field(
+        default=None, description="A label column with a closed domain; one histogram for each of its values."
+    )
+
+    def fields(self) -> tuple[FieldUse, ...]:
+        assert self.source is not None
+        uses = [FieldUse(self.source, self.field, "field", ("number", "integer"))]
+        if self.by is not None:
+            uses.append(FieldUse(self.source, self.by, "by", ("domain",)))
+        return tuple(uses)
+
+    def row_labels(self) -> tuple[str, ...]:
+        if self.by is None:
+            return ("all",)
+        assert self.source is not None
+        return event_columns(self.source)[self.by].domain or ()
+
+    def column_labels(self) -> tuple[str, ...]:
+        return self.edges.labels()
+
+    def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
+        assert self.source is not None
+        rows = view.rows(self.source)
+        known = ~np.isnan(rows.numbers(self.field))
+        row = np.zeros(len(rows), np.int64)
+        if self.by is not None:
+            row = rows.codes(self.by, self.row_labels())
+            known &= row < len(self.row_labels())
+        candidates = np.flatnonzero(rows.mask(where) & rows.mask(self.where) & known)
+        index = candidates[view.sample("events", rows.device[candidates], bounds.max_events)]
+        cell = row[index] * self.edges.bins + rows.bins(self.field, self.edges.inner())[index]
+        values = {"cell": cell, "one": np.ones(len(index), np.int64)}
+        return {"units": Units(rows, index, rows.device[index], values)}

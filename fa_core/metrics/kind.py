@@ -1,0 +1,238 @@
+"""What a metric kind is: the contract that every file of this package fulfils.
+
+A kind is one class in one file. It declares which fields it reads, which cells it fills, what one
+device may add to them, how rows become counts, and how noisy sums become numbers with intervals.
+Nothing outside its file knows it: it is found by its `kind` name through `register`.
+
+Counts are a commutative monoid: per-device arrays add up to a fleet's, in any order and split.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from fa_core.metrics.filters import Filter
+from fa_core.metrics.rows import Rows, View
+
+Int64Array = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the plan lets one device weigh: N events, and B events of excess (None clips nothing)."""
+
+    max_events: int
+    max_excess: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A grouping as a kind sees it: `cells` groups (`other` included), of which one device may touch
+    at most `touch` (1 unless an event-level segment is among them)."""
+
+    cells: int
+    touch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A block that a kind asks for: its cells, the norms that one device may add, and its weight when the
+    grouping's budget is shared among the parts."""
+
+    name: str
+    cells: int
+    l1: int
+    l2_squared: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Units:
+    """What a device samples: events, listening hours or pairs, already bounded in number.
+
+    Attributes:
+        rows: the rows that they were taken from; segments are read from there.
+        index: int64 (M,), row of each unit in `rows`.
+        device: int64 (M,), device of each unit.
+        values: named int64 arrays (M,), what each unit adds.
+    """
+
+    rows: Rows
+    index: Int64Array
+    device: Int64Array
+    values: Mapping[str, Int64Array]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartSum:
+    """The noisy sum of one part: float64 (cells,), the variance of the noise in each, and whether that
+    noise is two-sided geometric (Laplace-like tails) rather than Gaussian."""
+
+    values: FloatArray
+    variance: float
+    laplace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How sums are to be read: coverage wanted, and the smallest noisy cohort that may be shown."""
+
+    level: float
+    min_cohort: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbers:
+    """Arrays of one shape, one entry a number shown; NaN where `suppressed`. `reason` holds text."""
+
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+    simultaneous_low: FloatArray
+    simultaneous_high: FloatArray
+    noise_low: FloatArray
+    noise_high: FloatArray
+    denominator: FloatArray
+    noise_sd: FloatArray
+    suppressed: BoolArray
+    reason: NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a kind makes of one grouping.
+
+    Attributes:
+        numbers: shape (K,), or (K, C) where `labels` names C cells for each group.
+        devices: float64 (K,), the noisy number of devices with something to count.
+        devices_sd: standard deviation of the noise on it.
+        variance_source: text (K,), where the between-device variance came from.
+        labels: the cells inside a group, axis by axis; () for a kind with one number a group.
+    """
+
+    numbers: Numbers
+    devices: FloatArray
+    devices_sd: float
+    variance_source: NDArray[np.object_]
+    labels: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldUse:
+    """A column that a metric reads, why, and which types it may have."""
+
+    source: str
+    column: str
+    purpose: str
+    types: tuple[str, ...]
+
+
+CellOf = Callable[[Units], Int64Array]
+"""Returns the group of each unit, int64 (M,) in [0, K)."""
+
+
+class MetricSpec(BaseModel):
+    """A metric as the plan writes it, and all that follows from it. Kinds subclass this.
+
+    Attributes:
+        kind: name of the kind.
+        source: the device table that it reads; taken from the plan where left out.
+        where: filter on top of the plan's.
+        group_by: the groupings to report, taken from the plan where left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    sources: ClassVar[tuple[str, ...]] = ("wake_events", "command_events", "dictation_events")
+    """Sources that this kind can read."""
+    companions: ClassVar[tuple[str, ...]] = ()
+    """Further tables it joins; filters and event-level segments must be answerable there."""
+    question: ClassVar[str] = ""
+    """The question that this kind answers, for a person."""
+
+    kind: str
+    source: Literal["wake_events", "command_events", "dictation_events"] | None = Field(
+        default=None, description="The device table to read; the plan's where left out."
+    )
+    where: Filter = Field(default={}, description="A further filter, AND-ed with the plan's.")
+    group_by: tuple[tuple[str, ...], ...] | None = Field(
+        default=None, description="Which of the plan's groupings to report; all of them where left out."
+    )
+
+    def fields(self) -> tuple[FieldUse, ...]:
+        """Return the columns read, beyond those of filters and segments."""
+        raise NotImplementedError
+
+    def conditions(self) -> tuple[tuple[str, Filter], ...]:
+        """Return every filter of this metric with the name of the key it stands under."""
+        return (("where", self.where),)
+
+    def segment_source(self) -> str:
+        """Return the table that event-level segments are read from."""
+        assert self.source is not None
+        return self.source
+
+    def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
+        """Return the blocks for one grouping, with what one device may add to each."""
+        raise NotImplementedError
+
+    def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
+        """Return what each device samples, under the plan's filter `where`. Done once a metric."""
+        raise NotImplementedError
+
+    def count(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        """Return for each part the bounded counts of each device, int64 (devices, part.cells)."""
+        raise NotImplementedError
+
+    def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
+        """Return numbers with intervals from the noisy sums of one grouping."""
+        raise NotImplementedError
+
+    def expected(
+        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
+    ) -> dict[str, FloatArray]:
+        """Return the sums that a fleet of `devices` (spread evenly over the cells) is expected to give.
+
+        Fed to `estimate`, they preview the width of the intervals from public facts alone.
+        """
+        raise NotImplementedError
+
+
+SpecT = TypeVar("SpecT", bound=MetricSpec)
+
+KINDS: dict[str, type[MetricSpec]] = {}
+"""Every metric kind by name, filled by `register`."""
+
+
+def register(kind: type[SpecT]) -> type[SpecT]:
+    """Class decorator: make a kind known under the value of its `kind` field.
+
+    Raises ValueError where the name is taken by another class.
+    """
+    name = str(kind.model_fields["kind"].default)
+    if KINDS.setdefault(name, kind) is not kind:
+        raise ValueError(f"a metric kind named {name!r} is there already")
+    return kind
+
+
+def tally(units: Units, key: Int64Array, size: int, value: str) -> Int64Array:
+    """Return Σ of a named value over units with the same key, int64 (size,).
+
+    Sums stay far below 2^53, where float64 accumulation is exact.
+    """
+    return np.bincount(key, weights=units.values[value], minlength=size).astype(np.int64)
+
+
+def rational(value: Fraction) -> tuple[int, int]:
+    """Return a public guess as a ratio (a, b) of small integers: its nearest with b ≤ 1000."""
+    near = value.limit_denominator(1000)
+    return near.numerator, near.denominator

@@ -1,0 +1,146 @@
+"""Shares of a row: what `histogram`, `confusion` and the two axes of `det` share.
+
+Each event falls into one of C cells of one row. The share p of a cell (or of a run of k cells) is
+x/n with n the row's sum, so numerator and denominator share noise: the variance of X − p·n is
+σ²[k(1−p)² + (C−k)p²] (house plan, section 6). How alike events of one device are is measured a row
+by two noised sums, A = Σᵢ Σ_c x²_ic and B = Σᵢ nᵢ²: if cells are over-dispersed alike
+(Dirichlet-multinomial, Mosimann 1962), then A − Q·B = φ·n·(1−Q) with Q = Σ p_c², which gives φ.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fa_core.metrics.kind import BoolArray, FloatArray, Int64Array, PartSum
+from fa_core.statistics import (
+    Interval,
+    convolved_quantile,
+    estimated_variance_quantile,
+    wilson_fieller,
+)
+
+POOL_ABOVE: Final = 0.5
+"""Where the noise on a row's dispersion exceeds this share of the whole variance, it is pooled."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dispersion:
+    """Over-dispersion φ ≥ 1 and its noise by row, float64 (rows,), and the pooled upper bound."""
+
+    phi: FloatArray
+    phi_sd: FloatArray
+    pooled: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shares:
+    """Shares with everything needed for their intervals; arrays of one shape.
+
+    `n` is the row's sum; `noise` is the variance of one cell; `k` of `cells` cells were added up.
+    """
+
+    x: FloatArray
+    n: FloatArray
+    k: FloatArray
+    cells: int
+    noise: float
+    phi: FloatArray
+    relative_sd: FloatArray
+    laplace: bool
+    pooled: BoolArray
+
+    @property
+    def point(self) -> FloatArray:
+        """x/n, NaN where n is not positive."""
+        return self.x / np.where(self.n > 0, self.n, np.nan)
+
+    def noise_quadratic(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Variance of the noise in x − p·n as a quadratic in p: σ²[k − 2kp + Cp²]."""
+        k = self.noise * self.k
+        return k, -2.0 * k, np.full(k.shape, self.noise * self.cells)
+
+    def noise_sd(self) -> FloatArray:
+        """Standard deviation of the privacy noise on the share."""
+        p = np.nan_to_num(np.clip(self.point, 0.0, 1.0))
+        v0, v1, v2 = self.noise_quadratic()
+        return np.sqrt(v0 + v1 * p + v2 * p * p) / np.where(self.n > 0, self.n, np.nan)
+
+    def interval(self, level: float) -> Interval:
+        """Return the Wilson–Fieller interval of each share at `level`."""
+        p = np.nan_to_num(np.clip(self.point, 0.0, 1.0))
+        v0, v1, v2 = self.noise_quadratic()
+        noise = v0 + v1 * p + v2 * p * p
+        n = np.maximum(self.n, 1.0)
+        total = noise + self.phi * n * np.maximum(p * (1.0 - p), 1.0 / (n + 2.0))
+        share = noise / total if self.laplace else np.zeros_like(noise)
+        z = estimated_variance_quantile(convolved_quantile(level, share), self.relative_sd)
+        spread = self.phi * np.maximum(self.n, 0.0)
+        return wilson_fieller(
+            self.x,
+            self.n,
+            (v0, v1 + spread, v2 - spread),
+            z,
+            p0=0.0,
+            denominator_sd=np.full(noise.shape, (self.noise * self.cells) ** 0.5),
+        )
+
+
+def dispersion(cells: PartSum, squares: PartSum, row_squares: PartSum, columns: int) -> Dispersion:
+    """Return φ by row from the noisy cells (rows·columns,), A (rows,) and B (rows,)."""
+    x = cells.values.reshape(-1, columns)
+    n = x.sum(axis=1)
+    safe = np.maximum(n, 1.0)
+    # Σp̂² of noisy shares is too large by the noise; take its expectation off.
+    q = np.clip(((x**2).sum(axis=1) - columns * cells.variance) / safe**2, 1.0 / columns, 0.999)
+    expected = (1.0 - q) * safe
+    over = squares.values - q * row_squares.values - expected
+    over_sd = np.sqrt(squares.variance + q**2 * row_squares.variance)
+    phi = 1.0 + np.maximum(over, 0.0) / expected
+    used = n > 0
+    whole = float(expected[used].sum()) or 1.0
+    pooled_over = max(float(over[used].sum()), 0.0) + 1.645 * float(np.sqrt((over_sd[used] ** 2).sum()))
+    return Dispersion(phi, over_sd / expected, 1.0 + pooled_over / whole)
+
+
+def shares(
+    x: FloatArray, n: FloatArray, k: Int64Array, columns: int, cells: PartSum, spread: Dispersion
+) -> Shares:
+    """Return the shares x/n of k cells each, choosing each row's own φ or the pooled one.
+
+    Args:
+        x, n, k: float64 or int64 of shape (rows, …); rows as in `spread`.
+        columns: number of cells C of a row.
+        cells: the part that they were summed from, for its noise.
+    """
+    axes = (-1,) + (1,) * (x.ndim - 1)
+    phi, phi_sd = spread.phi.reshape(axes), spread.phi_sd.reshape(axes)
+    safe = np.maximum(n, 1.0)
+    p = np.clip(x / safe, 0.0, 1.0)
+    scale = safe * np.maximum(p * (1.0 - p), 1.0 / (safe + 2.0))
+    noise = cells.variance * (k - 2.0 * k * p + columns * p * p)
+    relative_sd = phi_sd * scale / (noise + phi * scale)
+    pooled = relative_sd > POOL_ABOVE
+    return Shares(
+        x=x,
+        n=n,
+        k=np.broadcast_to(np.asarray(k, np.float64), x.shape),
+        cells=columns,
+        noise=cells.variance,
+        phi=np.where(pooled, max(spread.pooled, 1.0), phi),
+        relative_sd=np.where(pooled, 0.0, relative_sd),
+        laplace=cells.laplace,
+        pooled=pooled,
+    )
+
+
+def source_text(pooled: BoolArray) -> NDArray[np.object_]:
+    """Return "pooled" or "group" for each group, from flags of shape (groups, …)."""
+    flat = pooled.reshape(len(pooled), -1).any(axis=1)
+    return np.where(flat, "pooled", "group").astype(object)
+
+
+def second_moments(counts: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Return (Σ_c x², (Σ_c x)²) of counts (devices, rows, columns), each int64 (devices, rows)."""
+    return (counts * counts).sum(axis=2), counts.sum(axis=2) ** 2

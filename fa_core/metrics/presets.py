@@ -1,0 +1,62 @@
+"""The usual speech metrics by name, so that `metrics: [false_reject_rate, det]` is a plan.
+
+A preset is nothing but a metric written out; `fa plan show` prints what it stands for.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "false_reject_rate": {
+            "kind": "rate",
+            "source": "wake_events",
+            "of": {"outcome": "false_reject"},
+            "over": {"outcome": ["true_accept", "false_reject"]},
+            "expect": "0.1",
+        },
+        "false_accepts_per_hour": {
+            "kind": "rate_per_hour",
+            "source": "wake_events",
+            "of": {"outcome": "false_accept"},
+            "expect": "0.2",
+        },
+        "det": {"kind": "det", "source": "wake_events"},
+        "intent_confusion": {
+            "kind": "confusion",
+            "source": "command_events",
+            "labels": [
+                "lights_on",
+                "lights_off",
+                "set_timer",
+                "cancel_timer",
+                "play_music",
+                "stop",
+                "volume_up",
+                "volume_down",
+                "weather",
+                "call_contact",
+            ],
+        },
+        "correction_rate": {
+            "kind": "rate",
+            "source": "command_events",
+            "of": {"corrected": True},
+            "expect": "0.1",
+        },
+        "command_success_rate": {
+            "kind": "rate",
+            "source": "command_events",
+            "of": {"succeeded": True},
+            "expect": "0.8",
+        },
+        "word_error_rate": {
+            "kind": "ratio",
+            "source": "dictation_events",
+            "of": "word_errors",
+            "over": "words",
+            "expect": "0.3",
+        },
+    }
+)

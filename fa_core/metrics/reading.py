@@ -1,0 +1,72 @@
+"""From bounds and points to numbers that may be shown: units, suppression and its reasons."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fa_core.metrics.kind import BoolArray, FloatArray, Numbers
+
+Refusal = tuple[BoolArray, str]
+"""Which numbers pass, and what to say of those that do not."""
+
+Pair = tuple[FloatArray, FloatArray]
+
+
+def shown_devices(devices: FloatArray, sd: float, min_cohort: int) -> Refusal:
+    """Return the suppression rule: the noisy count of devices must reach the minimum cohort."""
+    return devices >= min_cohort, f"fewer than {min_cohort} devices (noisy count, ± {sd:.0f})"
+
+
+def assemble(
+    *,
+    point: FloatArray,
+    bounds: Pair,
+    simultaneous: Pair,
+    noise: Pair,
+    denominator: FloatArray,
+    noise_sd: FloatArray,
+    display: tuple[float, float, float, float],
+    refusals: Sequence[Refusal],
+) -> Numbers:
+    """Return the numbers in the units a person reads, suppressed where any rule says so.
+
+    Args:
+        point, bounds, simultaneous, noise: in the kind's own units, all of one shape.
+        display: (offset, factor, low, high): shown = offset + factor·p, clipped to [low, high]; an
+            interval that lies wholly outside it is suppressed.
+        refusals: rules in order; the first that fails gives the reason. They broadcast.
+    """
+    offset, factor, least, most = display
+
+    def show(values: FloatArray) -> FloatArray:
+        return offset + factor * values
+
+    low, high = show(bounds[0]), show(bounds[1])
+    with np.errstate(invalid="ignore"):
+        inside = (high >= least) & (low <= most)
+    rules = [*refusals, (inside, "the interval lies outside the possible range; the noise is too large")]
+    reason = np.full(point.shape, "", dtype=object)
+    for passes, text in rules:
+        fails = ~np.broadcast_to(passes, point.shape) & (reason == "")
+        reason[fails] = text
+    suppressed = reason != ""
+
+    def hide(values: FloatArray) -> FloatArray:
+        return np.where(suppressed, np.nan, values)
+
+    def clip(values: FloatArray) -> FloatArray:
+        return hide(np.clip(show(values), least, most))
+
+    return Numbers(
+        estimate=clip(point),
+        low=clip(bounds[0]),
+        high=clip(bounds[1]),
+        simultaneous_low=clip(simultaneous[0]),
+        simultaneous_high=clip(simultaneous[1]),
+        noise_low=clip(noise[0]),
+        noise_high=clip(noise[1]),
+        denominator=hide(denominator),
+        noise_sd=hide(abs(factor) * noise_sd),
+        suppressed=suppressed,
+        reason=reason,
+    )

@@ -1,0 +1,206 @@
+"""What a metric sees of a device's tables: columns as numpy arrays, filters, and the bounded sample.
+
+The same code serves one device and a chunk of a fleet: rows are sorted by device, and a device's
+result depends on its own rows and its own randomness only, never on who else is in the chunk.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fa_core.metrics.filters import Condition, Filter
+from fa_core.tables import HOUR
+
+Int64Array = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+HOUR_US: Final = 3_600_000_000
+
+Priorities = Callable[[str, Int64Array, Int64Array], NDArray[np.uint64]]
+"""(purpose, device (M,), ordinal of the row within its device (M,)) -> random priorities (M,)."""
+
+
+class Rows:
+    """The rows of one source that lie in the window, for `devices` devices, sorted by device.
+
+    Args:
+        table: Arrow table with the source's columns (string columns dictionary-encoded or plain).
+        device: int64 (M,), nondecreasing device index of each row.
+    """
+
+    def __init__(self, table: pa.Table, device: Int64Array) -> None:
+        self._table = table
+        self.device = device
+        self._arrays: dict[str, tuple[NDArray[np.generic], tuple[str, ...] | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.device)
+
+    @cached_property
+    def time(self) -> Int64Array:
+        """Microseconds since 1970, UTC, int64 (M,)."""
+        return np.asarray(_column(self._table, "time").cast(pa.int64()).to_numpy(zero_copy_only=False))
+
+    @cached_property
+    def hour_start(self) -> Int64Array:
+        """The start of the hour each row falls in, microseconds since 1970."""
+        return self.time - self.time % HOUR_US
+
+    def labels(self, column: str) -> tuple[Int64Array, tuple[str, ...]]:
+        """Return a label column as codes (M,) into a tuple of labels; -1 stands for missing."""
+        codes, names = self._load(column)
+        if names is None:
+            raise TypeError(f"{column} is not a label column")
+        return np.asarray(codes, dtype=np.int64), names
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return a number, integer or boolean column as float64 (M,); NaN stands for missing."""
+        values, names = self._load(column)
+        if names is not None:
+            raise TypeError(f"{column} is not a number column")
+        return np.asarray(values, dtype=np.float64)
+
+    def codes(self, column: str, values: tuple[str, ...]) -> Int64Array:
+        """Return the index of each row's value in `values`, len(values) for anything else, int64 (M,)."""
+        if column != HOUR and pa.types.is_dictionary(self._type(column)):
+            codes, names = self.labels(column)
+            order = {value: index for index, value in enumerate(values)}
+            lookup = np.array([order.get(name, len(values)) for name in names] + [len(values)], np.int64)
+            return lookup[codes]
+        numbers = self.numbers(column)
+        result = np.full(len(self), len(values), np.int64)
+        for index, value in enumerate(values):
+            result[numbers == _number(value)] = index
+        return result
+
+    def bins(self, column: str, edges: tuple[float, ...]) -> Int64Array:
+        """Return the interval of each row's number: 0 below edges[0], len(edges) from edges[-1] on,
+        len(edges) + 1 where missing; int64 (M,)."""
+        numbers = self.numbers(column)
+        found = np.searchsorted(np.asarray(edges), numbers, side="right").astype(np.int64)
+        return np.where(np.isnan(numbers), np.int64(len(edges) + 1), found)
+
+    def mask(self, where: Filter) -> BoolArray:
+        """Return which rows satisfy every condition, bool (M,). A missing value satisfies none."""
+        result = np.ones(len(self), np.bool_)
+        for column, condition in where.items():
+            result &= self._satisfies(column, condition)
+        return result
+
+    def _satisfies(self, column: str, condition: Condition) -> BoolArray:
+        if column != HOUR and pa.types.is_dictionary(self._type(column)):
+            codes, names = self.labels(column)
+            allowed = np.array([_allows(condition, name) for name in names] + [False], np.bool_)
+            return np.asarray(allowed[codes])
+        numbers = self.numbers(column)
+        result = ~np.isnan(numbers)
+        if condition.any_of is not None:
+            result &= np.isin(numbers, [float(value) for value in condition.any_of])
+        if condition.not_any_of is not None:
+            result &= ~np.isin(numbers, [float(value) for value in condition.not_any_of])
+        for bound, compare in (
+            (condition.lt, np.less),
+            (condition.le, np.less_equal),
+            (condition.gt, np.greater),
+            (condition.ge, np.greater_equal),
+        ):
+            if bound is not None:
+                result &= compare(numbers, float(bound))
+        return result
+
+    def _type(self, column: str) -> pa.DataType:
+        kind = self._table.schema.field(column).type
+        return pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
+
+    def _load(self, column: str) -> tuple[NDArray[np.generic], tuple[str, ...] | None]:
+        if column not in self._arrays:
+            if column == HOUR:
+                self._arrays[column] = ((self.time // HOUR_US % 24).astype(np.float64), None)
+            else:
+                self._arrays[column] = _to_numpy(_column(self._table, column))
+        return self._arrays[column]
+
+
+class View:
+    """The tables of some devices inside a window, and the randomness that samples them.
+
+    Args:
+        devices: number of devices D; device indices are 0 … D − 1.
+        rows: source name to its rows.
+        priorities: the source of randomness (the operating system's, or a simulation's seed).
+    """
+
+    def __init__(self, devices: int, rows: Mapping[str, Rows], priorities: Priorities) -> None:
+        self.devices = devices
+        self._rows = rows
+        self._priorities = priorities
+
+    def rows(self, source: str) -> Rows:
+        """Return the rows of a source. Raises KeyError where the device has no such table."""
+        return self._rows[source]
+
+    def sample(
+        self, purpose: str, device: Int64Array, limit: int, group: Int64Array | None = None
+    ) -> Int64Array:
+        """Return the indices of a uniformly random subset of at most `limit` entries a device (or group).
+
+        Args:
+            purpose: names the draw, so that two draws of one metric are apart.
+            device: int64 (M,), nondecreasing device of each candidate.
+            limit: entries that one device may keep; one group where `group` is given.
+            group: int64 (M,), nondecreasing, each within one device; such as the hour of an event.
+
+        Returns:
+            int64, increasing indices into the candidates.
+        """
+        unit = device if group is None else group
+        counts = np.bincount(unit)
+        if len(device) == 0 or counts.max() <= limit:
+            return np.arange(len(device), dtype=np.int64)
+        crowded = np.flatnonzero(counts[unit] > limit)
+        owner = unit[crowded]
+        ordinal = crowded - np.searchsorted(device, device[crowded], side="left")
+        priority = self._priorities(purpose, device[crowded], ordinal)
+        order = np.lexsort((priority, owner))
+        sorted_owner = owner[order]
+        first = np.searchsorted(sorted_owner, sorted_owner, side="left")
+        keep = np.ones(len(device), np.bool_)
+        keep[crowded[order[np.arange(len(order)) - first >= limit]]] = False
+        return np.flatnonzero(keep)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return column.unify_dictionaries().combine_chunks()
+
+
+def _to_numpy(array: pa.Array) -> tuple[NDArray[np.generic], tuple[str, ...] | None]:
+    if pa.types.is_string(array.type):
+        array = array.dictionary_encode()
+    if pa.types.is_dictionary(array.type):
+        indices = array.indices.fill_null(-1) if array.null_count else array.indices
+        return indices.to_numpy(zero_copy_only=False), tuple(array.dictionary.to_pylist())
+    if array.null_count:
+        array = array.cast(pa.float64()).fill_null(float("nan"))
+    return array.to_numpy(zero_copy_only=False), None
+
+
+def _allows(condition: Condition, name: str) -> bool:
+    if condition.any_of is not None and name not in condition.any_of:
+        return False
+    return condition.not_any_of is None or name not in condition.not_any_of
+
+
+def _number(value: str) -> float:
+    if value in ("true", "false"):
+        return 1.0 if value == "true" else 0.0
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")

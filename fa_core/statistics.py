@@ -1,0 +1,140 @@
+"""Interval mathematics, pure: quantiles of the noise, the Wilson–Fieller quadratic, simultaneous levels.
+
+Everything is vectorised over cells. The one interval of this project is the set of all p with
+
+    (t − d·n)² ≤ z²·(v0 + v1·d + v2·d²),    d = p − p0,
+
+where t and n are the noisy centred numerator and the noisy denominator, and the right-hand side is
+the variance of t − d·n as a quadratic in d: sampling plus privacy noise. With no noise and
+V = n·p(1−p) it is Wilson's score interval (Wilson 1927, JASA 22); with v1 = 0 it is Fieller's
+theorem for a ratio (Fieller 1954, JRSS B 16).
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erfcx, ndtr
+
+FloatArray = NDArray[np.float64]
+
+_NORMAL = NormalDist()
+
+
+def normal_quantile(level: float) -> float:
+    """Return z with P[|Z| ≤ z] = level for a standard normal Z. `level` in (0, 1)."""
+    return _NORMAL.inv_cdf(0.5 + level / 2)
+
+
+def simultaneous_level(level: float, cells: int) -> float:
+    """Return the level of each of `cells` intervals so that all hold together at `level` (Bonferroni)."""
+    return 1.0 - (1.0 - level) / max(cells, 1)
+
+
+def _tail_normal_laplace(x: FloatArray, normal_sd: FloatArray, laplace_scale: FloatArray) -> FloatArray:
+    """Return P[N + L > x] for x ≥ 0, N normal of sd s, L Laplace of scale b, both positive.
+
+    Closed form: Φc(x/s) + ½e^{−x²/2s²}·[erfcx((s/b − x/s)/√2) − erfcx((s/b + x/s)/√2)]/2, written with the scaled
+    complementary error function so that nothing overflows.
+    """
+    u = x / normal_sd
+    r = normal_sd / laplace_scale
+    near = np.minimum((r - u) / np.sqrt(2), 25.0)
+    below = np.exp(-0.5 * u * u) * erfcx(np.maximum(near, -6.0)) / 2
+    # erfcx grows like 2·exp(y²) for very negative y: there the product is exp(r²/2 − u·r)·Φ(u − r).
+    deep = np.exp(np.minimum(0.5 * r * r - u * r, 700.0)) * ndtr(u - r)
+    toward = np.where(near < -6.0, deep, below)
+    away = np.exp(-0.5 * u * u) * erfcx((r + u) / np.sqrt(2)) / 2
+    return np.asarray(ndtr(-u) + 0.5 * toward - 0.5 * away, dtype=np.float64)
+
+
+def laplace_quantile(level: float) -> float:
+    """Return q with P[|L| ≤ q] = level for a Laplace variable L of variance 1."""
+    return float(-np.log1p(-level) / np.sqrt(2.0))
+
+
+def convolved_quantile(level: float, laplace_share: FloatArray) -> FloatArray:
+    """Return the two-sided quantile of a unit-variance sum of a normal and a Laplace variable.
+
+    Args:
+        level: coverage wanted, in (0, 1).
+        laplace_share: share of the variance that is Laplace (two-sided geometric noise at the scale
+            of many counts), in [0, 1], any shape.
+
+    Returns:
+        float64 of that shape: the normal quantile at 0, the Laplace quantile at 1.
+    """
+    share = np.clip(np.asarray(laplace_share, dtype=np.float64), 0.0, 1.0)
+    z = normal_quantile(level)
+    result = np.full(share.shape, z)
+    mixed = share > 1e-9
+    if not mixed.any():
+        return result
+    part = np.minimum(share[mixed], 1.0 - 1e-9)
+    normal_sd, scale = np.sqrt(1.0 - part), np.sqrt(part / 2.0)
+    target = (1.0 - level) / 2
+    low = np.full(part.shape, 0.5 * z)
+    high = np.full(part.shape, max(laplace_quantile(level), z) * 1.5)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        above = _tail_normal_laplace(middle, normal_sd, scale) > target
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    result[mixed] = 0.5 * (low + high)
+    return result
+
+
+def estimated_variance_quantile(z: FloatArray, relative_sd: FloatArray) -> FloatArray:
+    """Return z widened for a variance that is itself a noisy estimate of relative sd r.
+
+    Second-order expansion of E[2Φ(z·√(1+r·e)) − 1] around r = 0 for e of mean 0 and variance 1: the
+    coverage lost is r²·z·φ(z)·(1+z²)/4, which z + r²·z·(1+z²)/8 gives back.
+    """
+    return z + relative_sd**2 * z * (1.0 + z * z) / 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Bounds on p, float64 of the shape of the inputs; `valid` is False where there is no interval."""
+
+    low: FloatArray
+    high: FloatArray
+    valid: NDArray[np.bool_]
+
+
+def wilson_fieller(
+    t: FloatArray,
+    n: FloatArray,
+    variance: tuple[FloatArray, FloatArray, FloatArray],
+    z: FloatArray,
+    *,
+    p0: float,
+    denominator_sd: FloatArray,
+) -> Interval:
+    """Return all p with (t − d·n)² ≤ z²·(v0 + v1·d + v2·d²), d = p − p0, as an interval.
+
+    Args:
+        t: noisy centred numerator, Σ(r − p0·n), in events.
+        n: noisy denominator, in events.
+        variance: (v0, v1, v2), the variance of t − d·n as a quadratic in d.
+        z: quantile of the error that was really convolved.
+        p0: the public centre.
+        denominator_sd: standard deviation of the noise on n; where n ≤ z·sd the denominator cannot be
+            told from nothing and there is no interval.
+
+    Returns:
+        Interval; valid only where n > z·sd, the quadratic opens upward (the set is bounded) and has
+        real roots.
+    """
+    v0, v1, v2 = variance
+    zz = z * z
+    a = n * n - zz * v2
+    b = -(2.0 * t * n + zz * v1)
+    c = t * t - zz * v0
+    discriminant = b * b - 4.0 * a * c
+    valid = (n > z * denominator_sd) & (a > 0) & (discriminant >= 0)
+    root = np.sqrt(np.where(valid, discriminant, 0.0))
+    divisor = np.where(valid, 2.0 * a, 1.0)
+    low = np.where(valid, p0 + (-b - root) / divisor, np.nan)
+    high = np.where(valid, p0 + (-b + root) / divisor, np.nan)
+    return Interval(low, high, valid)
