@@ -8,8 +8,14 @@ from fa_core import merkle
 
 # The eight entries of certificate-transparency's reference tests, and the roots of their first 1..8.
 ENTRIES = [
-    bytes.fromhex(entry)
-    for entry in " 00 10 2021 3031 40414243 5051525354555657 606162636465666768696a6b6c6d6e6f".split(" ")
+    b"",
+    b"\x00",
+    b"\x10",
+    b"\x20\x21",
+    b"\x30\x31",
+    bytes(range(0x40, 0x44)),
+    bytes(range(0x50, 0x58)),
+    bytes(range(0x60, 0x70)),
 ]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",

@@ -1,0 +1,274 @@
+"""The device's half of the protocol: four answers, each given once, and every reason to give none.
+
+The device trusts the enrolment authority and the witness, not the server. It looks at everything that the
+server says before it answers, it computes its vector only when the roster is known to be whole and its
+neighbours have dealt their shares, and it opens masks for one signed set of survivors only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from secrets import token_bytes
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from fa_core.merkle import leaf_hash, verify_inclusion
+from fa_core.secagg import keys, messages, shamir
+from fa_core.secagg.graph import neighbours_of
+from fa_core.secagg.identity import DeviceIdentity, Record, Trust, make_record, signed
+from fa_core.secagg.masks import Masker, lift
+from fa_core.secagg.messages import Flags, Malformed, OtherSession, SharesRequest
+from fa_core.secagg.parameters import Parameters, choose
+from fa_core.secagg.task import Reason, Refusal, Stage, Task, label
+
+_ORDER = (Stage.JOIN, Stage.SHARES, Stage.MASKED, Stage.UNMASK)
+
+
+def commitment_to(seed: bytes, release: bytes, device: bytes) -> bytes:
+    """SHA-256(b ‖ release ‖ device): what a device signs of its self mask's seed."""
+    return sha256(seed + release + device).digest()
+
+
+def commitment_message(roster_hash: bytes, commitment: bytes) -> bytes:
+    """The bytes under the device's signature on its commitment."""
+    return label("commitment") + roster_hash + commitment
+
+
+@dataclass(frozen=True, repr=False, slots=True)
+class _RoundKeys:
+    """The two key pairs of this round."""
+
+    record: Record
+    share: X25519PrivateKey
+    mask: X25519PrivateKey
+
+
+@dataclass(frozen=True, repr=False, slots=True)
+class _Cohort:
+    """What `shares` established, in slot order where it is a list."""
+
+    parameters: Parameters
+    roster_hash: bytes
+    index: int
+    neighbours: NDArray[np.int64]
+    seed: bytes
+    opening_keys: tuple[bytes, ...]
+    mask_keys: tuple[bytes, ...]
+    adds: tuple[bool, ...]
+
+
+class DeviceParty:
+    """One device in one round. Drive it with the server's requests, in order; see the package for an example.
+
+    `contribute(n)` is called once, at `masked`, with the number of devices on the signed roster, and returns
+    the vector to be summed: int64 of shape (task.length,), already bounded, scaled and noised. Whatever it
+    raises goes through, and the party answers nothing new afterwards.
+
+    Each stage raises `Refusal` with a fixed code and leaves the party as it was. A request that was answered
+    gets the same bytes again; another request of an answered stage is refused.
+    """
+
+    __slots__ = ("_answers", "_cohort", "_contribute", "_identity", "_keys", "_received", "_task", "_trust")
+
+    def __init__(
+        self,
+        task: Task,
+        identity: DeviceIdentity,
+        trust: Trust,
+        contribute: Callable[[int], NDArray[np.int64]],
+    ) -> None:
+        self._task = task
+        self._identity = identity
+        self._trust = trust
+        self._contribute: Callable[[int], NDArray[np.int64]] | None = contribute
+        self._answers: list[tuple[bytes, bytes]] = []
+        self._keys: _RoundKeys | None = None
+        self._cohort: _Cohort | None = None
+        self._received: tuple[Flags, list[bytes]] | None = None
+
+    def join(self, request: bytes) -> bytes:
+        """The task, checked against the one agreed -> this device's certified round keys."""
+        return self._once(Stage.JOIN, request, self._join)
+
+    def shares(self, request: bytes) -> bytes:
+        """The signed roster and the neighbours' keys -> sealed shares of both secrets."""
+        return self._once(Stage.SHARES, request, self._shares)
+
+    def masked(self, request: bytes) -> bytes:
+        """The neighbours' sealed shares -> the masked vector."""
+        return self._once(Stage.MASKED, request, self._masked)
+
+    def unmask(self, request: bytes) -> bytes:
+        """The signed survivors -> a share of each neighbour: of b if it survived, else of its mask key."""
+        return self._once(Stage.UNMASK, request, self._unmask)
+
+    def _once(self, stage: Stage, request: bytes, answer: Callable[[bytes], bytes]) -> bytes:
+        turn, digest = _ORDER.index(stage), sha256(request).digest()
+        if turn < len(self._answers):
+            before, reply = self._answers[turn]
+            if before != digest:
+                raise Refusal(Reason.DIFFERENT_REQUEST)
+            return reply
+        if turn > len(self._answers):
+            raise Refusal(Reason.OUT_OF_ORDER)
+        try:
+            reply = answer(request)
+        except OtherSession:
+            raise Refusal(Reason.WRONG_TASK) from None
+        except Malformed:
+            raise Refusal(Reason.MALFORMED) from None
+        self._answers.append((digest, reply))
+        return reply
+
+    def _join(self, request: bytes) -> bytes:
+        if messages.read_join_request(request) != self._task:
+            raise Refusal(Reason.WRONG_TASK)
+        share, mask = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+        public = (share.public_key().public_bytes_raw(), mask.public_key().public_bytes_raw())
+        record = make_record(self._identity, self._task.session, *public)
+        self._keys = _RoundKeys(record, share, mask)
+        return messages.join_reply(self._task.session, record.encode())
+
+    def _shares(self, request: bytes) -> bytes:
+        assert self._keys is not None
+        asked = messages.read_shares_request(self._task.session, request)
+        parameters = self._check_roster(asked)
+        roster_hash = asked.roster.hash(self._task)
+        neighbours = neighbours_of(asked.index, roster_hash, parameters.devices, parameters.neighbours)
+        records = self._check_neighbours(asked, neighbours)
+        seed = token_bytes(shamir.SECRET_SIZE)
+        sealing, cohort = self._agree(parameters, roster_hash, asked.index, neighbours, records, seed)
+        rows = shamir.share(
+            (seed, self._keys.mask.private_bytes_raw()), parameters.neighbours, parameters.threshold
+        ).astype("<u4")
+        sealed = [keys.seal(key, row.tobytes()) for key, row in zip(sealing, rows, strict=True)]
+        commitment = commitment_to(seed, self._task.release, self._keys.record.device)
+        signature = self._identity.key.sign(commitment_message(roster_hash, commitment))
+        self._cohort = cohort
+        return messages.shares_reply(self._task.session, commitment, signature, sealed)
+
+    def _check_roster(self, asked: SharesRequest) -> Parameters:
+        """The witness signed it, it is large enough, and this device is where the server says."""
+        assert self._keys is not None
+        roster = asked.roster
+        if not signed(roster.signature, roster.message(self._task), self._trust.witness):
+            raise Refusal(Reason.UNSIGNED_ROSTER)
+        if roster.devices < max(self._task.min_devices, self._trust.min_devices):
+            raise Refusal(Reason.COHORT_TOO_SMALL)
+        parameters = choose(roster.devices, self._task.dropout, self._task.corrupt)
+        if parameters is None:
+            raise Refusal(Reason.NO_PARAMETERS)
+        own = leaf_hash(self._keys.record.encode())
+        if not verify_inclusion(own, asked.index, roster.devices, asked.proof, roster.root):
+            raise Refusal(Reason.NOT_IN_ROSTER)
+        return parameters
+
+    def _check_neighbours(self, asked: SharesRequest, neighbours: NDArray[np.int64]) -> list[Record]:
+        """They are the ones that the roster's order gives this device, each certified, and all different."""
+        assert self._keys is not None
+        if len(asked.neighbours) != len(neighbours):
+            raise Refusal(Reason.MALFORMED)
+        records = [Record.decode(member.record) for member in asked.neighbours]
+        known: set[bytes] = set()
+        own = _names(self._keys.record)
+        for record in records:
+            names = _names(record)
+            if names & own:
+                raise Refusal(Reason.OWN_KEY)
+            if len(names) < 3 or names & known:
+                raise Refusal(Reason.REPEATED_KEY)
+            known |= names
+        for member, index in zip(asked.neighbours, neighbours.tolist(), strict=True):
+            leaf = leaf_hash(member.record)
+            if not verify_inclusion(leaf, index, asked.roster.devices, member.proof, asked.roster.root):
+                raise Refusal(Reason.NEIGHBOUR_NOT_IN_ROSTER)
+        if not all(record.valid(self._task.session, self._trust.authority) for record in records):
+            raise Refusal(Reason.UNCERTIFIED_KEY)
+        return records
+
+    def _agree(
+        self,
+        parameters: Parameters,
+        roster_hash: bytes,
+        index: int,
+        neighbours: NDArray[np.int64],
+        records: list[Record],
+        seed: bytes,
+    ) -> tuple[list[bytes], _Cohort]:
+        """The keys shared with each neighbour: those that seal this device's shares, and the rest."""
+        assert self._keys is not None
+        session, own = self._task.session, self._keys.record.device
+        sealing, opening, masks = [], [], []
+        for record in records:
+            secret = keys.agree(self._keys.share, record.share_key)
+            sealing.append(keys.share_key(secret, session, own, record.device))
+            opening.append(keys.share_key(secret, session, record.device, own))
+            secret = keys.agree(self._keys.mask, record.mask_key)
+            masks.append(keys.pair_mask_key(secret, session, own, record.device))
+        adds = tuple(own < record.device for record in records)
+        cohort = _Cohort(parameters, roster_hash, index, neighbours, seed, tuple(opening), tuple(masks), adds)
+        return sealing, cohort
+
+    def _masked(self, request: bytes) -> bytes:
+        assert self._cohort is not None
+        assert self._keys is not None
+        cohort = self._cohort
+        present, sealed = messages.read_masked_request(
+            self._task.session, request, cohort.parameters.neighbours
+        )
+        if len(sealed) < cohort.parameters.threshold:
+            raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
+        contribute, self._contribute = self._contribute, None
+        if contribute is None:
+            raise Refusal(Reason.OUT_OF_ORDER)
+        values = contribute(cohort.parameters.devices)
+        if values.shape != (self._task.length,) or values.dtype != np.int64:
+            raise ValueError(f"a contribution has shape ({self._task.length},) and dtype int64")
+        vector = lift(values, self._task.bits)
+        masker = Masker(vector)
+        masker.apply(keys.self_mask_key(cohort.seed, self._task.session, self._keys.record.device))
+        for slot in np.flatnonzero(present).tolist():
+            masker.apply(cohort.mask_keys[slot], subtract=not cohort.adds[slot])
+        self._received = (present, sealed)
+        return messages.masked_reply(self._task.session, vector)
+
+    def _unmask(self, request: bytes) -> bytes:
+        assert self._cohort is not None
+        assert self._received is not None
+        cohort, (present, sealed) = self._cohort, self._received
+        parameters = cohort.parameters
+        survivors, signature = messages.read_unmask_request(self._task.session, request, parameters.devices)
+        if not signed(
+            signature, messages.survivors_message(cohort.roster_hash, survivors), self._trust.witness
+        ):
+            raise Refusal(Reason.UNSIGNED_SURVIVORS)
+        if int(survivors.sum()) < parameters.survivors:
+            raise Refusal(Reason.TOO_FEW_SURVIVORS)
+        if not survivors[cohort.index]:
+            raise Refusal(Reason.NOT_A_SURVIVOR)
+        alive = survivors[cohort.neighbours]
+        if int((alive & present).sum()) < parameters.threshold:
+            raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
+        shares = np.full((parameters.neighbours, shamir.LIMBS), shamir.MISSING, dtype=np.uint32)
+        for slot, box in zip(np.flatnonzero(present).tolist(), sealed, strict=True):
+            pair = _open_shares(cohort.opening_keys[slot], box)
+            if pair is not None:
+                shares[slot] = pair[0] if alive[slot] else pair[1]
+        self._keys = self._cohort = self._received = None
+        return messages.unmask_reply(self._task.session, shares)
+
+
+def _names(record: Record) -> set[bytes]:
+    """The three public keys of a record: none of them may occur twice among the devices that one sees."""
+    return {record.device, record.share_key, record.mask_key}
+
+
+def _open_shares(key: bytes, sealed: bytes) -> NDArray[np.uint32] | None:
+    """The neighbour's two shares, shape (2, 9): of its seed b and of its mask key. None if forged."""
+    try:
+        return np.frombuffer(keys.unseal(key, sealed), dtype="<u4").reshape(2, shamir.LIMBS)
+    except InvalidTag:
+        return None

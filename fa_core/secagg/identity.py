@@ -1,0 +1,99 @@
+"""Who may take part: device keys certified by the enrolment authority, and round keys signed by devices.
+
+A device *is* its Ed25519 public key. The authority, which is not the aggregator, signs that key once; the
+device signs two fresh X25519 keys for each round. Together they are a `record` of 224 bytes: the leaf of
+the roster's Merkle tree.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from fa_core.secagg.keys import KEY_SIZE, usable
+from fa_core.secagg.task import label
+
+SIGNATURE_SIZE = 64
+RECORD_SIZE = 3 * KEY_SIZE + 2 * SIGNATURE_SIZE
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a device believes in: two Ed25519 public keys (32 bytes each) and its own smallest cohort."""
+
+    authority: bytes
+    witness: bytes
+    min_devices: int = 1
+
+
+@dataclass(frozen=True)
+class DeviceIdentity:
+    """A device's long-lived signing key and the authority's signature on it."""
+
+    key: Ed25519PrivateKey = field(repr=False)
+    certificate: bytes
+
+    @property
+    def device(self) -> bytes:
+        """The public key, 32 bytes, by which the device is known."""
+        return self.key.public_key().public_bytes_raw()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One device's certified keys for one round: `share_key` seals shares, `mask_key` agrees on masks."""
+
+    device: bytes
+    certificate: bytes
+    share_key: bytes
+    mask_key: bytes
+    signature: bytes
+
+    def encode(self) -> bytes:
+        """The 224 bytes that are hashed into the roster."""
+        return self.device + self.certificate + self.share_key + self.mask_key + self.signature
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Record":
+        """The record of 224 bytes. ValueError for another length; nothing else is checked."""
+        if len(data) != RECORD_SIZE:
+            raise ValueError("a record has 224 bytes")
+        return cls(data[:32], data[32:96], data[96:128], data[128:160], data[160:])
+
+    def valid(self, session: bytes, authority: bytes) -> bool:
+        """Whether the authority certified the device, the device signed the keys, and the keys are usable."""
+        return (
+            signed(self.signature, _keys_message(session, self.share_key, self.mask_key), self.device)
+            and signed(self.certificate, certificate_message(self.device), authority)
+            and usable(self.share_key)
+            and usable(self.mask_key)
+        )
+
+
+def certificate_message(device: bytes) -> bytes:
+    """What the authority signs to admit a device."""
+    return label("device certificate") + device
+
+
+def make_record(identity: DeviceIdentity, session: bytes, share_key: bytes, mask_key: bytes) -> Record:
+    """The identity's signed record of two fresh round keys (public, 32 bytes each)."""
+    signature = identity.key.sign(_keys_message(session, share_key, mask_key))
+    return Record(identity.device, identity.certificate, share_key, mask_key, signature)
+
+
+@lru_cache(maxsize=1 << 16)
+def signed(signature: bytes, message: bytes, public: bytes) -> bool:
+    """Whether the Ed25519 `signature` on `message` is by `public`; False for a public key that is no point.
+
+    Remembered, since a hub or a simulation checks the same public signature for each of its devices.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _keys_message(session: bytes, share_key: bytes, mask_key: bytes) -> bytes:
+    return label("round keys") + session + share_key + mask_key

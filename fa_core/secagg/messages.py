@@ -1,0 +1,366 @@
+"""The messages, byte by byte. docs/protocol.md is the same in words.
+
+Every message is `"UH"`, a version byte, a kind byte, the 32-byte session and a body; integers are
+little-endian, bitmaps have bit i of the list at bit i mod 8 of byte i div 8. Lengths follow from the task
+and the roster, so a reader knows how long a message must be, and any other length is refused. Readers raise
+`Malformed` (or `OtherSession`) and nothing else, and the text of neither says anything about the content.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fa_core.merkle import HASH_SIZE, Proof
+from fa_core.secagg.identity import RECORD_SIZE, SIGNATURE_SIZE
+from fa_core.secagg.keys import TAG_SIZE
+from fa_core.secagg.masks import Vector
+from fa_core.secagg.shamir import LIMBS, MISSING, PRIME, SHARE_SIZE
+from fa_core.secagg.task import TASK_SIZE, Task, label
+
+SEALED_SIZE = 2 * SHARE_SIZE + TAG_SIZE
+NONCE_SIZE = 32
+Flags = NDArray[np.bool_]
+
+_MAGIC = b"UH\x01"
+_HEAD = len(_MAGIC) + 1 + 32
+_U32 = struct.Struct("<I")
+
+
+class Kind(IntEnum):
+    """The fourth byte of a message."""
+
+    JOIN_REQUEST = 1
+    JOIN_REPLY = 2
+    SHARES_REQUEST = 3
+    SHARES_REPLY = 4
+    MASKED_REQUEST = 5
+    MASKED_REPLY = 6
+    UNMASK_REQUEST = 7
+    UNMASK_REPLY = 8
+    ROSTER_REQUEST = 9
+    ROSTER_REPLY = 10
+    SURVIVORS_REQUEST = 11
+    SURVIVORS_REPLY = 12
+    PLAIN_JOIN_REPLY = 13
+    PLAIN_VECTOR_REQUEST = 14
+    PLAIN_VECTOR_REPLY = 15
+
+
+class Malformed(ValueError):
+    """These bytes are not the message that was expected."""
+
+
+class OtherSession(Malformed):
+    """A message of another round."""
+
+
+@dataclass(frozen=True)
+class Roster:
+    """What the witness signs after `join`: how many there are, the root over their records, and its nonce."""
+
+    devices: int
+    root: bytes
+    nonce: bytes
+    signature: bytes = bytes(SIGNATURE_SIZE)
+
+    def encode(self) -> bytes:
+        """132 bytes."""
+        return _U32.pack(self.devices) + self.root + self.nonce + self.signature
+
+    def message(self, task: Task) -> bytes:
+        """The bytes under the witness's signature."""
+        return label("roster") + task.encode() + _U32.pack(self.devices) + self.root + self.nonce
+
+    def hash(self, task: Task) -> bytes:
+        """32 bytes that stand for this roster of this task."""
+        return sha256(self.message(task)).digest()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A record (224 bytes) with the proof that it is in the roster."""
+
+    record: bytes
+    proof: Proof
+
+
+@dataclass(frozen=True)
+class SharesRequest:
+    """The signed roster, the receiver's place in it, and its neighbours in slot order."""
+
+    roster: Roster
+    index: int
+    proof: Proof
+    neighbours: tuple[Member, ...]
+
+
+class _Reader:
+    """Takes a body apart from the front."""
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = memoryview(body)
+
+    def take(self, size: int) -> bytes:
+        if len(self._rest) < size:
+            raise Malformed("the message ends too early")
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(taken)
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def proof(self) -> Proof:
+        count = self.take(1)[0]
+        path = self.take(HASH_SIZE * count)
+        return tuple(path[i : i + HASH_SIZE] for i in range(0, len(path), HASH_SIZE))
+
+    def roster(self) -> Roster:
+        return Roster(self.u32(), self.take(HASH_SIZE), self.take(NONCE_SIZE), self.take(SIGNATURE_SIZE))
+
+    def flags(self, count: int) -> Flags:
+        packed = np.frombuffer(self.take((count + 7) // 8), dtype=np.uint8)
+        bits = np.unpackbits(packed, bitorder="little")
+        if bits[count:].any():
+            raise Malformed("a bitmap has bits past its end")
+        return bits[:count].astype(np.bool_)
+
+    def empty(self) -> bool:
+        return not self._rest
+
+    def end(self) -> None:
+        if self._rest:
+            raise Malformed("the message is too long")
+
+
+def wrap(kind: Kind, session: bytes, body: bytes) -> bytes:
+    """A whole message."""
+    return _MAGIC + bytes([kind]) + session + body
+
+
+def _open(kind: Kind, session: bytes, data: bytes) -> _Reader:
+    if data[:3] != _MAGIC or len(data) < _HEAD or data[3] != kind:
+        raise Malformed("not a message of this kind")
+    if data[4:_HEAD] != session:
+        raise OtherSession("a message of another round")
+    return _Reader(data[_HEAD:])
+
+
+def _open_task(kind: Kind, data: bytes) -> tuple[Task, _Reader]:
+    """For the messages that carry their task: it must be the one that the session names."""
+    try:
+        task = Task.decode(data[_HEAD : _HEAD + TASK_SIZE])
+    except ValueError as error:
+        raise Malformed("not a task") from error
+    reader = _open(kind, task.session, data)
+    reader.take(TASK_SIZE)
+    return task, reader
+
+
+def pack_flags(flags: Flags) -> bytes:
+    """A bitmap."""
+    return np.packbits(flags, bitorder="little").tobytes()
+
+
+def member_bytes(record: bytes, proof: Proof) -> bytes:
+    """A neighbour as it stands in a shares request."""
+    return record + proof_bytes(proof)
+
+
+def proof_bytes(proof: Proof) -> bytes:
+    """A count byte and the hashes."""
+    return bytes([len(proof)]) + b"".join(proof)
+
+
+def join_request(task: Task) -> bytes:
+    """`join`, to every device."""
+    return wrap(Kind.JOIN_REQUEST, task.session, task.encode())
+
+
+def read_join_request(data: bytes) -> Task:
+    """The task that the server proposes."""
+    task, reader = _open_task(Kind.JOIN_REQUEST, data)
+    reader.end()
+    return task
+
+
+def join_reply(session: bytes, record: bytes) -> bytes:
+    """A device's record."""
+    return wrap(Kind.JOIN_REPLY, session, record)
+
+
+def read_join_reply(session: bytes, data: bytes) -> bytes:
+    """The 224 bytes of a record."""
+    return read_fixed(Kind.JOIN_REPLY, session, data, RECORD_SIZE)
+
+
+def shares_request(
+    session: bytes, roster: Roster, index: int, proof: Proof, members: Sequence[bytes]
+) -> bytes:
+    """`shares`, to the device at `index`; `members`: its neighbours' `member_bytes` in slot order."""
+    own = roster.encode() + _U32.pack(index) + proof_bytes(proof)
+    return wrap(Kind.SHARES_REQUEST, session, own + b"".join(members))
+
+
+def read_shares_request(session: bytes, data: bytes) -> SharesRequest:
+    """The roster, the receiver's place in it and its neighbours, nothing of it checked."""
+    reader = _open(Kind.SHARES_REQUEST, session, data)
+    roster, index, proof = reader.roster(), reader.u32(), reader.proof()
+    members = []
+    while not reader.empty():
+        members.append(Member(reader.take(RECORD_SIZE), reader.proof()))
+    return SharesRequest(roster, index, proof, tuple(members))
+
+
+def shares_reply(session: bytes, commitment: bytes, signature: bytes, sealed: Sequence[bytes]) -> bytes:
+    """A commitment to the self mask's seed, the device's signature, and sealed shares in slot order."""
+    return wrap(Kind.SHARES_REPLY, session, commitment + signature + b"".join(sealed))
+
+
+def read_shares_reply(session: bytes, data: bytes, neighbours: int) -> tuple[bytes, bytes, NDArray[np.uint8]]:
+    """(commitment, signature, sealed shares of shape (k, 88))."""
+    reader = _open(Kind.SHARES_REPLY, session, data)
+    commitment, signature = reader.take(HASH_SIZE), reader.take(SIGNATURE_SIZE)
+    sealed = np.frombuffer(reader.take(SEALED_SIZE * neighbours), dtype=np.uint8)
+    reader.end()
+    return commitment, signature, sealed.reshape(neighbours, SEALED_SIZE)
+
+
+def masked_request(session: bytes, present: Flags, sealed: NDArray[np.uint8]) -> bytes:
+    """`masked`: which neighbours dealt shares, and what they sealed for the receiver, shape (present, 88)."""
+    return wrap(Kind.MASKED_REQUEST, session, pack_flags(present) + sealed.tobytes())
+
+
+def read_masked_request(session: bytes, data: bytes, neighbours: int) -> tuple[Flags, list[bytes]]:
+    """(which slots are present, the sealed shares of those in slot order)."""
+    reader = _open(Kind.MASKED_REQUEST, session, data)
+    present = reader.flags(neighbours)
+    sealed = [reader.take(SEALED_SIZE) for _ in range(int(present.sum()))]
+    reader.end()
+    return present, sealed
+
+
+def masked_reply(session: bytes, vector: Vector) -> bytes:
+    """The masked vector; equally long for every device of a round."""
+    return wrap(Kind.MASKED_REPLY, session, vector.tobytes())
+
+
+def read_masked_reply(task: Task, data: bytes) -> Vector:
+    """A masked vector, read-only, uint32 or uint64 of shape (length,)."""
+    return read_vector(Kind.MASKED_REPLY, task, data)
+
+
+def read_vector(kind: Kind, task: Task, data: bytes) -> Vector:
+    """A message whose body is one vector of the task."""
+    body = read_fixed(kind, task.session, data, task.vector_size)
+    if task.bits == 64:
+        return np.frombuffer(body, dtype="<u8")
+    return np.frombuffer(body, dtype="<u4")
+
+
+def count_message(kind: Kind, session: bytes, count: int) -> bytes:
+    """A message whose body is one number."""
+    return wrap(kind, session, _U32.pack(count))
+
+
+def read_count(kind: Kind, session: bytes, data: bytes) -> int:
+    """The number of `count_message`."""
+    return int.from_bytes(read_fixed(kind, session, data, 4), "little")
+
+
+def read_fixed(kind: Kind, session: bytes, data: bytes, size: int) -> bytes:
+    """The body of a message, which has exactly `size` bytes."""
+    reader = _open(kind, session, data)
+    body = reader.take(size)
+    reader.end()
+    return body
+
+
+def unmask_request(session: bytes, survivors: Flags, signature: bytes) -> bytes:
+    """`unmask`: who of the whole roster sent a masked vector, and the witness's signature on it."""
+    return wrap(Kind.UNMASK_REQUEST, session, pack_flags(survivors) + signature)
+
+
+def read_unmask_request(session: bytes, data: bytes, devices: int) -> tuple[Flags, bytes]:
+    """(survivors by roster index, signature)."""
+    reader = _open(Kind.UNMASK_REQUEST, session, data)
+    survivors, signature = reader.flags(devices), reader.take(SIGNATURE_SIZE)
+    reader.end()
+    return survivors, signature
+
+
+def unmask_reply(session: bytes, shares: NDArray[np.uint32]) -> bytes:
+    """One share a neighbour, shape (k, 9), `MISSING` where the device has none; equally long for all."""
+    return wrap(Kind.UNMASK_REPLY, session, shares.astype("<u4").tobytes())
+
+
+def read_unmask_reply(session: bytes, data: bytes, neighbours: int) -> NDArray[np.uint32]:
+    """Shares of shape (k, 9); a share with any entry outside the field is `MISSING` whole."""
+    reader = _open(Kind.UNMASK_REPLY, session, data)
+    shares = (
+        np.frombuffer(reader.take(SHARE_SIZE * neighbours), dtype="<u4").reshape(neighbours, LIMBS).copy()
+    )
+    reader.end()
+    shares[(shares >= PRIME).any(axis=1)] = MISSING
+    return shares
+
+
+def roster_request(task: Task, records: Sequence[bytes]) -> bytes:
+    """To the witness: the records of all who joined, in roster order."""
+    body = task.encode() + _U32.pack(len(records)) + b"".join(records)
+    return wrap(Kind.ROSTER_REQUEST, task.session, body)
+
+
+def read_roster_request(data: bytes) -> tuple[Task, list[bytes]]:
+    """(task, records of 224 bytes in roster order)."""
+    task, reader = _open_task(Kind.ROSTER_REQUEST, data)
+    count = reader.u32()
+    records = reader.take(RECORD_SIZE * count)
+    reader.end()
+    return task, [records[i : i + RECORD_SIZE] for i in range(0, len(records), RECORD_SIZE)]
+
+
+def roster_reply(session: bytes, roster: Roster) -> bytes:
+    """From the witness: the signed roster."""
+    return wrap(Kind.ROSTER_REPLY, session, roster.encode())
+
+
+def read_roster_reply(session: bytes, data: bytes) -> Roster:
+    """The signed roster."""
+    reader = _open(Kind.ROSTER_REPLY, session, data)
+    roster = reader.roster()
+    reader.end()
+    return roster
+
+
+def survivors_message(roster_hash: bytes, survivors: Flags) -> bytes:
+    """The bytes under the witness's signature on a survivor bitmap."""
+    return label("survivors") + roster_hash + pack_flags(survivors)
+
+
+def survivors_request(task: Task, survivors: Flags) -> bytes:
+    """To the witness: who sent a masked vector, by roster index."""
+    body = task.encode() + _U32.pack(len(survivors)) + pack_flags(survivors)
+    return wrap(Kind.SURVIVORS_REQUEST, task.session, body)
+
+
+def read_survivors_request(data: bytes) -> tuple[Task, Flags]:
+    """(task, survivors by roster index)."""
+    task, reader = _open_task(Kind.SURVIVORS_REQUEST, data)
+    survivors = reader.flags(reader.u32())
+    reader.end()
+    return task, survivors
+
+
+def survivors_reply(session: bytes, signature: bytes) -> bytes:
+    """From the witness: its signature on the bitmap."""
+    return wrap(Kind.SURVIVORS_REPLY, session, signature)
+
+
+def read_survivors_reply(session: bytes, data: bytes) -> bytes:
+    """The signature."""
+    return read_fixed(Kind.SURVIVORS_REPLY, session, data, SIGNATURE_SIZE)

@@ -1,0 +1,262 @@
+"""The server's half of the protocol: it passes messages on, and learns one sum.
+
+A driver asks for the `requests()` of the current stage, sends them, and hands back whatever replies came in
+time. A reply that is missing, malformed or forged counts as missing. After each stage at least ⌈(1 − f)n⌉
+of the roster must still be there, or the round fails; once `unmask` is received, `result` is the exact sum
+of all who sent a masked vector.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fa_core.merkle import Tree, leaf_hash
+from fa_core.secagg import messages
+from fa_core.secagg.device import commitment_message
+from fa_core.secagg.graph import mirror, neighbours_of
+from fa_core.secagg.identity import Record, signed
+from fa_core.secagg.masks import lower
+from fa_core.secagg.messages import Flags, Malformed, Roster
+from fa_core.secagg.parameters import Parameters, choose, smallest_cohort
+from fa_core.secagg.shamir import LIMBS, MISSING
+from fa_core.secagg.task import RoundFailure, Stage, Task
+from fa_core.secagg.unmask import Opening, unmask
+
+
+class Witness(Protocol):
+    """Signs one roster and one survivor bitmap for each release and attempt (fa_core/witness.py)."""
+
+    def sign_roster(self, request: bytes) -> bytes: ...
+    def sign_survivors(self, request: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of a round. `total`: int64 of shape (length,), the sum over the nodes in `counted`.
+
+    `missing`: how many devices of those still expected gave no valid reply, by stage.
+    """
+
+    total: NDArray[np.int64]
+    joined: int
+    counted: tuple[int, ...]
+    missing: Mapping[Stage, int]
+
+
+class _Requests(Mapping[int, bytes]):
+    """One request a node, made when it is asked for: all of them together would not fit a small server."""
+
+    def __init__(self, nodes: Mapping[int, int], make: Callable[[int], bytes]) -> None:
+        self._nodes = nodes
+        self._make = make
+
+    def __getitem__(self, node: int) -> bytes:
+        return self._make(self._nodes[node])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
+class Server:
+    """One round. `nodes` are the transport's numbers of the devices that are invited.
+
+    `authority` is the enrolment authority's public key. `stage` is the one whose `requests()` are to be sent,
+    None when the round is over. `quorum` is the least number of replies with which the stage can succeed.
+    """
+
+    def __init__(self, task: Task, authority: bytes, witness: Witness, nodes: Iterable[int]) -> None:
+        self._task = task
+        self._authority = authority
+        self._witness = witness
+        self._stage: Stage | None = Stage.JOIN
+        self._missing: dict[Stage, int] = {}
+        invited = tuple(dict.fromkeys(nodes))
+        self._asked: Mapping[int, int] = {node: i for i, node in enumerate(invited)}
+        join = messages.join_request(task)
+        self._make: Callable[[int], bytes] = lambda _: join
+        self._result: Result | None = None
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage to drive now."""
+        return self._stage
+
+    @property
+    def quorum(self) -> int:
+        """The least number of replies with which this stage can succeed; a driver may wait for more."""
+        return self._task.min_devices if self._stage is Stage.JOIN else self._parameters.survivors
+
+    @property
+    def joined(self) -> int:
+        """How many devices are on the signed roster; 0 before there is one."""
+        return 0 if self._stage is Stage.JOIN else self._parameters.devices
+
+    @property
+    def result(self) -> Result:
+        """The sum. RuntimeError before the round has ended in one."""
+        if self._result is None:
+            raise RuntimeError("the round has not ended in a sum")
+        return self._result
+
+    def requests(self) -> Mapping[int, bytes]:
+        """The request of this stage for each node that is still in. Made on access; the same each time."""
+        return _Requests(self._asked, self._make)
+
+    def receive(self, replies: Mapping[int, bytes]) -> None:
+        """Take the replies of this stage, by node, and go on. RoundFailure when the round cannot succeed."""
+        handle = {
+            Stage.JOIN: self._receive_join,
+            Stage.SHARES: self._receive_shares,
+            Stage.MASKED: self._receive_masked,
+            Stage.UNMASK: self._receive_unmask,
+        }
+        if self._stage is None:
+            raise RuntimeError("the round is over")
+        stage, self._stage = self._stage, None
+        handle[stage]({node: replies[node] for node in self._asked if node in replies})
+
+    def _receive_join(self, replies: Mapping[int, bytes]) -> None:
+        records: dict[int, bytes] = {}
+        names: set[bytes] = set()
+        for node, reply in replies.items():
+            record = self._record(reply)
+            if record is None or names & (new := {record.device, record.share_key, record.mask_key}):
+                continue
+            names |= new
+            records[node] = record.encode()
+        self._missing[Stage.JOIN] = len(self._asked) - len(records)
+        self._parameters = self._choose(len(records))
+        self._records = [Record.decode(record) for record in records.values()]
+        reply = self._witness.sign_roster(messages.roster_request(self._task, list(records.values())))
+        self._roster = messages.read_roster_reply(self._task.session, reply)
+        n, k = self._parameters.devices, self._parameters.neighbours
+        self._hash = self._roster.hash(self._task)
+        self._neighbours = neighbours_of(np.arange(n), self._hash, n, k)
+        self._mirror = mirror(k)
+        self._nodes = tuple(records)
+        self._make = self._shares_requests(self._roster, list(records.values()))
+        self._next(Stage.SHARES, np.ones(n, dtype=np.bool_))
+
+    def _record(self, reply: bytes) -> Record | None:
+        try:
+            record = Record.decode(messages.read_join_reply(self._task.session, reply))
+        except Malformed:
+            return None
+        return record if record.valid(self._task.session, self._authority) else None
+
+    def _choose(self, joined: int) -> Parameters:
+        task, missing = self._task, self._missing[Stage.JOIN]
+        if joined < task.min_devices:
+            text = f"{joined} devices joined ({missing} did not); the plan needs {task.min_devices}"
+            raise RoundFailure(Stage.JOIN, missing, text)
+        parameters = choose(joined, task.dropout, task.corrupt)
+        if parameters is None:
+            enough = smallest_cohort(task.dropout, task.corrupt, joined)
+            needed = f"the next size that does is {enough}" if enough else "no cohort does"
+            text = (
+                f"a cohort of {joined} cannot tolerate {task.dropout} dropouts and {task.corrupt} corrupt"
+                f" devices; {needed}"
+            )
+            raise RoundFailure(Stage.JOIN, missing, text)
+        return parameters
+
+    def _shares_requests(self, roster: Roster, records: list[bytes]) -> Callable[[int], bytes]:
+        tree = Tree([leaf_hash(record) for record in records])
+        proofs = [tree.inclusion(i) for i in range(len(records))]
+        members = [messages.member_bytes(r, p) for r, p in zip(records, proofs, strict=True)]
+
+        def make(i: int) -> bytes:
+            around = [members[j] for j in self._neighbours[i].tolist()]
+            return messages.shares_request(self._task.session, roster, i, proofs[i], around)
+
+        return make
+
+    def _receive_shares(self, replies: Mapping[int, bytes]) -> None:
+        n, k = self._parameters.devices, self._parameters.neighbours
+        dealt = np.zeros(n, dtype=np.bool_)
+        sealed = np.zeros((n, k, messages.SEALED_SIZE), dtype=np.uint8)
+        self._commitments: dict[int, bytes] = {}
+        for node, reply in replies.items():
+            i = self._asked[node]
+            try:
+                commitment, signature, boxes = messages.read_shares_reply(self._task.session, reply, k)
+            except Malformed:
+                continue
+            if signed(signature, commitment_message(self._hash, commitment), self._records[i].device):
+                dealt[i] = True
+                sealed[i] = boxes
+                self._commitments[i] = commitment
+        self._require(Stage.SHARES, dealt)
+        self._dealt = dealt
+
+        def make(i: int) -> bytes:
+            around = self._neighbours[i]
+            present = dealt[around]
+            boxes = sealed[around[present], self._mirror[present]]
+            return messages.masked_request(self._task.session, present, boxes)
+
+        self._make = make
+        self._next(Stage.MASKED, dealt)
+
+    def _receive_masked(self, replies: Mapping[int, bytes]) -> None:
+        survivors = np.zeros(self._parameters.devices, dtype=np.bool_)
+        self._sum = np.zeros(self._task.length, dtype="<u8" if self._task.bits == 64 else "<u4")
+        for node, reply in replies.items():
+            try:
+                vector = messages.read_masked_reply(self._task, reply)
+            except Malformed:
+                continue
+            np.add(self._sum, vector, out=self._sum)
+            survivors[self._asked[node]] = True
+        self._require(Stage.MASKED, survivors)
+        self._survivors = survivors
+        reply = self._witness.sign_survivors(messages.survivors_request(self._task, survivors))
+        signature = messages.read_survivors_reply(self._task.session, reply)
+        request = messages.unmask_request(self._task.session, survivors, signature)
+        self._make = lambda _: request
+        self._next(Stage.UNMASK, survivors)
+
+    def _receive_unmask(self, replies: Mapping[int, bytes]) -> None:
+        n, k = self._parameters.devices, self._parameters.neighbours
+        opened = np.zeros(n, dtype=np.bool_)
+        shares = np.full((n, k, LIMBS), MISSING, dtype=np.uint32)
+        for node, reply in replies.items():
+            i = self._asked[node]
+            try:
+                shares[i] = messages.read_unmask_reply(self._task.session, reply, k)
+            except Malformed:
+                continue
+            opened[i] = True
+        self._require(Stage.UNMASK, opened)
+        opening = Opening(
+            task=self._task,
+            parameters=self._parameters,
+            records=self._records,
+            commitments=self._commitments,
+            neighbours=self._neighbours,
+            dealt=self._dealt,
+            survivors=self._survivors,
+        )
+        # what i's neighbours hold of i: the share that each of them sent for the slot in which i stands
+        held = lambda owners: shares[self._neighbours[owners], self._mirror]  # noqa: E731
+        unmask(self._sum, opening, held)
+        counted = tuple(self._nodes[i] for i in np.flatnonzero(self._survivors).tolist())
+        self._result = Result(lower(self._sum), n, counted, dict(self._missing))
+
+    def _require(self, stage: Stage, there: Flags) -> None:
+        """Count who is missing at this stage; fail below ⌈(1 − f)n⌉."""
+        n, needed, left = self._parameters.devices, self._parameters.survivors, int(there.sum())
+        self._missing[stage] = len(self._asked) - left
+        if left < needed:
+            text = f"{n - left} of {n} devices are missing; at least {needed} must remain"
+            raise RoundFailure(stage, n - left, text)
+
+    def _next(self, stage: Stage, who: Flags) -> None:
+        self._asked = {self._nodes[i]: i for i in np.flatnonzero(who).tolist()}
+        self._stage = stage
