@@ -60,17 +60,13 @@ class Malformed(ValueError):
     """A message that is not a letter. Says what is wrong with its form, and nothing of its content."""
 
 
-def push(grid: Grid, letters: Iterable[Letter], seconds: float) -> list[str | None]:
-    """Send letters that live for `seconds`; return a message id for each, None where Flower took it not.
+def push(grid: Grid, letter: Letter, seconds: float) -> str | None:
+    """Send a letter that lives for `seconds`; return its message id, or None where Flower did not take it.
 
     One message a call: Flower leaves out of its answer what it could not store, without saying which.
     """
-    ttl = min(seconds, MAX_TTL)
-    ids: list[str | None] = []
-    for letter in letters:
-        taken = [message_id for message_id in grid.push_messages([_message(letter, ttl)]) if message_id]
-        ids.append(str(taken[0]) if taken else None)
-    return ids
+    taken = [each for each in grid.push_messages([_message(letter, min(seconds, MAX_TTL))]) if each]
+    return str(taken[0]) if taken else None
 
 
 def pull(

@@ -1,4 +1,4 @@
-"""One round: four stages, a deadline and a quorum for each, and a sum or a failure at the end.
+"""One round: four stages, each with a deadline and a quorum, and a sum or a failure at the end.
 
 The round moves bytes between a protocol (`Aggregation`: secure or plain, a state machine without clock or
 network) and Flower's Grid. A device that answers with an error, late, twice, with something malformed or
@@ -9,29 +9,18 @@ answered or dropped, or at its deadline, or as soon as too few are left.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 from fa_core.errors import RoundFailed
+from fa_core.secagg.server import Result
+from fa_core.secagg.task import Stage
 from fa_core.transport import Grid, Letter, pull, push
-from fa_core.values import Int64Array
-
-Stage = Literal["join", "shares", "masked", "unmask"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Aggregate:
-    """What a finished round knows: int64 sums, how many devices joined and how many are in the sums."""
-
-    sums: Int64Array
-    joined: int
-    counted: int
 
 
 class Aggregation(Protocol):
-    """The server's side of a protocol for one release. Devices are numbered from 0, in any order."""
+    """The server's side of a protocol for one release, as `fa_core.secagg` has it, secure or plain."""
 
     @property
     def stage(self) -> Stage | None:
@@ -43,37 +32,26 @@ class Aggregation(Protocol):
         """The fewest replies with which the due stage can end well."""
         ...
 
+    @property
+    def result(self) -> Result:
+        """The sum, after the last stage."""
+        ...
+
     def requests(self) -> Mapping[int, bytes]:
-        """Return the request to each device that is still in; not asked at `join`."""
+        """Return the request to each device that is still in, by its number."""
         ...
 
     def receive(self, replies: Mapping[int, bytes]) -> None:
-        """Take the replies of the due stage and move on. Raises `StageFailed` or another RoundFailed."""
+        """Take the replies of the due stage and move on. Raises RoundFailed where they are too few."""
         ...
-
-    def result(self) -> Aggregate:
-        """Return the sum, after the last stage."""
-        ...
-
-
-class StageFailed(RoundFailed):
-    """Too few devices were left at a stage; nothing is released."""
-
-    def __init__(self, stage: Stage, asked: int, answered: int, needed: int) -> None:
-        super().__init__(
-            f"the round failed at stage {stage}: {answered} of {asked} devices answered, {asked - answered} "
-            f"were missing, {needed} are needed; nothing was released"
-        )
-        self.stage: Stage = stage
-        self.missing = asked - answered
 
 
 class Interrupted(RoundFailed):
     """Somebody stopped the round."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(f"the round was stopped at stage {stage}; nothing was released")
-        self.stage: Stage = stage
+        super().__init__(f"the round was stopped at stage {stage.value}; nothing was released")
+        self.stage = stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,37 +108,42 @@ def conduct(
     nodes: Sequence[int],
     invitation: bytes,
     release: str,
-    aggregation: Aggregation,
+    begin: Callable[[Iterable[int]], Aggregation],
     pace: Pace,
     clock: Clock,
     watch: Watch,
-) -> tuple[Aggregate, int]:
-    """Run a whole round over `nodes`; return its sum and the number of devices invited.
+) -> tuple[Result, int]:
+    """Run a whole round over `nodes`; return its result and the number of devices invited.
 
     `invitation` is the request at `join`, the same for every device. `release` is the hex id that every
-    message carries. Raises RoundFailed (StageFailed, Interrupted, or the protocol's own) where it ends
-    without a sum.
+    message carries. `begin` is called with the numbers of the devices invited, once hubs have said how
+    many they serve. Raises RoundFailed where the round ends without a sum.
     """
     room = _Room(grid, release, pace, clock, watch)
-    joined = room.collect(
-        "join", [Letter(node, "join", release, {}, invitation) for node in nodes], aggregation.quorum
-    )
-    addresses = sorted(joined.replies)
-    aggregation.receive({number: joined.replies[address] for number, address in enumerate(addresses)})
+    join = room.collect(Stage.JOIN, [Letter(node, Stage.JOIN, release, {}, invitation) for node in nodes], 0)
+    addresses = sorted([*join.replies, *join.dropped])
     numbers = {address: number for number, address in enumerate(addresses)}
-    while (stage := aggregation.stage) is not None:
-        requests = {addresses[number]: request for number, request in aggregation.requests().items()}
-        tally = room.collect(stage, _letters(stage, release, requests), aggregation.quorum)
-        aggregation.receive({numbers[address]: reply for address, reply in tally.replies.items()})
-    return aggregation.result(), joined.asked
+    aggregation = begin(numbers.values())
+    replies: Mapping[Address, bytes] = join.replies
+    while True:
+        aggregation.receive({numbers[address]: reply for address, reply in replies.items()})
+        stage = aggregation.stage
+        if stage is None:
+            return aggregation.result, len(addresses)
+        letters = _letters(stage, release, addresses, aggregation.requests())
+        replies = room.collect(stage, letters, aggregation.quorum).replies
 
 
-def _letters(stage: Stage, release: str, requests: Mapping[Address, bytes]) -> list[Letter]:
-    """Put the requests to the devices of one node into one letter."""
-    parts: dict[int, dict[int, bytes]] = {}
-    for (node, slot), request in requests.items():
-        parts.setdefault(node, {})[slot] = request
-    return [Letter(node, stage, release, slots) for node, slots in parts.items()]
+def _letters(
+    stage: Stage, release: str, addresses: Sequence[Address], requests: Mapping[int, bytes]
+) -> Iterator[Letter]:
+    """Yield one letter a node, with the requests to each device behind it, as late as it can be made."""
+    behind: dict[int, dict[int, int]] = {}
+    for number in requests:
+        node, slot = addresses[number]
+        behind.setdefault(node, {})[slot] = number
+    for node, slots in behind.items():
+        yield Letter(node, stage, release, {slot: requests[number] for slot, number in slots.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,74 +156,81 @@ class _Room:
     clock: Clock
     watch: Watch
 
-    def collect(self, stage: Stage, letters: Sequence[Letter], quorum: int) -> "_Tally":
-        """Send letters and return what came back in time. Raises StageFailed under the quorum."""
+    def collect(self, stage: Stage, letters: Iterable[Letter], quorum: int) -> "_Tally":
+        """Send letters and return what came back in time, or what there is once `quorum` is out of reach."""
         deadline = self.clock.now() + self.pace.deadline
         tally = _Tally(stage)
-        for letter, message_id in zip(letters, push(self.grid, letters, self.pace.deadline), strict=True):
-            tally.sent(letter, message_id)
+        for letter in letters:
+            tally.sent(letter, push(self.grid, letter, self.pace.deadline))
         while True:
             left = deadline - self.clock.now()
             if self.watch.stopped():
                 raise Interrupted(stage)
             heard = left > 0 and tally.pull(self.grid, self.release)
+            if left <= 0:
+                tally.give_up()
             self.watch.report(tally.progress(max(left, 0.0)))
-            if left <= 0 or not tally.waiting or tally.hopeless(quorum):
-                break
+            if not tally.waiting or (stage is not Stage.JOIN and tally.possible < quorum):
+                return tally
             if not heard:
                 self.clock.sleep(min(self.pace.poll, left))
-        if len(tally.replies) < quorum:
-            raise StageFailed(stage, tally.asked, len(tally.replies), quorum)
-        return tally
 
 
 class _Tally:
-    """What one stage has heard so far: replies by address, and the letters that wait for theirs."""
+    """What one stage has heard so far: replies by address, who dropped out, and whose reply is waited for.
+
+    A node that has not said how many devices it serves counts as one, in slot 0.
+    """
 
     def __init__(self, stage: Stage) -> None:
-        self.stage: Stage = stage
-        self.waiting: dict[str, Letter] = {}
+        self.stage = stage
+        self.waiting: dict[str, tuple[int, frozenset[int]]] = {}
         self.replies: dict[Address, bytes] = {}
-        self._dropped = 0
+        self.dropped: set[Address] = set()
 
     def sent(self, letter: Letter, message_id: str | None) -> None:
         """Wait for the reply to a letter, or count its devices as dropped where it could not be sent."""
+        slots = frozenset(letter.parts)
         if message_id is None:
-            self._dropped += _size(letter)
+            self._drop(letter.node, slots)
         else:
-            self.waiting[message_id] = letter
+            self.waiting[message_id] = (letter.node, slots)
 
     def pull(self, grid: Grid, release: str) -> bool:
         """Take the replies that are there; whether there were any."""
-        arrived = list(pull(grid, {i: each.node for i, each in self.waiting.items()}, self.stage, release))
+        nodes = {message_id: node for message_id, (node, _) in self.waiting.items()}
+        arrived = list(pull(grid, nodes, self.stage, release))
         often = Counter(message_id for message_id, _ in arrived)
         for message_id, letter in dict(arrived).items():
-            asked = self.waiting.pop(message_id)
-            self._count(asked, letter if often[message_id] == 1 else None)
+            node, slots = self.waiting.pop(message_id)
+            if letter is None or often[message_id] > 1 or (slots and letter.parts.keys() != slots):
+                self._drop(node, slots)
+            else:
+                self._count(letter)
         return bool(arrived)
 
-    def _count(self, asked: Letter, letter: Letter | None) -> None:
-        if letter is None or (asked.parts and letter.parts.keys() != asked.parts.keys()):
-            self._dropped += _size(asked)
-            return
-        answers = {(letter.node, slot): part for slot, part in letter.parts.items() if part}
-        self.replies.update(answers)
-        self._dropped += len(letter.parts) - len(answers)
+    def give_up(self) -> None:
+        """Count everybody who is still waited for as dropped."""
+        for node, slots in self.waiting.values():
+            self._drop(node, slots)
+        self.waiting.clear()
+
+    def _count(self, letter: Letter) -> None:
+        for slot, part in letter.parts.items():
+            if part:
+                self.replies[letter.node, slot] = part
+            else:
+                self.dropped.add((letter.node, slot))
+
+    def _drop(self, node: int, slots: frozenset[int]) -> None:
+        self.dropped.update((node, slot) for slot in slots or {0})
 
     @property
-    def asked(self) -> int:
-        """Devices asked: all that were heard of, and those that are waited for."""
-        return len(self.replies) + self._dropped + sum(map(_size, self.waiting.values()))
-
-    def hopeless(self, quorum: int) -> bool:
-        """Whether the quorum is out of reach. Never said at `join`: a hub may yet speak for many."""
-        return self.stage != "join" and self.asked - self._dropped < quorum
+    def possible(self) -> int:
+        """The most devices that can still have answered when the stage ends."""
+        return len(self.replies) + sum(len(slots) or 1 for _, slots in self.waiting.values())
 
     def progress(self, left: float) -> Progress:
         """Return how far the stage is, with `left` seconds to its deadline."""
-        return Progress(self.stage, self.asked, len(self.replies), self._dropped, left)
-
-
-def _size(letter: Letter) -> int:
-    """Return how many devices a letter asks; a node that has not said how many it serves counts as one."""
-    return len(letter.parts) or 1
+        asked = self.possible + len(self.dropped)
+        return Progress(self.stage, asked, len(self.replies), len(self.dropped), left)

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from clients.app import relay
-from clients.device.seam import Declined, Reason, Stage
-from fa_core.rounds.round import STAGES, Aggregate, Pace, Progress, StageFailed, Watch, conduct
+from clients.device.seam import Declined, Reason
+from fa_core.rounds.round import Pace, Progress, Watch, conduct
+from fa_core.secagg.server import Result
+from fa_core.secagg.task import RoundFailure, Stage
 from fa_core.transport import ClientApp, LocalGrid
 
 RELEASE = "ab" * 16
@@ -23,11 +26,11 @@ Fault = Callable[[bytes], bytes]
 class Sum:
     """The server of the fake protocol: everyone may drop before `masked`, then who masked is counted."""
 
-    def __init__(self, needed: int) -> None:
+    def __init__(self, needed: int, nodes: Iterable[int]) -> None:
         self.quorum = needed
-        self._stages = list(STAGES)
+        self._stages = list(Stage)
+        self._left = list(nodes)
         self._vectors: dict[int, NDArray[np.int64]] = {}
-        self._left: list[int] = []
         self._joined = 0
 
     @property
@@ -39,21 +42,23 @@ class Sum:
 
     def receive(self, replies: Mapping[int, bytes]) -> None:
         stage = self._stages.pop(0)
-        asked = len(self._left) or len(replies)
-        good = {d: r for d, r in replies.items() if len(r) == (8 * LENGTH if stage == "masked" else 2)}
-        if stage == "join":
-            self._joined = len(good)
-        if stage == "masked":
-            self._vectors = {device: np.frombuffer(r, np.int64) for device, r in good.items()}
-        self._left = list(good)
+        size = 8 * LENGTH if stage is Stage.MASKED else 2
+        good = {device: reply for device, reply in replies.items() if len(reply) == size}
+        missing = len(self._left) - len(good)
         if len(good) < self.quorum:
-            raise StageFailed(stage, asked, len(good), self.quorum)
+            raise RoundFailure(stage, missing, f"{missing} of {len(self._left)} are missing")
+        if stage is Stage.JOIN:
+            self._joined = len(good)
+        if stage is Stage.MASKED:
+            self._vectors = {device: np.frombuffer(reply, np.int64) for device, reply in good.items()}
+        self._left = list(good)
 
-    def result(self) -> Aggregate:
+    @property
+    def result(self) -> Result:
         total = np.zeros(LENGTH, np.int64)
         for vector in self._vectors.values():
             total += vector
-        return Aggregate(total, self._joined, len(self._vectors))
+        return Result(total, self._joined, tuple(self._vectors), {})
 
 
 @dataclass
@@ -61,9 +66,9 @@ class FakeDevice:
     """Answers `masked` with its vector and everything else with two bytes, unless told to fail."""
 
     vector: NDArray[np.int64]
-    faults: Mapping[Stage, Fault] = field(default_factory=dict)
+    faults: Mapping[str, Fault] = field(default_factory=dict)
 
-    def handle(self, stage: Stage, request: bytes) -> bytes:
+    def handle(self, stage: str, request: bytes) -> bytes:
         if stage in self.faults:
             return self.faults[stage](request)
         return self.vector.tobytes() if stage == "masked" else b"ok"
@@ -85,7 +90,7 @@ class FakeClock:
 class UnkindGrid(LocalGrid):
     """The local Grid, with one node's replies at one stage passed through `spoil` on their way back."""
 
-    def __init__(self, *args: object, node: int, stage: Stage, spoil: Callable[[Message], list[Message]]):
+    def __init__(self, *args: object, node: int, stage: str, spoil: Callable[[Message], list[Message]]):
         super().__init__(*args)  # type: ignore[arg-type]
         self._node, self._stage, self._spoil = node, f"query.{stage}", spoil
 
@@ -118,7 +123,7 @@ def garbage(request: bytes) -> bytes:
 class Ran:
     """What a round came to and what was seen of it."""
 
-    aggregate: Aggregate
+    result: Result
     invited: int
     seen: list[Progress]
 
@@ -150,10 +155,9 @@ def over(
     seen: list[Progress] = []
     nodes = list(place.get_node_ids())
     pace, watch = Pace(60.0, 0.5), Watch(seen.append, stopped)
-    aggregate, invited = conduct(
-        place, nodes, b"come", RELEASE, Sum(needed), pace, clock or FakeClock(), watch
-    )
-    return Ran(aggregate, invited, seen)
+    begin = partial(Sum, needed)
+    result, invited = conduct(place, nodes, b"come", RELEASE, begin, pace, clock or FakeClock(), watch)
+    return Ran(result, invited, seen)
 
 
 def content(parts: list[bytes], slots: list[int] | None = None) -> RecordDict:

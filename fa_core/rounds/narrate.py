@@ -1,0 +1,75 @@
+"""Progress of a round for a person: one bar a stage on a terminal, one line a stage elsewhere."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+from fa_core.rounds.round import Progress
+from fa_core.secagg.task import Stage
+
+WHAT = {
+    Stage.JOIN: "devices join",
+    Stage.SHARES: "keys are shared",
+    Stage.MASKED: "devices count and mask",
+    Stage.UNMASK: "the sum is unmasked",
+}
+
+
+@contextmanager
+def narrator(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows each `Progress` on `console`."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[aside]}"),
+    )
+    with Bars(*columns, console=console) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    """One bar a stage: devices that answered, out of those asked."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        stage = progress.stage
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(WHAT[stage], total=progress.asked, aside="")
+        self._bars.update(
+            self._tasks[stage], completed=progress.answered, total=progress.asked, aside=_aside(progress)
+        )
+
+
+class _Lines:
+    """One line a stage, once everybody has answered or dropped or the time is up."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.answered + progress.dropped < progress.asked and progress.left > 0:
+            return
+        stage = progress.stage
+        counts = f"{progress.answered} of {progress.asked}"
+        parts = [f"{WHAT[stage]}: {counts}", _aside(progress)]
+        self._console.print(", ".join(filter(None, parts)), highlight=False, soft_wrap=True)
+
+
+def _aside(progress: Progress) -> str:
+    parts = []
+    if progress.dropped:
+        parts.append(f"{progress.dropped} dropped out")
+    if 0 < progress.left < math.inf and progress.answered + progress.dropped < progress.asked:
+        parts.append(f"{progress.left:.0f} s left")
+    return ", ".join(parts)
