@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import HASH_SIZE, Proof, verify_consistency
 
-Kind = Literal["plan", "key", "charge", "release", "failure"]
+Kind = Literal["plan", "key", "ledger", "release", "failure"]
 
 ORIGIN = "unheard"
 WITNESS = "unheard-witness"

@@ -1,0 +1,253 @@
+"""The ledger as rows: each carries a hash over the one before, so that history cannot be rewritten quietly.
+
+A row's body is canonical JSON; its hash is SHA-256("unheard-ledger-1\\n" ‖ hash of the row before ‖ body).
+The transparency log repeats every row, so that the last ones cannot be cut off quietly either.
+What may be charged is not decided here but by the pure rules of `fa_core.privacy.ledger`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from fractions import Fraction
+from hashlib import sha256
+from typing import Any, Literal
+
+from sqlalchemy import Connection, insert, select
+
+from fa_core.checkpoint import canonical, entry
+from fa_core.errors import BadInput, Refused, UnheardError
+from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Currency, Policy, admit
+from fa_core.store import translog
+from fa_core.store.schema import ledger, utc_text
+
+_DOMAIN = b"unheard-ledger-1\n"
+_START = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A population's kind of ledger and its budgets, from `at` on. The kind never changes."""
+
+    population: str
+    currency: Currency
+    policy: Policy
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the ledger: what was declared or charged, and its place in the chain."""
+
+    seq: int
+    hash: bytes
+    value: Declaration | Charge
+
+
+def charge(connection: Connection, asked: Charge) -> Row:
+    """Check a charge against every budget and write it. Raises Refused and writes nothing.
+
+    The connection must be a writing one. A population that declared nothing gets the default budgets of
+    the charge's currency with its first charge.
+    """
+    if translog.find(connection, "plan", asked.plan_hash) is None:
+        raise Refused(
+            f"plan {asked.plan_hash[:12]} is not in the transparency log; it must be before it is charged"
+        )
+    if charge_of(connection, asked.release) is not None:
+        raise Refused(
+            f"release {asked.release} was charged before; another attempt after that needs a new release id"
+        )
+    declared = declaration(connection, asked.population)
+    if declared is None:
+        default = DEFAULT_POLICIES[asked.currency]
+        declared = Declaration(asked.population, asked.currency, default, asked.at)
+        _append(connection, declared)
+    admit(declared.policy, declared.currency, charges(connection, asked.population), asked)
+    return _append(connection, asked)
+
+
+def declare(connection: Connection, declared: Declaration) -> Row:
+    """Write a population's budgets, in force from here on. Raises Refused for another kind of ledger."""
+    before = declaration(connection, declared.population)
+    if before is not None and before.currency != declared.currency:
+        raise Refused(
+            f"population {declared.population} has a ledger of {before.currency}; it cannot become one of "
+            f"{declared.currency}"
+        )
+    return _append(connection, declared)
+
+
+def declaration(connection: Connection, population: str) -> Declaration | None:
+    """Return what a population last declared, or None."""
+    query = (
+        select(ledger.c.body)
+        .where(ledger.c.population == population, ledger.c.kind == "declare")
+        .order_by(ledger.c.seq.desc())
+        .limit(1)
+    )
+    body = connection.execute(query).scalar()
+    if body is None:
+        return None
+    value = decode(body)
+    assert isinstance(value, Declaration)
+    return value
+
+
+def charges(connection: Connection, population: str) -> tuple[Charge, ...]:
+    """Return every charge of a population, oldest first."""
+    query = (
+        select(ledger.c.body)
+        .where(ledger.c.population == population, ledger.c.kind == "charge")
+        .order_by(ledger.c.seq)
+    )
+    values = (decode(body) for body in connection.execute(query).scalars())
+    return tuple(value for value in values if isinstance(value, Charge))
+
+
+def charge_of(connection: Connection, release: str) -> Charge | None:
+    """Return the charge of a release, or None."""
+    body = connection.execute(select(ledger.c.body).where(ledger.c.release == release)).scalar()
+    value = None if body is None else decode(body)
+    return value if isinstance(value, Charge) else None
+
+
+def rows(connection: Connection) -> Iterator[Row]:
+    """Yield every row, oldest first."""
+    query = select(ledger.c.seq, ledger.c.hash, ledger.c.body).order_by(ledger.c.seq)
+    for seq, digest, body in connection.execute(query):
+        yield Row(seq, digest, decode(body))
+
+
+def populations(connection: Connection) -> tuple[str, ...]:
+    """Return the names of all populations, sorted."""
+    return tuple(connection.execute(select(ledger.c.population).distinct().order_by("population")).scalars())
+
+
+def verify(connection: Connection) -> list[str]:
+    """Return what is wrong with the ledger, one sentence each; empty where nothing is.
+
+    Recomputes the chain, compares it with the transparency log, and decides every charge again.
+    """
+    problems: list[str] = []
+    before, replay = _START, _Replay()
+    digests: list[bytes] = []
+    for place, row in enumerate(connection.execute(select(ledger).order_by(ledger.c.seq))):
+        if row.seq != place:
+            problems.append(f"ledger row {place} is missing: the next is numbered {row.seq}")
+            return problems
+        if row.hash != _digest(before, row.body):
+            problems.append(
+                f"ledger row {row.seq} was rewritten: its hash does not follow from the one before"
+            )
+            return problems
+        before = row.hash
+        digests.append(row.hash)
+        try:
+            value = decode(row.body)
+            if (row.kind, row.population, row.release) != _columns(value):
+                problems.append(f"ledger row {row.seq}: the columns say something else than the body")
+            replay.add(value)
+        except UnheardError as error:
+            problems.append(f"ledger row {row.seq}: {error}")
+    logged = translog.ledger_hashes(connection)
+    if logged != digests:
+        other = next((i for i, (a, b) in enumerate(zip(logged, digests, strict=False)) if a != b), None)
+        problems.append(
+            f"the transparency log has {len(logged)} ledger rows, the ledger {len(digests)}"
+            if other is None
+            else f"ledger row {other} is another than the transparency log's"
+        )
+    return problems
+
+
+class _Replay:
+    """Decides every row again, in order, from nothing but the rows before it."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Declaration] = {}
+        self._charged: dict[str, list[Charge]] = {}
+
+    def add(self, value: Declaration | Charge) -> None:
+        """Take the next row. Raises Refused where it should not have been written."""
+        declared = self._declared.get(value.population)
+        if isinstance(value, Declaration):
+            if declared is not None and declared.currency != value.currency:
+                raise Refused(f"population {value.population} changed its kind of ledger")
+            self._declared[value.population] = value
+            return
+        if declared is None:
+            raise Refused(f"population {value.population} was charged before it had a budget")
+        past = self._charged.setdefault(value.population, [])
+        admit(declared.policy, declared.currency, past, value)
+        past.append(value)
+
+
+def encode(value: Declaration | Charge) -> bytes:
+    """Return the canonical JSON of a row."""
+    record: dict[str, Any] = {"kind": "declare" if isinstance(value, Declaration) else "charge"}
+    return canonical(record | _plain(asdict(value)))
+
+
+def decode(body: bytes) -> Declaration | Charge:
+    """Return the value of a row. Raises BadInput for a body that `encode` would not have written."""
+    try:
+        record = json.loads(body)
+        kind: Literal["declare", "charge"] = record.pop("kind")
+        times = {key: datetime.fromisoformat(record[key]) for key in _TIMES if key in record}
+        exact = {key: Fraction(record[key]) for key in _EXACT if key in record}
+        value: Declaration | Charge
+        if kind == "charge":
+            value = Charge(**(record | times | exact))
+        else:
+            policy = Policy(**{each.name: Fraction(record["policy"][each.name]) for each in fields(Policy)})
+            value = Declaration(**(record | times | {"policy": policy}))
+        if encode(value) == body:
+            return value
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        pass
+    raise BadInput("the row is not one that a ledger holds")
+
+
+_TIMES = ("at", "window_start", "window_end")
+_EXACT = ("cost", "epsilon", "delta")
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            plain[key] = _plain(value)
+        elif isinstance(value, Fraction):
+            plain[key] = str(value)
+        else:
+            plain[key] = utc_text(value) if isinstance(value, datetime) else value
+    return plain
+
+
+def _columns(value: Declaration | Charge) -> tuple[str, str, str | None]:
+    if isinstance(value, Declaration):
+        return ("declare", value.population, None)
+    return ("charge", value.population, value.release)
+
+
+def _append(connection: Connection, value: Declaration | Charge) -> Row:
+    last = connection.execute(
+        select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
+    ).first()
+    seq, before = (0, _START) if last is None else (last.seq + 1, last.hash)
+    body = encode(value)
+    digest = _digest(before, body)
+    kind, population, release = _columns(value)
+    connection.execute(
+        insert(ledger).values(
+            seq=seq, kind=kind, population=population, release=release, body=body, hash=digest
+        )
+    )
+    logged = canonical({"hash": digest.hex(), "row": json.loads(body), "seq": seq})
+    translog.append(connection, "ledger", release or population, entry("ledger", logged))
+    return Row(seq, digest, value)
+
+
+def _digest(before: bytes, body: bytes) -> bytes:
+    return sha256(_DOMAIN + before + body).digest()

@@ -1,0 +1,125 @@
+"""The tables of a store: what SQL holds. Bodies of releases are Parquet (`fa_core.store.files`).
+
+Exact numbers are text ("1/20"), times are UTC in one ISO form that sorts as text. The migrations in
+`fa_core.store.migrations` build these tables; a test holds the two together.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC as ISO-8601 text with microseconds; refuses one without a zone."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """Return the text of a moment."""
+        return None if value is None else utc_text(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        """Return the moment of a text."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+def utc_text(moment: datetime) -> str:
+    """Return the one text of a moment. Raises ValueError where it has no zone."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+metadata = MetaData()
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("population", Text, nullable=False),
+    Column("release", Text, unique=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("ledger_by_population", "population", "kind"),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", Text, ForeignKey("ledger.release"), primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("plan_hash", Text, nullable=False),
+    Column("population", Text, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("synthetic", Boolean, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("window_start", UtcTime, nullable=False),
+    Column("window_end", UtcTime, nullable=False),
+    Column("invited", Integer, nullable=False),
+    Column("joined", Integer, nullable=False),
+    Column("dropped", Integer, nullable=False),
+    Column("counted", Integer, nullable=False),
+    Column("accounting", Text, nullable=False),
+    Column("cost", Text, nullable=False),
+    Column("results", Integer, nullable=False),
+    Column("suppressed", Integer, nullable=False),
+    Column("broken", Integer, nullable=False),
+    Column("release_sha256", Text, nullable=False),
+    Column("estimates_sha256", Text, nullable=False),
+    Index("releases_by_time", "created"),
+    Index("releases_by_plan", "plan", "created"),
+    Index("releases_by_population", "population", "created"),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("release", Text, primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("plan_hash", Text, nullable=False),
+    Column("population", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index("failures_by_time", "at"),
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),
+    Index("log_by_subject", "subject", "kind"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)

@@ -1,0 +1,287 @@
+"""The store: one value that holds the catalogue, the ledger and the transparency log of a fleet's owner.
+
+Who runs a round calls, in this order:
+
+    store.announce(plan, key, signature)     the plan is in the log before anybody is asked
+    store.checkpoint(log_key, witness)       … and under a cosigned checkpoint that devices can check
+    store.charge(charge)                     the cost is in the ledger before anything is unmasked
+    store.save(release, estimates, …)        or store.fail(…): the round ends once, and the log says how
+    store.checkpoint(log_key, witness)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from fa_core.checkpoint import canonical, entry, plan_entry
+from fa_core.errors import BadInput
+from fa_core.merkle import Proof
+from fa_core.privacy.ledger import Charge
+from fa_core.store import catalogue, chain, translog
+from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
+from fa_core.store.catalogue import Entry, Failure, Query
+from fa_core.store.chain import Declaration, Row
+from fa_core.store.database import FILE, Database, connect_folder, connect_server
+from fa_core.store.files import estimates_table
+from fa_core.store.translog import Cosigner, Inclusion, LogEntry
+from fa_core.values import Estimates, Release
+
+DEFAULT = ".unheard"
+FOLDER = "releases"
+_READERS = 4
+_EVERYTHING = Query()
+
+
+def open_store(where: str | Path = DEFAULT, *, create: bool = True) -> "Store":
+    """Open the store in a folder (SQLite, and Parquet files) or at postgresql://… (which holds both).
+
+    A folder is made, and tables are brought up to date; with `create` False a store that is not there is an
+    error. Raises BadInput for anything that is not a store.
+    """
+    if isinstance(where, str) and "://" in where:
+        return _prepared(connect_server(where), TableBodies())
+    folder = Path(where)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file; a store is a folder or postgresql://…")
+    file, files = folder / FILE, folder / FOLDER
+    if not file.exists() and not create:
+        raise BadInput(f"there is no store in {folder}; `fa run PLAN` makes one, --store names another")
+    if (not file.exists() or file.stat().st_size == 0) and any(files.glob("*.parquet")):
+        raise BadInput(f"{file} is missing or empty, though {files} holds releases; put it back")
+    try:
+        files.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{files} cannot be made: {error.strerror}") from None
+    return _prepared(connect_folder(folder), FolderBodies(files))
+
+
+def _prepared(database: Database, bodies: Bodies) -> "Store":
+    try:
+        database.prepare()
+    except BaseException:
+        database.close()
+        raise
+    return Store(database, bodies)
+
+
+class Store:
+    """Releases, failures, charges and the log. Every method is one transaction; writers wait."""
+
+    def __init__(self, database: Database, bodies: Bodies) -> None:
+        self._database = database
+        self._bodies = bodies
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """What to call this store to a person; holds no password."""
+        return self._database.name
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    # Ledger
+
+    def declare(self, declared: Declaration) -> Row:
+        """Set a population's budgets from now on. Raises Refused for another kind of ledger than it has."""
+        with self._database.writing() as connection:
+            return chain.declare(connection, declared)
+
+    def charge(self, asked: Charge) -> Row:
+        """Check a charge against every budget and write it, or raise Refused and write nothing.
+
+        The plan must be in the log. A release is charged once; its charge stands whatever comes after.
+        """
+        with self._database.writing() as connection:
+            return chain.charge(connection, asked)
+
+    def declaration(self, population: str) -> Declaration | None:
+        """Return a population's kind of ledger and budgets, None before its first declaration or charge."""
+        with self._database.reading() as connection:
+            return chain.declaration(connection, population)
+
+    def charges(self, population: str) -> tuple[Charge, ...]:
+        """Return every charge of a population, oldest first."""
+        with self._database.reading() as connection:
+            return chain.charges(connection, population)
+
+    def populations(self) -> tuple[str, ...]:
+        """Return the names of all populations that have a ledger, sorted."""
+        with self._database.reading() as connection:
+            return chain.populations(connection)
+
+    def ledger(self) -> tuple[Row, ...]:
+        """Return every row of the ledger, oldest first."""
+        with self._database.reading() as connection:
+            return tuple(chain.rows(connection))
+
+    def verify_ledger(self) -> list[str]:
+        """Return what is wrong with the ledger, one sentence each; empty where nothing is."""
+        with self._database.reading() as connection:
+            return chain.verify(connection)
+
+    # Releases
+
+    def save(self, release: Release, estimates: Estimates, *, synthetic: bool) -> Entry:
+        """Write a release with its estimates, once. Raises Refused where it was not charged or has ended.
+
+        `synthetic` says that the fleet's voices were synthetic; every view of the release repeats it.
+        """
+        with self._database.writing() as connection:
+            return catalogue.save(connection, self._bodies, release, estimates, synthetic=synthetic)
+
+    def fail(self, release: str, plan: bytes, population: str, stage: str, reason: str, at: datetime) -> None:
+        """Write that a round ended without a release. `reason` must hold no device's value."""
+        name, digest = catalogue.plan_name(plan), sha256(plan).hexdigest()
+        with self._database.writing() as connection:
+            catalogue.fail(connection, Failure(release, name, digest, population, stage, reason, at))
+
+    def find(self, text: str) -> Entry:
+        """Return the release meant by `latest`, an id or its first digits. Raises BadInput otherwise."""
+        with self._database.reading() as connection:
+            return catalogue.find(connection, text)
+
+    def releases(self, query: Query = _EVERYTHING, limit: int = 50, offset: int = 0) -> tuple[Entry, ...]:
+        """Return a page of the releases that a query names, newest first."""
+        with self._database.reading() as connection:
+            return catalogue.page(connection, query, limit, offset)
+
+    def count(self, query: Query = _EVERYTHING) -> int:
+        """Return how many releases a query names."""
+        with self._database.reading() as connection:
+            return catalogue.count(connection, query)
+
+    def failures(self, limit: int = 50, offset: int = 0) -> tuple[Failure, ...]:
+        """Return a page of the rounds that failed, newest first."""
+        with self._database.reading() as connection:
+            return catalogue.failed(connection, limit, offset)
+
+    def read(self, found: Entry) -> tuple[Release, Estimates]:
+        """Return a release and its estimates, equal to what was saved. Raises BadInput for a damaged file."""
+        with self._database.reading() as connection:
+            return catalogue.read(connection, self._bodies, found)
+
+    def release(self, release: str) -> Release:
+        """Return the release with this id (or its first digits, or `latest`)."""
+        return self.read(self.find(release))[0]
+
+    def estimates(self, release: str) -> Estimates:
+        """Return the estimates of the release with this id (or its first digits, or `latest`)."""
+        return self.read(self.find(release))[1]
+
+    def results(
+        self,
+        found: Sequence[Entry],
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+    ) -> pa.Table:
+        """Return the numbers of many releases as rows, in the order given, with a first column `release`.
+
+        Args:
+            columns: of `fa_core.store.files.ESTIMATES_SCHEMA`; all where left out.
+            where: a filter over those columns, applied file by file.
+        """
+        with self._database.reading() as connection:
+            parts = [
+                (each, fetch(self._bodies, connection, each.id, "estimates", each.estimates_sha256))
+                for each in found
+            ]
+
+        def rows(part: tuple[Entry, bytes]) -> pa.Table:
+            each, data = part
+            name = body_name(each.id, "estimates", each.estimates_sha256)
+            table = estimates_table(data, name, None if columns is None else list(columns))
+            table = table if where is None else table.filter(where)
+            ids = pa.DictionaryArray.from_arrays(pa.nulls(len(table), pa.int32()).fill_null(0), [each.id])
+            return table.replace_schema_metadata().add_column(0, "release", ids)
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables = list(pool.map(rows, parts))
+        return pa.concat_tables(tables) if tables else pa.table({"release": pa.array([], pa.string())})
+
+    # Transparency log
+
+    def announce(self, plan: bytes, key: bytes, signature: bytes) -> LogEntry:
+        """Put a signed plan in the log and return its entry; one that is there already is returned as it is.
+
+        Args:
+            plan: canonical bytes.
+            key: raw Ed25519 public key of the signer, 32 bytes; `signature` its signature, 64 bytes.
+        """
+        catalogue.plan_name(plan)
+        subject, data = sha256(plan).hexdigest(), plan_entry(plan, key, signature)
+        with self._database.writing() as connection:
+            found = translog.find(connection, "plan", subject, data)
+            return found or translog.append(connection, "plan", subject, data)
+
+    def log_key(self, name: str, facts: Mapping[str, str]) -> LogEntry:
+        """Put a key's beginning, end or revocation in the log: whose (`name`), and public facts about it."""
+        data = entry("key", canonical({**facts, "name": name}))
+        with self._database.writing() as connection:
+            found = translog.find(connection, "key", name, data)
+            return found or translog.append(connection, "key", name, data)
+
+    def checkpoint(self, key: Ed25519PrivateKey, witness: Cosigner) -> bytes:
+        """Sign the log as it stands, have the witness cosign it, keep the note and return it."""
+        with self._database.writing() as connection:
+            return translog.checkpoint(connection, key, witness)
+
+    def note(self) -> bytes | None:
+        """Return the newest checkpoint's note, or None before the first."""
+        with self._database.reading() as connection:
+            return translog.latest(connection)
+
+    def entries(self, start: int = 0, stop: int | None = None) -> tuple[LogEntry, ...]:
+        """Return the log's entries [start, stop), oldest first."""
+        with self._database.reading() as connection:
+            return translog.entries(connection, start, translog.size(connection) if stop is None else stop)
+
+    def log_size(self) -> int:
+        """Return how many entries the log has."""
+        with self._database.reading() as connection:
+            return translog.size(connection)
+
+    def prove(self, index: int) -> Inclusion:
+        """Return the proof that entry `index` stands under the newest checkpoint. Raises BadInput outside."""
+        with self._database.reading() as connection:
+            return translog.prove(connection, index)
+
+    def consistency(self, old: int, new: int) -> Proof:
+        """Return the proof that the log's first `old` entries are a prefix of its first `new`."""
+        with self._database.reading() as connection:
+            return translog.consistency(connection, old, new)
+
+    def consistency_to(self, size: int) -> dict[int, Proof]:
+        """Return the proof from every earlier checkpoint to the one of `size`, for an invitation."""
+        with self._database.reading() as connection:
+            return translog.consistency_to(connection, size)
+
+    def verify_log(
+        self,
+        log_key: Ed25519PublicKey | None = None,
+        witness_key: Ed25519PublicKey | None = None,
+        earlier: Iterable[bytes] = (),
+    ) -> list[str]:
+        """Return what is wrong with the log, the catalogue and the files; empty where nothing is.
+
+        Signatures are checked against the keys given; the log must extend the `earlier` notes given.
+        """
+        with self._database.reading() as connection:
+            problems = translog.verify(connection, log_key, witness_key, tuple(earlier))
+            return problems or catalogue.verify(connection, self._bodies)
