@@ -1,0 +1,38 @@
+"""The plan language: YAML in, a frozen Plan out, or every problem with its place."""
+
+from fa_core.plan.document import from_canonical, load, parse
+from fa_core.plan.policy import PlanPolicy
+from fa_core.plan.problems import BadPlan, Problem
+from fa_core.plan.schema import (
+    OTHER,
+    DeviceSegment,
+    Eligibility,
+    EventSegment,
+    Guardrail,
+    Metadata,
+    Plan,
+    Privacy,
+    Segment,
+    canonical,
+    window_text,
+)
+
+__all__ = [
+    "OTHER",
+    "BadPlan",
+    "DeviceSegment",
+    "Eligibility",
+    "EventSegment",
+    "Guardrail",
+    "Metadata",
+    "Plan",
+    "PlanPolicy",
+    "Privacy",
+    "Problem",
+    "Segment",
+    "canonical",
+    "from_canonical",
+    "load",
+    "parse",
+    "window_text",
+]

@@ -1,0 +1,379 @@
+"""The checks that need more than one field of a plan: tables, a policy, a calendar, a fleet's size.
+
+Each check is a generator of findings over the parts that are sound, so one mistake is reported once
+and hides no other.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+from math import inf, prod
+
+from fa_core.metrics import Bounds, FieldUse, Filter, MetricSpec, Shape, exact_text
+from fa_core.metrics.centred import Centred
+from fa_core.metrics.count import Count
+from fa_core.plan.columns import (
+    check_filter,
+    check_value,
+    columns_anywhere,
+    limits,
+    missing_column,
+    range_text,
+)
+from fa_core.plan.located import Finding, Loc
+from fa_core.plan.policy import PlanPolicy
+from fa_core.plan.problems import one_of, show, suggestion
+from fa_core.plan.schema import (
+    OTHER,
+    DeviceSegment,
+    EventSegment,
+    Guardrail,
+    Metadata,
+    Privacy,
+    Segment,
+    label_text,
+    window_text,
+)
+from fa_core.plan.sections import Parts
+from fa_core.tables import Column, event_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a plan is checked against besides itself.
+
+    Attributes:
+        today: the day (UTC) for the expiry, None where an expired plan may be read.
+        policy: the organisation's limits, None where they are another's business.
+        fleet: public number of devices to be asked, where known.
+    """
+
+    today: date | None = None
+    policy: PlanPolicy | None = None
+    fleet: int | None = None
+
+
+def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
+    """Yield everything that is wrong between the parts of a plan, and with it in its situation."""
+    yield from _expiry(parts.fields.get("metadata"), situation.today)
+    for name, segment in parts.segments.items():
+        yield from _segment(segment, ("segments", name))
+    yield from _groupings(parts.fields.get("group_by") or (), ("group_by",), parts)
+    for name, metric in parts.metrics.items():
+        yield from _metric(metric, parts.metric_locs[name], parts)
+    yield from _plan_filter(parts)
+    for use in parts.filters:
+        for table in use.tables:
+            yield from check_filter(use.where, table, use.loc)
+    for index, guardrail in parts.guardrails.items():
+        yield from _guardrail(guardrail, ("guardrails", index), parts)
+    privacy = parts.fields.get("privacy")
+    if privacy is not None:
+        yield from _privacy(privacy)
+    if situation.policy is not None:
+        yield from _within_policy(parts, situation.policy)
+    yield from _size(parts, situation)
+
+
+def _expiry(metadata: Metadata | None, today: date | None) -> Iterator[Finding]:
+    if metadata is not None and today is not None and metadata.expires < today:
+        found = f"this plan expired on {metadata.expires}"
+        yield Finding(
+            ("metadata", "expires"), found, f"write {today} or a later day, and count `revision` up"
+        )
+
+
+# Segments and groupings
+
+
+def _segment(segment: Segment, loc: Loc) -> Iterator[Finding]:
+    if isinstance(segment, DeviceSegment):
+        yield from _labels(segment.values, (*loc, "values"))
+        return
+    column = columns_anywhere().get(segment.event)
+    if column is None:
+        found = f"no table has a column {show(segment.event)}"
+        yield Finding((*loc, "event"), found, suggestion(segment.event, columns_anywhere()))
+    if segment.values is not None and segment.edges is None and segment.names is None:
+        yield from _labels([label_text(value) for value in segment.values], (*loc, "values"))
+        yield from _values(segment, column, (*loc, "values"))
+    elif segment.values is None and segment.edges is not None and segment.names is not None:
+        yield from _labels(segment.names, (*loc, "labels"))
+        yield from _edges(segment.event, segment.edges, segment.names, column, loc)
+    else:
+        yield Finding(loc, "how to cut is not clear", "give `values`, or `edges` together with `labels`")
+
+
+def _labels(labels: Iterable[str], loc: Loc) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, label in enumerate(labels):
+        if label == OTHER:
+            right = "take it out: every segment has it by itself, for all that is not named"
+            yield Finding((*loc, index), f"the label {show(OTHER)} is declared", right)
+        elif label in seen:
+            yield Finding((*loc, index), f"{show(label)} is here twice", "keep one of them")
+        seen.add(label)
+
+
+def _values(segment: EventSegment, column: Column | None, loc: Loc) -> Iterator[Finding]:
+    if column is not None and column.type == "number":
+        found = f"{show(segment.event)} is a measured number, hardly ever equal to any value"
+        yield Finding(loc, found, "cut it by `edges` and `labels`")
+    elif column is not None:
+        for index, value in enumerate(segment.values or ()):
+            yield from check_value(value, column, segment.event, (*loc, index))
+
+
+def _edges(
+    name: str, edges: tuple[Fraction, ...], labels: tuple[str, ...], column: Column | None, loc: Loc
+) -> Iterator[Finding]:
+    if column is not None and column.type not in {"number", "integer"}:
+        yield Finding((*loc, "edges"), f"{show(name)} is no number, so it has no edges", "cut it by `values`")
+        return
+    if len(labels) != len(edges) + 1:
+        found = f"{len(labels)} labels stand beside {len(edges)} edges"
+        right = f"{len(edges)} edges make {len(edges) + 1} parts: give each one label"
+        yield Finding((*loc, "labels"), found, right)
+    for index, edge in enumerate(edges):
+        at = (*loc, "edges", index)
+        if index and edge <= edges[index - 1]:
+            found = f"the edge {exact_text(edge)} is not above {exact_text(edges[index - 1])} before it"
+            yield Finding(at, found, "write edges once each, ascending, so that parts do not overlap")
+        elif column is not None:
+            low, high = limits(column)
+            if (low is not None and edge <= low) or (high is not None and edge > high):
+                found = f"the edge {exact_text(edge)} leaves a part that nothing falls into"
+                yield Finding(at, found, f"{show(name)} lies {range_text(column)}")
+
+
+def _groupings(group_by: Iterable[tuple[str, ...]], loc: Loc, parts: Parts) -> Iterator[Finding]:
+    seen: list[frozenset[str]] = []
+    for index, grouping in enumerate(group_by):
+        for place, name in enumerate(grouping):
+            at = (*loc, index, place)
+            if name not in parts.declared_segments:
+                names = sorted(parts.declared_segments)
+                right = suggestion(name, names) if names else "declare it under `segments`"
+                yield Finding(at, f"no segment is named {show(name)}", right)
+            elif name in grouping[:place]:
+                yield Finding(at, f"{show(name)} is twice in one grouping", "keep one of them")
+        if frozenset(grouping) in seen:
+            yield Finding((*loc, index), f"{_text(grouping)} is here twice", "keep one: each is charged for")
+        seen.append(frozenset(grouping))
+
+
+def _text(grouping: Iterable[str]) -> str:
+    return show(f"[{', '.join(grouping)}]")
+
+
+# Metrics
+
+
+def _metric(metric: MetricSpec, loc: Loc, parts: Parts) -> Iterator[Finding]:
+    for use in _wrong_fields(metric):
+        yield _field_finding(use, (*loc, use.purpose))
+    planned = parts.fields.get("group_by") or ((),)
+    own = metric.group_by or ((),)
+    if own != planned:
+        yield from _groupings(own, (*loc, "group_by"), parts)
+    allowed = {frozenset(grouping) for grouping in planned}
+    for index, grouping in enumerate(own):
+        at = (*loc, "group_by", index) if own != planned else loc
+        if frozenset(grouping) not in allowed and set(grouping) <= parts.declared_segments:
+            right = f"add it there, or report one of {', '.join(map(_text, planned))}"
+            yield Finding(at, f"{_text(grouping)} is not in the plan's `group_by`", right)
+        yield from _segments_answerable(metric, grouping, at, parts)
+
+
+def _wrong_fields(metric: MetricSpec) -> Iterator[FieldUse]:
+    for use in metric.fields():
+        column = event_columns(use.source).get(use.column)
+        kinds = set() if column is None else {column.type, "domain" if column.domain else ""}
+        if not kinds & set(use.types):
+            yield use
+
+
+def _field_finding(use: FieldUse, loc: Loc) -> Finding:
+    columns = event_columns(use.source)
+    if use.column not in columns:
+        return missing_column(use.column, use.source, loc)
+    fitting = [
+        name
+        for name, column in columns.items()
+        if column.type in use.types or ("domain" in use.types and column.domain)
+    ]
+    found = f"`{use.purpose}` cannot be {show(use.column)}, a column of type {columns[use.column].type}"
+    return Finding(loc, found, one_of(fitting) if fitting else f"{show(use.source)} has no column that fits")
+
+
+def _segments_answerable(
+    metric: MetricSpec, grouping: Iterable[str], loc: Loc, parts: Parts
+) -> Iterator[Finding]:
+    for name in grouping:
+        segment = parts.segments.get(name)
+        if not isinstance(segment, EventSegment) or segment.event not in columns_anywhere():
+            continue
+        for source in (str(metric.source), *metric.companions):
+            if segment.event not in event_columns(source):
+                found = f"{_text(grouping)} cuts by {show(segment.event)}, which {show(source)} does not have"
+                yield Finding(loc, found, "give this metric a `group_by` of its own, without it")
+
+
+def _plan_filter(parts: Parts) -> Iterator[Finding]:
+    where: Filter = parts.fields.get("where") or {}
+    readers: dict[str, str] = {}
+    for name, metric in parts.metrics.items():
+        for table in (str(metric.source), *metric.companions):
+            readers.setdefault(table, name)
+    source = parts.fields.get("source")
+    if not readers and source is not None:
+        readers[source] = "plan"
+    for table, reader in readers.items():
+        for finding in check_filter(where, table, ("where",)):
+            is_missing = finding.at_key
+            found = f"{finding.found}, which {show(reader)} reads" if is_missing else finding.found
+            yield replace(finding, found=found)
+
+
+# Guardrails
+
+
+def _guardrail(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Finding]:
+    if guardrail.max is None and guardrail.max_gap is None:
+        yield Finding(loc, "this guardrail has no limit", "give `max` or `max_gap`")
+    if guardrail.max_gap is not None and not guardrail.by:
+        yield Finding((*loc, "max_gap"), "a gap needs groups", "say which with `by`")
+    if guardrail.metric not in parts.metric_locs:
+        found = f"no metric is named {show(guardrail.metric)}"
+        yield Finding((*loc, "metric"), found, suggestion(guardrail.metric, sorted(parts.metric_locs)))
+    yield from _judged_groups(guardrail, loc, parts)
+    metric = parts.metrics.get(guardrail.metric)
+    if metric is None:
+        return
+    if not isinstance(metric, Centred | Count):
+        found = f"a {metric.kind} has no single number to judge"
+        yield Finding((*loc, "metric"), found, "judge a rate, a ratio, a mean, a difference or a count")
+        return
+    low, high = metric.display()[2:] if isinstance(metric, Centred) else (0.0, inf)
+    for key, limit, least, most in (
+        ("max", guardrail.max, low, high),
+        ("max_gap", guardrail.max_gap, 0.0, high - low),
+    ):
+        if limit is not None and not least <= limit < most:
+            right = f"write at least {least:g}" + (f" and less than {most:g}" if most < inf else "")
+            yield Finding((*loc, key), f"{exact_text(limit)} is no limit for this {metric.kind}", right)
+
+
+def _judged_groups(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Finding]:
+    unknown = [name for name in guardrail.by if name not in parts.declared_segments]
+    for name in unknown:
+        right = (
+            suggestion(name, sorted(parts.declared_segments)) if parts.declared_segments else "leave `by` out"
+        )
+        yield Finding((*loc, "by"), f"no segment is named {show(name)}", right)
+    metric = parts.metrics.get(guardrail.metric)
+    if metric is None or unknown:
+        return
+    reported = metric.group_by or ((),)
+    if frozenset(guardrail.by) not in {frozenset(grouping) for grouping in reported}:
+        found = f"{show(guardrail.metric)} does not report {_text(guardrail.by)}"
+        yield Finding(
+            (*loc, "by") if guardrail.by else loc, found, f"judge one of {', '.join(map(_text, reported))}"
+        )
+
+
+# Privacy, policy and size
+
+
+def _privacy(privacy: Privacy) -> Iterator[Finding]:
+    at: Loc = ("privacy",)
+    smallest = Fraction(1, privacy.min_cohort)
+    if privacy.delta >= smallest:
+        found = f"delta {exact_text(privacy.delta)} is not below 1/min_cohort = 1/{privacy.min_cohort}"
+        right = "write far less, such as 1e-8: it is the chance that a device is exposed outright"
+        yield Finding((*at, "delta"), found, right)
+    if privacy.delta == 0 and privacy.accounting == "zcdp":
+        yield Finding((*at, "delta"), "delta is 0", "write more than 0, such as 1e-8, or `accounting: pure`")
+    if privacy.max_excess is not None and privacy.max_excess > privacy.max_events:
+        found = f"max_excess {privacy.max_excess} is above max_events {privacy.max_events}"
+        yield Finding(
+            (*at, "max_excess"), found, f"write 1 to {privacy.max_events}, or leave it out to clip nothing"
+        )
+    if privacy.noise == "distributed":
+        yield from _distributed(privacy, at)
+    if privacy.mechanism == "discrete_gaussian" and privacy.accounting == "pure":
+        found = "discrete Gaussian noise has no pure epsilon"
+        yield Finding((*at, "mechanism"), found, "write `mechanism: geometric`, or `accounting: zcdp`")
+    if privacy.dropout + privacy.corrupt >= Fraction(1, 2):
+        found = f"dropout and corrupt add up to {exact_text(privacy.dropout + privacy.corrupt)}"
+        right = "keep them below 0.5 together: more cannot be told from an attack"
+        yield Finding((*at, "corrupt" if privacy.corrupt >= privacy.dropout else "dropout"), found, right)
+
+
+def _distributed(privacy: Privacy, at: Loc) -> Iterator[Finding]:
+    if not privacy.secure_aggregation:
+        found = "distributed noise without secure aggregation shows the server every device's vector"
+        yield Finding((*at, "secure_aggregation"), found, "write true, or `noise: central`")
+    if privacy.accounting == "pure":
+        found = "pure accounting needs geometric noise, which devices cannot add in shares"
+        yield Finding((*at, "accounting"), found, "write `noise: central`, or `accounting: zcdp`")
+    if privacy.mechanism == "geometric":
+        found = "devices cannot add geometric noise in shares"
+        yield Finding((*at, "mechanism"), found, "write `mechanism: auto`, or `noise: central`")
+
+
+def _within_policy(parts: Parts, policy: PlanPolicy) -> Iterator[Finding]:
+    window = parts.fields.get("window")
+    if window is not None and window > policy.max_window:
+        right = f"look back at most {window_text(policy.max_window)}"
+        yield Finding(("window",), f"a window of {window_text(window)} is over the policy", right)
+    privacy: Privacy | None = parts.fields.get("privacy")
+    if privacy is None:
+        return
+    most = (
+        ("epsilon", policy.max_epsilon),
+        ("delta", policy.max_delta),
+        ("max_events", Fraction(policy.max_events)),
+    )
+    for key, limit in most:
+        value = Fraction(getattr(privacy, key))
+        if value > limit:
+            found = f"{key} {exact_text(value)} is over the policy"
+            yield Finding(("privacy", key), found, f"write at most {exact_text(limit)}")
+    if privacy.min_cohort < policy.min_cohort:
+        found = f"min_cohort {privacy.min_cohort} is under the policy"
+        yield Finding(("privacy", "min_cohort"), found, f"write at least {policy.min_cohort}")
+
+
+def _size(parts: Parts, situation: Situation) -> Iterator[Finding]:
+    """Check that the vector is not too long, and that a fleet can fill the groups it is cut into."""
+    privacy: Privacy | None = parts.fields.get("privacy")
+    if privacy is None:
+        return
+    if situation.fleet is not None:
+        yield from _fillable(parts, privacy.min_cohort, situation.fleet)
+    if situation.policy is None:
+        return
+    bounds = Bounds(privacy.max_events, privacy.max_excess)
+    total = 0
+    for metric in parts.metrics.values():
+        if any(_wrong_fields(metric)):
+            continue
+        for grouping in metric.group_by or ((),):
+            groups = prod(len(parts.segments[name].labels) for name in grouping if name in parts.segments)
+            total += sum(part.cells for part in metric.parts(Shape(groups, groups), bounds))
+    if total > situation.policy.max_cells:
+        found = f"this plan makes a vector of {total:,} cells"
+        right = f"the policy allows {situation.policy.max_cells:,}: cut by fewer segments, labels or bins"
+        yield Finding(("metrics",), found, right, at_key=True)
+
+
+def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:
+    for index, grouping in enumerate(parts.fields.get("group_by") or ()):
+        cuts = [parts.segments[name] for name in grouping if name in parts.segments]
+        groups = prod(len(segment.labels) - 1 for segment in cuts if segment.level == "device")
+        if groups * min_cohort > fleet:
+            found = f"{_text(grouping)} makes {groups:,} groups of at least {min_cohort:,} devices"
+            right = f"{fleet:,} devices can fill {fleet // min_cohort:,}: cut by fewer segments or values"
+            yield Finding(("group_by", index), found, right)

@@ -1,0 +1,347 @@
+"""The plan as a value: what an evaluation plan says, in frozen models that refuse unknown keys.
+
+The models hold what one field can say about itself (type, range, closed list). Whatever needs two
+fields, a policy or a calendar is in `checks.py`. The descriptions go into the JSON Schema that an
+editor shows, so each is the sentence that an author needs at that key.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import date, timedelta
+from fractions import Fraction
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+    field_validator,
+)
+
+from fa_core.metrics.filters import Exact, Filter
+from fa_core.metrics.kind import MetricSpec
+from fa_core.tables import DEVICE_FACTS
+from fa_core.values import Accounting, NoiseMode
+
+OTHER: Final = "other"
+"""The label of every segment for whatever its plan does not name, a missing value included."""
+
+NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,47}$"
+_UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _window(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"([1-9]\d{0,5})([mhd])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a length of time such as 7d, 24h or 30m")
+    return int(match.group(1)) * _UNITS[match.group(2)]
+
+
+def window_text(window: timedelta) -> str:
+    """Return a window in the largest unit that it is a whole number of: 24 hours are `1d`."""
+    unit = next(u for u in ("d", "h", "m") if window % _UNITS[u] == timedelta())
+    return f"{window // _UNITS[unit]}{unit}"
+
+
+def _day(value: object) -> date:
+    if type(value) is date:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        return date.fromisoformat(value)
+    raise ValueError("expected a date such as 2027-03-31")
+
+
+SourceName = Literal["wake_events", "command_events", "dictation_events"]
+Name = Annotated[StrictStr, Field(pattern=NAME_PATTERN)]
+Label = Annotated[StrictStr, Field(min_length=1, max_length=64)]
+Groupings = Annotated[tuple[tuple[Name, ...], ...], Field(min_length=1, max_length=32)]
+EventValue = Label | StrictBool | StrictInt
+Window = Annotated[
+    timedelta,
+    BeforeValidator(_window),
+    PlainSerializer(window_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}[mhd]$", "examples": ["7d", "24h", "30m"]}),
+]
+Day = Annotated[
+    date,
+    BeforeValidator(_day),
+    PlainSerializer(date.isoformat, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date", "examples": ["2027-03-31"]}),
+]
+
+
+class Section(BaseModel):
+    """Base of every part of a plan: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metadata(Section):
+    """Who asks what, and until when."""
+
+    name: Name = Field(
+        description="Name of the plan, the same over all its revisions: small letters, digits, `_` and `-`."
+    )
+    revision: StrictInt = Field(
+        ge=1, le=1_000_000, description="Counts up whenever the plan changes: 1, 2, 3, …"
+    )
+    owner: Annotated[StrictStr, AfterValidator(_one_line), Field(min_length=1, max_length=100)] = Field(
+        description="The team that answers for this plan, shown to device owners and reviewers."
+    )
+    question: Annotated[StrictStr, AfterValidator(_one_line), Field(min_length=1, max_length=400)] = Field(
+        description="The question that the plan answers, in one sentence; device owners and reviewers see it."
+    )
+    expires: Day = Field(description="The last day (UTC) on which a device may answer, as 2027-03-31.")
+
+
+class DeviceSegment(Section):
+    """Cuts by a fact of the device, such as its accent. A device is in exactly one label."""
+
+    device: Literal[DEVICE_FACTS] = Field(  # type: ignore[valid-type]
+        description="The fact of the device to cut by; it is private, and never sent as such."
+    )
+    values: tuple[Label, ...] = Field(
+        min_length=1,
+        max_length=200,
+        description="The values that get a label of their own. Every other value is counted as `other`.",
+    )
+
+    level: ClassVar[Literal["device"]] = "device"
+
+    @property
+    def column(self) -> str:
+        """The fact that it cuts by."""
+        return str(self.device)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the cells; the last is `other`."""
+        return (*self.values, OTHER)
+
+
+class EventSegment(Section):
+    """Cuts by a column of the events. Either `values`, or `edges` with `labels`.
+
+    Label i of `edges` holds edges[i-1] <= value < edges[i]; the first and the last are open-ended. A
+    missing value, or one that is not named, is `other`.
+    """
+
+    event: StrictStr = Field(
+        description="The column to cut by. A device may be in several labels, so each one needs its noise."
+    )
+    values: tuple[EventValue, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="The values that get a label of their own. Every other value is counted as `other`.",
+    )
+    edges: tuple[Exact, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Where a number is cut, ascending: [8, 18] makes under 8, 8 to under 18, and 18 up.",
+    )
+    names: tuple[Label, ...] | None = Field(
+        default=None,
+        alias="labels",
+        min_length=2,
+        max_length=201,
+        description="One label for each part between the edges, so one more than there are edges.",
+    )
+
+    level: ClassVar[Literal["event"]] = "event"
+
+    @property
+    def column(self) -> str:
+        """The column that it cuts by."""
+        return self.event
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the cells; the last is `other`. Truth values read `true`, `false`."""
+        named = self.names if self.values is None else tuple(label_text(value) for value in self.values)
+        return (*(named or ()), OTHER)
+
+
+Segment = DeviceSegment | EventSegment
+
+
+def label_text(value: str | bool | int) -> str:
+    """Return the label of a segment value: itself, or `true`, `false`, or the digits of a whole number."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class Eligibility(Section):
+    """Which devices take part, and what their owners have agreed to."""
+
+    require: tuple[Literal["charging", "idle", "unmetered_network"], ...] = Field(
+        default=(), description="What must hold on a device at the moment that it answers."
+    )
+    consent: Literal["quality_metrics", "personalisation", "debug"] = Field(
+        default="quality_metrics",
+        description="What the owner must have agreed to. Without it a device stays out.",
+    )
+    sample: Exact = Field(
+        default=Fraction(1),
+        gt=0,
+        le=1,
+        description="Share of the fleet to invite, above 0 and up to 1. No privacy is claimed for it.",
+    )
+
+
+class Privacy(Section):
+    """What one device may lose by the release, how the noise is added, and what one device may weigh."""
+
+    epsilon: Exact = Field(
+        gt=0,
+        le=100,
+        description="Privacy loss of this release for each device. Smaller is more private and wider.",
+    )
+    delta: Exact = Field(
+        default=Fraction(1, 10**8),
+        ge=0,
+        lt=1,
+        description="Chance that the loss is above epsilon: far below 1/min_cohort, 0 if accounting is pure.",
+    )
+    noise: NoiseMode = Field(
+        default="distributed",
+        description="Who adds the noise: each device its share, so that the server never sees an exact sum "
+        "(distributed), or the server, which then sees the exact sum (central).",
+    )
+    accounting: Accounting = Field(
+        default="zcdp",
+        description="Currency of the ledger: zcdp, or pure for a few releases with central noise.",
+    )
+    mechanism: Literal["auto", "discrete_gaussian", "geometric"] = Field(
+        default="auto", description="The noise. `auto` compares the widths to expect, and says why it chose."
+    )
+    max_events: StrictInt = Field(
+        default=64,
+        ge=1,
+        description="N: at most so many events of a device count, drawn at random. More events, more noise.",
+    )
+    max_excess: StrictInt | None = Field(
+        default=None,
+        ge=1,
+        description="B: clips how far one device may pull a rate. Left out, nothing is clipped. A small B "
+        "narrows the interval and hides the worst groups, so what it hides is charged for and added back.",
+    )
+    min_cohort: StrictInt = Field(
+        default=100, ge=2, description="A group with fewer devices than this (by a noisy count) is not shown."
+    )
+    secure_aggregation: StrictBool = Field(
+        default=True, description="Whether the server sees only the sum. Distributed noise needs it."
+    )
+    dropout: Exact = Field(
+        default=Fraction(1, 10),
+        ge=0,
+        lt=Fraction(1, 2),
+        description="Share of the devices that may drop out of a round before it fails.",
+    )
+    corrupt: Exact = Field(
+        default=Fraction(1, 10),
+        ge=0,
+        lt=Fraction(1, 2),
+        description="Share of the devices that may work with the server before a device could be exposed.",
+    )
+
+
+class Guardrail(Section):
+    """A limit that a metric must keep. Judged with intervals that hold for all groups together."""
+
+    metric: Name = Field(description="The metric of this plan that is judged.")
+    by: tuple[Name, ...] = Field(
+        default=(), description="The grouping whose groups are judged; everyone together where left out."
+    )
+    max: Exact | None = Field(default=None, description="No group may be above this, in the metric's unit.")
+    max_gap: Exact | None = Field(
+        default=None,
+        description="The worst and the best group may be no further apart, in the metric's unit.",
+    )
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_segment(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+def _sorted(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(mapping.items()))
+
+
+class Plan(Section):
+    """An evaluation plan that has passed every check: presets expanded, defaults written out.
+
+    Mappings are sorted by key, whatever their order in the file, so two files that say the same make
+    equal plans with equal canonical bytes, and every party lays out the same vector. Each metric has
+    its `source` and its `group_by` filled in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    api_version: Literal["fa/v1"] = Field(
+        alias="apiVersion", description="The version of the plan language: fa/v1."
+    )
+    kind: Literal["EvalPlan"] = Field(description="What this file is: EvalPlan.")
+    metadata: Metadata = Field(description="Who asks what, and until when.")
+    source: SourceName | None = Field(
+        default=None, description="The device table that metrics read, where they do not name their own."
+    )
+    window: Window = Field(description="How far back from the run events count: 7d, 24h or 30m.")
+    where: Annotated[Filter, AfterValidator(_sorted)] = Field(
+        default={}, description="Which rows count at all, for every metric. Conditions are AND-ed."
+    )
+    segments: Annotated[Mapping[str, Segment], AfterValidator(_sorted)] = Field(
+        default={}, description="Ways to cut the numbers, each with a public, closed list of labels."
+    )
+    group_by: Groupings = Field(
+        default=((),),
+        description="The groupings to report, each a list of segments; [] is everyone. Every grouping costs.",
+    )
+    metrics: Annotated[Mapping[str, SerializeAsAny[MetricSpec]], AfterValidator(_sorted)] = Field(
+        description="What is measured: a list of presets, or `name: {kind: …}` or `name: preset` each."
+    )
+    eligibility: Eligibility = Field(
+        default=Eligibility(), description="Which devices take part, and what their owners agreed to."
+    )
+    privacy: Privacy = Field(description="What a device may lose, and how it is kept to that.")
+    guardrails: tuple[Guardrail, ...] = Field(
+        default=(), description="Limits that the results are judged by."
+    )
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex SHA-256 of the canonical bytes: the name of exactly this plan."""
+        return hashlib.sha256(canonical(self)).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Name and revision, as a person cites the plan: `wake-word-weekly@3`."""
+        return f"{self.metadata.name}@{self.metadata.revision}"
+
+
+def canonical(plan: Plan) -> bytes:
+    """Return the one spelling of a plan: JSON, keys sorted, exact numbers as decimal text, ASCII only.
+
+    It holds everything that changes the meaning, defaults and expanded presets included, and is what
+    is hashed and signed.
+    """
+    body = plan.model_dump(mode="json", by_alias=True)
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
