@@ -16,6 +16,7 @@ from fa_core.plan.schema import (
     canonical,
     window_text,
 )
+from fa_core.plan.signing import SignedPlan, sign, verify
 
 __all__ = [
     "OTHER",
@@ -30,9 +31,12 @@ __all__ = [
     "Privacy",
     "Problem",
     "Segment",
+    "SignedPlan",
     "canonical",
     "from_canonical",
     "load",
     "parse",
+    "sign",
+    "verify",
     "window_text",
 ]

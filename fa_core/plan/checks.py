@@ -305,6 +305,9 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
     if privacy.mechanism == "discrete_gaussian" and privacy.accounting == "pure":
         found = "discrete Gaussian noise has no pure epsilon"
         yield Finding((*at, "mechanism"), found, "write `mechanism: geometric`, or `accounting: zcdp`")
+    if privacy.mechanism == "geometric" and privacy.accounting == "zcdp":
+        found = "geometric noise in a zCDP ledger is never narrower than Gaussian noise at the same cost"
+        yield Finding((*at, "mechanism"), found, "write `mechanism: auto`, or `accounting: pure`")
     if privacy.dropout + privacy.corrupt >= Fraction(1, 2):
         found = f"dropout and corrupt add up to {exact_text(privacy.dropout + privacy.corrupt)}"
         right = "keep them below 0.5 together: more cannot be told from an attack"
@@ -318,9 +321,6 @@ def _distributed(privacy: Privacy, at: Loc) -> Iterator[Finding]:
     if privacy.accounting == "pure":
         found = "pure accounting needs geometric noise, which devices cannot add in shares"
         yield Finding((*at, "accounting"), found, "write `noise: central`, or `accounting: zcdp`")
-    if privacy.mechanism == "geometric":
-        found = "devices cannot add geometric noise in shares"
-        yield Finding((*at, "mechanism"), found, "write `mechanism: auto`, or `noise: central`")
 
 
 def _within_policy(parts: Parts, policy: PlanPolicy) -> Iterator[Finding]:
