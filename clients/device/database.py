@@ -68,8 +68,8 @@ def schema() -> list[str]:
         "body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL) STRICT",
         "CREATE TABLE contribution (release BLOB PRIMARY KEY, attempt INTEGER NOT NULL, plan TEXT NOT NULL, "
         "family TEXT NOT NULL, window_start INTEGER NOT NULL, window_end INTEGER NOT NULL, "
-        "rho TEXT NOT NULL, stamp INTEGER NOT NULL, at INTEGER NOT NULL, took INTEGER NOT NULL, "
-        "vector BLOB) STRICT",
+        "rho TEXT NOT NULL, stamp INTEGER NOT NULL, at INTEGER NOT NULL, "
+        "took INTEGER NOT NULL) STRICT",
         "CREATE TABLE reply (release BLOB NOT NULL, attempt INTEGER NOT NULL, stage TEXT NOT NULL, "
         "request BLOB NOT NULL, reply BLOB NOT NULL, PRIMARY KEY (release, attempt, stage)) STRICT",
         "CREATE TABLE revision (family TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT",

@@ -61,6 +61,11 @@ class FileReader:
         return Conditions(**{name: value for name, value in known.items() if isinstance(value, bool)})
 
 
+def nothing_known(now: datetime) -> Conditions:
+    """The reader of a device that has no way to find out: everything is unknown, so no plan runs."""
+    return Conditions()
+
+
 @dataclass(frozen=True, slots=True)
 class QuietHours:
     """A daily interval of local time in which nothing runs; it may cross midnight. Equal ends: never."""

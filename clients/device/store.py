@@ -34,6 +34,12 @@ AHEAD = timedelta(days=1)
 """A row whose time lies further ahead than this is as wrong as one that is too old, and goes with it."""
 
 _HOUR = timedelta(hours=1)
+_ROWS = "SELECT $columns FROM $table WHERE purpose = ? AND time >= ? AND time < ? ORDER BY id"
+_LISTENING = (
+    "SELECT time, wake_word, model_version, sum(snr_db * minutes) / sum(iif(snr_db IS NULL, 0, minutes)), "
+    "playback, min(60, sum(minutes)) FROM listening WHERE purpose = ? AND time >= ? AND time < ? "
+    "GROUP BY time, wake_word, model_version, playback ORDER BY min(id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +143,21 @@ class Store:
         return dict(self.connection.execute("SELECT name, value FROM fact ORDER BY name").fetchall())
 
     def table(self, source: str, purpose: Purpose, start: datetime, end: datetime) -> pa.Table:
-        """Return the rows of one table and purpose with start <= time < end, in the order they came."""
+        """Return the rows of one table and purpose with start <= time < end, in the order they came.
+
+        Rows are never changed once written, so an hour of listening that was written in parts (a device
+        restarts) is put together here.
+        """
         table = SOURCES[source]
-        select = _sql(
-            "SELECT $columns FROM $table WHERE purpose = ? AND time >= ? AND time < ? ORDER BY id", table
-        )
+        select = _LISTENING if source == "listening" else _sql(_ROWS, table)
         rows = self.connection.execute(select, (purpose, micros(start), micros(end))).fetchall()
         return to_arrow(table, rows)
+
+    def rows(self, source: str) -> Iterator[Sequence[Cell]]:
+        """Yield the rows of one table as they were written: the purpose, then the cells."""
+        yield from self.connection.execute(
+            _sql("SELECT purpose, $columns FROM $table ORDER BY id", SOURCES[source])
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many rows each table holds, by purpose."""
@@ -177,15 +191,13 @@ class Store:
     # Deletion.
 
     def forget(self, scope: Scope, now: datetime) -> Entry:
-        """Delete rows (and with them vectors and replies kept for a resend); return the proof's entry.
+        """Delete rows, and with them the replies kept for a resend; return the journal's entry, the proof.
 
         What was charged stays: it was sent and cannot be called back, and it must keep counting.
         """
         with self.transaction(now):
             if scope == Scope():
                 self.connection.execute("DELETE FROM fact")
-            self.connection.execute("UPDATE contribution SET vector = NULL")
-            self.connection.execute("DELETE FROM reply")
             return self._delete("forgotten", {"scope": str(scope)}, scope, now)
 
     def root(self, upto: Mapping[str, int]) -> str:
@@ -245,6 +257,7 @@ class Store:
         return self._delete("revoked", {"purpose": purpose, "why": why}, Scope(purpose), now)
 
     def _delete(self, kind: Kind, body: Mapping[str, Json], scope: Scope, now: datetime) -> Entry:
+        self.connection.execute("DELETE FROM reply")
         gone = {}
         for source in SOURCES.values():
             if scope.source in (None, source.name):

@@ -1,0 +1,174 @@
+"""What a store knows about its part in rounds: who it is, what was charged, said and seen.
+
+The same file as the events, so that a contribution (charge, receipt, reply) is one transaction.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from clients.device.odometer import Charge
+from clients.device.policy import Past
+from clients.device.rows import micros, moment
+from clients.device.seam import Stage
+from clients.device.store import Store
+from fa_core.errors import BadInput
+from fa_core.secagg import DeviceIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one release took from this device. `rho` is 0 where the budget was used up and zeros went.
+
+    Attributes:
+        release: 16 bytes; `attempt` as in the invitation.
+        plan: hex hash of the plan; `family` its name without the revision.
+        start, end: the plan's window, [start, end).
+        stamp: the odometer's time of the charge; `at` the device's clock, `took` the time it ran.
+    """
+
+    release: bytes
+    attempt: int
+    plan: str
+    family: str
+    start: datetime
+    end: datetime
+    rho: Fraction
+    stamp: datetime
+    at: datetime
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest log checkpoint and witness's times that this device believed.
+
+    Attributes:
+        size, root: of the newest checkpoint; 0 and empty before the first.
+        latest: the highest witnessed time; `first` the stamp of the first; None before it.
+    """
+
+    size: int
+    root: bytes
+    latest: datetime | None
+    first: datetime | None
+
+
+class Books:
+    """Contributions, replies and what was seen of the log, in a store. Writers run in its transactions."""
+
+    def __init__(self, store: Store) -> None:
+        self._connection = store.connection
+
+    def contributions(self) -> list[Contribution]:
+        """Return everything that was ever contributed, oldest first."""
+        rows = self._connection.execute(
+            "SELECT release, attempt, plan, family, window_start, window_end, rho, stamp, at, took "
+            "FROM contribution ORDER BY rowid"
+        ).fetchall()
+        return [
+            Contribution(
+                release, attempt, plan, family, moment(start), moment(end), Fraction(rho), moment(stamp),
+                moment(at), timedelta(microseconds=took),
+            )
+            for release, attempt, plan, family, start, end, rho, stamp, at, took in rows
+        ]  # fmt: skip
+
+    def charges(self) -> list[Charge]:
+        """Return every charge, as the odometer reads them."""
+        return [Charge(each.rho, each.stamp) for each in self.contributions()]
+
+    def past(self) -> list[Past]:
+        """Return every run, as the policy reads them."""
+        return [Past(each.at, each.took) for each in self.contributions()]
+
+    def contribute(self, contribution: Contribution) -> None:
+        """Write a contribution. A second one of the same release fails."""
+        row = (
+            contribution.release,
+            contribution.attempt,
+            contribution.plan,
+            contribution.family,
+            micros(contribution.start),
+            micros(contribution.end),
+            str(contribution.rho),
+            micros(contribution.stamp),
+            micros(contribution.at),
+            contribution.took // timedelta(microseconds=1),
+        )
+        places = "INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._connection.execute(places, row)
+
+    def forget_replies(self, keep: Collection[bytes]) -> None:
+        """Delete the replies of all releases but those in `keep`."""
+        for (release,) in self._connection.execute("SELECT DISTINCT release FROM reply").fetchall():
+            if release not in keep:
+                self._connection.execute("DELETE FROM reply WHERE release = ?", (release,))
+
+    def reply(self, stage: Stage, request: bytes) -> bytes | None:
+        """Return the stored reply to a request (by its SHA-256) at a stage."""
+        row = self._connection.execute(
+            "SELECT reply FROM reply WHERE stage = ? AND request = ?", (stage, request)
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def keep_reply(self, release: bytes, attempt: int, stage: Stage, request: bytes, reply: bytes) -> None:
+        """Write a reply, before it is sent. A second one of the same release, attempt and stage fails."""
+        row = (release, attempt, stage, request, reply)
+        self._connection.execute("INSERT INTO reply VALUES (?, ?, ?, ?, ?)", row)
+
+    def key(self) -> Ed25519PrivateKey:
+        """Return the device's own signing key, made here when it is first asked for."""
+        row = self._connection.execute("SELECT value FROM state WHERE name = 'key'").fetchone()
+        if row is not None:
+            return Ed25519PrivateKey.from_private_bytes(bytes(row[0]))
+        key = Ed25519PrivateKey.generate()
+        self._connection.execute("INSERT INTO state VALUES ('key', ?)", (key.private_bytes_raw(),))
+        return key
+
+    def certify(self, certificate: bytes) -> None:
+        """Write the enrolment authority's signature on this device's key, 64 bytes."""
+        self._connection.execute("INSERT OR REPLACE INTO state VALUES ('certificate', ?)", (certificate,))
+
+    def enrolled(self) -> bool:
+        """Return whether the authority has certified this device's key."""
+        return bool(self._connection.execute("SELECT 1 FROM state WHERE name = 'certificate'").fetchone())
+
+    def identity(self) -> DeviceIdentity:
+        """Return the device's certified key. Raises BadInput where it was never enrolled."""
+        row = self._connection.execute("SELECT value FROM state WHERE name = 'certificate'").fetchone()
+        if row is None:
+            raise BadInput("this device is not enrolled; have `fa enrol device` certify its key")
+        return DeviceIdentity(self.key(), bytes(row[0]))
+
+    def seen(self) -> Seen:
+        """Return what this device last believed of the log."""
+        said = dict(self._connection.execute("SELECT name, value FROM state").fetchall())
+        latest, first = (
+            moment(_number(said[name])) if name in said else None for name in ("latest", "first")
+        )
+        return Seen(_number(said.get("size", b"\0")), bytes(said.get("root", b"")), latest, first)
+
+    def see(self, seen: Seen) -> None:
+        """Write what this device believes of the log from now on."""
+        assert seen.latest is not None
+        assert seen.first is not None
+        values = {"size": seen.size, "latest": micros(seen.latest), "first": micros(seen.first)}
+        rows = [(name, value.to_bytes(8, "big")) for name, value in values.items()] + [("root", seen.root)]
+        self._connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", rows)
+
+    def revision(self, family: str) -> int:
+        """Return the highest revision seen of a plan family, 0 before the first."""
+        row = self._connection.execute("SELECT revision FROM revision WHERE family = ?", (family,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def see_revision(self, family: str, revision: int) -> None:
+        """Write the highest revision seen of a plan family."""
+        self._connection.execute("INSERT OR REPLACE INTO revision VALUES (?, ?)", (family, revision))
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, "big")

@@ -1,0 +1,216 @@
+"""`device.toml`: what the owner and the maker of a device decide. Unknown keys and wrong types are refused.
+
+A device's folder holds `device.toml`, `store.db` and, unless the key is elsewhere, `store.key`.
+"""
+
+import tomllib
+from datetime import UTC, date, datetime, time, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from clients.device.keys import KeySource
+from clients.device.odometer import Budget
+from clients.device.policy import Policy, QuietHours, Requirement
+from clients.device.serve import Door
+from clients.device.store import DEFAULT_RETENTION, Rules
+from clients.device.trust import PinnedKey, Pins
+from fa_core.errors import BadInput
+from fa_core.tables import SOURCES
+
+CONFIG, STORE, KEY, SOCKET = "device.toml", "store.db", "store.key", "device.sock"
+
+
+def _exact(value: object) -> object:
+    """Take numbers as they were written: TOML floats by their shortest text, fractions as "1/8"."""
+    return (
+        Fraction(str(value))
+        if isinstance(value, int | float | str) and not isinstance(value, bool)
+        else value
+    )
+
+
+def _public_key(value: object) -> bytes:
+    if isinstance(value, str) and len(value) == 64:
+        return bytes.fromhex(value)
+    raise ValueError("expected a raw Ed25519 public key, 64 hexadecimal digits")
+
+
+def _zone(value: object) -> str:
+    if isinstance(value, str) and ZoneInfo(value):
+        return value
+    raise ValueError("expected a time zone such as Europe/Berlin")
+
+
+Exact = Annotated[Fraction, BeforeValidator(_exact)]
+Key = Annotated[bytes, BeforeValidator(_public_key)]
+Days = Annotated[int, Field(ge=0, le=3660)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, strict, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class KeySection(Section):
+    """Where the store's key is kept."""
+
+    source: KeySource = "file"
+
+
+class LabelsSection(Section):
+    """The labels that may be stored; anything else becomes `other`."""
+
+    wake_word: list[str] = []
+    model_version: list[str] = []
+    intent: list[str] = []
+
+
+class BudgetSection(Section):
+    """The device's own budget: zCDP rho in a rolling window. `settle_days` defaults to the window."""
+
+    rho: Exact = Field(default=Fraction(1, 4), ge=0)
+    window_days: Annotated[int, Field(ge=1, le=3660)] = 28
+    settle_days: Days | None = None
+
+
+class QuietSection(Section):
+    """Hours of local time in which nothing runs."""
+
+    start: time
+    end: time
+    zone: Annotated[str, BeforeValidator(_zone)] = "UTC"
+
+
+class PolicySection(Section):
+    """When plans may run and how much they may ask; the fields of `policy.Policy`."""
+
+    require: list[Requirement] = []
+    quiet: QuietSection | None = None
+    plans_a_day: Annotated[int, Field(ge=0)] = 4
+    minutes_a_day: Annotated[int, Field(ge=0)] = 10
+    max_epsilon: Exact = Fraction(2)
+    max_delta: Exact = Fraction(1, 10**6)
+    max_cells: int = 50_000
+    min_cohort: Annotated[int, Field(ge=2)] = 50
+    central_noise: bool = True
+    single_vectors: bool = False
+
+
+class PinnedKeySection(Section):
+    """One plan key and the days on which it counts, first and last."""
+
+    name: str
+    key: Key
+    first: date
+    last: date
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "PinnedKeySection":
+        if self.first > self.last:
+            raise ValueError("the first day must not be after the last")
+        return self
+
+
+class TrustSection(Section):
+    """The public keys that came with the device."""
+
+    plan_keys: list[PinnedKeySection]
+    revoked: list[Key] = []
+    log: Key
+    witness: Key
+    authority: Key
+    skew_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 24 * 60
+
+
+class ServeSection(Section):
+    """The socket (a path; beside this file by default) and the users, by number, that may connect."""
+
+    socket: str = SOCKET
+    relays: list[Annotated[int, Field(ge=0)]] = []
+
+
+class DeviceConfig(Section):
+    """The whole of `device.toml`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    conditions: str | None = None
+    key: KeySection = KeySection()
+    retention_days: dict[Literal[tuple(SOURCES)], Annotated[int, Field(ge=1, le=3660)]] = {}  # type: ignore[valid-type]
+    labels: LabelsSection = LabelsSection()
+    budget: BudgetSection = BudgetSection()
+    policy: PolicySection = PolicySection()
+    trust: TrustSection
+    serve: ServeSection = ServeSection()
+
+    def rules(self) -> Rules:
+        """Return the store's rules."""
+        kept = {name: timedelta(days=days) for name, days in self.retention_days.items()}
+        intents = frozenset(self.labels.intent)
+        return Rules(
+            {name: kept.get(name, DEFAULT_RETENTION) for name in SOURCES},
+            {
+                "wake_word": frozenset(self.labels.wake_word),
+                "model_version": frozenset(self.labels.model_version),
+                "intent_predicted": intents,
+                "intent_actual": intents,
+            },
+        )
+
+    def device_budget(self) -> Budget:
+        """Return the odometer's limits."""
+        window = timedelta(days=self.budget.window_days)
+        settle = self.budget.settle_days
+        return Budget(self.budget.rho, window, window if settle is None else timedelta(days=settle))
+
+    def device_policy(self) -> Policy:
+        """Return the policy."""
+        said = self.policy
+        quiet = QuietHours(said.quiet.start, said.quiet.end, said.quiet.zone) if said.quiet else None
+        return Policy(
+            frozenset(said.require),
+            quiet or Policy().quiet,
+            said.plans_a_day,
+            timedelta(minutes=said.minutes_a_day),
+            said.max_epsilon,
+            said.max_delta,
+            said.max_cells,
+            said.min_cohort,
+            said.central_noise,
+            said.single_vectors,
+        )
+
+    def pins(self) -> Pins:
+        """Return the trusted keys. A key counts through the whole of its last day, UTC."""
+        keys = tuple(
+            PinnedKey(each.name, each.key, _midnight(each.first), _midnight(each.last + timedelta(days=1)))
+            for each in self.trust.plan_keys
+        )
+        said = self.trust
+        skew = timedelta(minutes=said.skew_minutes)
+        return Pins(keys, frozenset(said.revoked), said.log, said.witness, said.authority, skew)
+
+    def door(self, folder: Path) -> Door:
+        """Return where to serve."""
+        return Door(folder / self.serve.socket, frozenset(self.serve.relays))
+
+
+def read_config(path: Path) -> DeviceConfig:
+    """Read `device.toml`. Raises BadInput with every problem, by key."""
+    try:
+        return DeviceConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        problems = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        raise BadInput("\n".join(problems)) from None
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(0), UTC)

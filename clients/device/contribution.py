@@ -1,0 +1,290 @@
+"""The device: it reads an invitation, decides, counts, charges itself, and keeps its word once given.
+
+At `masked`, one transaction writes the charge, the receipt and the whole masked reply, and only then is
+the reply sent. So a crash leaves one of two things: nothing charged and nothing sent; or charged, and the
+very same bytes ready for whoever asks again. The vector itself is never written anywhere, and the keys of
+a round live in memory only: a device that restarts has dropped out of it.
+
+Joining depends on nothing in the event tables. A device whose budget is used up counts as ever, throws
+the counts away and sends zeros with its share of the noise, so that its absence says nothing.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from hashlib import sha256
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from clients.device import receipt
+from clients.device.books import Books, Contribution
+from clients.device.consent import allows
+from clients.device.counting import count, noised
+from clients.device.odometer import Budget, Moment, affords, settled
+from clients.device.policy import Asks, ConditionReader, Policy, refusal
+from clients.device.seam import Declined, Reason, Stage
+from clients.device.store import Store
+from clients.device.trust import Believed, Pins, answered, believe
+from fa_core.agreement import task_of
+from fa_core.errors import BadInput, Refused
+from fa_core.invitation import Invitation, decode
+from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
+from fa_core.values import Layout
+
+MAX_ROUNDS = 4
+"""Rounds that a device is in at one time; a fifth pushes out the oldest."""
+
+_SESSION = slice(4, 36)
+"""Where a message of the protocol names its round (docs/protocol.md)."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the owner and the maker decided: the budget, the policy, whom to trust."""
+
+    budget: Budget
+    policy: Policy
+    pins: Pins
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The device's clock (UTC), and one that never goes back, in seconds, to measure how long things took."""
+
+    now: Callable[[], datetime]
+    running: Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Round:
+    """One round that this device joined. Its keys live in `party`, in memory only."""
+
+    invitation: Invitation
+    believed: Believed
+    layout: Layout
+    party: DeviceParty | plain.DeviceParty
+
+    @property
+    def start(self) -> datetime:
+        return self.invitation.until - self.believed.plan.window
+
+
+class StoredDevice:
+    """One device over its encrypted store: the `Device` of a deployment.
+
+    Args:
+        store: open; nobody else in this process uses it while a request is handled.
+        terms: budget, policy, trusted keys.
+        identity: the device's certified key.
+        conditions: reads network, power, idleness and speech at the moment it is asked.
+        clock: injected.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        terms: Terms,
+        identity: DeviceIdentity,
+        conditions: ConditionReader,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._books = Books(store)
+        self._terms = terms
+        self._identity = identity
+        self._conditions = conditions
+        self._clock = clock
+        self._rounds: dict[bytes, _Round] = {}
+        self._declined: set[tuple[bytes, Reason]] = set()
+        self._lock = Lock()
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        """See `clients.device.seam.Device`."""
+        with self._lock:
+            try:
+                digest = sha256(request).digest()
+                kept = self._books.reply(stage, digest)
+                if kept is not None:
+                    return kept
+                self._stay_quiet()
+                return self._join(request, digest) if stage == "join" else self._go_on(stage, request, digest)
+            except Refusal as refused:
+                logger.info("the protocol was not kept: %s", refused.reason)
+                raise Declined(Reason.PROTOCOL) from None
+            except Refused:
+                raise Declined(Reason.LIMITS) from None
+            except sqlcipher.IntegrityError:
+                raise Declined(Reason.ORDER) from None
+            except sqlcipher.Error:
+                raise Declined(Reason.STORE) from None
+
+    # join
+
+    def _join(self, request: bytes, digest: bytes) -> bytes:
+        try:
+            invitation = decode(request)
+        except BadInput:
+            raise Declined(Reason.MALFORMED) from None
+        now = self._clock.now()
+        books = self._books
+        with self._store.transaction(now):
+            believed = believe(invitation, self._terms.pins, books.seen(), books.revision, now)
+            books.see(believed.seen)
+            books.see_revision(believed.plan.metadata.name, believed.plan.metadata.revision)
+        try:
+            layout, task = task_of(
+                believed.plan, invitation.release, invitation.attempt, invitation.checkpoint
+            )
+        except (BadInput, ValueError):
+            raise Declined(Reason.LIMITS) from None
+        try:
+            self._admit(invitation, believed, layout, now)
+        except Declined as declined:
+            self._note(invitation, believed, declined.reason, now)
+            raise
+        return self._enter(invitation, believed, layout, task, digest)
+
+    def _enter(
+        self, invitation: Invitation, believed: Believed, layout: Layout, task: Task, digest: bytes
+    ) -> bytes:
+        """Make the round's keys and reply with them."""
+        least = max(self._terms.policy.min_cohort, believed.plan.privacy.min_cohort)
+        pins = self._terms.pins
+        kind = DeviceParty if believed.plan.privacy.secure_aggregation else plain.DeviceParty
+        party: DeviceParty | plain.DeviceParty = kind(
+            task,
+            self._identity,
+            Trust(pins.authority, pins.witness, least),
+            lambda joined: self._contribute(task.session, joined),
+        )
+        reply = party.join(invitation.request)
+        with self._store.transaction(self._clock.now()):
+            self._books.forget_replies(keep={each.invitation.release for each in self._rounds.values()})
+            self._books.keep_reply(invitation.release, invitation.attempt, "join", digest, reply)
+        if len(self._rounds) >= MAX_ROUNDS:
+            del self._rounds[next(iter(self._rounds))]
+        self._rounds[task.session] = _Round(invitation, believed, layout, party)
+        return reply
+
+    # shares, masked, unmask
+
+    def _go_on(self, stage: Stage, request: bytes, digest: bytes) -> bytes:
+        entered = self._rounds.get(request[_SESSION])
+        if entered is None:
+            raise Declined(Reason.ORDER)
+        party = entered.party
+        answers: Mapping[str, Callable[[bytes], bytes]] = {
+            name: getattr(party, name) for name in ("shares", "masked", "unmask") if hasattr(party, name)
+        }
+        if stage not in answers:
+            raise Declined(Reason.ORDER)
+        try:
+            with self._store.transaction(self._clock.now()):
+                reply = answers[stage](request)
+                invitation = entered.invitation
+                self._books.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
+        except BaseException:
+            # The party may hold an answer whose charge was just undone: it must never be heard again.
+            if stage == "masked":
+                del self._rounds[request[_SESSION]]
+            raise
+        if stage == "unmask":
+            del self._rounds[request[_SESSION]]
+        return reply
+
+    def _contribute(self, session: bytes, joined: int) -> NDArray[np.int64]:
+        """Return the vector of a round, scaled and noised; charge it in the transaction that is open."""
+        entered = self._rounds[session]
+        plan, invitation, layout = entered.believed.plan, entered.invitation, entered.layout
+        now, began = self._clock.now(), self._clock.running()
+        self._admit(invitation, entered.believed, layout, now)
+        moment = self._moment(entered.believed, now)
+        counts = count(plan, layout, self._tables(entered), self._store.facts(), invitation.until)
+        self._stay_quiet()
+        rho = receipt.cost(layout)
+        zeros = "" if affords(self._books.charges(), rho, moment, self._terms.budget) else "no budget left"
+        vector = noised(plan, layout, np.zeros_like(counts) if zeros else counts, joined)
+        self._stay_quiet()
+        contribution = Contribution(
+            release=invitation.release,
+            attempt=invitation.attempt,
+            plan=plan.hash,
+            family=plan.metadata.name,
+            start=entered.start,
+            end=invitation.until,
+            rho=Fraction(0) if zeros else rho,
+            stamp=moment.stamp,
+            at=now,
+            took=timedelta(seconds=max(0.0, self._clock.running() - began)),
+        )
+        self._books.contribute(contribution)
+        self._store.append(now, "contributed", receipt.receipt(invitation, entered.believed, layout, zeros))
+        return vector
+
+    def _tables(self, entered: _Round) -> dict[str, pa.Table]:
+        plan, until = entered.believed.plan, entered.invitation.until
+        return {
+            name: self._store.table(name, plan.eligibility.consent, entered.start, until)
+            for name in receipt.sources(plan)
+        }
+
+    # The decision.
+
+    def _admit(self, invitation: Invitation, believed: Believed, layout: Layout, now: datetime) -> None:
+        """Raise Declined unless consent, policy, age and window allow this round now."""
+        plan, terms, books = believed.plan, self._terms, self._books
+        if not allows(self._store.grants(), plan.eligibility.consent, now):
+            raise Declined(Reason.CONSENT)
+        why = refusal(terms.policy, _asks(believed, layout), self._conditions(now), books.past(), now)
+        if why is not None:
+            raise Declined(why)
+        moment, first = self._moment(believed, now), books.seen().first
+        if first is None or not settled(first, moment, terms.budget):
+            raise Declined(Reason.SETTLING)
+        start = invitation.until - plan.window
+        if answered(books.contributions(), plan.metadata.name, start, invitation.until):
+            raise Declined(Reason.WINDOW)
+
+    def _moment(self, believed: Believed, now: datetime) -> Moment:
+        """Return the instant for the odometer: the device's clock now, the witness's word of the join."""
+        latest = self._books.seen().latest or believed.moment.latest
+        moment = Moment(now, believed.moment.witnessed, latest, self._terms.pins.skew)
+        if not moment.agrees:
+            raise Declined(Reason.CLOCK)
+        return moment
+
+    def _stay_quiet(self) -> None:
+        """Stop at once when somebody speaks, or when it cannot be told whether somebody does."""
+        if self._conditions(self._clock.now()).speaking is not False:
+            raise Declined(Reason.SPEAKING)
+
+    def _note(self, invitation: Invitation, believed: Believed, why: Reason, now: datetime) -> None:
+        """Write a decision against a believed plan into the journal, once a release and reason."""
+        key = (invitation.release, why)
+        if key in self._declined:
+            return
+        self._declined.add(key)
+        with self._store.transaction(now):
+            body = {"plan": believed.plan.name, "release": invitation.release.hex(), "why": why.value}
+            self._store.append(now, "declined", body)
+
+
+def _asks(believed: Believed, layout: Layout) -> Asks:
+    privacy = believed.plan.privacy
+    return Asks(
+        require=frozenset(believed.plan.eligibility.require),
+        epsilon=layout.epsilon,
+        delta=layout.delta,
+        cells=layout.length,
+        min_cohort=privacy.min_cohort,
+        central_noise=layout.noise == "central",
+        single_vectors=not privacy.secure_aggregation,
+    )

@@ -1,0 +1,153 @@
+"""What the owner of a device sees and takes away: its state in one value, and its data in plain files."""
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from clients.device import database
+from clients.device.books import Books
+from clients.device.config import CONFIG, KEY, STORE, DeviceConfig, read_config
+from clients.device.consent import PURPOSES, Grant
+from clients.device.contribution import Clock, StoredDevice, Terms
+from clients.device.journal import Entry, Json, sentence
+from clients.device.keys import create_key, load_key
+from clients.device.odometer import Moment, frees_up, spent
+from clients.device.policy import FileReader, nothing_known
+from clients.device.rows import moment
+from clients.device.store import Store
+from fa_core.errors import BadInput
+from fa_core.tables import SOURCES
+
+
+@dataclass(frozen=True, slots=True)
+class Household:
+    """One device's folder, opened: its configuration and its store."""
+
+    folder: Path
+    config: DeviceConfig
+    store: Store
+
+    @classmethod
+    def open(cls, folder: Path, now: datetime) -> Self:
+        """Open the device in `folder`. Raises BadInput or Refused, and changes nothing, where it is none."""
+        config = read_config(folder / CONFIG)
+        database.check_file(folder / STORE)
+        key = load_key(config.key.source, folder / KEY, config.name)
+        return cls(folder, config, Store.open(folder / STORE, key, config.rules(), now))
+
+    @classmethod
+    def make(cls, folder: Path, now: datetime) -> Self:
+        """Make the store of the device that `folder/device.toml` describes, with a new key, and open it."""
+        config = read_config(folder / CONFIG)
+        if (folder / STORE).exists():
+            raise BadInput(f"there is a store at {folder / STORE} already; it is never made anew")
+        database.create(folder / STORE, create_key(config.key.source, folder / KEY, config.name))
+        return cls.open(folder, now)
+
+    def device(self, clock: Clock) -> StoredDevice:
+        """Return the device that takes part in rounds. Raises BadInput where it was never enrolled."""
+        config = self.config
+        terms = Terms(config.device_budget(), config.device_policy(), config.pins())
+        conditions = FileReader(self.folder / config.conditions) if config.conditions else nothing_known
+        return StoredDevice(self.store, terms, Books(self.store).identity(), conditions, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a device in plain values; what is stored is told as counts, to the owner alone."""
+
+    name: str
+    consents: dict[str, str | None]
+    rows: dict[str, dict[str, int]]
+    budget: str
+    spent: str
+    frees_up: str | None
+    contributions: int
+    takes_part_from: str | None
+    enrolled: bool
+    journal_entries: int
+    journal_head: str
+
+
+def status(home: Household, now: datetime) -> Status:
+    """Return the state of a device at `now`, as its own clock has it."""
+    store, books, config = home.store, Books(home.store), home.config
+    budget, pins, seen = config.device_budget(), config.pins(), books.seen()
+    grants: dict[str, Grant] = {grant.purpose: grant for grant in store.grants()}
+    charges = [charge for charge in books.charges() if charge.rho]
+    witnessed = seen.latest or now
+    instant = Moment(now, witnessed, witnessed, pins.skew)
+    free = frees_up(charges, instant.earliest, pins.skew, budget)
+    last = store.last_entry()
+    assert last is not None
+    return Status(
+        name=config.name,
+        consents={name: _until(grants.get(name)) for name in PURPOSES},
+        rows=store.counts(),
+        budget=f"rho {float(budget.rho):.6g} in {budget.window.days} days",
+        spent=f"rho {float(spent(charges, instant, budget)):.6g}",
+        frees_up=free.isoformat() if free else None,
+        contributions=len(books.contributions()),
+        takes_part_from=(seen.first + budget.settle).isoformat() if seen.first else None,
+        enrolled=books.enrolled(),
+        journal_entries=last.sequence,
+        journal_head=last.hash,
+    )
+
+
+def told(entry: Entry) -> dict[str, Json]:
+    """Return an entry as the owner reads it: number, time, kind, sentence and everything it says."""
+    return {
+        "sequence": entry.sequence,
+        "at": entry.at.isoformat(),
+        "kind": entry.kind,
+        "sentence": sentence(entry),
+        "hash": entry.hash,
+        "body": dict(entry.body),
+    }
+
+
+def export(home: Household, out: Path) -> list[Path]:
+    """Write everything that is stored into a new folder, readable by this user alone, as CSV and JSON.
+
+    Raises BadInput where the folder is there already.
+    """
+    try:
+        out.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise BadInput(f"{out} is there already; name a new folder") from None
+    store = home.store
+    said: dict[str, Any] = {
+        "facts.json": store.facts(),
+        "consents.json": {grant.purpose: _until(grant) for grant in store.grants()},
+        "journal.json": [told(entry) for entry in store.entries()],
+    }
+    written = [_write(out / name, json.dumps(value, indent=2)) for name, value in said.items()]
+    return written + [_write_table(store, name, out / f"{name}.csv") for name in SOURCES]
+
+
+def _until(grant: Grant | None) -> str | None:
+    return grant.until.isoformat() if grant else None
+
+
+def _write(path: Path, text: str) -> Path:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    return path
+
+
+def _write_table(store: Store, name: str, path: Path) -> Path:
+    columns = list(SOURCES[name].columns)
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline=""
+    ) as file:
+        writer = csv.writer(file)
+        writer.writerow(["purpose", *columns])
+        at = columns.index("time") + 1
+        for row in store.rows(name):
+            writer.writerow([*row[:at], moment(int(str(row[at]))).isoformat(), *row[at + 1 :]])
+    return path

@@ -1,0 +1,65 @@
+"""What a plan reads and costs, as the owner's receipt says it."""
+
+from fractions import Fraction
+
+from clients.device.journal import Json
+from clients.device.trust import Believed
+from fa_core.invitation import Invitation
+from fa_core.plan import Plan, window_text
+from fa_core.privacy.accounting import pure_as_zcdp
+from fa_core.values import Layout
+
+
+def sources(plan: Plan) -> tuple[str, ...]:
+    """Return the tables that a plan reads, in alphabetical order."""
+    named = {spec.source for spec in plan.metrics.values() if spec.source is not None}
+    joined = {name for spec in plan.metrics.values() for name in spec.companions}
+    return tuple(sorted(named | joined))
+
+
+def columns(plan: Plan) -> tuple[str, ...]:
+    """Return the event columns that a plan reads, in alphabetical order; `time` always, for the window."""
+    read = {"time", *plan.where}
+    read |= {segment.column for segment in plan.segments.values() if segment.level == "event"}
+    for spec in plan.metrics.values():
+        read |= {use.column for use in spec.fields()}
+        read |= {column for _, where in spec.conditions() for column in where}
+    return tuple(sorted(read))
+
+
+def facts(plan: Plan) -> tuple[str, ...]:
+    """Return the device facts that a plan cuts by, in alphabetical order."""
+    return tuple(sorted({each.column for each in plan.segments.values() if each.level == "device"}))
+
+
+def cost(layout: Layout) -> Fraction:
+    """Return a layout's whole cost in rho, the device's own currency."""
+    return layout.cost if layout.accounting == "zcdp" else pure_as_zcdp(layout.cost)
+
+
+def receipt(invitation: Invitation, believed: Believed, layout: Layout, zeros: str) -> dict[str, Json]:
+    """Return the journal's body for a contribution. `zeros` says why nothing was counted, "" if it was."""
+    plan, signer = believed.plan, believed.signer
+    rho = Fraction(0) if zeros else cost(layout)
+    return {
+        "plan": plan.metadata.name,
+        "revision": plan.metadata.revision,
+        "question": plan.metadata.question,
+        "owner": plan.metadata.owner,
+        "hash": plan.hash,
+        "signer": f"{signer.name} (key {signer.key.hex()[:16]})",
+        "purpose": plan.eligibility.consent,
+        "window": window_text(plan.window),
+        "until": invitation.until.strftime("%Y-%m-%d %H:%M UTC"),
+        "source": ", ".join(sources(plan)),
+        "columns": ", ".join(columns(plan)),
+        "facts": ", ".join(facts(plan)),
+        "cells": layout.length,
+        "protection": "masked" if plan.privacy.secure_aggregation else "unmasked",
+        "noise": "this device" if layout.noise == "distributed" else "the server",
+        "rho": str(rho),
+        "cost": f"rho {float(rho):.3g}" + (f" (epsilon {float(layout.epsilon):.3g})" if rho else ""),
+        "zeros": zeros,
+        "release": invitation.release.hex(),
+        "attempt": invitation.attempt,
+    }

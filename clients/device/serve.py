@@ -1,0 +1,223 @@
+"""The device process: store, keys, consent, budget and protocol behind a Unix socket; and the relay's end.
+
+Flower's SuperNode runs app code that it is sent, as a user of its own. That user may speak to the socket
+and may not look behind it: the store and its key belong to this process's user, the socket takes four
+stages and nothing else, and a request that is declined for whatever reason gets the one same answer.
+
+A request is: version (u8, 1), stage (u8, 0 to 3), slot (u16), length (u32), that many bytes. A reply is:
+answered (u8, 1 or 0), length (u32), that many bytes. All big-endian; a connection carries any number, one
+after the other. `slot` numbers the devices of a hub from 0.
+"""
+
+import ctypes
+import logging
+import os
+import resource
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.device.seam import STAGES, Declined, Device, Reason, Stage
+from fa_core.errors import BadInput, Refused
+
+VERSION = 1
+MAX_BYTES = 64 * 1024 * 1024
+MAX_CONNECTIONS = 32
+IDLE_SECONDS = 120.0
+
+_REQUEST = struct.Struct(">BBHI")
+_REPLY = struct.Struct(">BI")
+_CREDENTIALS = struct.Struct("iII")
+_PR_SET_DUMPABLE = 4
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where the socket stands and who may speak to it.
+
+    Attributes:
+        path: of the socket, in a folder that only this user can write to.
+        relays: user ids that may connect, beside this process's own.
+    """
+
+    path: Path
+    relays: frozenset[int] = frozenset()
+
+    @property
+    def mode(self) -> int:
+        """File mode of the socket: this user's alone, unless others may connect; then the kernel's word
+        for who they are decides (SO_PEERCRED)."""
+        return 0o666 if self.relays else 0o600
+
+
+class Server:
+    """Serves the devices of one process, by slot. Each request is answered in a thread of its connection."""
+
+    def __init__(self, devices: Mapping[int, Device], door: Door) -> None:
+        self._devices = dict(devices)
+        self._door = door
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._listening = _listen(door)
+
+    def run(self, stopped: Callable[[], bool] = lambda: False, look_every: float = 0.2) -> None:
+        """Serve until `stopped()`, then remove the socket."""
+        self._listening.settimeout(look_every)
+        try:
+            while not stopped():
+                try:
+                    connection, _ = self._listening.accept()
+                except TimeoutError:
+                    continue
+                self._take(connection)
+        finally:
+            self._listening.close()
+            self._door.path.unlink(missing_ok=True)
+
+    def _take(self, connection: socket.socket) -> None:
+        """Give a connection a thread of its own, if its user may have one and one is free."""
+        if peer(connection) not in self._door.relays | {os.geteuid()}:
+            logger.warning("a user that is no relay of this device was turned away")
+            connection.close()
+        elif not self._free.acquire(blocking=False):
+            logger.warning("there are too many connections; one was turned away")
+            connection.close()
+        else:
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            connection.settimeout(IDLE_SECONDS)
+            with connection:
+                while (request := _receive(connection)) is not None:
+                    answer = self._answer(*request)
+                    connection.sendall(_REPLY.pack(answer is not None, len(answer or b"")) + (answer or b""))
+        except (OSError, _Unreadable):
+            logger.info("a connection ended in the middle of a request")
+        finally:
+            self._free.release()
+
+    def _answer(self, stage: Stage, slot: int, request: bytes) -> bytes | None:
+        """Return a device's reply, None where there is none for any reason at all."""
+        device = self._devices.get(slot)
+        if device is None:
+            return None
+        try:
+            return device.handle(stage, request)
+        except Declined as declined:
+            logger.info("declined at %s: %s", stage, declined.reason)
+        except Exception:
+            logger.exception("a defect at %s", stage)
+        return None
+
+
+class SocketDevice:
+    """The relay's end: a `Device` at the other end of a socket. Holds nothing but the address."""
+
+    def __init__(self, path: Path, slot: int = 0, seconds: float = IDLE_SECONDS) -> None:
+        self._path = path
+        self._slot = slot
+        self._seconds = seconds
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        """See `Device.handle`. Every refusal looks the same from here: `Declined(Reason.ORDER)`."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(self._seconds)
+                connection.connect(str(self._path))
+                head = _REQUEST.pack(VERSION, STAGES.index(stage), self._slot, len(request))
+                connection.sendall(head + request)
+                answered, length = _REPLY.unpack(_exactly(connection, _REPLY.size))
+                reply = _exactly(connection, length)
+        except (OSError, _Unreadable):
+            raise Declined(Reason.ORDER) from None
+        if not answered:
+            raise Declined(Reason.ORDER)
+        return reply
+
+
+def peer(connection: socket.socket) -> int:
+    """Return the user id at the other end of a Unix socket, as the kernel says (SO_PEERCRED)."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(raw)
+    return int(user)
+
+
+def harden() -> None:
+    """Make this process leave no core dump, let nobody trace it, and write files for itself alone."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise Refused("this system does not let a process keep its memory to itself (prctl failed)")
+
+
+class _Unreadable(Exception):
+    """The other end said something that is no request, or stopped in the middle."""
+
+
+def _listen(door: Door) -> socket.socket:
+    folder = door.path.parent
+    try:
+        facts = folder.stat()
+    except OSError as error:
+        raise BadInput(f"the socket's folder {folder} cannot be read: {error.strerror}") from None
+    if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Refused(f"the socket's folder {folder} must belong to this user, who alone may write there")
+    _clear(door.path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(door.path))
+    except OSError as error:
+        listening.close()
+        raise BadInput(f"no socket can be made at {door.path}: {error.strerror}") from None
+    finally:
+        os.umask(before)
+    door.path.chmod(door.mode)
+    listening.listen(MAX_CONNECTIONS)
+    return listening
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody answers at any more; refuse anything else that stands there."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise Refused(f"{path} is not a socket; it was left as it is")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+    raise Refused(f"another process already serves {path}")
+
+
+def _receive(connection: socket.socket) -> tuple[Stage, int, bytes] | None:
+    """Return the next request, None where the other end is done."""
+    first = connection.recv(1)
+    if not first:
+        return None
+    head = first + _exactly(connection, _REQUEST.size - 1)
+    version, stage, slot, length = _REQUEST.unpack(head)
+    if version != VERSION or stage >= len(STAGES) or length > MAX_BYTES:
+        raise _Unreadable
+    return STAGES[stage], slot, _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    parts = []
+    while length:
+        part = connection.recv(min(length, 1 << 20))
+        if not part:
+            raise _Unreadable
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

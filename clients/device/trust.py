@@ -1,0 +1,134 @@
+"""Why a device believes a plan: pinned keys, a public log, a witness, and what it saw before. Pure.
+
+The order matters only for what the owner is told; every check must pass. Nothing in an invitation is
+parsed as a plan before a pinned key vouches for its bytes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from clients.device.books import Contribution, Seen
+from clients.device.odometer import Moment
+from clients.device.seam import Declined, Reason
+from fa_core import checkpoint as log
+from fa_core import merkle
+from fa_core.errors import BadInput
+from fa_core.invitation import Invitation
+from fa_core.plan import Plan, from_canonical
+from fa_core.plan.signing import verify
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedKey:
+    """A plan key that this device trusts from `start` to just before `end`. Rotation is an overlap of two."""
+
+    name: str
+    key: bytes
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The public keys (raw Ed25519, 32 bytes) that came with the device, and how far clocks may differ.
+
+    Attributes:
+        plan_keys: who may sign plans.
+        revoked: plan keys that count for nothing any more, whatever their dates say.
+        log, witness, authority: of the transparency log, its witness, and the enrolment authority.
+        skew: the device's clock and the witness's word may differ by so much, no more.
+    """
+
+    plan_keys: tuple[PinnedKey, ...]
+    revoked: frozenset[bytes]
+    log: bytes
+    witness: bytes
+    authority: bytes
+    skew: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A plan that passed every check, who signed it, and what is now known of the log and the time."""
+
+    plan: Plan
+    signer: PinnedKey
+    moment: Moment
+    seen: Seen
+
+
+def believe(
+    invitation: Invitation, pins: Pins, seen: Seen, revision: Callable[[str], int], now: datetime
+) -> Believed:
+    """Return the plan of an invitation, or raise Declined with the first check that it failed.
+
+    Args:
+        seen: what this device believed of the log before.
+        revision: gives the highest revision of a plan family that it saw before, 0 for none.
+        now: the device's clock.
+    """
+    signer = _signer(invitation, pins, now)
+    try:
+        plan = from_canonical(invitation.plan)
+    except BadInput:
+        raise Declined(Reason.MALFORMED) from None
+    checkpoint, witnessed = _logged(invitation, pins)
+    _extends(invitation, checkpoint, seen)
+    moment = Moment(now, witnessed, max(witnessed, seen.latest or witnessed), pins.skew)
+    if not moment.agrees:
+        raise Declined(Reason.CLOCK)
+    if moment.stamp.astimezone(UTC).date() > plan.metadata.expires:
+        raise Declined(Reason.EXPIRED)
+    if plan.metadata.revision < revision(plan.metadata.name):
+        raise Declined(Reason.REVISION)
+    if invitation.until > now + pins.skew or invitation.until.timestamp() % 3600:
+        raise Declined(Reason.WINDOW)
+    after = Seen(checkpoint.size, checkpoint.root, moment.latest, seen.first or moment.stamp)
+    return Believed(plan, signer, moment, after)
+
+
+def answered(contributions: Iterable[Contribution], family: str, start: datetime, end: datetime) -> bool:
+    """Return whether something of this family was already sent for a window that overlaps [start, end)."""
+    return any(each.family == family and each.start < end and start < each.end for each in contributions)
+
+
+def _signer(invitation: Invitation, pins: Pins, now: datetime) -> PinnedKey:
+    if invitation.key in pins.revoked:
+        raise Declined(Reason.REVOKED)
+    for pinned in pins.plan_keys:
+        if pinned.key == invitation.key and pinned.start <= now < pinned.end:
+            if verify(invitation.plan, invitation.signature, pinned.key):
+                return pinned
+            break
+    raise Declined(Reason.SIGNATURE)
+
+
+def _logged(invitation: Invitation, pins: Pins) -> tuple[log.Checkpoint, datetime]:
+    """Return the checkpoint and the witness's time, if the plan is in it and both signatures hold."""
+    try:
+        checkpoint = log.parse(invitation.checkpoint)
+    except BadInput:
+        raise Declined(Reason.NOT_LOGGED) from None
+    entry = log.plan_entry(invitation.plan, invitation.key, invitation.signature)
+    witnessed = log.cosigned_at(checkpoint, Ed25519PublicKey.from_public_bytes(pins.witness))
+    if (
+        witnessed is None
+        or not log.signed_by_log(checkpoint, Ed25519PublicKey.from_public_bytes(pins.log))
+        or not merkle.verify_inclusion(
+            merkle.leaf_hash(entry), invitation.index, checkpoint.size, invitation.inclusion, checkpoint.root
+        )
+    ):
+        raise Declined(Reason.NOT_LOGGED)
+    return checkpoint, witnessed
+
+
+def _extends(invitation: Invitation, checkpoint: log.Checkpoint, seen: Seen) -> None:
+    """Refuse a log that does not extend the one seen before; a first log is taken as it is."""
+    if not seen.size:
+        return
+    proof = () if seen.size == checkpoint.size else invitation.consistency.get(seen.size, ())
+    if not merkle.verify_consistency(seen.size, checkpoint.size, seen.root, checkpoint.root, proof):
+        raise Declined(Reason.LOG_FORKED)
