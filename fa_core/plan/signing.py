@@ -19,7 +19,7 @@ SIGNATURE_BYTES = 64
 
 
 def sign(plan: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Return the signature, 64 bytes, of a plan's canonical bytes. The same bytes and key give the same one."""
+    """Return the signature, 64 bytes, of a plan's canonical bytes. It is deterministic."""
     return key.sign(PURPOSE + plan)
 
 
