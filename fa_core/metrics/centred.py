@@ -38,11 +38,14 @@ from fa_core.statistics import (
     wilson_fieller,
 )
 
-POOL_ABOVE: Final = 0.5
-"""Where the noise on a group's variance exceeds this share of the whole variance, the pooled one is used."""
+UNLIKE: Final = 0.5
+"""How much groups are taken to differ in variance, relative to their mean, when one leans on the others."""
+
+WORST: Final = 0.5
+"""Largest relative uncertainty of the variance for which the quantile's expansion is used."""
 
 WELL_MEASURED: Final = 0.25
-"""Where it is under this share of the sampling variance, the variance is scaled with p (φ·n·p(1−p))."""
+"""Where V is known to within this share, it is scaled with p as φ·n·p(1−p); else its excess is a constant."""
 
 ALIKE: Final = 20.0
 """Public guess for previews: events of one device are as alike as in a beta distribution of a + b = 20."""
@@ -222,25 +225,28 @@ class Centred(MetricSpec):
     ) -> tuple[Quadratic, FloatArray, NDArray[np.object_]]:
         """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
 
-        The measured variance never goes under the floor. Where a group's own measurement is noisier
-        than `POOL_ABOVE` of everything in the interval, the excess over the floor is pooled over the
-        grouping and taken at its 95% upper bound.
+        V is never under its floor. A group's own measurement and the grouping's pooled one are weighed
+        by their precision: pooled groups are taken to differ by `UNLIKE` of their size, so a well
+        measured group keeps its own V, and a noisy one leans on the others (empirical Bayes; Efron &
+        Morris 1975). The remaining uncertainty widens the quantile.
         """
         n = np.maximum(ratio.n, 1.0)
         # Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
         least = np.maximum(_at(floor, ratio.d), _at(floor, np.zeros_like(ratio.d)) / n)
-        over = ratio.variance - least
+        whole = n.sum()
+        pooled = least + n * max(float((ratio.variance - least).sum()), 0.0) / whole
+        pooled_sd = n * float(np.sqrt((ratio.variance_sd**2).sum())) / whole
+        spread = (UNLIKE * pooled) ** 2 + pooled_sd**2
+        weight = spread / (spread + ratio.variance_sd**2)
+        variance = np.maximum(pooled + weight * (ratio.variance - pooled), least)
+        left = np.sqrt(weight) * ratio.variance_sd
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
-        relative_sd = ratio.variance_sd / (noise + least + np.maximum(over, 0.0))
-        pooled = relative_sd > POOL_ABOVE
-        pooled_over = max(over.sum(), 0.0) + 1.645 * float(np.sqrt((ratio.variance_sd**2).sum()))
-        excess = np.where(pooled, pooled_over * n / n.sum(), np.maximum(over, 0.0))
-        relative_sd = np.where(pooled, 0.0, relative_sd)
-        measured = ~pooled & (ratio.variance_sd <= WELL_MEASURED * (least + excess)) & (least > 0)
-        factor = np.where(measured, 1.0 + excess / np.where(least > 0, least, 1.0), 1.0)
-        constant = np.where(measured, 0.0, excess)
+        measured = (left <= WELL_MEASURED * variance) & (least > 0)
+        factor = np.where(measured, variance / np.where(least > 0, least, 1.0), 1.0)
+        constant = np.where(measured, 0.0, variance - least)
         sampling = (floor[0] * factor + constant, floor[1] * factor, floor[2] * factor)
-        return sampling, relative_sd, np.where(pooled, "pooled", "group").astype(object)
+        source = np.where(weight < 0.5, "pooled", "group").astype(object)
+        return sampling, np.minimum(left / (noise + variance), WORST), source
 
 
 def bernoulli_floor(n: FloatArray, p0: float) -> Quadratic:

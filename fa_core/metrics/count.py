@@ -48,6 +48,9 @@ class Count(MetricSpec):
     def conditions(self) -> tuple[tuple[str, Filter], ...]:
         return ("where", self.where), ("of", self.of)
 
+    def unit(self) -> str:
+        return "events"
+
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         n = bounds.max_events
         touched = min(shape.touch, n)

@@ -174,6 +174,10 @@ class MetricSpec(BaseModel):
         """Return every filter of this metric with the name of the key it stands under."""
         return (("where", self.where),)
 
+    def unit(self) -> str:
+        """Return the unit of the numbers shown, for a person; "" for a plain share."""
+        return ""
+
     def segment_source(self) -> str:
         """Return the table that event-level segments are read from."""
         assert self.source is not None

@@ -10,6 +10,7 @@ from fa_core.metrics.centred import Centred, Limits
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, register
 from fa_core.metrics.rows import View
+from fa_core.tables import event_columns
 
 STEPS: Final = 1000
 """Resolution: values are counted in thousandths of the clipped range, so rounding moves a mean by at
@@ -66,6 +67,10 @@ class Mean(Centred):
     def display(self) -> tuple[float, float, float, float]:
         low, high = float(self.clip.low), float(self.clip.high)
         return low, (high - low) / STEPS, low, high
+
+    def unit(self) -> str:
+        assert self.source is not None
+        return event_columns(self.source)[self.field].unit
 
     def guess(self, n: FloatArray) -> FloatArray:
         return n * (STEPS / 4) ** 2

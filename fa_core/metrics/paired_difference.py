@@ -64,6 +64,9 @@ class PairedDifference(Centred):
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, -1.0, 1.0
 
+    def unit(self) -> str:
+        return f"{self.compare.candidate} less {self.compare.baseline}"
+
     def guess(self, n: FloatArray) -> FloatArray:
         return n * 0.1
 

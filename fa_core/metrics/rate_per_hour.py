@@ -67,6 +67,9 @@ class RatePerHour(Centred):
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, float(MINUTES), 0.0, float("inf")
 
+    def unit(self) -> str:
+        return "per hour"
+
     def unit_size(self, bounds: Bounds) -> float:
         return float(MINUTES)
 

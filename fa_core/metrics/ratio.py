@@ -56,6 +56,9 @@ class Ratio(Centred):
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, 0.0, float("inf")
 
+    def unit(self) -> str:
+        return f"{self.of} per {self.over}"
+
     def unit_size(self, bounds: Bounds) -> float:
         return min(8.0, float(self.max_over))
 

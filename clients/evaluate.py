@@ -1,0 +1,272 @@
+"""From a device's tables to its vector: the one path, for one device and for a whole fleet.
+
+Rows are filtered and sampled, cut into groups, counted and bounded with numpy. A device's result
+depends on its own rows, the plan and its own randomness, never on who else is in the chunk or on
+which engine asked.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fa_core.errors import BadInput
+from fa_core.layout import bounds_of, groupings, shape_of
+from fa_core.metrics import MetricSpec, Rows, View
+from fa_core.metrics.kind import CellOf, Units
+from fa_core.plan import Plan
+from fa_core.plan.schema import EventSegment, Segment
+from fa_core.privacy.bounding import enforce
+from fa_core.values import Block, Layout
+
+Int64Array = NDArray[np.int64]
+
+CHUNK_CELLS = 2_000_000
+"""Most cells of (devices, cells) that are held at once for one block, to bound memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cohort:
+    """The tables and facts of some devices, in the order of `ids`.
+
+    Attributes:
+        ids: device identifiers, D of them.
+        facts: fact name to (codes int64 (D,), labels); -1 stands for missing.
+        tables: source name to its table, sorted by device in the order of `ids`.
+        offsets: source name to int64 (D + 1,): device i has the rows offsets[i] to offsets[i + 1].
+    """
+
+    ids: tuple[str, ...]
+    facts: Mapping[str, tuple[Int64Array, tuple[str, ...]]]
+    tables: Mapping[str, pa.Table]
+    offsets: Mapping[str, Int64Array]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> "Cohort":
+        """Return the devices from `start` to `stop` (exclusive) as a cohort of their own."""
+        tables, offsets = {}, {}
+        for name, table in self.tables.items():
+            first, last = int(self.offsets[name][start]), int(self.offsets[name][stop])
+            tables[name] = table.slice(first, last - first)
+            offsets[name] = self.offsets[name][start : stop + 1] - first
+        facts = {name: (codes[start:stop], labels) for name, (codes, labels) in self.facts.items()}
+        return Cohort(self.ids[start:stop], facts, tables, offsets)
+
+
+def cohort_of_one(facts: Mapping[str, str], tables: Mapping[str, pa.Table]) -> Cohort:
+    """Return one device as a cohort. `facts` maps fact to value, `tables` source to its rows."""
+    return Cohort(
+        ids=("",),
+        facts={name: (np.zeros(1, np.int64), (value,)) for name, value in facts.items()},
+        tables=tables,
+        offsets={name: np.array([0, table.num_rows], np.int64) for name, table in tables.items()},
+    )
+
+
+def cohort_of_fleet(devices: pa.Table, tables: Mapping[str, pa.Table]) -> Cohort:
+    """Return a fleet as a cohort, in the order of `devices`.
+
+    Args:
+        devices: column `device_id` and one column a fact.
+        tables: source name to a table with a column `device_id`; rows of unknown devices are an error.
+
+    Raises:
+        BadInput: where a row belongs to no device.
+    """
+    ids = devices.column("device_id").combine_chunks().cast(pa.string())
+    facts = {}
+    for name in devices.column_names:
+        if name != "device_id":
+            column = devices.column(name).combine_chunks().cast(pa.string()).dictionary_encode()
+            codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            facts[name] = (codes, tuple(column.dictionary.to_pylist()))
+    sorted_tables, offsets = {}, {}
+    for name, table in tables.items():
+        sorted_tables[name], offsets[name] = _by_device(name, table, ids)
+    return Cohort(tuple(ids.to_pylist()), facts, sorted_tables, offsets)
+
+
+def _by_device(name: str, table: pa.Table, ids: pa.Array) -> tuple[pa.Table, Int64Array]:
+    column = table.column("device_id").combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    place = pc.index_in(column.dictionary.cast(pa.string()), value_set=ids)
+    if place.null_count or column.indices.null_count:
+        raise BadInput(f"{name}: a row belongs to no device in devices.parquet")
+    device = place.to_numpy(zero_copy_only=False).astype(np.int64)[
+        column.indices.to_numpy(zero_copy_only=False)
+    ]
+    if len(device) and (np.diff(device) < 0).any():
+        order = np.argsort(device, kind="stable")
+        table, device = table.take(order), device[order]
+    return table.drop_columns(["device_id"]), np.searchsorted(device, np.arange(len(ids) + 1)).astype(
+        np.int64
+    )
+
+
+Randomness = Callable[[Cohort], Callable[[str, Int64Array, Int64Array], NDArray[np.uint64]]]
+"""Given the devices, returns (purpose, device, ordinal) -> priorities, each uint64 (M,)."""
+
+
+def system_randomness(cohort: Cohort) -> Callable[[str, Int64Array, Int64Array], NDArray[np.uint64]]:
+    """Priorities from the operating system: what devices use."""
+
+    def priorities(purpose: str, device: Int64Array, ordinal: Int64Array) -> NDArray[np.uint64]:
+        return np.frombuffer(secrets.token_bytes(8 * len(device)), dtype=np.uint64)
+
+    return priorities
+
+
+def seeded_randomness(seed: int) -> Randomness:
+    """Priorities that depend on the seed, the device and the row alone: for simulation and tests only."""
+
+    def of(cohort: Cohort) -> Callable[[str, Int64Array, Int64Array], NDArray[np.uint64]]:
+        keys = np.array([_hash(f"{seed}/{name}") for name in cohort.ids], dtype=np.uint64)
+
+        def priorities(purpose: str, device: Int64Array, ordinal: Int64Array) -> NDArray[np.uint64]:
+            stream = keys[device] ^ np.uint64(_hash(purpose))
+            return _splitmix(stream + ordinal.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+
+        return priorities
+
+    return of
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _splitmix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele, Lea & Flood 2014), vectorised."""
+    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def device_vectors(
+    plan: Plan, layout: Layout, cohort: Cohort, until: datetime, randomness: Randomness = system_randomness
+) -> Int64Array:
+    """Return each device's bounded counts, without noise, int64 (devices, layout.length).
+
+    Args:
+        plan, layout: a plan and what it compiles to.
+        cohort: the devices.
+        until: end of the window (exclusive), with time zone.
+        randomness: what draws the events that count; the operating system's unless simulating.
+
+    Raises:
+        BadInput: where the devices lack a table that the plan reads.
+    """
+    result = np.zeros((len(cohort), layout.length), np.int64)
+    for start, block, counts in _counts(plan, layout, cohort, until, randomness):
+        result[start : start + len(counts), block.slice] = counts
+    return result
+
+
+def fleet_sum(
+    plan: Plan, layout: Layout, cohort: Cohort, until: datetime, randomness: Randomness = system_randomness
+) -> Int64Array:
+    """Return the sum of `device_vectors` over all devices, int64 (layout.length,), in bounded memory."""
+    result = np.zeros(layout.length, np.int64)
+    for _, block, counts in _counts(plan, layout, cohort, until, randomness):
+        result[block.slice] += counts.sum(axis=0)
+    return result
+
+
+def _counts(
+    plan: Plan, layout: Layout, cohort: Cohort, until: datetime, randomness: Randomness
+) -> Iterator[tuple[int, Block, Int64Array]]:
+    """Yield (first device, block, bounded counts (devices, block.cells)), chunk by chunk."""
+    widest = max((block.cells for block in layout.blocks), default=1)
+    step = max(1, CHUNK_CELLS // widest)
+    for start in range(0, len(cohort), step):
+        chunk = cohort.part(start, min(start + step, len(cohort)))
+        for block, counts in _counts_of_chunk(plan, layout, chunk, until, randomness):
+            yield start, block, enforce(counts, block.l1, block.l2_squared)
+
+
+def _counts_of_chunk(
+    plan: Plan, layout: Layout, cohort: Cohort, until: datetime, randomness: Randomness
+) -> Iterator[tuple[Block, Int64Array]]:
+    rows = {source: _rows(cohort, source, plan, until) for source in _sources(plan)}
+    draw = randomness(cohort)
+    blocks = iter(layout.blocks)
+    for name, metric in plan.metrics.items():
+
+        def priorities(
+            purpose: str, device: Int64Array, ordinal: Int64Array, name: str = name
+        ) -> NDArray[np.uint64]:
+            return draw(f"{name}/{purpose}", device, ordinal)
+
+        view = View(len(cohort), rows, priorities)
+        bounds = bounds_of(plan)
+        units = metric.units(view, plan.where, bounds)
+        for grouping in groupings(metric, plan):
+            shape = shape_of(plan, grouping)
+            counts = metric.count(units, _cells(plan, grouping, cohort), shape, bounds, len(cohort))
+            for part in metric.parts(shape, bounds):
+                yield next(blocks), counts[part.name]
+
+
+def _sources(plan: Plan) -> list[str]:
+    """Return every table that the plan's metrics read."""
+    found: dict[str, None] = {}
+    for metric in plan.metrics.values():
+        found.update(dict.fromkeys((_source(metric), *metric.companions)))
+    return list(found)
+
+
+def _source(metric: MetricSpec) -> str:
+    assert metric.source is not None, "a parsed plan has every metric's source"
+    return metric.source
+
+
+def _rows(cohort: Cohort, source: str, plan: Plan, until: datetime) -> Rows:
+    """Return the rows of a source that lie in the plan's window."""
+    if source not in cohort.tables:
+        raise BadInput(f"the plan reads {source}, and there is no such table here")
+    table, offsets = cohort.tables[source], cohort.offsets[source]
+    device = np.repeat(np.arange(len(cohort), dtype=np.int64), np.diff(offsets))
+    time = table.column("time").combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
+    end = int(until.timestamp()) * 1_000_000
+    start = end - int(plan.window.total_seconds()) * 1_000_000
+    inside = (time >= start) & (time < end)
+    if inside.all():
+        return Rows(table, device)
+    kept = np.flatnonzero(inside)
+    return Rows(table.take(kept), device[kept])
+
+
+def _cells(plan: Plan, grouping: tuple[str, ...], cohort: Cohort) -> CellOf:
+    """Return the function that says which group each unit falls into."""
+    segments = [plan.segments[name] for name in grouping]
+
+    def cell_of(units: Units) -> Int64Array:
+        cell = np.zeros(len(units.index), np.int64)
+        for segment in segments:
+            cell = cell * len(segment.labels) + _label(segment, cohort, units)
+        return cell
+
+    return cell_of
+
+
+def _label(segment: Segment, cohort: Cohort, units: Units) -> Int64Array:
+    """Return the index of each unit's label in the segment, `other` last."""
+    labels = segment.labels
+    if isinstance(segment, EventSegment):
+        if segment.edges is None:
+            return units.rows.codes(segment.column, labels[:-1])[units.index]
+        found = units.rows.bins(segment.column, tuple(float(edge) for edge in segment.edges))
+        return np.minimum(found, len(labels) - 1)[units.index]
+    codes, names = cohort.facts.get(segment.column, (np.full(len(cohort), -1, np.int64), ()))
+    order = {label: index for index, label in enumerate(labels[:-1])}
+    lookup = np.array([order.get(name, len(labels) - 1) for name in names] + [len(labels) - 1], np.int64)
+    return lookup[codes][units.device]

@@ -1,0 +1,127 @@
+"""Guardrails: what the evidence says of a limit, never more.
+
+Verdicts use the simultaneous intervals. Broken: some lower bound is over the limit. Met: every upper
+bound is under it. Anything else, or any planned group without a number: not enough evidence.
+The `other` group counts as a planned group unless it has too few devices to be shown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fa_core.metrics import exact_text
+from fa_core.plan import Plan
+from fa_core.plan.schema import OTHER, Guardrail
+from fa_core.values import Estimate, Judgement, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bounds on the distance between the highest and the lowest group, and which they seem to be."""
+
+    low: float
+    high: float
+    highest: Estimate
+    lowest: Estimate
+
+
+def judge(plan: Plan, results: Sequence[Estimate]) -> tuple[Judgement, ...]:
+    """Return a judgement for each limit of each guardrail of the plan."""
+    found: list[Judgement] = []
+    for guardrail in plan.guardrails:
+        planned = [
+            result
+            for result in results
+            if result.metric == guardrail.metric and tuple(name for name, _ in result.group) == guardrail.by
+        ]
+        judged = [result for result in planned if not _empty_other(result)]
+        if guardrail.max is not None:
+            found.append(_judge_max(guardrail, judged))
+        if guardrail.max_gap is not None:
+            found.append(_judge_gap(guardrail, judged))
+    return tuple(found)
+
+
+def gap(results: Sequence[Estimate]) -> Gap | None:
+    """Return the gap over groups that have a number, or None for fewer than two:
+    [max(0, max L − min U), max U − min L] of the simultaneous bounds."""
+    shown = [result for result in results if result.estimate is not None]
+    if len(shown) < 2:
+        return None
+    lows = [_bound(result.simultaneous_low) for result in shown]
+    highs = [_bound(result.simultaneous_high) for result in shown]
+    return Gap(
+        low=max(0.0, max(lows) - min(highs)),
+        high=max(highs) - min(lows),
+        highest=max(shown, key=lambda result: _bound(result.estimate)),
+        lowest=min(shown, key=lambda result: _bound(result.estimate)),
+    )
+
+
+def name_of(result: Estimate) -> str:
+    """Return the group as a person reads it."""
+    return ", ".join(f"{label}" for _, label in result.group) or "everyone"
+
+
+def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
+    assert guardrail.max is not None
+    limit = float(guardrail.max)
+    shown = [result for result in judged if result.estimate is not None]
+    over = [result for result in shown if _bound(result.simultaneous_low) > limit]
+    worst = max(over or shown, key=lambda result: _bound(result.simultaneous_low), default=None)
+    verdict: Verdict = "not_enough_evidence"
+    if over:
+        verdict = "broken"
+        sentence = f"{name_of(over[0] if worst is None else worst)} is above {exact_text(guardrail.max)}"
+    elif shown and len(shown) == len(judged) and all(_bound(r.simultaneous_high) <= limit for r in shown):
+        verdict = "met"
+        sentence = f"every group is at most {exact_text(guardrail.max)}"
+    else:
+        open_groups = [r for r in judged if r.estimate is None or _bound(r.simultaneous_high) > limit]
+        sentence = "cannot tell yet for " + (", ".join(name_of(r) for r in open_groups) or "any group")
+    return Judgement(
+        metric=guardrail.metric,
+        by=guardrail.by,
+        limit=f"max {exact_text(guardrail.max)}",
+        verdict=verdict,
+        worst=worst.group if worst is not None else None,
+        low=None,
+        high=None,
+        sentence=sentence,
+    )
+
+
+def _judge_gap(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
+    assert guardrail.max_gap is not None
+    limit = float(guardrail.max_gap)
+    text = exact_text(guardrail.max_gap)
+    found = gap(judged)
+    verdict: Verdict = "not_enough_evidence"
+    sentence = "fewer than two groups have a number"
+    if found is not None:
+        pair = f"between {name_of(found.highest)} and {name_of(found.lowest)}"
+        if found.low > limit:
+            verdict, sentence = "broken", f"the gap {pair} is more than {text}"
+        elif found.high <= limit and all(result.estimate is not None for result in judged):
+            verdict, sentence = "met", f"no two groups are more than {text} apart"
+        else:
+            sentence = f"the gap {pair} may be anything from {found.low:.3g} to {found.high:.3g}"
+    return Judgement(
+        metric=guardrail.metric,
+        by=guardrail.by,
+        limit=f"max gap {text}",
+        verdict=verdict,
+        worst=found.highest.group if found is not None else None,
+        low=found.low if found is not None else None,
+        high=found.high if found is not None else None,
+        sentence=sentence,
+    )
+
+
+def _empty_other(result: Estimate) -> bool:
+    """A group of leftovers that is too small to show says nothing about the groups that were named."""
+    return result.suppressed and any(label == OTHER for _, label in result.group)
+
+
+def _bound(value: float | None) -> float:
+    assert value is not None, "only shown results are judged"
+    return value

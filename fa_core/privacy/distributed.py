@@ -1,0 +1,132 @@
+"""Noise that no single party adds: each device adds a share, and the sum carries enough.
+
+Of n devices that joined, at least ⌈(1−f)n⌉ must be counted, and at most ⌈γn⌉ may work with the server
+and leave their noise out, so h = ⌈(1−f)n⌉ − ⌈γn⌉ honest shares are certain. A sum of h discrete
+Gaussians of variance σ_c² is close to one of variance h·σ_c²: it is ½ε²-concentrated DP with
+
+    ε² = Δ₂²/(h·σ_c²) + τ·d/2,    τ = 10·Σ_{k=1}^{h−1} exp(−2π²·σ_c²·k/(k+1))
+
+for d cells (Kairouz, Liu & Steinke 2021, "The Distributed Discrete Gaussian Mechanism", Theorem 5).
+Counts are small next to σ_c ≥ 2, so every block is first multiplied by a public power of two.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fa_core.errors import Refused
+from fa_core.privacy.mechanisms import discrete_gaussian, root_up
+from fa_core.values import Block, Layout
+
+Int64Array = NDArray[np.int64]
+
+LEAST_VARIANCE: Final = 4
+"""σ_c² of a device's share is never under this (σ_c ≥ 2), which makes τ vanish next to the rest."""
+
+TAIL: Final = 40
+"""Headroom kept for the noise of a sum, in standard deviations: exceeded with probability below e^−800."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One device's share of a block's noise: the public factor, and sigma in factored units."""
+
+    scale: int
+    sigma: float
+
+    @property
+    def variance(self) -> Fraction:
+        """Exact variance of one share, in factored units."""
+        return Fraction(self.sigma) ** 2
+
+
+def certain_shares(joined: int, dropout: Fraction, corrupt: Fraction) -> int:
+    """Return h = ⌈(1−f)n⌉ − ⌈γn⌉, how many honest shares are in every sum that may be released.
+
+    Raises Refused where that is none.
+    """
+    h = math.ceil((1 - dropout) * joined) - math.ceil(corrupt * joined)
+    if h < 1:
+        raise Refused(
+            f"{joined} devices are too few: with dropout {float(dropout)} and corrupt {float(corrupt)} "
+            "no honest share of the noise is certain; invite more devices or lower the two shares"
+        )
+    return h
+
+
+def tau(variance: Fraction, h: int) -> Fraction:
+    """Return an upper bound on τ = 10·Σ_{k=1}^{h−1} exp(−2π²·variance·k/(k+1)), exact and rounded up.
+
+    Every term is at most the first, exp(−π²·variance).
+    """
+    # 3.14159 < π makes the exponential larger; 1e-12 covers the rounding of exp.
+    first = math.exp(-(3.14159**2) * float(variance) * (1 - 1e-12)) * (1 + 1e-12)
+    return 10 * (h - 1) * Fraction(first)
+
+
+def spent(block: Block, share: Share, h: int) -> Fraction:
+    """Return the rho that a block costs with these shares: ½[(s·Δ₂)²/(h·σ_c²) + τ·d/2], exact."""
+    signal = Fraction(share.scale**2 * block.l2_squared) / (h * share.variance)
+    return (signal + tau(share.variance, h) * block.cells / 2) / 2
+
+
+def share_of(block: Block, h: int) -> Share:
+    """Return the smallest share for which the block costs no more than it was charged.
+
+    Raises Refused where no factor up to 2^20 reaches σ_c ≥ 2.
+    """
+    for power in range(21):
+        scale = 2**power
+        left = 2 * block.cost - tau(Fraction(LEAST_VARIANCE), h) * block.cells / 2
+        if left <= 0:
+            break
+        variance = Fraction(scale**2 * block.l2_squared) / (h * left)
+        if variance >= LEAST_VARIANCE:
+            share = Share(scale, root_up(variance))
+            if spent(block, share, h) > block.cost:
+                raise AssertionError("a share costs more than its block was charged")
+            return share
+    raise Refused("the noise of a device's share would be too small to add up safely")
+
+
+def shares_of(layout: Layout, joined: int, dropout: Fraction, corrupt: Fraction) -> tuple[Share, ...]:
+    """Return every block's share for a roster of `joined` devices; the same on every device and server."""
+    if layout.noise != "distributed":
+        raise ValueError("this layout's noise is added by the server")
+    h = certain_shares(joined, dropout, corrupt)
+    shares = tuple(share_of(block, h) for block in layout.blocks)
+    for block, share in zip(layout.blocks, shares, strict=True):
+        tail = TAIL * math.sqrt(joined * share.variance)
+        if joined * block.l1 * share.scale + tail >= 2 ** (layout.modulus_bits - 1):
+            raise Refused(
+                f"the sum of {joined} devices does not fit {layout.modulus_bits} bits; invite fewer"
+            )
+    return shares
+
+
+def noise_share(layout: Layout, vector: Int64Array, shares: tuple[Share, ...]) -> Int64Array:
+    """Return a device's bounded counts, factored, with its share of the noise added.
+
+    Args:
+        layout: compiled plan with distributed noise.
+        vector: int64 (layout.length,), bounded counts.
+        shares: from `shares_of` for the signed roster's size.
+    """
+    result = np.empty(layout.length, np.int64)
+    for block, share in zip(layout.blocks, shares, strict=True):
+        result[block.slice] = discrete_gaussian(vector[block.slice] * share.scale, share.sigma)
+    return result
+
+
+def scales_of(shares: tuple[Share, ...]) -> Int64Array:
+    """Return each block's public factor, int64 (blocks,)."""
+    return np.array([share.scale for share in shares], np.int64)
+
+
+def variance_in_sum(shares: tuple[Share, ...], counted: int) -> NDArray[np.float64]:
+    """Return each block's noise variance in a sum of `counted` devices, in unfactored squared cells."""
+    return np.array([float(counted * share.variance / share.scale**2) for share in shares])
