@@ -1,0 +1,156 @@
+"""Devices of this process: a fleet's tables behind the same seam that a real device has.
+
+What a simulated device does is what a real one does: it believes an invitation only for its signatures and
+proofs, counts its own rows, adds its share of the noise and keeps to the protocol. It lacks what needs an
+owner: a store of its own, consent, a budget. Counting is done for a chunk of devices at a time, by the same
+vectorised path that counts for one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.device.books import Seen
+from clients.device.seam import Declined, Reason, Stage
+from clients.device.trust import Pins, believe
+from clients.evaluate import Cohort, Randomness, device_vectors
+from fa_core.agreement import task_of
+from fa_core.enrolment import Authority
+from fa_core.errors import BadInput
+from fa_core.invitation import Invitation, decode
+from fa_core.plan import Plan
+from fa_core.privacy.distributed import noise_share, shares_of
+from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
+from fa_core.values import Int64Array, Layout
+
+CHUNK = 512
+"""Devices that are counted together."""
+
+_NOTHING_SEEN = Seen(0, b"", None, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Round:
+    """What a fleet knows of one round once it believes the invitation."""
+
+    invitation: Invitation
+    plan: Plan
+    layout: Layout
+    task: Task
+
+
+class SimulatedFleet:
+    """Many devices, numbered in the order of `cohort`, that enrol by themselves with `authority`.
+
+    `clock` is what the devices take for the time, UTC.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        pins: Pins,
+        authority: Authority,
+        randomness: Randomness,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cohort = cohort
+        self._pins = pins
+        self._authority = authority
+        self._randomness = randomness
+        self._clock = clock
+        self._trust = Trust(pins.authority, pins.witness)
+        self._devices: dict[int, SimulatedDevice] = {}
+        self._asked = b""
+        self._round: _Round | None = None
+        self._vectors: dict[int, Int64Array] = {}
+
+    def __len__(self) -> int:
+        return len(self._cohort)
+
+    def device(self, number: int) -> "SimulatedDevice":
+        """Return device `number`, the same each time."""
+        if number not in self._devices:
+            self._devices[number] = SimulatedDevice(self, number, self._authority.enrol())
+        return self._devices[number]
+
+    def join(self, number: int, identity: DeviceIdentity, request: bytes) -> tuple["Party", bytes]:
+        """Return a device's party in the round that `request` invites to, and its first reply."""
+        if request != self._asked or self._round is None:
+            self._round, self._asked, self._vectors = self._believe(request), request, {}
+        current = self._round
+
+        def contribute(joined: int) -> NDArray[np.int64]:
+            return self._contribution(current, number, joined)
+
+        kind = DeviceParty if current.plan.privacy.secure_aggregation else plain.DeviceParty
+        party = kind(current.task, identity, self._trust, contribute)
+        return party, party.join(current.invitation.request)
+
+    def _believe(self, request: bytes) -> _Round:
+        try:
+            invitation = decode(request)
+        except BadInput:
+            raise Declined(Reason.MALFORMED) from None
+        plan = believe(invitation, self._pins, _NOTHING_SEEN, lambda _: 0, self._clock()).plan
+        layout, task = task_of(plan, invitation.release, invitation.attempt, invitation.checkpoint)
+        return _Round(invitation, plan, layout, task)
+
+    def _contribution(self, current: _Round, number: int, joined: int) -> Int64Array:
+        """Return a device's bounded counts, int64 (m,), with its share of the noise where devices add it."""
+        counts = self._counts(current, number)
+        if current.layout.noise != "distributed":
+            return counts
+        privacy = current.plan.privacy
+        return noise_share(
+            current.layout, counts, _shares(current.layout, joined, privacy.dropout, privacy.corrupt)
+        )
+
+    def _counts(self, current: _Round, number: int) -> Int64Array:
+        """Return a device's row; its chunk is counted when the first of it is asked for."""
+        if number not in self._vectors:
+            start = number - number % CHUNK
+            chunk = self._cohort.part(start, min(start + CHUNK, len(self._cohort)))
+            until = current.invitation.until
+            rows = device_vectors(current.plan, current.layout, chunk, until, self._randomness)
+            self._vectors.update(enumerate(rows, start))
+        return self._vectors.pop(number)
+
+
+_shares = lru_cache(maxsize=4)(shares_of)
+
+
+Party = DeviceParty | plain.DeviceParty
+
+
+class SimulatedDevice:
+    """One device of a simulated fleet, behind the seam of `clients.device.seam.Device`."""
+
+    def __init__(self, fleet: SimulatedFleet, number: int, identity: DeviceIdentity) -> None:
+        self._fleet = fleet
+        self._number = number
+        self._identity = identity
+        self._party: Party | None = None
+        self._joined: tuple[bytes, bytes] = (b"", b"")
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        """Return the reply to `request` at `stage`. Raises Declined."""
+        try:
+            if stage == "join":
+                return self._join(request)
+            answer = getattr(self._party, stage, None)
+            if answer is None:
+                raise Declined(Reason.ORDER)
+            replied: bytes = answer(request)
+        except Refusal:
+            raise Declined(Reason.PROTOCOL) from None
+        return replied
+
+    def _join(self, request: bytes) -> bytes:
+        if request != self._joined[0]:
+            self._party, reply = self._fleet.join(self._number, self._identity, request)
+            self._joined = (request, reply)
+        return self._joined[1]

@@ -1,0 +1,266 @@
+"""From a plan to a release: announce, charge, run the round, add the noise, estimate, save.
+
+The order is the promise. The plan is in the transparency log before a device is asked, its cost in the
+ledger before anything is unmasked, and whatever happens after the charge ends as one release or as one
+failure in the store, never as both and never as neither.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+import numpy as np
+
+from fa_core import plan as plans
+from fa_core.agreement import task_of
+from fa_core.errors import Refused, RoundFailed, UnheardError
+from fa_core.estimate import estimate
+from fa_core.invitation import Invitation, encode
+from fa_core.layout import NOISE_TAIL
+from fa_core.plan import Plan
+from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
+from fa_core.privacy.ledger import Charge
+from fa_core.privacy.mechanisms import central_noise
+from fa_core.rounds.parties import Parties
+from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
+from fa_core.secagg import Result, Server, Stage, Task, plain
+from fa_core.secagg.messages import join_request
+from fa_core.store import Store
+from fa_core.transport import Grid
+from fa_core.values import Estimates, FloatArray, Int64Array, Layout, Participation, Release
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of one plan over one population.
+
+    Attributes:
+        plan: checked.
+        population: whose budget is charged.
+        until: end of the window, a whole hour, UTC.
+        engine: "local", "simulation" or the name of a federation.
+        simulated: whether a seed, an in-process fleet or a synthetic fleet takes part.
+        synthetic: whether the voices are synthetic.
+        nodes: how many nodes to wait for before the round starts.
+    """
+
+    plan: Plan
+    population: str
+    until: datetime
+    engine: str
+    simulated: bool
+    synthetic: bool
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run touches outside itself: the store, the other parties, the clocks and who looks on.
+
+    `today` gives the time of day, UTC; `clock` measures deadlines.
+    """
+
+    store: Store
+    parties: Parties
+    pace: Pace
+    clock: Clock
+    today: Callable[[], datetime]
+    watch: Watch
+
+
+def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]:
+    """Run a plan over the nodes of a Grid and return what was released and stored.
+
+    Raises:
+        Refused: too few devices to ask, or over a budget; nothing was charged.
+        RoundFailed: the round ended without a release; the charge stands and the failure is stored.
+    """
+    nodes = invite(_present(job, grid, around), job.plan)
+    if around.watch.stopped():
+        raise Interrupted(Stage.JOIN)
+    release = secrets.token_bytes(16)
+    layout, task, invitation = _announce(job, release, around)
+    around.store.charge(_charge(job, layout, release.hex(), around.today()))
+    try:
+        released = _round(job, grid, nodes, layout, task, invitation, around)
+        estimates = estimate(released)
+        around.store.save(released, estimates, synthetic=job.synthetic)
+    except BaseException as error:
+        failure = _failure(error)
+        around.store.fail(
+            release.hex(), plans.canonical(job.plan), job.population,
+            _stage(error), str(failure), around.today(),
+        )  # fmt: skip
+        _checkpoint(around)
+        if failure is error or not isinstance(error, UnheardError):
+            raise
+        raise failure from error
+    _checkpoint(around)
+    return released, estimates
+
+
+def invite(nodes: Sequence[int], plan: Plan) -> list[int]:
+    """Return a random sample of the nodes, as large as the plan asks, in ascending order.
+
+    Raises Refused where even everybody asked would be fewer than the plan's minimum cohort.
+    """
+    asked = math.ceil(plan.eligibility.sample * len(nodes))
+    least = plan.privacy.min_cohort
+    if asked < least:
+        raise Refused(
+            f"{plan.name} would ask {asked} of {len(nodes)} nodes, and no fewer than {least} devices may be "
+            "summed up; run it on more devices, or lower `min_cohort` or raise `sample` in the plan"
+        )
+    return sorted(secrets.SystemRandom().sample(sorted(nodes), asked))
+
+
+def _present(job: Job, grid: Grid, around: Surroundings) -> list[int]:
+    """Return the nodes that are there, once the expected number is or the deadline has passed."""
+    deadline = around.clock.now() + around.pace.deadline
+    while True:
+        nodes = list(grid.get_node_ids())
+        if len(nodes) >= job.nodes or around.clock.now() >= deadline or around.watch.stopped():
+            return nodes
+        around.clock.sleep(around.pace.poll)
+
+
+def _announce(job: Job, release: bytes, around: Surroundings) -> tuple[Layout, Task, bytes]:
+    """Put the signed plan into the log under a cosigned checkpoint; return what every device is sent."""
+    store, key = around.store, around.parties.plan_key
+    canonical = plans.canonical(job.plan)
+    signer, signature = key.public_key().public_bytes_raw(), plans.sign(canonical, key)
+    entry = store.announce(canonical, signer, signature)
+    note = _checkpoint(around)
+    inclusion = store.prove(entry.index)
+    layout, task = task_of(job.plan, release, 0, note)
+    invitation = Invitation(
+        plan=canonical,
+        key=signer,
+        signature=signature,
+        release=release,
+        attempt=0,
+        until=job.until,
+        index=entry.index,
+        inclusion=tuple(inclusion.proof),
+        checkpoint=note,
+        consistency={size: tuple(proof) for size, proof in store.consistency_to(store.log_size()).items()},
+        request=join_request(task),
+    )
+    return layout, task, encode(invitation)
+
+
+def _checkpoint(around: Surroundings) -> bytes:
+    return around.store.checkpoint(around.parties.log_key, around.parties.cosigner)
+
+
+def _charge(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
+    return Charge(
+        population=job.population,
+        family=job.plan.metadata.name,
+        release=release,
+        plan_hash=layout.plan_hash,
+        currency=layout.accounting,
+        cost=layout.cost,
+        epsilon=layout.epsilon,
+        delta=layout.delta,
+        window_start=job.until - job.plan.window,
+        window_end=job.until,
+        at=at,
+    )
+
+
+def _round(
+    job: Job,
+    grid: Grid,
+    nodes: Sequence[int],
+    layout: Layout,
+    task: Task,
+    invitation: bytes,
+    around: Surroundings,
+) -> Release:
+    """Run the round and return its release, noised."""
+    secure = job.plan.privacy.secure_aggregation
+
+    def begin(numbers: Iterable[int]) -> Aggregation:
+        authority = around.parties.authority
+        if secure:
+            return Server(task, authority, around.parties.witness, numbers)
+        return plain.Server(task, authority, numbers)
+
+    release = task.release.hex()
+    result, invited = conduct(
+        grid, nodes, invitation, release, begin, around.pace, around.clock, around.watch
+    )
+    sums, scales, variance = noised(layout, result, task.dropout, task.corrupt)
+    counted = len(result.counted)
+    return Release(
+        id=release,
+        plan=plans.canonical(job.plan),
+        layout=layout,
+        population=job.population,
+        engine=job.engine,
+        simulated=job.simulated,
+        created=around.today(),
+        window_start=job.until - job.plan.window,
+        window_end=job.until,
+        participation=Participation(invited, result.joined, result.joined - counted, counted),
+        sums=sums,
+        scales=scales,
+        noise_variance=variance,
+        secure_aggregation=secure,
+    )
+
+
+def noised(
+    layout: Layout, result: Result, dropout: Fraction, corrupt: Fraction
+) -> tuple[Int64Array, Int64Array, FloatArray]:
+    """Return what may be released of a sum: int64 sums, each block's scale, each block's noise variance.
+
+    The variance is in unscaled squared cells, as it really is. Raises RoundFailed where a sum is larger
+    than the devices that are in it may add.
+    """
+    counted = len(result.counted)
+    if layout.noise == "central":
+        scales = np.ones(len(layout.blocks), np.int64)
+        check_range(layout, result.total, counted, scales, np.zeros(len(scales)))
+        variance = np.array([float(block.variance) for block in layout.blocks])
+        return central_noise(layout, result.total), scales, variance
+    shares = shares_of(layout, result.joined, dropout, corrupt)
+    scales, variance = scales_of(shares), variance_in_sum(shares, counted)
+    check_range(layout, result.total, counted, scales, variance)
+    return result.total, scales, variance
+
+
+def check_range(
+    layout: Layout, sums: Int64Array, counted: int, scales: Int64Array, variance: FloatArray
+) -> None:
+    """Raise RoundFailed unless every cell is one that `counted` devices, each within its bound, can make.
+
+    Args:
+        sums: int64 (layout.length,), in units of 1/scale.
+        scales, variance: one a block; the variance in unscaled squared cells.
+    """
+    for block, scale, noise in zip(layout.blocks, scales.tolist(), variance.tolist(), strict=True):
+        most = scale * (counted * block.l1 + NOISE_TAIL * math.sqrt(noise))
+        if np.any(np.abs(sums[block.slice]) > most):
+            raise RoundFailed(
+                f"the sum of {block.metric} ({block.part}) is more than {counted} devices may add: some "
+                "device did not keep its bound; nothing was released"
+            )
+
+
+def _failure(error: BaseException) -> RoundFailed:
+    """Return how a round's end is told: in its own words, or for a defect by its kind alone."""
+    if isinstance(error, RoundFailed):
+        return error
+    if isinstance(error, UnheardError):
+        return RoundFailed(f"{error}; nothing was released")
+    return RoundFailed(f"the run broke off ({type(error).__name__}); nothing was released")
+
+
+def _stage(error: BaseException) -> str:
+    stage = getattr(error, "stage", None)
+    return str(getattr(stage, "value", "release"))
