@@ -10,9 +10,10 @@ from datetime import date
 from fractions import Fraction
 from math import inf, prod
 
-from fa_core.metrics import Bounds, FieldUse, Filter, MetricSpec, Shape, exact_text
+from fa_core.metrics import Bounds, Condition, FieldUse, Filter, MetricSpec, Shape, exact_text
 from fa_core.metrics.centred import Centred
 from fa_core.metrics.count import Count
+from fa_core.metrics.paired_difference import PairedDifference
 from fa_core.plan.columns import (
     check_filter,
     check_value,
@@ -173,6 +174,8 @@ def _text(grouping: Iterable[str]) -> str:
 def _metric(metric: MetricSpec, loc: Loc, parts: Parts) -> Iterator[Finding]:
     for use in _wrong_fields(metric):
         yield _field_finding(use, (*loc, use.purpose))
+    if isinstance(metric, PairedDifference):
+        yield from _both_versions(metric, loc, parts)
     planned = parts.fields.get("group_by") or ((),)
     own = metric.group_by or ((),)
     if own != planned:
@@ -184,6 +187,25 @@ def _metric(metric: MetricSpec, loc: Loc, parts: Parts) -> Iterator[Finding]:
             right = f"add it there, or report one of {', '.join(map(_text, planned))}"
             yield Finding(at, f"{_text(grouping)} is not in the plan's `group_by`", right)
         yield from _segments_answerable(metric, grouping, at, parts)
+
+
+def _both_versions(metric: PairedDifference, loc: Loc, parts: Parts) -> Iterator[Finding]:
+    """Check that no filter leaves one version of each pair out, which would leave nothing to compare."""
+    column = metric.compare.field
+    filters = ((("where",), parts.fields.get("where") or {}), ((*loc, "where"), metric.where))
+    for at, where in filters:
+        condition = where.get(column)
+        for version in (metric.compare.baseline, metric.compare.candidate):
+            if condition is not None and not _allows(condition, version):
+                found = f"this leaves out {show(version)}, which {show(str(loc[-1]))} compares"
+                yield Finding(
+                    (*at, column), found, f"take {show(column)} out of the filter, or name both versions"
+                )
+
+
+def _allows(condition: Condition, value: str) -> bool:
+    named = condition.any_of is None or value in condition.any_of
+    return named and value not in (condition.not_any_of or ())
 
 
 def _wrong_fields(metric: MetricSpec) -> Iterator[FieldUse]:
