@@ -106,10 +106,8 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One budget at one moment: its limit, what is spent of it, and when the next part of it returns.
-
-    `frees` is None where nothing will return by itself.
-    """
+    """One budget at one moment: its limit, and what is spent of it. `frees` is when the next part returns,
+    None where nothing is spent."""
 
     budget: Budget
     limit: Fraction
@@ -120,6 +118,17 @@ class Balance:
     def left(self) -> Fraction:
         """What may still be charged; never negative, though a lowered limit may already be overspent."""
         return max(Fraction(0), self.limit - self.spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A budget that a charge does not fit, and the first moment at which it would if nothing else is charged.
+
+    `fits` is None where it never does, because the limit itself is smaller.
+    """
+
+    balance: Balance
+    fits: datetime | None
 
 
 def admit(policy: Policy, currency: Currency, past: Sequence[Charge], asked: Charge) -> None:
@@ -136,68 +145,84 @@ def admit(policy: Policy, currency: Currency, past: Sequence[Charge], asked: Cha
         raise Refused(
             f"release {asked.release} was charged before; another attempt after that needs a new release id"
         )
-    broken = []
-    for budget in BUDGETS:
-        drawn = _drawn(budget, past, asked)
-        if sum((charge.cost for charge in drawn), asked.cost) > policy.limit(budget):
-            broken.append(_sentence(policy, budget, drawn, asked))
-    if broken:
+    short = shortages(policy, past, asked)
+    if short:
         raise Refused(
             f"population {asked.population} has not enough budget for a release of {asked.family}:\n"
-            + "\n".join(f"  {sentence}" for sentence in broken)
+            + "\n".join(f"  {_sentence(each, asked)}" for each in short)
         )
 
 
-def balances(policy: Policy, past: Iterable[Charge], asked: Charge) -> tuple[Balance, ...]:
-    """Return every budget as a release like `asked` would find it; its cost does not enter."""
+def shortages(policy: Policy, past: Iterable[Charge], asked: Charge) -> tuple[Shortage, ...]:
+    """Return every budget that `asked` does not fit beside `past`; none where it may be charged."""
+    past = tuple(past)
+    window = (asked.window_start, asked.window_end)
+    short = []
+    for balance in balances(policy, past, family=asked.family, window=window, at=asked.at):
+        if balance.spent + asked.cost > balance.limit:
+            drawn = _drawn(balance.budget, past, asked.family, window, asked.at)
+            short.append(Shortage(balance, _fits(balance, drawn, asked)))
+    return tuple(short)
+
+
+def balances(
+    policy: Policy, past: Iterable[Charge], *, family: str, window: tuple[datetime, datetime], at: datetime
+) -> tuple[Balance, ...]:
+    """Return every budget as a release of `family` about the events of `window`, charged `at`, finds it."""
+    past, length = tuple(past), window[1] - window[0]
     result = []
     for budget in BUDGETS:
-        drawn = _drawn(budget, past := tuple(past), asked)
+        drawn = _drawn(budget, past, family, window, at)
         spent = sum((charge.cost for charge in drawn), Fraction(0))
-        frees = min((_freed(budget, charge, asked) for charge in drawn), default=None)
+        frees = min((_lapse(budget, charge, length) for charge in drawn), default=None)
         result.append(Balance(budget, policy.limit(budget), spent, frees))
     return tuple(result)
 
 
-def _drawn(budget: Budget, past: Iterable[Charge], asked: Charge) -> list[Charge]:
-    """Return the earlier charges that draw on the same budget as `asked`."""
+def _drawn(
+    budget: Budget, past: Iterable[Charge], family: str, window: tuple[datetime, datetime], at: datetime
+) -> list[Charge]:
+    """Return the earlier charges that weigh on this budget."""
     if budget == "release":
         return []
     if budget == "window":
-        return [c for c in past if c.window_start < asked.window_end and asked.window_start < c.window_end]
+        return [each for each in past if each.window_start < window[1] and window[0] < each.window_end]
     if budget == "week":
-        return [c for c in past if c.at > asked.at - WEEK]
-    recent = [c for c in past if c.at > asked.at - YEAR]
-    return recent if budget == "year" else [c for c in recent if c.family == asked.family]
+        return [each for each in past if each.at > at - WEEK]
+    recent = [each for each in past if each.at > at - YEAR]
+    return recent if budget == "year" else [each for each in recent if each.family == family]
 
 
-def _freed(budget: Budget, charge: Charge, asked: Charge) -> datetime:
-    """Return when `charge` no longer weighs on a release like `asked` that is made then."""
+def _lapse(budget: Budget, charge: Charge, length: timedelta) -> datetime:
+    """Return when `charge` stops weighing on a release that is made then, about events of this length."""
     if budget == "window":
-        return charge.window_end + (asked.window_end - asked.window_start)
+        return charge.window_end + length
     return charge.at + (WEEK if budget == "week" else YEAR)
 
 
-def _sentence(policy: Policy, budget: Budget, drawn: Sequence[Charge], asked: Charge) -> str:
-    limit, unit = policy.limit(budget), UNITS[asked.currency]
-    left = max(Fraction(0), limit - sum((charge.cost for charge in drawn), Fraction(0)))
-    text = f"{budget} budget: asks {unit} {show(asked.cost)}, {show(left)} of {show(limit)} is left"
-    when = _fits(limit, budget, drawn, asked)
-    if when is None:
-        return f"{text}; it never fits, the limit itself is smaller"
-    return f"{text}; enough frees up at {when:%Y-%m-%d %H:%M:%S} UTC, if nothing else is charged"
-
-
-def _fits(limit: Fraction, budget: Budget, drawn: Sequence[Charge], asked: Charge) -> datetime | None:
+def _fits(balance: Balance, drawn: Sequence[Charge], asked: Charge) -> datetime | None:
     """Return the first moment at which enough of `drawn` has lapsed, or None."""
-    if asked.cost > limit:
-        return None
-    held = sum((charge.cost for charge in drawn), asked.cost)
-    for charge in sorted(drawn, key=lambda each: _freed(budget, each, asked)):
-        held -= charge.cost
-        if held <= limit:
-            return _freed(budget, charge, asked)
+    length = asked.window_end - asked.window_start
+    held = balance.spent + asked.cost
+    for lapse, cost in sorted((_lapse(balance.budget, each, length), each.cost) for each in drawn):
+        held -= cost
+        if held <= balance.limit:
+            return lapse
     return None
+
+
+def _sentence(short: Shortage, asked: Charge) -> str:
+    balance, unit = short.balance, UNITS[asked.currency]
+    text = (
+        f"{balance.budget} budget: asks {unit} {show(asked.cost)}, "
+        f"{show(balance.left)} of {show(balance.limit)} is left"
+    )
+    if short.fits is None:
+        return f"{text}; it never fits, the limit itself is smaller"
+    moment = f"{short.fits:%Y-%m-%d %H:%M:%S} UTC"
+    if balance.budget == "window":
+        return f"{text}; it fits once its window ends at {moment} or later, if nothing else is charged"
+    return f"{text}; enough frees up at {moment}, if nothing else is charged"
 
 
 def show(value: Fraction) -> str:

@@ -1,7 +1,7 @@
 """The catalogue: which releases there are, which rounds failed, and what is told of each without its body."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, select
 
 from fa_core.checkpoint import canonical, entry
-from fa_core.errors import BadInput, Refused
+from fa_core.errors import BadInput, Refused, UnheardError
 from fa_core.store import chain, translog
 from fa_core.store.bodies import Bodies, body_name, fetch
 from fa_core.store.files import estimates_bytes, read_estimates, read_release, release_bytes
@@ -101,23 +101,23 @@ def save(
     row = _row(release, estimates, digests, synthetic)
     translog.append(connection, "release", release.id, entry("release", canonical(logged(row))))
     connection.execute(insert(releases).values(**row))
-    return Entry(**(row | {"cost": release.layout.cost}))
+    return Entry(**row)
 
 
 def fail(connection: Connection, failure: Failure) -> None:
     """Write that a round failed, and its log entry. Raises Refused where the release ended before."""
     _check_open(connection, failure.release)
-    facts = {"release": failure.release, "plan_hash": failure.plan_hash, "population": failure.population}
-    told = facts | {"stage": failure.stage, "reason": failure.reason, "at": utc_text(failure.at)}
-    translog.append(connection, "failure", failure.release, entry("failure", canonical(told)))
-    connection.execute(insert(failures).values(plan=failure.plan, **(told | {"at": failure.at})))
+    row = asdict(failure)
+    told = canonical(row | {"at": utc_text(failure.at)})
+    translog.append(connection, "failure", failure.release, entry("failure", told))
+    connection.execute(insert(failures).values(**row))
 
 
 def page(connection: Connection, query: Query, limit: int, offset: int) -> tuple[Entry, ...]:
     """Return the releases that a query names, newest first, at most `limit` after the first `offset`."""
     newest = releases.c.created.desc(), releases.c.id
     rows = connection.execute(_where(select(releases), query).order_by(*newest).limit(limit).offset(offset))
-    return tuple(_entry(row._asdict()) for row in rows)
+    return tuple(Entry(**row._asdict()) for row in rows)
 
 
 def count(connection: Connection, query: Query) -> int:
@@ -150,7 +150,7 @@ def find(connection: Connection, text: str) -> Entry:
     rows = connection.execute(
         select(releases).where(releases.c.id.startswith(prefix)).order_by(releases.c.id).limit(4)
     )
-    found = [_entry(row._asdict()) for row in rows]
+    found = [Entry(**row._asdict()) for row in rows]
     if len(found) == 1:
         return found[0]
     if found:
@@ -171,34 +171,44 @@ def read(connection: Connection, bodies: Bodies, found: Entry) -> tuple[Release,
 
 def verify(connection: Connection, bodies: Bodies) -> list[str]:
     """Return where the catalogue, the files and the transparency log disagree, one sentence each."""
-    problems = []
     ended = translog.ended(connection)
-    for found_row in connection.execute(select(releases).order_by(releases.c.created)):
-        row = found_row._asdict()
+    try:
+        rows = connection.execute(select(releases).order_by(releases.c.id)).all()
+        failed = connection.execute(select(failures).order_by(failures.c.release)).all()
+    except BadInput as error:
+        return [str(error)]
+    problems = []
+    for row in rows:
+        body = ended.pop(row.id, None)
         try:
-            found = _entry(row)
-            body = ended.pop(found.id, None)
-            if body != logged(row):
-                problems.append(f"release {found.id}: the catalogue and the transparency log differ")
-            release, _ = read(connection, bodies, found)
-            _check_charged(connection, release)
-            if any(row[key] != value for key, value in _facts(release).items()):
-                problems.append(f"release {found.id}: the catalogue and the release differ")
-        except (BadInput, Refused, ValueError) as error:
-            problems.append(f"release {row['id']}: {error}")
-    for failure in connection.execute(select(failures)):
-        row = failure._asdict()
-        told = {key: row[key] for key in ("release", "plan_hash", "population", "stage", "reason")}
-        if ended.pop(row["release"], None) != told | {"at": utc_text(row["at"])}:
-            problems.append(f"failure {row['release']}: the catalogue and the transparency log differ")
+            problems += _differences(connection, bodies, row._asdict(), body)
+        except UnheardError as error:
+            problems.append(f"release {row.id}: {error}")
+    for row in failed:
+        told = row._asdict() | {"at": utc_text(row.at)}
+        if ended.pop(row.release, None) != told:
+            problems.append(f"failure {row.release}: the catalogue and the transparency log differ")
     problems += [f"the transparency log ends {release}, the catalogue does not know it" for release in ended]
+    return problems
+
+
+def _differences(
+    connection: Connection, bodies: Bodies, row: dict[str, Any], body: dict[str, Any] | None
+) -> list[str]:
+    problems = []
+    if body != logged(row):
+        problems.append(f"release {row['id']}: the catalogue and the transparency log differ")
+    release, _ = read(connection, bodies, Entry(**row))
+    _check_charged(connection, release)
+    if any(row[key] != value for key, value in _facts(release).items()):
+        problems.append(f"release {row['id']}: the catalogue and the release differ")
     return problems
 
 
 def logged(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the transparency log says of a release: its catalogue row, times as text."""
     body = {key: utc_text(value) if isinstance(value, datetime) else value for key, value in row.items()}
-    return body | {"release": body.pop("id")}
+    return body | {"release": body.pop("id"), "cost": str(row["cost"])}
 
 
 def _row(
@@ -231,7 +241,7 @@ def _facts(release: Release) -> dict[str, Any]:
         "dropped": release.participation.dropped,
         "counted": release.participation.counted,
         "accounting": release.layout.accounting,
-        "cost": str(release.layout.cost),
+        "cost": release.layout.cost,
     }
 
 
@@ -242,10 +252,6 @@ def plan_name(plan: bytes) -> str:
     if not isinstance(name, str):
         raise BadInput("the plan's canonical bytes hold no metadata.name")
     return name
-
-
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(**(dict(row) | {"cost": Fraction(row["cost"])}))
 
 
 def _where(statement: Select[Any], query: Query) -> Select[Any]:

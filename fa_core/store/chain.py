@@ -131,7 +131,7 @@ def verify(connection: Connection) -> list[str]:
     """
     problems: list[str] = []
     before, replay = _START, _Replay()
-    digests: list[bytes] = []
+    digests: list[str] = []
     for place, row in enumerate(connection.execute(select(ledger).order_by(ledger.c.seq))):
         if row.seq != place:
             problems.append(f"ledger row {place} is missing: the next is numbered {row.seq}")
@@ -142,7 +142,7 @@ def verify(connection: Connection) -> list[str]:
             )
             return problems
         before = row.hash
-        digests.append(row.hash)
+        digests.append(row.hash.hex())
         try:
             value = decode(row.body)
             if (row.kind, row.population, row.release) != _columns(value):
@@ -150,7 +150,10 @@ def verify(connection: Connection) -> list[str]:
             replay.add(value)
         except UnheardError as error:
             problems.append(f"ledger row {row.seq}: {error}")
-    logged = translog.ledger_hashes(connection)
+    try:
+        logged = translog.ledger_hashes(connection)
+    except BadInput as error:
+        return [*problems, str(error)]
     if logged != digests:
         other = next((i for i, (a, b) in enumerate(zip(logged, digests, strict=False)) if a != b), None)
         problems.append(

@@ -56,7 +56,7 @@ class Database:
                 return
         with self.writing() as connection:
             found = migrations.current(connection)
-            if found is None and inspect(connection).get_table_names():
+            if found is None and set(inspect(connection).get_table_names()) - {"alembic_version"}:
                 raise BadInput(f"{self.name} is a database of something else; a store needs an empty one")
             if found is not None and found not in migrations.KNOWN:
                 raise BadInput(f"{self.name} was written by a newer version of Unheard (its tables: {found})")
@@ -109,7 +109,7 @@ def connect_server(url: str) -> Database:
     """Return the PostgreSQL database at `url`. Raises BadInput for any other address."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise BadInput("the store's address is neither a folder nor postgresql://…") from None
     if parsed.get_backend_name() != "postgresql":
         raise BadInput(f"a store is a folder or postgresql://…, not {parsed.get_backend_name()}://…")

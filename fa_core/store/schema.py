@@ -5,6 +5,7 @@ Exact numbers are text ("1/20"), times are UTC in one ISO form that sorts as tex
 """
 
 from datetime import UTC, datetime
+from fractions import Fraction
 
 from sqlalchemy import (
     Boolean,
@@ -20,6 +21,8 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
+from fa_core.errors import BadInput
+
 
 class UtcTime(TypeDecorator[datetime]):
     """A moment in UTC as ISO-8601 text with microseconds; refuses one without a zone."""
@@ -32,8 +35,29 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else utc_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        """Return the moment of a text."""
-        return None if value is None else datetime.fromisoformat(value)
+        """Return the moment of a text. Raises BadInput where it is none."""
+        try:
+            return None if value is None else datetime.fromisoformat(value)
+        except ValueError:
+            raise BadInput(f"the store holds {value!r} where a time should be; it was changed") from None
+
+
+class Exact(TypeDecorator[Fraction]):
+    """An exact number as text: "1/20"."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Fraction | None, dialect: Dialect) -> str | None:
+        """Return the text of a number."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Fraction | None:
+        """Return the number of a text. Raises BadInput where it is none."""
+        try:
+            return None if value is None else Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            raise BadInput(f"the store holds {value!r} where a number should be; it was changed") from None
 
 
 def utc_text(moment: datetime) -> str:
@@ -75,7 +99,7 @@ releases = Table(
     Column("dropped", Integer, nullable=False),
     Column("counted", Integer, nullable=False),
     Column("accounting", Text, nullable=False),
-    Column("cost", Text, nullable=False),
+    Column("cost", Exact, nullable=False),
     Column("results", Integer, nullable=False),
     Column("suppressed", Integer, nullable=False),
     Column("broken", Integer, nullable=False),

@@ -90,13 +90,13 @@ def entries(connection: Connection, start: int, stop: int) -> tuple[LogEntry, ..
     return tuple(LogEntry(row.seq, row.kind, row.subject, row.entry) for row in connection.execute(query))
 
 
-def ledger_hashes(connection: Connection) -> list[bytes]:
-    """Return the hashes of the ledger's rows, as the log repeats them."""
+def ledger_hashes(connection: Connection) -> list[str]:
+    """Return the hex hashes of the ledger's rows as the log repeats them. Raises BadInput for a bad entry."""
     query = select(log).where(log.c.kind == "ledger").order_by(log.c.seq)
     found = []
     for row in connection.execute(query):
         logged = _body(LogEntry(row.seq, row.kind, row.subject, row.entry))
-        found.append(bytes.fromhex(str(logged.get("hash", ""))))
+        found.append(str(logged.get("hash")))
     return found
 
 

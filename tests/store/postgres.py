@@ -1,0 +1,55 @@
+"""A PostgreSQL server of the tests' own: a temporary folder, a Unix socket, no network, no durability."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def binaries() -> Path | None:
+    """Return the folder with `initdb`: on the path, or where Debian puts it."""
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).parent
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return candidates[-1].parent if candidates else None
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Path]:
+    """Run a server with the programs in `folder`; yield the folder of its socket.
+
+    PostgreSQL refuses to run as root; then it runs as the user `postgres`.
+    """
+    home = Path(tempfile.mkdtemp(prefix="unheard-pg-"))
+    account: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam("postgres")
+        account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        os.chown(home, entry.pw_uid, entry.pw_gid)
+
+    def call(program: str, *arguments: str) -> None:
+        with (home / "calls.log").open("a") as log:
+            subprocess.run(
+                [folder / program, *arguments],
+                cwd=home,
+                check=True,
+                stdout=log,
+                stderr=log,
+                timeout=120,
+                **account,
+            )
+
+    options = f"-k {home} -c listen_addresses='' -c fsync=off -c max_connections=50"
+    call("initdb", "-D", f"{home}/data", "-U", "unheard", "-A", "trust", "--no-sync")
+    call("pg_ctl", "-D", f"{home}/data", "-l", f"{home}/server.log", "-w", "-o", options, "start")
+    try:
+        yield home
+    finally:
+        call("pg_ctl", "-D", f"{home}/data", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(home)
