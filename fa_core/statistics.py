@@ -12,6 +12,7 @@ theorem for a ratio (Fieller 1954, JRSS B 16).
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,8 @@ def simultaneous_level(level: float, cells: int) -> float:
 def _tail_normal_laplace(x: FloatArray, normal_sd: FloatArray, laplace_scale: FloatArray) -> FloatArray:
     """Return P[N + L > x] for x ≥ 0, N normal of sd s, L Laplace of scale b, both positive.
 
-    Closed form: Φc(x/s) + ½e^{−x²/2s²}·[erfcx((s/b − x/s)/√2) − erfcx((s/b + x/s)/√2)]/2, written with the scaled
-    complementary error function so that nothing overflows.
+    Closed form: Φc(x/s) + ¼e^{−x²/2s²}·[erfcx((s/b − x/s)/√2) − erfcx((s/b + x/s)/√2)], written with
+    the scaled complementary error function so that nothing overflows.
     """
     u = x / normal_sd
     r = normal_sd / laplace_scale
@@ -88,9 +89,10 @@ def estimated_variance_quantile(z: FloatArray, relative_sd: FloatArray) -> Float
     """Return z widened for a variance that is itself a noisy estimate of relative sd r.
 
     Second-order expansion of E[2Φ(z·√(1+r·e)) − 1] around r = 0 for e of mean 0 and variance 1: the
-    coverage lost is r²·z·φ(z)·(1+z²)/4, which z + r²·z·(1+z²)/8 gives back.
+    coverage lost is r²·z·φ(z)·(1+z²)/4, which z + r²·z·(1+z²)/8 gives back. r is taken as `WORST` at
+    most, beyond which the expansion says nothing.
     """
-    return z + relative_sd**2 * z * (1.0 + z * z) / 8.0
+    return z + np.minimum(relative_sd, WORST) ** 2 * z * (1.0 + z * z) / 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +140,45 @@ def wilson_fieller(
     low = np.where(valid, p0 + (-b - root) / divisor, np.nan)
     high = np.where(valid, p0 + (-b + root) / divisor, np.nan)
     return Interval(low, high, valid)
+
+
+UNLIKE: Final = 0.5
+"""How much groups are taken to differ in variance, relative to their mean, when one leans on the others."""
+
+WORST: Final = 0.5
+"""Largest relative uncertainty of a variance for which the quantile's expansion is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variances:
+    """Sampling variance by group, by how much it may be too small, and whether it leans on the others."""
+
+    value: FloatArray
+    sd: FloatArray
+    pooled: NDArray[np.bool_]
+
+
+def lean_on_others(
+    measured: FloatArray, measured_sd: FloatArray, least: FloatArray, size: FloatArray
+) -> Variances:
+    """Return each group's sampling variance from its noisy measurement and the others'.
+
+    The group's own measurement and the pooled one are weighed by their precision: groups are taken to
+    differ by `UNLIKE` of the pooled value, so a well measured group keeps its own and a noisy one
+    leans on the rest (empirical Bayes; Efron & Morris 1975, JASA 70).
+
+    Args:
+        measured: noisy variances; below `least` only by noise.
+        measured_sd: standard deviation of the noise on each.
+        least: the smallest possible variance of each.
+        size: what the excess over `least` is proportional to when pooled, above 0.
+    """
+    share = size / size.sum()
+    pooled = least + share * max(float((measured - least).sum()), 0.0)
+    pooled_sd = share * float(np.sqrt((measured_sd**2).sum()))
+    spread = (UNLIKE * pooled) ** 2 + pooled_sd**2
+    weight = spread / np.maximum(spread + measured_sd**2, np.finfo(np.float64).tiny)
+    value = np.maximum(pooled + weight * (measured - pooled), least)
+    # What is under the floor cannot be underestimated: only the excess over it needs a wider quantile.
+    sd = np.minimum(np.sqrt(weight) * measured_sd, value - least)
+    return Variances(value, sd, weight < 0.5)

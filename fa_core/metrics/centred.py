@@ -34,15 +34,10 @@ from fa_core.privacy.bounding import scale_to_l1
 from fa_core.statistics import (
     convolved_quantile,
     estimated_variance_quantile,
+    lean_on_others,
     simultaneous_level,
     wilson_fieller,
 )
-
-UNLIKE: Final = 0.5
-"""How much groups are taken to differ in variance, relative to their mean, when one leans on the others."""
-
-WORST: Final = 0.5
-"""Largest relative uncertainty of the variance for which the quantile's expansion is used."""
 
 WELL_MEASURED: Final = 0.25
 """Where V is known to within this share, it is scaled with p as φ·n·p(1−p); else its excess is a constant."""
@@ -225,28 +220,18 @@ class Centred(MetricSpec):
     ) -> tuple[Quadratic, FloatArray, NDArray[np.object_]]:
         """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
 
-        V is never under its floor. A group's own measurement and the grouping's pooled one are weighed
-        by their precision: pooled groups are taken to differ by `UNLIKE` of their size, so a well
-        measured group keeps its own V, and a noisy one leans on the others (empirical Bayes; Efron &
-        Morris 1975). The remaining uncertainty widens the quantile.
+        Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
         """
         n = np.maximum(ratio.n, 1.0)
-        # Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
         least = np.maximum(_at(floor, ratio.d), _at(floor, np.zeros_like(ratio.d)) / n)
-        whole = n.sum()
-        pooled = least + n * max(float((ratio.variance - least).sum()), 0.0) / whole
-        pooled_sd = n * float(np.sqrt((ratio.variance_sd**2).sum())) / whole
-        spread = (UNLIKE * pooled) ** 2 + pooled_sd**2
-        weight = spread / (spread + ratio.variance_sd**2)
-        variance = np.maximum(pooled + weight * (ratio.variance - pooled), least)
-        left = np.sqrt(weight) * ratio.variance_sd
+        found = lean_on_others(ratio.variance, ratio.variance_sd, least, n)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
-        measured = (left <= WELL_MEASURED * variance) & (least > 0)
-        factor = np.where(measured, variance / np.where(least > 0, least, 1.0), 1.0)
-        constant = np.where(measured, 0.0, variance - least)
+        known = (found.sd <= WELL_MEASURED * found.value) & (least > 0)
+        factor = np.where(known, found.value / np.where(least > 0, least, 1.0), 1.0)
+        constant = np.where(known, 0.0, found.value - least)
         sampling = (floor[0] * factor + constant, floor[1] * factor, floor[2] * factor)
-        source = np.where(weight < 0.5, "pooled", "group").astype(object)
-        return sampling, np.minimum(left / (noise + variance), WORST), source
+        source = np.where(found.pooled, "pooled", "group").astype(object)
+        return sampling, found.sd / (noise + found.value), source
 
 
 def bernoulli_floor(n: FloatArray, p0: float) -> Quadratic:

@@ -194,7 +194,7 @@ class Det(MetricSpec):
             display=(0.0, 1.0, 0.0, 1.0),
             refusals=(cohort, (near.valid & wide.valid, "too few events to be told from the privacy noise")),
         )
-        return numbers, source_text(found.pooled)
+        return numbers, source_text(spread.pooled, shape.cells)
 
     def _accepts(
         self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal

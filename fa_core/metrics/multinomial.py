@@ -8,7 +8,6 @@ by two noised sums, A = Σᵢ Σ_c x²_ic and B = Σᵢ nᵢ²: if cells are ove
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +17,18 @@ from fa_core.statistics import (
     Interval,
     convolved_quantile,
     estimated_variance_quantile,
+    lean_on_others,
     wilson_fieller,
 )
-
-POOL_ABOVE: Final = 0.5
-"""Where the noise on a row's dispersion exceeds this share of the whole variance, it is pooled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dispersion:
-    """Over-dispersion φ ≥ 1 and its noise by row, float64 (rows,), and the pooled upper bound."""
+    """Over-dispersion φ ≥ 1 by row, its noise, and whether it leans on other rows; all (rows,)."""
 
     phi: FloatArray
     phi_sd: FloatArray
-    pooled: float
+    pooled: BoolArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +46,6 @@ class Shares:
     phi: FloatArray
     relative_sd: FloatArray
     laplace: bool
-    pooled: BoolArray
 
     @property
     def point(self) -> FloatArray:
@@ -94,20 +90,16 @@ def dispersion(cells: PartSum, squares: PartSum, row_squares: PartSum, columns: 
     safe = np.maximum(n, 1.0)
     # Σp̂² of noisy shares is too large by the noise; take its expectation off.
     q = np.clip(((x**2).sum(axis=1) - columns * cells.variance) / safe**2, 1.0 / columns, 0.999)
-    expected = (1.0 - q) * safe
-    over = squares.values - q * row_squares.values - expected
-    over_sd = np.sqrt(squares.variance + q**2 * row_squares.variance)
-    phi = 1.0 + np.maximum(over, 0.0) / expected
-    used = n > 0
-    whole = float(expected[used].sum()) or 1.0
-    pooled_over = max(float(over[used].sum()), 0.0) + 1.645 * float(np.sqrt((over_sd[used] ** 2).sum()))
-    return Dispersion(phi, over_sd / expected, 1.0 + pooled_over / whole)
+    least = (1.0 - q) * safe
+    measured_sd = np.sqrt(squares.variance + q**2 * row_squares.variance)
+    found = lean_on_others(squares.values - q * row_squares.values, measured_sd, least, least)
+    return Dispersion(found.value / least, found.sd / least, found.pooled)
 
 
 def shares(
     x: FloatArray, n: FloatArray, k: Int64Array, columns: int, cells: PartSum, spread: Dispersion
 ) -> Shares:
-    """Return the shares x/n of k cells each, choosing each row's own φ or the pooled one.
+    """Return the shares x/n of k cells each, with their row's dispersion.
 
     Args:
         x, n, k: float64 or int64 of shape (rows, …); rows as in `spread`.
@@ -120,25 +112,21 @@ def shares(
     p = np.clip(x / safe, 0.0, 1.0)
     scale = safe * np.maximum(p * (1.0 - p), 1.0 / (safe + 2.0))
     noise = cells.variance * (k - 2.0 * k * p + columns * p * p)
-    relative_sd = phi_sd * scale / (noise + phi * scale)
-    pooled = relative_sd > POOL_ABOVE
     return Shares(
         x=x,
         n=n,
         k=np.broadcast_to(np.asarray(k, np.float64), x.shape),
         cells=columns,
         noise=cells.variance,
-        phi=np.where(pooled, max(spread.pooled, 1.0), phi),
-        relative_sd=np.where(pooled, 0.0, relative_sd),
+        phi=np.broadcast_to(phi, x.shape),
+        relative_sd=phi_sd * scale / (noise + phi * scale),
         laplace=cells.laplace,
-        pooled=pooled,
     )
 
 
-def source_text(pooled: BoolArray) -> NDArray[np.object_]:
-    """Return "pooled" or "group" for each group, from flags of shape (groups, …)."""
-    flat = pooled.reshape(len(pooled), -1).any(axis=1)
-    return np.where(flat, "pooled", "group").astype(object)
+def source_text(pooled: BoolArray, groups: int) -> NDArray[np.object_]:
+    """Return "pooled" or "group" for each group, from a flag for each of its rows."""
+    return np.where(pooled.reshape(groups, -1).any(axis=1), "pooled", "group").astype(object)
 
 
 def second_moments(counts: Int64Array) -> tuple[Int64Array, Int64Array]:

@@ -110,7 +110,7 @@ class TableOfShares(MetricSpec):
                 ),
             ),
         )
-        pooled = source_text(found.pooled.reshape(by_group))
+        pooled = source_text(spread.pooled, shape.cells)
         return Result(numbers, devices, devices_sd, pooled, self.labels())
 
     def expected(
