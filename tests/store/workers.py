@@ -1,0 +1,41 @@
+"""What the other processes of the concurrency tests do. Started by `spawn`, so each has its own store."""
+
+import time
+from multiprocessing.connection import Connection
+
+from fa_core.errors import Refused
+from fa_core.privacy.ledger import Charge
+from fa_core.store import chain, open_store
+
+
+def serve(where: str, pipe: Connection) -> None:
+    """Make the charges of each schedule that arrives, and answer with those that were admitted."""
+    with open_store(where) as store:
+        pipe.send("ready")
+        while (schedule := pipe.recv()) is not None:
+            admitted = []
+            for pause, charge in schedule:
+                time.sleep(pause)
+                try:
+                    store.charge(charge)
+                except Refused:
+                    continue
+                admitted.append(charge.release)
+            pipe.send(admitted)
+
+
+def charge_until_killed(where: str, pipe: Connection, charges: list[Charge]) -> None:
+    """Make one charge after another and tell each once it is committed."""
+    with open_store(where) as store:
+        for charge in charges:
+            store.charge(charge)
+            pipe.send(charge.release)
+        pipe.send("done")
+
+
+def hang_inside(where: str, pipe: Connection, charge: Charge) -> None:
+    """Write a charge, and hang before its transaction ends."""
+    with open_store(where) as store, store._database.writing() as connection:
+        chain.charge(connection, charge)
+        pipe.send("inside")
+        time.sleep(3600)
