@@ -91,6 +91,10 @@ class Centred(MetricSpec):
         """Return (offset, factor, low, high): a shown number is offset + factor·p, within [low, high]."""
         raise NotImplementedError
 
+    def units_expected(self, bounds: Bounds, events: float) -> float:
+        """Return how many units a device with so many events is expected to sample, for previews."""
+        return min(events, float(bounds.max_events))
+
     def unit_size(self, bounds: Bounds) -> float:
         """Return the expected size of one unit, for previews."""
         return 1.0
@@ -184,14 +188,13 @@ class Centred(MetricSpec):
         )
         return Result(numbers, devices, devices_sd, source)
 
-    def expected(
-        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
-    ) -> dict[str, FloatArray]:
+    def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         _, b = self.centre()
         here = devices / shape.cells
-        size = units_per_device * self.unit_size(bounds)
+        units = self.units_expected(bounds, events)
+        size = units * self.unit_size(bounds)
         n = np.full(shape.cells, here * size)
-        alike = 1.0 + (units_per_device - 1.0) / (ALIKE + 1.0)
+        alike = 1.0 + max(units - 1.0, 0.0) / (ALIKE + 1.0)
         sums = {
             "excess": np.zeros(shape.cells),
             "size": n,

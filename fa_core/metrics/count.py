@@ -103,13 +103,11 @@ class Count(MetricSpec):
         )
         return Result(numbers, devices, devices_sd, np.full(shape.cells, "group", dtype=object))
 
-    def expected(
-        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
-    ) -> dict[str, FloatArray]:
-        here = devices / shape.cells
-        square = units_per_device**2 * (1.0 + 1.0 / ALIKE) + units_per_device
+    def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
+        here, each = devices / shape.cells, min(events, float(bounds.max_events))
+        square = each**2 * (1.0 + 1.0 / ALIKE) + each
         return {
-            "events": np.full(shape.cells, here * units_per_device),
+            "events": np.full(shape.cells, here * each),
             "devices": np.full(shape.cells, here),
             "squares": np.full(shape.cells, here * square),
         }

@@ -250,12 +250,10 @@ class Det(MetricSpec):
             refusals=(cohort, (valid & wide_valid, "too few hours to be told from the privacy noise")),
         )
 
-    def expected(
-        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
-    ) -> dict[str, FloatArray]:
+    def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         bins, cells = self.edges.bins, shape.cells
         here = devices / cells
-        n, hours = min(units_per_device, bounds.max_events), float(self.max_hours)
+        n, hours = min(events, bounds.max_events), float(self.max_hours)
         fires, minutes = 0.5 * hours, hours * MINUTES
         alike, q = 1.0 + max(n - 1.0, 0.0) / (ALIKE + 1.0), 1.0 / bins
         return {

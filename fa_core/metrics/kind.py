@@ -201,10 +201,9 @@ class MetricSpec(BaseModel):
         """Return numbers with intervals from the noisy sums of one grouping."""
         raise NotImplementedError
 
-    def expected(
-        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
-    ) -> dict[str, FloatArray]:
-        """Return the sums that a fleet of `devices` (spread evenly over the cells) is expected to give.
+    def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
+        """Return the sums that a fleet of `devices` (spread evenly over the cells), each with `events`
+        events of its own, is expected to give.
 
         Fed to `estimate`, they preview the width of the intervals from public facts alone.
         """

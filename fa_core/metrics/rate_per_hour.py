@@ -70,6 +70,9 @@ class RatePerHour(Centred):
     def unit(self) -> str:
         return "per hour"
 
+    def units_expected(self, bounds: Bounds, events: float) -> float:
+        return float(self.max_hours)
+
     def unit_size(self, bounds: Bounds) -> float:
         return float(MINUTES)
 

@@ -113,11 +113,9 @@ class TableOfShares(MetricSpec):
         pooled = source_text(spread.pooled, shape.cells)
         return Result(numbers, devices, devices_sd, pooled, self.labels())
 
-    def expected(
-        self, shape: Shape, bounds: Bounds, devices: float, units_per_device: float
-    ) -> dict[str, FloatArray]:
+    def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         rows, columns = len(self.row_labels()), len(self.column_labels())
-        here, each = devices / shape.cells, units_per_device / rows
+        here, each = devices / shape.cells, min(events, bounds.max_events) / rows
         alike = 1.0 + max(each - 1.0, 0.0) / (ALIKE + 1.0)
         q = 1.0 / columns
         row_squares = here * each**2
