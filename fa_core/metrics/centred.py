@@ -190,8 +190,7 @@ class Centred(MetricSpec):
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         _, b = self.centre()
-        here = devices / shape.cells
-        units = self.units_expected(bounds, events)
+        here, units = shape.spread(devices, self.units_expected(bounds, events))
         size = units * self.unit_size(bounds)
         n = np.full(shape.cells, here * size)
         alike = 1.0 + max(units - 1.0, 0.0) / (ALIKE + 1.0)

@@ -104,7 +104,7 @@ class Count(MetricSpec):
         return Result(numbers, devices, devices_sd, np.full(shape.cells, "group", dtype=object))
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
-        here, each = devices / shape.cells, min(events, float(bounds.max_events))
+        here, each = shape.spread(devices, min(events, float(bounds.max_events)))
         square = each**2 * (1.0 + 1.0 / ALIKE) + each
         return {
             "events": np.full(shape.cells, here * each),

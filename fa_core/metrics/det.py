@@ -252,8 +252,8 @@ class Det(MetricSpec):
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         bins, cells = self.edges.bins, shape.cells
-        here = devices / cells
-        n, hours = min(events, bounds.max_events), float(self.max_hours)
+        here, n = shape.spread(devices, min(events, float(bounds.max_events)))
+        hours = float(self.max_hours) / max(1.0, min(shape.touch, self.max_hours))
         fires, minutes = 0.5 * hours, hours * MINUTES
         alike, q = 1.0 + max(n - 1.0, 0.0) / (ALIKE + 1.0), 1.0 / bins
         return {

@@ -40,6 +40,11 @@ class Shape:
     cells: int
     touch: int
 
+    def spread(self, devices: float, units: float) -> tuple[float, float]:
+        """Return the devices expected in a group, and the units of each there, if all is spread evenly."""
+        touched = max(1.0, min(float(self.touch), units))
+        return devices * touched / self.cells, units / touched
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -115,7 +115,8 @@ class TableOfShares(MetricSpec):
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         rows, columns = len(self.row_labels()), len(self.column_labels())
-        here, each = devices / shape.cells, min(events, bounds.max_events) / rows
+        here, units = shape.spread(devices, min(events, float(bounds.max_events)))
+        each = units / rows
         alike = 1.0 + max(each - 1.0, 0.0) / (ALIKE + 1.0)
         q = 1.0 / columns
         row_squares = here * each**2
