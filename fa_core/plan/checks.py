@@ -16,28 +16,22 @@ from fa_core.metrics.count import Count
 from fa_core.metrics.paired_difference import PairedDifference
 from fa_core.plan.columns import (
     check_filter,
-    check_value,
     columns_anywhere,
-    limits,
     missing_column,
-    range_text,
 )
+from fa_core.plan.cuts import check_groupings, check_segment, grouping_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import one_of, show, suggestion
 from fa_core.plan.schema import (
-    OTHER,
-    DeviceSegment,
     EventSegment,
     Guardrail,
     Metadata,
     Privacy,
-    Segment,
-    label_text,
     window_text,
 )
 from fa_core.plan.sections import Parts
-from fa_core.tables import Column, event_columns
+from fa_core.tables import event_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +53,8 @@ def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
     """Yield everything that is wrong between the parts of a plan, and with it in its situation."""
     yield from _expiry(parts.fields.get("metadata"), situation.today)
     for name, segment in parts.segments.items():
-        yield from _segment(segment, ("segments", name))
-    yield from _groupings(parts.fields.get("group_by") or (), ("group_by",), parts)
+        yield from check_segment(segment, ("segments", name))
+    yield from check_groupings(parts.fields.get("group_by") or (), ("group_by",), parts.declared_segments)
     for name, metric in parts.metrics.items():
         yield from _metric(metric, parts.metric_locs[name], parts)
     yield from _plan_filter(parts)
@@ -85,89 +79,6 @@ def _expiry(metadata: Metadata | None, today: date | None) -> Iterator[Finding]:
         )
 
 
-# Segments and groupings
-
-
-def _segment(segment: Segment, loc: Loc) -> Iterator[Finding]:
-    if isinstance(segment, DeviceSegment):
-        yield from _labels(segment.values, (*loc, "values"))
-        return
-    column = columns_anywhere().get(segment.event)
-    if column is None:
-        found = f"no table has a column {show(segment.event)}"
-        yield Finding((*loc, "event"), found, suggestion(segment.event, columns_anywhere()))
-    if segment.values is not None and segment.edges is None and segment.names is None:
-        yield from _labels([label_text(value) for value in segment.values], (*loc, "values"))
-        yield from _values(segment, column, (*loc, "values"))
-    elif segment.values is None and segment.edges is not None and segment.names is not None:
-        yield from _labels(segment.names, (*loc, "labels"))
-        yield from _edges(segment.event, segment.edges, segment.names, column, loc)
-    else:
-        yield Finding(loc, "how to cut is not clear", "give `values`, or `edges` together with `labels`")
-
-
-def _labels(labels: Iterable[str], loc: Loc) -> Iterator[Finding]:
-    seen: set[str] = set()
-    for index, label in enumerate(labels):
-        if label == OTHER:
-            right = "take it out: every segment has it by itself, for all that is not named"
-            yield Finding((*loc, index), f"the label {show(OTHER)} is declared", right)
-        elif label in seen:
-            yield Finding((*loc, index), f"{show(label)} is here twice", "keep one of them")
-        seen.add(label)
-
-
-def _values(segment: EventSegment, column: Column | None, loc: Loc) -> Iterator[Finding]:
-    if column is not None and column.type == "number":
-        found = f"{show(segment.event)} is a measured number, hardly ever equal to any value"
-        yield Finding(loc, found, "cut it by `edges` and `labels`")
-    elif column is not None:
-        for index, value in enumerate(segment.values or ()):
-            yield from check_value(value, column, segment.event, (*loc, index))
-
-
-def _edges(
-    name: str, edges: tuple[Fraction, ...], labels: tuple[str, ...], column: Column | None, loc: Loc
-) -> Iterator[Finding]:
-    if column is not None and column.type not in {"number", "integer"}:
-        yield Finding((*loc, "edges"), f"{show(name)} is no number, so it has no edges", "cut it by `values`")
-        return
-    if len(labels) != len(edges) + 1:
-        found = f"{len(labels)} labels stand beside {len(edges)} edges"
-        right = f"{len(edges)} edges make {len(edges) + 1} parts: give each one label"
-        yield Finding((*loc, "labels"), found, right)
-    for index, edge in enumerate(edges):
-        at = (*loc, "edges", index)
-        if index and edge <= edges[index - 1]:
-            found = f"the edge {exact_text(edge)} is not above {exact_text(edges[index - 1])} before it"
-            yield Finding(at, found, "write edges once each, ascending, so that parts do not overlap")
-        elif column is not None:
-            low, high = limits(column)
-            if (low is not None and edge <= low) or (high is not None and edge > high):
-                found = f"the edge {exact_text(edge)} leaves a part that nothing falls into"
-                yield Finding(at, found, f"{show(name)} lies {range_text(column)}")
-
-
-def _groupings(group_by: Iterable[tuple[str, ...]], loc: Loc, parts: Parts) -> Iterator[Finding]:
-    seen: list[frozenset[str]] = []
-    for index, grouping in enumerate(group_by):
-        for place, name in enumerate(grouping):
-            at = (*loc, index, place)
-            if name not in parts.declared_segments:
-                names = sorted(parts.declared_segments)
-                right = suggestion(name, names) if names else "declare it under `segments`"
-                yield Finding(at, f"no segment is named {show(name)}", right)
-            elif name in grouping[:place]:
-                yield Finding(at, f"{show(name)} is twice in one grouping", "keep one of them")
-        if frozenset(grouping) in seen:
-            yield Finding((*loc, index), f"{_text(grouping)} is here twice", "keep one: each is charged for")
-        seen.append(frozenset(grouping))
-
-
-def _text(grouping: Iterable[str]) -> str:
-    return show(f"[{', '.join(grouping)}]")
-
-
 # Metrics
 
 
@@ -179,13 +90,13 @@ def _metric(metric: MetricSpec, loc: Loc, parts: Parts) -> Iterator[Finding]:
     planned = parts.fields.get("group_by") or ((),)
     own = metric.group_by or ((),)
     if own != planned:
-        yield from _groupings(own, (*loc, "group_by"), parts)
+        yield from check_groupings(own, (*loc, "group_by"), parts.declared_segments)
     allowed = {frozenset(grouping) for grouping in planned}
     for index, grouping in enumerate(own):
         at = (*loc, "group_by", index) if own != planned else loc
         if frozenset(grouping) not in allowed and set(grouping) <= parts.declared_segments:
-            right = f"add it there, or report one of {', '.join(map(_text, planned))}"
-            yield Finding(at, f"{_text(grouping)} is not in the plan's `group_by`", right)
+            right = f"add it there, or report one of {', '.join(map(grouping_text, planned))}"
+            yield Finding(at, f"{grouping_text(grouping)} is not in the plan's `group_by`", right)
         yield from _segments_answerable(metric, grouping, at, parts)
 
 
@@ -238,8 +149,8 @@ def _segments_answerable(
             continue
         for source in (str(metric.source), *metric.companions):
             if segment.event not in event_columns(source):
-                found = f"{_text(grouping)} cuts by {show(segment.event)}, which {show(source)} does not have"
-                yield Finding(loc, found, "give this metric a `group_by` of its own, without it")
+                found = f"{grouping_text(grouping)} cuts by {show(segment.event)}, which {show(source)} lacks"
+                yield Finding(loc, found, "give this metric a `group_by` of its own, without it", at_key=True)
 
 
 def _plan_filter(parts: Parts) -> Iterator[Finding]:
@@ -299,9 +210,11 @@ def _judged_groups(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Fin
         return
     reported = metric.group_by or ((),)
     if frozenset(guardrail.by) not in {frozenset(grouping) for grouping in reported}:
-        found = f"{show(guardrail.metric)} does not report {_text(guardrail.by)}"
+        found = f"{show(guardrail.metric)} does not report {grouping_text(guardrail.by)}"
         yield Finding(
-            (*loc, "by") if guardrail.by else loc, found, f"judge one of {', '.join(map(_text, reported))}"
+            (*loc, "by") if guardrail.by else loc,
+            found,
+            f"judge one of {', '.join(map(grouping_text, reported))}",
         )
 
 
@@ -396,6 +309,6 @@ def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:
         cuts = [parts.segments[name] for name in grouping if name in parts.segments]
         groups = prod(len(segment.labels) - 1 for segment in cuts if segment.level == "device")
         if groups * min_cohort > fleet:
-            found = f"{_text(grouping)} makes {groups:,} groups of at least {min_cohort:,} devices"
+            found = f"{grouping_text(grouping)} makes {groups:,} groups of at least {min_cohort:,} devices"
             right = f"{fleet:,} devices can fill {fleet // min_cohort:,}: cut by fewer segments or values"
             yield Finding(("group_by", index), found, right)

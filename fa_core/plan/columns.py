@@ -11,6 +11,9 @@ from fa_core.tables import SOURCES, Column, event_columns
 
 Value = str | bool | int
 
+LARGEST = 10**15
+"""No count or measure is larger; whole numbers up to here are exact in a float64 column."""
+
 
 def columns_anywhere() -> dict[str, Column]:
     """Return every column of every table by name. A name means the same type wherever it stands."""
@@ -82,6 +85,9 @@ def range_text(column: Column) -> str:
 
 
 def _inside(value: Fraction, column: Column, name: str, loc: Loc) -> Iterator[Finding]:
+    if abs(value) > LARGEST:
+        yield Finding(loc, f"{show(name)} is never so far from 0", f"write at most {LARGEST:,}")
+        return
     low, high = limits(column)
     if (low is not None and value < low) or (high is not None and value > high):
         found = f"{show(name)} is never {exact_text(value)}"

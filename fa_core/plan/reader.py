@@ -6,7 +6,7 @@ an alias can grow a small file without end. Sizes are checked before work is don
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
@@ -222,6 +222,8 @@ class _Reader:
                 self._problems.add(key.position, found, "keep one of them")
             else:
                 seen[key.text] = key.position
+                if isinstance(value, Scalar) and value.plain and not value.text:
+                    value = replace(value, position=key.position)
                 entries.append((key, value))
         return Mapping(position, tuple(entries))
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from fa_core.plan.problems import Problems, show
 from fa_core.plan.reader import Mapping, Scalar, Sequence
+from fa_core.plan.words import what
 
 Value = str | int | Fraction | bool | date | None
 
@@ -60,10 +61,10 @@ def value_of(scalar: Scalar, problems: Problems) -> Value:
     match = _NUMBER.fullmatch(text)
     if match and not re.match(r"[-+]?0\d", text):
         return _number(scalar, match, problems)
-    for pattern, what in _READ_DIFFERENTLY:
+    for pattern, kind in _READ_DIFFERENTLY:
         if pattern.fullmatch(text):
             right = f'write a number in plain decimal digits, or "{text[:40]}" in quotes for the text'
-            problems.add_unreadable(scalar.position, f"{show(text)} without quotes is {what}", right)
+            problems.add_unreadable(scalar.position, f"{show(text)} without quotes is {kind}", right)
             break
     return text
 
@@ -105,8 +106,6 @@ def tree_of(
 def _is_name(key: Scalar, problems: Problems) -> bool:
     if isinstance(value := value_of(key, problems), str):
         return key.position not in problems.unreadable
-    found = f"the key {show(key.text)} is a {type(value).__name__}"
-    problems.add_unreadable(
-        key.position, found, "a key is a name: a letter, then letters, digits, `_` or `-`"
-    )
+    right = "a key is a name: a letter, then letters, digits, `_` or `-`"
+    problems.add_unreadable(key.position, f"as a key, {what(value, key.text)}", right)
     return False

@@ -235,16 +235,21 @@ class Privacy(Section):
     max_events: StrictInt = Field(
         default=64,
         ge=1,
+        le=100_000,
         description="N: at most so many events of a device count, drawn at random. More events, more noise.",
     )
     max_excess: StrictInt | None = Field(
         default=None,
         ge=1,
+        le=100_000,
         description="B: clips how far one device may pull a rate. Left out, nothing is clipped. A small B "
         "narrows the interval and hides the worst groups, so what it hides is charged for and added back.",
     )
     min_cohort: StrictInt = Field(
-        default=100, ge=2, description="A group with fewer devices than this (by a noisy count) is not shown."
+        default=100,
+        ge=2,
+        le=10**9,
+        description="A group with fewer devices than this (by a noisy count) is not shown.",
     )
     secure_aggregation: StrictBool = Field(
         default=True, description="Whether the server sees only the sum. Distributed noise needs it."

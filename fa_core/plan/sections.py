@@ -171,10 +171,10 @@ class _PartsReader:
                     loc, what(body), "write `device:` or `event:` with its values, or its edges and labels"
                 )
             elif ("device" in body) == ("event" in body):
-                found = "both `device` and `event`" if "device" in body else "neither `device` nor `event`"
-                self._say(
-                    loc, f"{found} are given", "a segment cuts by one fact of the device, or one column"
+                found = (
+                    "both `device` and `event` are" if "device" in body else "neither `device` nor `event` is"
                 )
+                self._say(loc, f"{found} given", "a segment cuts by one fact of the device, or one column")
             else:
                 model: type[Segment] = DeviceSegment if "device" in body else EventSegment
                 if (segment := self._validated(model, body, loc)) is not None:
@@ -238,8 +238,9 @@ class _PartsReader:
     def _kind(self, body: Mapping[str, Any], loc: Loc) -> tuple[type[MetricSpec], dict[str, Any]] | None:
         """Return the kind of a metric and what its preset says, or None with a finding added."""
         if ("kind" in body) == ("preset" in body):
-            found = "both `kind` and `preset`" if "kind" in body else "neither `kind` nor `preset`"
-            self._say(loc, f"{found} are given", "give one: a preset is a kind with its keys filled in")
+            found = "both `kind` and `preset` are" if "kind" in body else "neither `kind` nor `preset` is"
+            right = "give one: a preset is a kind with its keys filled in"
+            self._say(loc, f"{found} given", right, at_key=True)
             return None
         key = "kind" if "kind" in body else "preset"
         names: Mapping[str, object] = KINDS if key == "kind" else PRESETS
@@ -256,7 +257,7 @@ class _PartsReader:
         if source is None:
             if "source" in self.parts.fields:
                 right = f"add `source:` to the plan or to the metric, {one_of(model.sources)}"
-                self._say(loc, "this metric has no `source`", right)
+                self._say(loc, "this metric has no `source`", right, at_key=True)
             return None
         if source not in model.sources:
             at = (*loc, "source") if "source" in merged else loc

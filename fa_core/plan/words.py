@@ -43,7 +43,7 @@ def _about_key(details: ErrorDetails, loc: Loc, model: type[BaseModel] | None) -
     key = str(loc[-1])
     keys = keys_of(model) if model else {}
     if details["type"] == "missing":
-        return Finding(loc[:-1], f"{show(key)} is missing", add_key(key, keys.get(key, "")))
+        return Finding(loc[:-1], f"{show(key)} is missing", add_key(key, keys.get(key, "")), at_key=True)
     return Finding(loc, f"unknown key {show(key)}", suggestion(key, keys), at_key=True)
 
 
@@ -164,6 +164,6 @@ def _plain(value: object) -> str:
 def _about_own_error(message: str, value: object, text: str | None) -> tuple[str, str]:
     """Our own validators say "expected …", or what is wrong and after a semicolon what would be right."""
     if message.startswith("expected "):
-        return what(value, text), f"write {message.removeprefix('expected ')}"
+        return what(value, text), f"write {message.removeprefix('expected ').partition(', found')[0]}"
     found, _, right = message.partition("; ")
     return found, right or "write what the plans in eval_plans/ write here"
