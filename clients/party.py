@@ -6,18 +6,29 @@ owner: a store of its own, consent, a budget. Counting is done for a chunk of de
 vectorised path that counts for one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from clients.device.books import Seen
 from clients.device.seam import Declined, Reason, Stage
-from clients.device.trust import Pins, believe
-from clients.evaluate import Cohort, Randomness, device_vectors
+from clients.device.trust import PinnedKey, Pins, believe
+from clients.evaluate import (
+    Cohort,
+    Randomness,
+    cohort_of_fleet,
+    device_vectors,
+    seeded_randomness,
+    system_randomness,
+)
+from clients.fleet.tables import Fleet, read_fleet
 from fa_core.agreement import task_of
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
@@ -25,10 +36,14 @@ from fa_core.invitation import Invitation, decode
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import noise_share, shares_of
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
+from fa_core.transport import PARTITION
 from fa_core.values import Int64Array, Layout
 
 CHUNK = 512
 """Devices that are counted together."""
+
+FOREVER = timedelta(days=36_500)
+"""How far the clock of a simulated device may be off: its tables may be of any year."""
 
 _NOTHING_SEEN = Seen(0, b"", None, None)
 
@@ -154,3 +169,42 @@ class SimulatedDevice:
             self._party, reply = self._fleet.join(self._number, self._identity, request)
             self._joined = (request, reply)
         return self._joined[1]
+
+
+def pins_of(plan_key: bytes, log: bytes, witness: bytes, authority: bytes) -> Pins:
+    """Return what a simulated fleet trusts: one key of each kind (raw Ed25519, 32 bytes), at any time."""
+    always = PinnedKey("local", plan_key, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    return Pins((always,), frozenset(), log, witness, authority, FOREVER)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetNodes:
+    """The nodes of a fleet directory, one device each, by Flower's partition number; for other processes.
+
+    Attributes:
+        folder: the fleet directory; each process reads it once.
+        pins: what the devices trust.
+        authority: private key of the enrolment authority, raw, by which they enrol themselves.
+        seed: of the sampling of events; None for the operating system's randomness.
+    """
+
+    folder: Path
+    pins: Pins
+    authority: bytes = field(repr=False)
+    seed: int | None
+
+    def __call__(self, node_config: Mapping[str, Any]) -> dict[int, SimulatedDevice]:
+        """Return the devices of the node that has this configuration."""
+        return {0: _fleet(self).device(int(node_config[PARTITION]))}
+
+
+def simulated(fleet: Fleet, pins: Pins, authority: Authority, seed: int | None) -> SimulatedFleet:
+    """Return the devices of a fleet that was read; their events are sampled by `seed` where there is one."""
+    randomness = system_randomness if seed is None else seeded_randomness(seed)
+    return SimulatedFleet(cohort_of_fleet(fleet.devices, fleet.tables), pins, authority, randomness)
+
+
+@lru_cache(maxsize=1)
+def _fleet(nodes: FleetNodes) -> SimulatedFleet:
+    authority = Authority(Ed25519PrivateKey.from_private_bytes(nodes.authority))
+    return simulated(read_fleet(nodes.folder), nodes.pins, authority, nodes.seed)

@@ -1,18 +1,36 @@
 """A small fleet of made-up tables, a plan for it, and everything a run needs, in one temporary folder."""
 
 import json
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clients.app import relay
+from clients.device.seam import Device
+from clients.evaluate import Cohort, cohort_of_fleet, device_vectors, seeded_randomness
+from clients.party import SimulatedFleet, pins_of
+from fa_core.enrolment import Authority
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan, parse
+from fa_core.rounds.parties import Parties, local_keys, local_parties
+from fa_core.rounds.round import Pace, Progress, Watch
+from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.store import Store, open_store
 from fa_core.tables import WAKE_EVENTS
+from fa_core.transport import PARTITION, LocalGrid
+from fa_core.values import Estimates, Int64Array, Release
 
 UNTIL = datetime(2026, 11, 22, 3, tzinfo=UTC)
 NOW = datetime(2026, 11, 22, 4, tzinfo=UTC)
+SEED = 11
 ACCENTS = ("en-GB", "en-IN", "en-US")
 
 PLAN = """\
@@ -48,6 +66,8 @@ privacy:
   max_events: 16
   min_cohort: COHORT
   secure_aggregation: SECURE
+  dropout: 0.3
+  corrupt: 0
 """
 
 
@@ -115,9 +135,67 @@ def write_plan(folder: Path, **options: object) -> Path:
     return file
 
 
-Clock = Callable[[], datetime]
-
-
 def today() -> datetime:
     """Return the day on which the tests run."""
     return NOW
+
+
+class RealClock:
+    """Deadlines by a clock that runs; no test waits for one."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+Spoil = Callable[[int, Device], Device]
+"""Given a device's number and the device, the device to put in its place."""
+
+
+@dataclass
+class World:
+    """A fleet, a store and the parties, in one folder; `run` runs a plan over it."""
+
+    folder: Path
+    devices: int
+    store: Store
+    fleet: SimulatedFleet
+    cohort: Cohort
+    parties: Parties
+    seen: list[Progress] = field(default_factory=list)
+    stopped: Callable[[], bool] = lambda: False
+
+    @classmethod
+    def make(cls, folder: Path, devices: int) -> "World":
+        """Build it all."""
+        keys, authority = local_keys(folder / "local"), Authority.generate()
+        public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
+        pins = pins_of(*public, authority.public_key)
+        cohort = cohort_of_fleet(devices_table(devices), {"wake_events": wake_table(devices)})
+        fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED), today)
+        parties = local_parties(keys, authority, today)
+        return cls(folder, devices, open_store(folder / "store"), fleet, cohort, parties)
+
+    def run(self, plan: Plan, spoil: Spoil = lambda number, device: device) -> tuple[Release, Estimates]:
+        """Run a plan over the devices, some of them spoiled, on the local engine."""
+
+        def behind(config: Mapping[str, Any]) -> dict[int, Device]:
+            number = int(config[PARTITION])
+            return {0: spoil(number, self.fleet.device(number))}
+
+        pace, watch = Pace(math.inf, 0.01), Watch(self.seen.append, lambda: self.stopped())
+        around = Surroundings(self.store, self.parties, pace, RealClock(), today, watch)
+        job = Job(plan, "small", UNTIL, "local", True, True, self.devices)
+        return run(job, LocalGrid(relay(behind), self.devices), around)
+
+    def vectors(self, plan: Plan) -> Int64Array:
+        """Return what every device adds before noise, int64 (devices, cells)."""
+        return device_vectors(plan, compile_plan(plan), self.cohort, UNTIL, seeded_randomness(SEED))
+
+
+def small_plan(**options: Any) -> Plan:
+    """Return a plan that ten devices can answer; `plan_text`'s options."""
+    text = plan_text(**({"cohort": 6} | options))
+    return parse(text.encode(), "small.yaml", today=NOW.date(), policy=None)

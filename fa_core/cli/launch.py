@@ -1,0 +1,196 @@
+"""Putting a run together: a plan, a fleet directory, an engine, a store, and the parties played here."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+
+from clients.app import relay
+from clients.device.trust import Pins
+from clients.evaluate import cohort_of_fleet, device_vectors
+from clients.fleet.tables import Fleet, read_fleet
+from clients.party import FleetNodes, pins_of, simulated
+from fa_core.enrolment import Authority
+from fa_core.errors import BadInput
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan, load
+from fa_core.rounds.narrate import narrator
+from fa_core.rounds.parties import LocalKeys, local_keys, local_parties
+from fa_core.rounds.round import Pace, Watch
+from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.store import DEFAULT, open_store
+from fa_core.transport import PARTITION, Grid, ServerApp, run_local, run_simulation, server_app
+from fa_core.values import Estimates, Release
+
+SIMULATION_SECONDS = 3600.0
+"""Longest that a stage may take on Flower's simulation engine, where a worker process may hang."""
+
+LAST_SECONDS = 60.0
+"""How long a round gets to end in order, and to say so in the store, when its engine has stopped."""
+
+Outcome = tuple[Release, Estimates]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person asked for.
+
+    Attributes:
+        plan: its file. fleet: a fleet directory. engine: "local" or "simulation".
+        seed: of the sampling of events, None for the operating system's randomness.
+        store: a folder or postgresql://….
+    """
+
+    plan: Path
+    fleet: Path | None
+    engine: str
+    seed: int | None
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Everything that is known before an engine starts."""
+
+    order: Order
+    plan: Plan
+    fleet: Fleet
+    folder: Path
+    keys: LocalKeys
+    authority: Authority
+    stopped: threading.Event
+
+
+def launch(order: Order) -> Outcome:
+    """Run a plan over a fleet directory and return what was released and stored.
+
+    Raises BadInput, Refused or RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
+    """
+    if order.engine not in ("local", "simulation"):
+        raise BadInput(f"there is no engine {order.engine!r} here; `local` and `simulation` are")
+    if order.fleet is None:
+        raise BadInput(
+            f"the engine {order.engine} needs --fleet DIR; `fa fleet make` or `fa fleet import` makes one"
+        )
+    fleet = read_fleet(order.fleet)
+    plan = load(order.plan, fleet=fleet.devices.num_rows)
+    _check_tables(plan, fleet)
+    keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
+    with _stop_signals() as stopped:
+        return _play(_Scene(order, plan, fleet, order.fleet.resolve(), keys, Authority.generate(), stopped))
+
+
+def _check_tables(plan: Plan, fleet: Fleet) -> None:
+    """Raise BadInput where the fleet lacks a table that the plan reads."""
+    nobody = cohort_of_fleet(
+        fleet.devices.slice(0, 0), {name: table.slice(0, 0) for name, table in fleet.tables.items()}
+    )
+    device_vectors(plan, compile_plan(plan), nobody, fleet.until)
+
+
+def _play(scene: _Scene) -> Outcome:
+    local = scene.order.engine == "local"
+    pace = Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1)
+    devices = scene.fleet.devices.num_rows
+    job = Job(
+        plan=scene.plan,
+        population=scene.fleet.population,
+        until=scene.fleet.until,
+        engine=scene.order.engine,
+        simulated=True,
+        synthetic=scene.fleet.synthetic,
+        nodes=devices,
+    )
+    ended: Future[Outcome] = Future()
+    with open_store(scene.order.store) as store, narrator(Console(stderr=True)) as report:
+        parties = local_parties(scene.keys, scene.authority, _today)
+        watch = Watch(report, scene.stopped.is_set)
+        around = Surroundings(store, parties, pace, MonotonicClock(), _today, watch)
+
+        def main(grid: Grid, config: Mapping[str, Any]) -> None:
+            _settle(ended, lambda: run(job, grid, around))
+
+        if local:
+            _on_local(scene, server_app(main))
+        else:
+            _on_simulation(scene, server_app(main), ended)
+        return ended.result()
+
+
+def _on_local(scene: _Scene, server: ServerApp) -> None:
+    fleet = simulated(scene.fleet, _pins(scene), scene.authority, scene.order.seed)
+    run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
+
+
+def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -> None:
+    authority = scene.authority.key.private_bytes_raw()
+    nodes = FleetNodes(scene.folder, _pins(scene), authority, scene.order.seed)
+    try:
+        run_simulation(server, relay(nodes), scene.fleet.devices.num_rows)
+    finally:
+        # Should the engine break, the round must not wait for it: it ends as stopped, and says so.
+        scene.stopped.set()
+        wait([ended], timeout=LAST_SECONDS)
+
+
+def _pins(scene: _Scene) -> Pins:
+    plan, log, witness = (_public(key) for key in (scene.keys.plan, scene.keys.log, scene.keys.witness))
+    return pins_of(plan, log, witness, scene.authority.public_key)
+
+
+def _public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+def _settle(ended: "Future[Outcome]", work: Callable[[], Outcome]) -> None:
+    """Do the work and keep how it ended for whoever waits, perhaps in another thread."""
+    try:
+        ended.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised again by `ended.result()`
+        ended.set_exception(error)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second does what it did before."""
+    stopped = threading.Event()
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _today() -> datetime:
+    return datetime.now(UTC)
+
+
+class MonotonicClock:
+    """The clock of deadlines."""
+
+    def now(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)

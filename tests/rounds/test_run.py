@@ -1,0 +1,299 @@
+"""A run ends as one release or as one failure, charged before anybody was asked, and exact before noise."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients import party
+from clients.device.seam import Declined, Device, Reason
+from clients.evaluate import device_vectors, seeded_randomness
+from fa_core.errors import Refused, RoundFailed
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan
+from fa_core.privacy.distributed import Share
+from fa_core.privacy.ledger import DEFAULT_POLICIES
+from fa_core.rounds import run as running
+from fa_core.rounds.run import check_range, invite
+from fa_core.secagg import Result
+from fa_core.store import Declaration
+from fa_core.values import Int64Array, Layout
+from tests.rounds.fakes import CANARY
+from tests.rounds.small import NOW, SEED, UNTIL, World, small_plan
+
+DEVICES = 10
+STAGES = ("join", "shares", "masked", "unmask")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World.make(tmp_path, DEVICES)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the noise away, so that what is below it can be compared bit for bit."""
+
+    def factored(layout: Layout, vector: Int64Array, shares: tuple[Share, ...]) -> Int64Array:
+        return vector * np.repeat([share.scale for share in shares], [block.cells for block in layout.blocks])
+
+    monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
+    monkeypatch.setattr(party, "noise_share", factored)
+
+
+@dataclass
+class Spoiled:
+    """A device that does something else at one stage."""
+
+    device: Device
+    stage: str
+    instead: Callable[[bytes], bytes]
+
+    def handle(self, stage: str, request: bytes) -> bytes:
+        if stage == self.stage:
+            return self.instead(request)
+        return self.device.handle(stage, request)
+
+
+def decline(request: bytes) -> bytes:
+    raise Declined(Reason.CONSENT)
+
+
+def crash(request: bytes) -> bytes:
+    raise RuntimeError(CANARY)
+
+
+def garbage(request: bytes) -> bytes:
+    return request[::-1]
+
+
+def echo(request: bytes) -> bytes:
+    return request
+
+
+def some(stage: str, instead: Callable[[bytes], bytes], *numbers: int) -> Callable[[int, Device], Device]:
+    """Spoil these devices at this stage."""
+    return lambda number, device: Spoiled(device, stage, instead) if number in numbers else device
+
+
+@pytest.mark.usefixtures("noiseless")
+@pytest.mark.parametrize("fault", [decline, crash, garbage, echo])
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("noise", "secure"), [("central", True), ("distributed", True), ("central", False)])
+def test_the_sum_is_numpys_over_those_who_kept_to_the_round(
+    world: World, noise: str, secure: bool, stage: str, fault: Callable[[bytes], bytes]
+) -> None:
+    plan = small_plan(noise=noise, secure=secure)
+    release, _ = world.run(plan, some(stage, fault, 3, 7))
+    touched = secure or stage in ("join", "masked")
+    gone = [3, 7] if touched and stage != "unmask" else []
+    exact = np.delete(world.vectors(plan), gone, axis=0).sum(axis=0)
+    scales = np.repeat(release.scales, [block.cells for block in release.layout.blocks])
+    assert np.array_equal(release.sums, exact * scales)
+    assert release.participation.invited == DEVICES
+    assert release.participation.joined == DEVICES - (2 if stage == "join" else 0)
+    assert release.participation.counted == DEVICES - len(gone)
+    assert release.secure_aggregation is secure
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed"])
+def test_a_release_is_stored_with_its_noise_and_its_charge(world: World, noise: str) -> None:
+    plan = small_plan(noise=noise)
+    release, estimates = world.run(plan)
+    found = world.store.find("latest")
+    stored, numbers = world.store.read(found)
+    assert (found.id, found.simulated, found.synthetic, found.counted) == (release.id, True, True, DEVICES)
+    assert np.array_equal(stored.sums, release.sums)
+    assert numbers == estimates
+    (charge,) = world.store.charges("small")
+    assert (charge.release, charge.cost) == (release.id, release.layout.cost)
+    assert [entry.kind for entry in world.store.entries()] == ["plan", "ledger", "ledger", "release"]
+    assert world.store.verify_ledger() == world.store.verify_log() == []
+
+
+@pytest.mark.parametrize("noise", ["central", "distributed"])
+def test_the_noise_is_as_large_as_the_release_says(world: World, noise: str) -> None:
+    """Chi-square over 38 cells: outside [8, 100] with probability under 1e-6."""
+    plan = small_plan(noise=noise)
+    release, _ = world.run(plan)
+    cells = [block.cells for block in release.layout.blocks]
+    scales, variance = np.repeat(release.scales, cells), np.repeat(release.noise_variance, cells)
+    off = release.sums / scales - world.vectors(plan).sum(axis=0)
+    assert 8 < float((off**2 / variance).sum()) < 100
+
+
+def test_under_distributed_noise_the_server_never_has_an_exact_sum(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the protocol hands to the server is noised already, block by block; without shares it is not."""
+    plan = small_plan(noise="distributed")
+    totals: list[Int64Array] = []
+    real = running.noised
+
+    def watched(layout: Layout, result: Result, *shares: Fraction) -> object:
+        totals.append(result.total)
+        return real(layout, result, *shares)
+
+    monkeypatch.setattr(running, "noised", watched)
+    release, _ = world.run(plan)
+    exact = world.vectors(plan).sum(axis=0)
+    monkeypatch.setattr(party, "noise_share", lambda layout, vector, shares: vector * 1)
+    world.run(plan)
+    blocks = release.layout.blocks
+
+    def exact_blocks(total: Int64Array, scales: Int64Array) -> int:
+        pairs = zip(blocks, scales.tolist(), strict=True)
+        return sum(bool(np.array_equal(total[b.slice], exact[b.slice] * scale)) for b, scale in pairs)
+
+    assert exact_blocks(totals[0], release.scales) == 0
+    assert exact_blocks(totals[1], np.ones_like(release.scales)) == len(blocks)
+
+
+def nothing_released(world: World) -> None:
+    assert world.store.count() == 0
+    assert not list((world.folder / "store" / "releases").iterdir())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_too_many_dropouts_release_nothing(world: World, stage: str) -> None:
+    needed = 6 if stage == "join" else 7
+    with pytest.raises(RoundFailed, match=f"at {stage}: .*(at least 7|needs 6)") as caught:
+        world.run(small_plan(), some(stage, crash, *range(needed - 1, DEVICES)))
+    assert caught.value.exit_code == 4
+    nothing_released(world)
+    (failure,) = world.store.failures()
+    assert (failure.stage, failure.reason) == (stage, str(caught.value))
+    assert [charge.release for charge in world.store.charges("small")] == [failure.release]
+    assert [entry.kind for entry in world.store.entries()] == ["plan", "ledger", "ledger", "failure"]
+    assert CANARY not in failure.reason
+
+
+def test_the_next_run_after_a_failure_works(world: World) -> None:
+    with pytest.raises(RoundFailed):
+        world.run(small_plan(), some("masked", crash, *range(6)))
+    release, _ = world.run(small_plan())
+    assert world.store.find("latest").id == release.id
+    assert len(world.store.charges("small")) == 2
+
+
+def test_over_budget_nobody_is_asked_and_nothing_is_charged(world: World) -> None:
+    tight = replace(DEFAULT_POLICIES["zcdp"], release=Fraction(1, 10**6))
+    world.store.declare(Declaration("small", "zcdp", tight, NOW))
+    asked: list[int] = []
+
+    def note(number: int, device: Device) -> Device:
+        asked.append(number)
+        return device
+
+    with pytest.raises(Refused, match="release budget") as caught:
+        world.run(small_plan(), note)
+    assert caught.value.exit_code == 3
+    nothing_released(world)
+    assert not asked
+    assert not world.store.failures()
+    assert not world.store.charges("small")
+
+
+def test_the_charge_is_in_the_ledger_before_a_device_is_asked(world: World) -> None:
+    charged: list[int] = []
+
+    def note(number: int, device: Device) -> Device:
+        charged.append(len(world.store.charges("small")))
+        return device
+
+    world.run(small_plan(), note)
+    assert set(charged) == {1}
+
+
+def test_too_few_devices_are_not_asked_at_all(world: World) -> None:
+    with pytest.raises(Refused, match="would ask 10 of 10 nodes"):
+        world.run(small_plan(cohort=11))
+    assert not world.store.entries()
+
+
+def test_a_sum_that_no_honest_devices_make_is_not_released(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = party.SimulatedFleet._counts
+    monkeypatch.setattr(party.SimulatedFleet, "_counts", lambda *args: real(*args) + 10**6)
+    with pytest.raises(RoundFailed, match="more than 10 devices may add"):
+        world.run(small_plan())
+    nothing_released(world)
+    assert len(world.store.failures()) == 1
+
+
+def test_a_round_that_is_stopped_is_a_failure_in_the_store(world: World) -> None:
+    asked: list[int] = []
+
+    def note(number: int, device: Device) -> Device:
+        asked.append(number)
+        return device
+
+    world.stopped = lambda: len(asked) > DEVICES
+    with pytest.raises(RoundFailed, match="stopped at stage"):
+        world.run(small_plan(), note)
+    nothing_released(world)
+    assert len(world.store.failures()) == 1
+
+
+def test_a_round_that_is_stopped_before_it_begins_costs_nothing(world: World) -> None:
+    world.stopped = lambda: True
+    with pytest.raises(RoundFailed, match="stopped"):
+        world.run(small_plan())
+    assert not world.store.charges("small")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(CANARY), KeyboardInterrupt()])
+def test_a_defect_after_the_charge_is_a_failure_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def broken(release: object) -> None:
+        raise error
+
+    monkeypatch.setattr(running, "estimate", broken)
+    with pytest.raises(type(error)):
+        world.run(small_plan())
+    nothing_released(world)
+    (failure,) = world.store.failures()
+    assert failure.stage == "release"
+    assert CANARY not in failure.reason
+
+
+def test_a_device_counts_the_same_whoever_else_is_there(world: World, tmp_path: Path) -> None:
+    plan = small_plan()
+    few = World.make(tmp_path / "few", DEVICES)
+    part = few.cohort.part(4, 7)
+    alone = device_vectors(plan, compile_plan(plan), part, UNTIL, seeded_randomness(SEED))
+    few.store.close()
+    assert np.array_equal(alone, world.vectors(plan)[4:7])
+
+
+@pytest.mark.parametrize(("sample", "size"), [("1", 40), ("0.5", 20), ("0.26", 11)])
+def test_as_many_nodes_are_invited_as_the_plan_says(sample: str, size: int) -> None:
+    invited = invite(list(range(1, 41)), small_plan(sample=sample))
+    assert len(set(invited)) == len(invited) == size
+    assert set(invited) <= set(range(1, 41))
+
+
+def test_every_node_is_invited_about_equally_often() -> None:
+    """2,000 draws of 20 of 40: each count is within 6.5 sigma of 1,000, but for one run in 10^8."""
+    plan: Plan = small_plan(sample="0.5")
+    often = np.zeros(40)
+    for _ in range(2000):
+        often[invite(list(range(40)), plan)] += 1
+    assert np.abs(often - 1000).max() < 6.5 * np.sqrt(500)
+
+
+def test_the_range_check_knows_the_scale() -> None:
+    layout = compile_plan(small_plan(noise="distributed"))
+    ones = np.ones(len(layout.blocks))
+    sums = np.zeros(layout.length, np.int64)
+    sums[0] = 10 * layout.blocks[0].l1 * 4
+    check_range(layout, sums, 10, 4 * ones.astype(np.int64), 0 * ones)
+    with pytest.raises(RoundFailed):
+        check_range(layout, sums, 10, 2 * ones.astype(np.int64), 0 * ones)
