@@ -67,15 +67,19 @@ def read(data: bytes, problems: Problems) -> Scalar | Sequence | Mapping | None:
     """
     try:
         text = _decode(data, problems)
-        return _Reader(_events(text, problems), problems).document()
+        root = _Reader(_events(text, problems), problems).document()
     except _Stop:
         return None
+    if root is None:
+        problems.add(Position(1, 1), "this file is empty", "a plan begins with `apiVersion: fa/v1`")
+    return root
 
 
 def _decode(data: bytes, problems: Problems) -> str:
-    start = Position(1, 1)
     if len(data) > MAX_BYTES:
-        problems.add(start, f"this file has {len(data):,} bytes", f"a plan has at most {MAX_BYTES:,}")
+        problems.add(
+            Position(1, 1), f"this file has {len(data):,} bytes", f"a plan has at most {MAX_BYTES:,}"
+        )
         raise _Stop
     try:
         text = data.decode("utf-8-sig")
@@ -85,9 +89,6 @@ def _decode(data: bytes, problems: Problems) -> str:
         found = f"byte 0x{data[error.start]:02x} is not UTF-8 text"
         problems.add(Position(line, column), found, "a plan is YAML text, saved as UTF-8")
         raise _Stop from None
-    if not text.strip():
-        problems.add(start, "this file is empty", "a plan begins with `apiVersion: fa/v1`")
-        raise _Stop
     for number, line_text in enumerate(text.split("\n"), start=1):
         for column, character in enumerate(line_text.removesuffix("\r"), start=1):
             if character != "\t" and not is_printable(character):
@@ -103,6 +104,8 @@ def _events(text: str, problems: Problems) -> Iterator[Event]:
         yield from YAML(typ="safe", pure=True).parse(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context_mark is not None and _is_noticed_late(error, text):
+            mark = error.context_mark
         position = Position(1, 1) if mark is None else _position(mark)
         problems.add(position, *_in_words(error, text, position))
         raise _Stop from None
@@ -111,6 +114,12 @@ def _events(text: str, problems: Problems) -> Iterator[Event]:
             Position(1, 1), f"this is not YAML ({type(error).__name__})", "see the plans in eval_plans/"
         )
         raise _Stop from None
+
+
+def _is_noticed_late(error: MarkedYAMLError, text: str) -> bool:
+    """Say whether the parser went past the mistake, as far as the end, so that where it began says more."""
+    at_end = error.problem_mark is None or error.problem_mark.index >= len(text.rstrip())
+    return at_end or "could not find expected ':'" in str(error.problem)
 
 
 def _in_words(error: MarkedYAMLError, text: str, position: Position) -> tuple[str, str]:
