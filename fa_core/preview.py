@@ -212,11 +212,8 @@ def _changes(plan: Plan, events: float) -> Iterator[tuple[str, Plan, float]]:
     for grouping in plan.group_by:
         rest = tuple(other for other in plan.group_by if other != grouping)
         if rest:
-            yield (
-                f"drop the grouping by {' and '.join(grouping) or 'nothing'}",
-                _regrouped(plan, rest),
-                events,
-            )
+            named = f"by {' and '.join(grouping)}" if grouping else "of everyone together"
+            yield f"drop the grouping {named}", _regrouped(plan, rest), events
     for name in plan.metrics:
         if len(plan.metrics) > 1:
             rest_metrics = {other: metric for other, metric in plan.metrics.items() if other != name}

@@ -11,6 +11,7 @@ from typing import Final
 import click
 import typer
 
+from fa_core.cli.preview import preview
 from fa_core.errors import UnheardError
 
 NOUNS: Final = ("plan", "fleet", "results", "ledger", "log", "device", "enrol", "witness")
@@ -31,6 +32,7 @@ def build() -> typer.Typer:
     )
     for noun in NOUNS:
         app.add_typer(import_module(f"fa_core.cli.{noun}").app, name=noun)
+    import_module("fa_core.cli.plan").app.command("preview")(preview)
     for verb in VERBS:
         app.command(name=verb)(getattr(import_module(f"fa_core.cli.{verb}"), verb))
     return app

@@ -1,0 +1,95 @@
+"""`fa plan preview`: what a plan costs each device and will be able to tell, before it is sent."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fa_core.plan import load
+from fa_core.preview import TYPICAL_EVENTS, Expectation, Preview
+from fa_core.preview import preview as preview_plan
+
+
+def preview(
+    plan: Annotated[Path, typer.Argument(help="A plan, in YAML.", show_default=False)],
+    devices: Annotated[int, typer.Option(min=1, help="Devices in the fleet, a public number.")] = 5000,
+    events: Annotated[
+        float, typer.Option(min=1, help="Events that one device has in the window, a public guess.")
+    ] = TYPICAL_EVENTS,
+    width: Annotated[
+        float | None, typer.Option(help="A 95% half-width that you wish for: how many devices would it take?")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a plan costs each device, and how wide its intervals will be."""
+    checked = load(plan, fleet=devices)
+    found = preview_plan(checked, devices, events, width)
+    if as_json:
+        typer.echo(json.dumps(_as_object(found), indent=2))
+        return
+    console = Console()
+    layout = found.layout
+    console.print(
+        f"Each device sends {found.bytes_per_device:,} bytes ({found.cells:,} cells) and spends "
+        f"epsilon {float(layout.epsilon):g}"
+        + (f" at delta {float(layout.delta):g}." if layout.delta else ".")
+    )
+    console.print(f"Noise is {layout.noise}, {layout.reason}.")
+    console.print(
+        f"Guessed from the plan alone, for {devices:,} devices of {events:g} events each "
+        f"(of which it invites {float(checked.eligibility.sample):.0%}):"
+    )
+    table = Table("metric", "by", "groups", "± (95%)", "shown")
+    if width is not None:
+        table.add_column(f"devices for ± {width:g}")
+        table.add_column("or windows")
+    for item in found.expectations:
+        row = [
+            item.metric,
+            " × ".join(item.grouping) or "everyone",
+            str(item.groups),
+            _width(item),
+            f"{item.shown:.0%}",
+        ]
+        if width is not None:
+            row += [_count(item.devices_for), _count(item.windows_for)]
+        table.add_row(*row)
+    console.print(table)
+    if found.suggestions:
+        console.print("What would narrow the rest most:")
+    for suggestion in found.suggestions:
+        console.print(f"  {suggestion.change}: intervals {1 - suggestion.factor:.0%} narrower")
+
+
+def _width(item: Expectation) -> str:
+    return "none shown" if item.half_width is None else f"{item.half_width:.3g} {item.unit}".strip()
+
+
+def _count(number: int | None) -> str:
+    return "out of reach" if number is None else f"{number:,}"
+
+
+def _as_object(found: Preview) -> dict[str, object]:
+    layout = found.layout
+    return {
+        "devices": found.devices,
+        "events": found.events,
+        "cells": found.cells,
+        "bytes_per_device": found.bytes_per_device,
+        "privacy": {
+            "unit": "device",
+            "accounting": layout.accounting,
+            "epsilon": float(layout.epsilon),
+            "delta": float(layout.delta),
+            "cost": str(layout.cost),
+            "mechanism": layout.mechanism,
+            "noise": layout.noise,
+            "reason": layout.reason,
+        },
+        "expectations": [asdict(item) for item in found.expectations],
+        "suggestions": [asdict(item) for item in found.suggestions],
+    }
