@@ -28,7 +28,7 @@ from clients.evaluate import (
     seeded_randomness,
     system_randomness,
 )
-from clients.fleet.tables import Fleet, read_fleet
+from clients.fleet.tables import read_fleet
 from fa_core.agreement import task_of
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
@@ -198,13 +198,14 @@ class FleetNodes:
         return {0: _fleet(self).device(int(node_config[PARTITION]))}
 
 
-def simulated(fleet: Fleet, pins: Pins, authority: Authority, seed: int | None) -> SimulatedFleet:
-    """Return the devices of a fleet that was read; their events are sampled by `seed` where there is one."""
+def simulated(cohort: Cohort, pins: Pins, authority: Authority, seed: int | None) -> SimulatedFleet:
+    """Return the devices of a cohort; their events are sampled by `seed` where there is one."""
     randomness = system_randomness if seed is None else seeded_randomness(seed)
-    return SimulatedFleet(cohort_of_fleet(fleet.devices, fleet.tables), pins, authority, randomness)
+    return SimulatedFleet(cohort, pins, authority, randomness)
 
 
 @lru_cache(maxsize=1)
 def _fleet(nodes: FleetNodes) -> SimulatedFleet:
     authority = Authority(Ed25519PrivateKey.from_private_bytes(nodes.authority))
-    return simulated(read_fleet(nodes.folder), nodes.pins, authority, nodes.seed)
+    fleet = read_fleet(nodes.folder)
+    return simulated(cohort_of_fleet(fleet.devices, fleet.tables), nodes.pins, authority, nodes.seed)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from clients.app import relay
 from clients.device.trust import Pins
-from clients.evaluate import cohort_of_fleet, device_vectors
+from clients.evaluate import Cohort, cohort_of_fleet, device_vectors
 from clients.fleet.tables import Fleet, read_fleet
 from clients.party import FleetNodes, pins_of, simulated
 from fa_core.enrolment import Authority
@@ -66,7 +66,7 @@ class _Scene:
     order: Order
     plan: Plan
     fleet: Fleet
-    folder: Path
+    cohort: Cohort
     keys: LocalKeys
     authority: Authority
     stopped: threading.Event
@@ -85,24 +85,17 @@ def launch(order: Order) -> Outcome:
         )
     fleet = read_fleet(order.fleet)
     plan = load(order.plan, fleet=fleet.devices.num_rows)
-    _check_tables(plan, fleet)
+    cohort = cohort_of_fleet(fleet.devices, fleet.tables)
+    # One device is counted before anything is announced: a table that the plan reads may be missing.
+    device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
     keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
     with _stop_signals() as stopped:
-        return _play(_Scene(order, plan, fleet, order.fleet.resolve(), keys, Authority.generate(), stopped))
-
-
-def _check_tables(plan: Plan, fleet: Fleet) -> None:
-    """Raise BadInput where the fleet lacks a table that the plan reads."""
-    nobody = cohort_of_fleet(
-        fleet.devices.slice(0, 0), {name: table.slice(0, 0) for name, table in fleet.tables.items()}
-    )
-    device_vectors(plan, compile_plan(plan), nobody, fleet.until)
+        return _play(_Scene(order, plan, fleet, cohort, keys, Authority.generate(), stopped))
 
 
 def _play(scene: _Scene) -> Outcome:
     local = scene.order.engine == "local"
     pace = Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1)
-    devices = scene.fleet.devices.num_rows
     job = Job(
         plan=scene.plan,
         population=scene.fleet.population,
@@ -110,7 +103,7 @@ def _play(scene: _Scene) -> Outcome:
         engine=scene.order.engine,
         simulated=True,
         synthetic=scene.fleet.synthetic,
-        nodes=devices,
+        nodes=len(scene.cohort),
     )
     ended: Future[Outcome] = Future()
     with open_store(scene.order.store) as store, narrator(Console(stderr=True)) as report:
@@ -125,19 +118,20 @@ def _play(scene: _Scene) -> Outcome:
             _on_local(scene, server_app(main))
         else:
             _on_simulation(scene, server_app(main), ended)
-        return ended.result()
+        return ended.result(timeout=LAST_SECONDS)
 
 
 def _on_local(scene: _Scene, server: ServerApp) -> None:
-    fleet = simulated(scene.fleet, _pins(scene), scene.authority, scene.order.seed)
+    fleet = simulated(scene.cohort, _pins(scene), scene.authority, scene.order.seed)
     run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
 
 
 def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -> None:
     authority = scene.authority.key.private_bytes_raw()
-    nodes = FleetNodes(scene.folder, _pins(scene), authority, scene.order.seed)
+    assert scene.order.fleet is not None
+    nodes = FleetNodes(scene.order.fleet.resolve(), _pins(scene), authority, scene.order.seed)
     try:
-        run_simulation(server, relay(nodes), scene.fleet.devices.num_rows)
+        run_simulation(server, relay(nodes), len(scene.cohort))
     finally:
         # Should the engine break, the round must not wait for it: it ends as stopped, and says so.
         scene.stopped.set()
@@ -171,7 +165,7 @@ def _stop_signals() -> Iterator[threading.Event]:
         stopped.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         before[number] = signal.signal(number, stop)
     try:
         yield stopped

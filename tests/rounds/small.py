@@ -41,12 +41,12 @@ metadata:
   revision: 1
   owner: tests
   question: Does any accent miss the wake word more than the rest?
-  expires: 2027-03-31
+  expires: EXPIRES
 source: wake_events
 window: 7d
 segments:
   accent: {device: accent, values: [en-GB, en-IN, en-US]}
-group_by: [[], [accent]]
+group_by: GROUPS
 metrics:
   misses:
     kind: rate
@@ -71,9 +71,23 @@ privacy:
 """
 
 
-def plan_text(noise: str = "central", secure: bool = True, cohort: int = 50, sample: str = "1") -> str:
+def plan_text(
+    noise: str = "central",
+    secure: bool = True,
+    cohort: int = 50,
+    sample: str = "1",
+    groups: str = "[[], [accent]]",
+    expires: str = "2099-12-31",
+) -> str:
     """Return a plan's YAML."""
-    told = {"NOISE": noise, "SECURE": str(secure).lower(), "COHORT": str(cohort), "SAMPLE": sample}
+    told = {
+        "NOISE": noise,
+        "SECURE": str(secure).lower(),
+        "COHORT": str(cohort),
+        "SAMPLE": sample,
+        "GROUPS": groups,
+        "EXPIRES": expires,
+    }
     text = PLAN
     for word, value in told.items():
         text = text.replace(word, value)
