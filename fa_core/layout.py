@@ -47,11 +47,13 @@ def bounds_of(plan: Plan) -> Bounds:
 def compile_plan(plan: Plan) -> Layout:
     """Return the layout of a checked plan.
 
-    Raises BadInput where the vector does not fit a 64-bit ring.
+    Raises BadInput where the vector does not fit a 64-bit ring, or no noise is large enough.
     """
     privacy = plan.privacy
     zcdp = privacy.accounting == "zcdp"
     total = rho_for(privacy.epsilon, privacy.delta) if zcdp else privacy.epsilon
+    if total == 0:
+        raise BadInput("epsilon and delta are so small together that no noise is large enough; raise epsilon")
     mechanism, reason = choose_mechanism(plan)
     sets = list(block_sets(plan))
     blocks: list[Block] = []

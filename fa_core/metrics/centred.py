@@ -50,10 +50,11 @@ Quadratic = tuple[FloatArray, FloatArray, FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one device can add before any clip: Σ|T| over its groups, and Σn."""
+    """What one device can add before any clip: Σ|T| over its groups, Σn, and the number of its units."""
 
     excess: int
     size: int
+    units: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +116,7 @@ class Centred(MetricSpec):
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         limits, excess = self.limits(bounds), self.excess_bound(bounds)
         size = limits.size
-        touched = min(shape.touch, size)
+        touched = min(shape.touch, limits.units)
         parts = [
             Part("excess", shape.cells, excess, excess**2, 12),
             Part("size", shape.cells, size, size**2, 3),
@@ -125,8 +126,8 @@ class Centred(MetricSpec):
             Part("size_squared", shape.cells, size**2, size**4, 1),
         ]
         if excess < limits.excess:
-            rounding = shape.touch if shape.touch > 1 else 0
-            clipped = limits.excess - excess + rounding
+            # Scaling down rounds toward zero: it takes up to touched − 1 more than the excess over B.
+            clipped = limits.excess - excess + touched - 1
             parts.append(Part("clipped", shape.cells, clipped, clipped**2, 2))
         return tuple(parts)
 

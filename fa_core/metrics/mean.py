@@ -62,7 +62,8 @@ class Mean(Centred):
 
     def limits(self, bounds: Bounds) -> Limits:
         a, _ = self.centre()
-        return Limits(bounds.max_events * max(a, STEPS - a), bounds.max_events)
+        n = bounds.max_events
+        return Limits(excess=n * max(a, STEPS - a), size=n, units=n)
 
     def display(self) -> tuple[float, float, float, float]:
         low, high = float(self.clip.low), float(self.clip.high)

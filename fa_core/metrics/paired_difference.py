@@ -59,7 +59,8 @@ class PairedDifference(Centred):
         return 0, 1
 
     def limits(self, bounds: Bounds) -> Limits:
-        return Limits(bounds.max_events, bounds.max_events)
+        n = bounds.max_events
+        return Limits(excess=n, size=n, units=n)
 
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, -1.0, 1.0

@@ -47,7 +47,8 @@ class Rate(Centred):
 
     def limits(self, bounds: Bounds) -> Limits:
         a, b = self.centre()
-        return Limits(bounds.max_events * max(a, b - a), bounds.max_events)
+        n = bounds.max_events
+        return Limits(excess=n * max(a, b - a), size=n, units=n)
 
     def floor(self, n: FloatArray) -> Quadratic:
         a, b = self.centre()

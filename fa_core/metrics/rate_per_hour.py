@@ -58,7 +58,11 @@ class RatePerHour(Centred):
 
     def limits(self, bounds: Bounds) -> Limits:
         a, b = self.centre()
-        return Limits(self.max_hours * max(a * MINUTES, b * self.max_per_hour), self.max_hours * MINUTES)
+        return Limits(
+            excess=self.max_hours * max(a * MINUTES, b * self.max_per_hour),
+            size=self.max_hours * MINUTES,
+            units=self.max_hours,
+        )
 
     def floor(self, n: FloatArray) -> Quadratic:
         a, b = self.centre()

@@ -51,7 +51,8 @@ class Ratio(Centred):
     def limits(self, bounds: Bounds) -> Limits:
         a, b = self.centre()
         per_event = max(b * self.max_of, a * self.max_over)
-        return Limits(bounds.max_events * per_event, bounds.max_events * self.max_over)
+        n = bounds.max_events
+        return Limits(excess=n * per_event, size=n * self.max_over, units=n)
 
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, 0.0, float("inf")

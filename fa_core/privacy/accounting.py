@@ -79,8 +79,8 @@ def gaussian_variance(l2_squared: int, rho: Fraction) -> Fraction:
 def geometric_variance(l1: int, epsilon: Fraction) -> Fraction:
     """Return the variance of two-sided geometric noise of scale Δ₁/ε: 2q/(1−q)², q = e^(−ε/Δ₁)
     (Ghosh, Roughgarden & Sundararajan 2009)."""
-    q = math.exp(-float(epsilon) / l1)
-    return Fraction(2 * q / (1 - q) ** 2)
+    rate = float(epsilon) / l1
+    return Fraction(2 * math.exp(-rate) / math.expm1(-rate) ** 2)
 
 
 def _minimum(loss: Callable[[float], float]) -> float:

@@ -33,18 +33,21 @@ def enforce(counts: Int64Array, l1: int, l2_squared: int) -> Int64Array:
     """Return counts in which every row keeps both norms that the privacy proof relies upon.
 
     Metric kinds keep their declared bounds by construction, so this changes nothing; it stands between
-    a mistake in a kind and the claim. A row over the L1 bound is scaled down; a row that then still
-    breaks the L2 bound adds nothing at all.
+    a mistake in a kind and the claim. A row that breaks either bound adds nothing at all: whatever such
+    a kind counted, it is not what the plan says.
 
     Args:
         counts: int64 (devices, cells).
-        l1: bound on Σ|x| of a row.
+        l1: bound on Σ|x| of a row, below 2^53.
         l2_squared: bound on Σx² of a row.
+
+    Returns:
+        int64 (devices, cells); the input itself where every row keeps both bounds.
     """
-    bounded = scale_to_l1(counts, l1)
-    over = (bounded.astype(np.float64) ** 2).sum(axis=1) > l2_squared
+    size = np.abs(counts.astype(np.float64))  # cannot overflow, and is exact up to 2^53
+    over = (size.sum(axis=1) > l1) | ((size * size).sum(axis=1) > float(l2_squared))
     if not over.any():
-        return bounded
-    result = bounded.copy()
+        return counts
+    result = counts.copy()
     result[over] = 0
     return result

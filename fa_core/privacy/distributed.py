@@ -11,6 +11,7 @@ Counts are small next to σ_c ≥ 2, so every block is first multiplied by a pub
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -65,7 +66,8 @@ def tau(variance: Fraction, h: int) -> Fraction:
     """
     # 3.14159 < π makes the exponential larger; 1e-12 covers the rounding of exp.
     first = math.exp(-(3.14159**2) * float(variance) * (1 - 1e-12)) * (1 + 1e-12)
-    return 10 * (h - 1) * Fraction(first)
+    # Where it would underflow, the smallest normal float is still above it.
+    return 10 * (h - 1) * Fraction(max(first, sys.float_info.min))
 
 
 def spent(block: Block, share: Share, h: int) -> Fraction:

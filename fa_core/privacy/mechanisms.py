@@ -1,7 +1,9 @@
 """The noise itself: exact integer samplers of well-kept libraries, fed by the operating system.
 
-Discrete Gaussian from OpenDP (exact rational sampling after Canonne, Kamath & Steinke 2020), two-sided
-geometric from diffprivlib. There is no seed here, and no floating-point noise.
+Both from OpenDP, which samples them in exact rational arithmetic (Canonne, Kamath & Steinke 2020,
+algorithms 1 to 3): the discrete Gaussian, and the two-sided geometric, which it calls discrete Laplace.
+diffprivlib's `Geometric` is not used: it inverts a floating-point logarithm of a 53-bit uniform, so its
+tails stop short and its probabilities are not those of the proof. There is no seed here.
 """
 
 import math
@@ -11,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import opendp.prelude as dp
-from diffprivlib.mechanisms import Geometric
 from numpy.typing import NDArray
 
 from fa_core.values import Block, Layout
@@ -27,6 +28,12 @@ def root_up(variance: Fraction) -> float:
     while Fraction(scale) ** 2 < variance:
         scale = math.nextafter(scale, math.inf)
     return scale
+
+
+def float_up(value: Fraction) -> float:
+    """Return the least float that is at least `value`."""
+    near = float(value)
+    return near if Fraction(near) >= value else math.nextafter(near, math.inf)
 
 
 def discrete_gaussian(values: Int64Array, scale: float) -> Int64Array:
@@ -47,10 +54,11 @@ def geometric(values: Int64Array, l1: int, epsilon: Fraction) -> Int64Array:
     Args:
         values: int64 (n,).
         l1: bound on what one device adds to all of them together.
-        epsilon: cost of all of them together.
+        epsilon: cost of all of them together, above 0.
     """
-    mechanism = Geometric(epsilon=float(epsilon), sensitivity=l1)
-    return np.array([mechanism.randomise(int(value)) for value in values], dtype=np.int64)
+    if len(values) == 0:
+        return values
+    return np.asarray(_laplace(float_up(l1 / epsilon))(values.tolist()), dtype=np.int64)
 
 
 def central_noise(layout: Layout, sums: Int64Array) -> Int64Array:
@@ -83,3 +91,9 @@ def _noised(layout: Layout, block: Block, sums: Int64Array) -> Int64Array:
 def _gaussian(scale: float) -> Any:
     space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
     return dp.m.make_gaussian(*space, scale=scale)
+
+
+@lru_cache(maxsize=256)
+def _laplace(scale: float) -> Any:
+    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64")
+    return dp.m.make_laplace(*space, scale=scale)
