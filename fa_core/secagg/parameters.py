@@ -20,6 +20,7 @@ from math import comb
 
 _COMPLETE_BELOW = 64
 _SMALLEST = 3
+_MOST_NEIGHBOURS = 1024
 _AVAILABILITY_BITS = 20
 _SECRECY_BITS = 40
 
@@ -38,13 +39,17 @@ class Parameters:
 def choose(devices: int, dropout: Fraction, corrupt: Fraction) -> Parameters | None:
     """The smallest (k, t) that hold for `devices`, or None where not even a complete graph does.
 
-    Below 64 devices the graph is complete: it costs little and gives the largest margin.
+    Below 64 devices the graph is complete: it costs little and gives the largest margin. Above 1,024
+    neighbours a device would do seconds of work, so the answer is None there too; f + γ/2 must stay well
+    below 1/2 for a large cohort.
     """
     if devices < _SMALLEST:
         return None
     lost = int(dropout * devices)
     bad = int(corrupt * devices)
-    sizes = [devices - 1] if devices < _COMPLETE_BELOW else [*range(2, devices - 1, 2), devices - 1]
+    sizes = [devices - 1]
+    if devices >= _COMPLETE_BELOW:
+        sizes = [k for k in (*range(2, devices - 1, 2), devices - 1) if k <= _MOST_NEIGHBOURS]
     c = 0
     for k in sizes:
         side = (k + 1) // 2
@@ -57,14 +62,17 @@ def choose(devices: int, dropout: Fraction, corrupt: Fraction) -> Parameters | N
 
 
 def smallest_cohort(dropout: Fraction, corrupt: Fraction, above: int = _SMALLEST) -> int | None:
-    """The least workable number of devices that is at least `above`; None if 10,000 do not do."""
-    return next((n for n in range(above, 10_001) if choose(n, dropout, corrupt)), None)
+    """The least workable number of devices that is at least `above`; None if the next hundred do not do."""
+    return next((n for n in range(above, above + 100) if choose(n, dropout, corrupt)), None)
 
 
 def _exceeds(population: int, marked: int, drawn: int, limit: int, bits: int, devices: int) -> bool:
     """Whether P[more than `limit` of `drawn` are marked] > 2^-bits / devices, hypergeometric and exact."""
-    tail = sum(
-        comb(marked, j) * comb(population - marked, drawn - j)
-        for j in range(limit + 1, min(marked, drawn) + 1)
-    )
+    if limit >= min(marked, drawn):
+        return False
+    j = max(limit + 1, drawn - (population - marked))
+    ways = tail = comb(marked, j) * comb(population - marked, drawn - j)
+    while ways := ways * (marked - j) * (drawn - j) // ((j + 1) * (population - marked - drawn + j + 1)):
+        tail += ways
+        j += 1
     return (tail * devices) << bits > comb(population, drawn)

@@ -158,7 +158,7 @@ class Server:
         parameters = choose(joined, task.dropout, task.corrupt)
         if parameters is None:
             enough = smallest_cohort(task.dropout, task.corrupt, joined)
-            needed = f"the next size that does is {enough}" if enough else "no cohort does"
+            needed = f"the next size that can is {enough}" if enough else "the plan tolerates too much"
             text = (
                 f"a cohort of {joined} cannot tolerate {task.dropout} dropouts and {task.corrupt} corrupt"
                 f" devices; {needed}"
