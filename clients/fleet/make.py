@@ -1,0 +1,323 @@
+"""Write a drawn fleet as a fleet directory, some thousand devices at a time.
+
+`truth.parquet` says what the fleet was drawn from. It has one row for each listening hour of each model, and
+one for each hour in which a device heard commands or dictation:
+
+* `device_id`, `source`, `time`, `wake_word`, `model_version`, `snr_db`, `playback`, `minutes`: the row;
+* `events`: for wake_events how often the device was meant to wake in that hour, for the others how many
+  commands or dictations there were. These counts are given, what follows is expected of them;
+* `true_accept`, `false_reject`, `false_accept`, `true_reject`: expected numbers of recorded outcomes, the
+  devices' wrong judgements included;
+* `corrected`, `succeeded`, `words`, `word_errors`: expected sums over the hour's commands or dictations.
+
+The estimand under a cap of N events a device is then sum_d c_d x_d / sum_d c_d n_d, with x_d and n_d the
+device's expected numerator and denominator and c_d = min(1, N / n_d); likewise with hours for Q quanta.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clients.fleet import draw as d
+from clients.fleet.audio import DEVICE_CLASSES
+from clients.fleet.bank import MODEL_VERSIONS, SNR_LEVELS
+from clients.fleet.check import DEVICES_SCHEMA
+from clients.fleet.habits import APP_VERSIONS, CLASSES, WINDOW_HOURS
+from clients.fleet.phrases import WAKE_WORD
+from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
+from clients.fleet.voices import ACCENTS
+from fa_core.errors import BadInput
+from fa_core.tables import ARROW_TYPES, LABEL_SOURCES, OUTCOMES, SOURCES
+
+CHUNK = 2_000
+COMMAND_MODEL, DICTATION_MODEL = "sphinx-commands-1", "sphinx-dictation-1"
+MICROSECONDS_AN_HOUR = 3_600_000_000
+
+TRUTH_SCHEMA = pa.schema(
+    [(name, ARROW_TYPES["label"]) for name in ("device_id", "source")]
+    + [("time", ARROW_TYPES["time"])]
+    + [(name, ARROW_TYPES["label"]) for name in ("wake_word", "model_version")]
+    + [("snr_db", pa.float64()), ("playback", pa.bool_()), ("minutes", pa.int64()), ("events", pa.int64())]
+    + [(name, pa.float64()) for name in (*OUTCOMES, "corrected", "succeeded", "words", "word_errors")]
+)
+
+Progress = Callable[[int, int], None]
+Columns = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some devices of a fleet and what was drawn for them."""
+
+    bank: d.Bank
+    drawn: d.Drawn
+    device_ids: pa.Array
+    since: datetime
+    randomness: np.random.Generator
+
+    def labels(self, codes: d.Ints, names: tuple[str, ...]) -> pa.Array:
+        """Return a dictionary column."""
+        return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names, pa.string()))
+
+    def constant(self, name: str, count: int) -> pa.Array:
+        """Return a dictionary column of one label."""
+        return self.labels(np.zeros(count, np.int64), (name,))
+
+    def devices_at(self, row: d.Ints) -> pa.Array:
+        """Return the device_id column of listening hours."""
+        places = pa.array(self.drawn.hours.device[row], pa.int32())
+        return pa.DictionaryArray.from_arrays(places, self.device_ids)
+
+    def time_at(self, row: d.Ints, microsecond: d.Ints | int = 0) -> pa.Array:
+        """Return the time column of moments in listening hours."""
+        start = int(self.since.timestamp()) * 1_000_000
+        since_epoch = start + self.drawn.hours.hour[row] * MICROSECONDS_AN_HOUR + microsecond
+        return pa.array(since_epoch, pa.int64()).cast(ARROW_TYPES["time"])
+
+
+def make_fleet(
+    table: pa.Table, devices: int, out: Path, *, seed: int, until: datetime, progress: Progress
+) -> None:
+    """Draw `devices` devices from the bank `table` and write them to the directory `out`.
+
+    `until` is midnight UTC, the end of the seven days drawn. The fleet is the same for the same bank, seed,
+    number of devices and `until`. Raises BadInput for no devices, or where `out` exists and is not empty;
+    writes the directory whole or not at all.
+    """
+    if devices <= 0:
+        raise BadInput(f"a fleet has at least one device, not {devices}")
+    require_empty(out)
+    bank = d.Bank(table)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        _write(bank, devices, beside, seed, until, progress)
+        if out.exists():
+            out.rmdir()
+        beside.chmod(0o755)
+        beside.rename(out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def require_empty(out: Path) -> None:
+    """Raise BadInput where a fleet cannot be written to `out`, because something is there."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise BadInput(f"{out}: already exists and is not empty; name a new directory with --out")
+
+
+def _write(bank: d.Bank, devices: int, out: Path, seed: int, until: datetime, progress: Progress) -> None:
+    schemas = {name: source.arrow_schema(device_id=True) for name, source in SOURCES.items()}
+    schemas |= {"devices": DEVICES_SCHEMA, "truth": TRUTH_SCHEMA}
+    files = {"devices": DEVICES_FILE, "truth": TRUTH_FILE}
+    writers = {
+        name: pq.ParquetWriter(out / files.get(name, f"{name}.parquet"), schema, compression="zstd")
+        for name, schema in schemas.items()
+    }
+    width = max(6, len(str(devices - 1)))
+    try:
+        for first in range(0, devices, CHUNK):
+            count = min(CHUNK, devices - first)
+            randomness = np.random.default_rng([seed, first])
+            ids = pa.array([f"device-{number:0{width}d}" for number in range(first, first + count)])
+            since = until - timedelta(hours=WINDOW_HOURS)
+            chunk = Chunk(bank, d.draw(bank, count, randomness), ids, since, randomness)
+            for name, table in _tables(chunk).items():
+                writers[name].write_table(table.cast(schemas[name]))
+            progress(first + count, devices)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    (out / METADATA_FILE).write_text(json.dumps(_metadata(devices, seed, until), indent=2) + "\n", "utf-8")
+
+
+def _metadata(devices: int, seed: int, until: datetime) -> dict[str, object]:
+    return {
+        "population": "synthetic",
+        "until": until.isoformat(),
+        "synthetic": True,
+        "devices": devices,
+        "seed": seed,
+        "accents": {accent.label: accent.description for accent in ACCENTS},
+        "device_classes": list(DEVICE_CLASSES),
+        "snr_db": dict(zip(("quiet", "moderate", "noisy"), SNR_LEVELS, strict=True)),
+        "models": list(MODEL_VERSIONS),
+    }
+
+
+def _tables(chunk: Chunk) -> dict[str, pa.Table]:
+    drawn = chunk.drawn
+    devices = drawn.devices
+    columns: dict[str, Columns] = {
+        "devices": {
+            "device_id": chunk.device_ids,
+            "accent": pa.array([ACCENTS[code].label for code in devices.accent]),
+            "device_class": pa.array([CLASSES[code] for code in devices.device_class]),
+            "app_version": pa.array([APP_VERSIONS[code] for code in devices.app_version]),
+        },
+        "wake_events": _wake_events(chunk),
+        "listening": _listening(chunk),
+        "command_events": _command_events(chunk),
+        "dictation_events": _dictation_events(chunk),
+    }
+    tables = {name: pa.table(dict(table)) for name, table in columns.items()}
+    tables["truth"] = _truth(chunk)
+    return tables
+
+
+def _hours(chunk: Chunk, row: d.Ints) -> Columns:
+    """The columns that say which listening hour it is, for both models."""
+    hours = chunk.drawn.hours
+    return {
+        "device_id": chunk.devices_at(row),
+        "time": chunk.time_at(row),
+        "wake_word": chunk.constant(WAKE_WORD, row.size),
+        "model_version": chunk.labels(np.arange(row.size) % 2, MODEL_VERSIONS),
+        "snr_db": np.array(SNR_LEVELS)[hours.environment[row]],
+        "playback": hours.playback[row],
+    }
+
+
+def _listening(chunk: Chunk) -> Columns:
+    row = np.repeat(np.arange(chunk.drawn.hours.hour.size), 2)
+    return {**_hours(chunk, row), "minutes": chunk.drawn.hours.minutes[row]}
+
+
+def _wake_events(chunk: Chunk) -> Columns:
+    bank, events = chunk.bank, chunk.drawn.events
+    row = np.repeat(events.row, 2)
+    model = np.arange(row.size) % 2
+    picked = np.repeat(events.bank, 2)
+    accepted = np.stack(bank.accepts)[model, picked]
+    outcome = np.where(np.repeat(events.judged_meant, 2), np.where(accepted, 0, 1), np.where(accepted, 2, 3))
+    return {
+        **_hours(chunk, row),
+        "time": chunk.time_at(row, np.repeat(events.microsecond, 2)),
+        "score": np.stack(bank.scores)[model, picked],
+        "accepted": accepted,
+        "outcome": chunk.labels(outcome, OUTCOMES),
+        "label_source": chunk.labels(_label_sources(outcome, chunk.randomness), LABEL_SOURCES),
+    }
+
+
+def _label_sources(outcome: d.Ints, randomness: np.random.Generator) -> d.Ints:
+    """Return what each label was concluded from: mostly what people did next, seldom what they said."""
+    said = randomness.random(outcome.size)
+    usual = np.array([LABEL_SOURCES.index(name) for name in ("follow_up", "retry", "cancel", "near_miss")])
+    sources = usual[outcome]
+    sources[(outcome == OUTCOMES.index("false_accept")) & (said < 0.5)] = LABEL_SOURCES.index("silence")
+    sources[(outcome != OUTCOMES.index("true_reject")) & (said > 0.95)] = LABEL_SOURCES.index("explicit")
+    return sources
+
+
+def _by_success(right: d.Bools, chances: tuple[float, float]) -> d.Floats:
+    """Return the chance of something after a wrong answer, or a right one."""
+    return np.where(right, chances[1], chances[0])
+
+
+def _command_events(chunk: Chunk) -> Columns:
+    bank, events, randomness = chunk.bank, chunk.drawn.command_events, chunk.randomness
+    right = bank.understood[events.bank]
+    count = right.size
+    slow = d.slowness(chunk.drawn.devices, chunk.drawn.hours.device[events.row])
+    return {
+        "device_id": chunk.devices_at(events.row),
+        "time": chunk.time_at(events.row, events.microsecond),
+        "model_version": chunk.constant(COMMAND_MODEL, count),
+        "intent_predicted": chunk.labels(bank.intent_predicted[events.bank], bank.predicted),
+        "intent_actual": chunk.labels(bank.intent_actual[events.bank], bank.intents),
+        "corrected": randomness.random(count) < _by_success(right, d.CORRECTED),
+        "succeeded": randomness.random(count) < _by_success(right, d.SUCCEEDED),
+        "retries": randomness.poisson(_by_success(right, d.RETRIES)),
+        "cancelled": randomness.random(count) < _by_success(right, d.CANCELLED),
+        "latency_ms": bank.decode_ms[events.bank] * slow * randomness.lognormal(0.0, 0.2, count),
+    }
+
+
+def _dictation_events(chunk: Chunk) -> Columns:
+    bank, events = chunk.bank, chunk.drawn.dictation_events
+    errors = bank.word_errors[events.bank]
+    chance = _by_success(errors == 0, d.DICTATION_CORRECTED)
+    return {
+        "device_id": chunk.devices_at(events.row),
+        "time": chunk.time_at(events.row, events.microsecond),
+        "model_version": chunk.constant(DICTATION_MODEL, errors.size),
+        "words": bank.words[events.bank],
+        "word_errors": errors,
+        "corrected": chunk.randomness.random(errors.size) < chance,
+    }
+
+
+def _truth(chunk: Chunk) -> pa.Table:
+    drawn = chunk.drawn
+    row = np.repeat(np.arange(drawn.hours.hour.size), 2)
+    outcomes = {
+        name: np.stack([getattr(expected, name) for expected in drawn.expected], axis=1).reshape(-1)
+        for name in OUTCOMES
+    }
+    wake = {
+        **_hours(chunk, row),
+        "source": chunk.constant("wake_events", row.size),
+        "minutes": drawn.hours.minutes[row],
+        "events": np.repeat(drawn.wakes, 2),
+        **outcomes,
+    }
+    bank = chunk.bank
+    understood = bank.commands.mean(bank.understood)
+    faultless = bank.dictations.mean(bank.word_errors == 0)
+    commands = _truth_rows(
+        chunk,
+        drawn.command_events,
+        "command_events",
+        COMMAND_MODEL,
+        {
+            "corrected": _mixed(understood, d.CORRECTED),
+            "succeeded": _mixed(understood, d.SUCCEEDED),
+        },
+    )
+    dictations = _truth_rows(
+        chunk,
+        drawn.dictation_events,
+        "dictation_events",
+        DICTATION_MODEL,
+        {
+            "words": bank.dictations.mean(bank.words.astype(np.float64)),
+            "word_errors": bank.dictations.mean(bank.word_errors.astype(np.float64)),
+            "corrected": _mixed(faultless, d.DICTATION_CORRECTED),
+        },
+    )
+    parts = []
+    for columns in (wake, commands, dictations):
+        count = len(columns["events"])
+        full = [columns.get(f.name, pa.nulls(count, f.type)) for f in TRUTH_SCHEMA]
+        parts.append(pa.table(full, names=TRUTH_SCHEMA.names).cast(TRUTH_SCHEMA))
+    return pa.concat_tables(parts)
+
+
+def _mixed(right: d.Floats, chances: tuple[float, float]) -> d.Floats:
+    return right * chances[1] + (1.0 - right) * chances[0]
+
+
+def _truth_rows(
+    chunk: Chunk, events: d.Events, source: str, model: str, means: Mapping[str, d.Floats]
+) -> Columns:
+    """Return a truth row for each hour with commands or dictations: their number times each cell's mean."""
+    row, count = np.unique(events.row, return_counts=True)
+    cell = d.place(chunk.drawn.devices, chunk.drawn.hours, row)
+    hours = {name: column for name, column in _hours(chunk, row).items() if name != "wake_word"}
+    return {
+        **hours,
+        "source": chunk.constant(source, row.size),
+        "model_version": chunk.constant(model, row.size),
+        "events": count,
+        **{name: mean[cell] * count for name, mean in means.items()},
+    }
