@@ -28,8 +28,12 @@ class Problem:
     right: str
 
     def text(self, name: str) -> str:
-        """Return the line an editor can jump to: `file:line:column: what was found; what would be right`."""
-        return f"{name}:{self.position.line}:{self.position.column}: {self.found}; {self.right}"
+        """Return the line an editor can jump to: `file:line:column: what was found; what would be right`.
+
+        What a terminal would obey or hide is escaped.
+        """
+        line = f"{name}:{self.position.line}:{self.position.column}: {self.found}; {self.right}"
+        return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
 
 
 class BadPlan(BadInput):
@@ -68,9 +72,8 @@ class Problems:
 
 
 def show(text: str, length: int = 48) -> str:
-    """Return text between back-quotes, cut to a length, with what a terminal would obey or hide escaped."""
-    cut = text if len(text) <= length else text[: length - 1] + "…"
-    return "`" + "".join(c if is_printable(c) else f"\\u{ord(c):04x}" for c in cut) + "`"
+    """Return text between back-quotes, cut to a length."""
+    return f"`{text if len(text) <= length else text[: length - 1] + '…'}`"
 
 
 def is_printable(character: str) -> bool:

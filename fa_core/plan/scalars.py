@@ -19,8 +19,8 @@ Value = str | int | Fraction | bool | date | None
 MAX_DIGITS = 18
 """Digits before, and after, the decimal point. Every count fits; no exponent can fill the memory."""
 
-_NUMBER = re.compile(r"([-+]?)(\d+\.?\d*|\.\d+)(?:[eE]([-+]?\d+))?")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_NUMBER = re.compile(r"([-+]?)(\d+\.?\d*|\.\d+)(?:[eE]([-+]?\d+))?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _ALMOST_TRUE = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _NOTHING = {"", "~", "null", "Null", "NULL"}
@@ -30,9 +30,12 @@ _READ_DIFFERENTLY = (
         re.compile(r"[-+]?0x[0-9a-fA-F_]+|[-+]?0o?[0-7_]+|[-+]?0b[01_]+"),
         "a hexadecimal, octal or binary number",
     ),
-    (re.compile(r"[-+]?\d[\d,_]*[,_][\d,_]*(\.\d*)?"), "a number with separators"),
-    (re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?"), "a number to base 60 for some YAML readers"),
-    (re.compile(r"\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?"), "a date that does not exist, or a date with a time"),
+    (re.compile(r"[-+]?\d[\d,_]*[,_][\d,_]*(\.\d*)?", re.ASCII), "a number with separators"),
+    (re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?", re.ASCII), "a number to base 60 for some YAML readers"),
+    (
+        re.compile(r"\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?", re.ASCII),
+        "a date that does not exist, or a date with a time",
+    ),
 )
 
 

@@ -48,7 +48,7 @@ def _one_line(text: str) -> str:
 def _window(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(r"([1-9]\d{0,5})([mhd])", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("expected a length of time such as 7d, 24h or 30m")
     return int(match.group(1)) * _UNITS[match.group(2)]
@@ -63,7 +63,7 @@ def window_text(window: timedelta) -> str:
 def _day(value: object) -> date:
     if type(value) is date:
         return value
-    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         return date.fromisoformat(value)
     raise ValueError("expected a date such as 2027-03-31")
 

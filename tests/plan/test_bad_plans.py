@@ -62,6 +62,7 @@ INSTEAD = [
     ),
     ("epsilon: 1.0", "epsilon: ¦1e99999999", "`1e99999999` is out of range"),
     ("epsilon: 1.0", "epsilon: ¦1e-30", "`1e-30` is out of range"),
+    ("max_events: 64", "max_events: ¦١", "`١` is text; write a whole number"),
     ("epsilon: 1.0", "epsilon: ¦one", "`one` is text; write a number"),
     ("epsilon: 1.0", "epsilon: ¦[1]", "a list stands here; write a number"),
     ("name: wake-word-weekly", "name: ¦Weekly", "`Weekly` is no name"),
