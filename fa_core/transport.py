@@ -27,7 +27,17 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["ClientApp", "Context", "Grid", "Letter", "LocalGrid", "Message", "ServerApp"]
+__all__ = [
+    "ClientApp",
+    "ConfigRecord",
+    "Context",
+    "Grid",
+    "Letter",
+    "LocalGrid",
+    "Message",
+    "RecordDict",
+    "ServerApp",
+]
 
 MAX_TTL = 12 * 3600.0
 """Flower's own longest life of a message, in seconds."""

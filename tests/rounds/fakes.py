@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from clients.app import relay
@@ -13,7 +12,7 @@ from clients.device.seam import Declined, Reason
 from fa_core.rounds.round import Pace, Progress, Watch, conduct
 from fa_core.secagg.server import Result
 from fa_core.secagg.task import RoundFailure, Stage
-from fa_core.transport import ClientApp, LocalGrid
+from fa_core.transport import ClientApp, ConfigRecord, LocalGrid, Message, RecordDict
 
 RELEASE = "ab" * 16
 CANARY = "CANARY-score-0.8125"

@@ -5,12 +5,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
 
 from clients.app import relay
 from fa_core.rounds.round import Interrupted
 from fa_core.secagg.task import RoundFailure, Stage
-from fa_core.transport import LocalGrid
+from fa_core.transport import LocalGrid, Message, RecordDict
 from tests.rounds import fakes
 from tests.rounds.fakes import CANARY, FakeClock, FakeDevice, Fault, UnkindGrid, over, run_round
 

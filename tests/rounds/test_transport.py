@@ -1,0 +1,40 @@
+"""Flower is kept quiet, and nothing else of ours touches it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from clients.app import relay
+from fa_core.transport import LocalGrid, Message, RecordDict
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_only_transport_imports_flower() -> None:
+    files = [file for room in ("fa_core", "clients") for file in (ROOT / room).rglob("*.py")]
+    touching = [file.name for file in files if re.search(r"^\s*(import|from) flwr", file.read_text(), re.M)]
+    assert touching == ["transport.py"]
+
+
+def test_flower_is_told_not_to_phone_home_before_it_is_imported() -> None:
+    script = (
+        "import fa_core.transport, os\n"
+        "from flwr.supercore import telemetry\n"
+        "print(telemetry.FLWR_TELEMETRY_ENABLED, os.environ['FLWR_DISABLE_UPDATE_CHECK'],"
+        " os.environ['FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION'])"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLWR")}
+    told = subprocess.run(
+        [sys.executable, "-c", script], env=clean, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["0", "1", "1"]
+
+
+def test_a_local_grid_answers_flowers_own_send_and_receive() -> None:
+    grid = LocalGrid(relay(lambda config: {}), 3)
+    messages = [Message(RecordDict(), node, "query.join", group_id="ab") for node in (1, 2, 9)]
+    replies = grid.send_and_receive(messages, timeout=60.0)
+    assert sorted(reply.metadata.src_node_id for reply in replies) == [1, 2, 9]
+    assert all(reply.has_error() and reply.error.reason == "unanswered" for reply in replies)
