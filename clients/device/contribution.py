@@ -156,8 +156,7 @@ class StoredDevice:
         self, invitation: Invitation, believed: Believed, layout: Layout, task: Task, digest: bytes
     ) -> bytes:
         """Make the round's keys and reply with them."""
-        least = max(self._terms.policy.min_cohort, believed.plan.privacy.min_cohort)
-        pins = self._terms.pins
+        pins, least = self._terms.pins, believed.plan.privacy.min_cohort
         kind = DeviceParty if believed.plan.privacy.secure_aggregation else plain.DeviceParty
         party: DeviceParty | plain.DeviceParty = kind(
             task,

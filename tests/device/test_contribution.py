@@ -1,0 +1,382 @@
+"""A whole device over a whole round: what it sends and charges, when it declines, what it leaves behind."""
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.device import receipt
+from clients.device.books import Books
+from clients.device.journal import sentence
+from clients.device.odometer import Budget
+from clients.device.policy import Conditions, Policy
+from clients.device.proof import problems
+from clients.device.seam import STAGES, Stage
+from clients.device.store import Scope
+from clients.evaluate import cohort_of_one, device_vectors
+from fa_core.invitation import encode
+from fa_core.layout import compile_plan
+from fa_core.merkle import Tree
+from tests.device.house import (
+    BUDGET,
+    NOW,
+    POLICY,
+    READY,
+    House,
+    World,
+    drive,
+    move_in,
+    plan_of,
+    reason_of,
+    wake,
+)
+
+COST = receipt.cost(compile_plan(plan_of()))
+WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def house(tmp_path: Path, world: World) -> House:
+    return move_in(tmp_path, world)
+
+
+def direct(house: House) -> np.ndarray:
+    """Return the counts straight from the table, without the device."""
+    store, plan = house.store(), plan_of()
+    table = store.table("wake_events", "quality_metrics", NOW - WEEK, NOW)
+    cohort = cohort_of_one({"accent": "en-GB"}, {"wake_events": table})
+    return device_vectors(plan, compile_plan(plan), cohort, NOW)[0]
+
+
+def test_a_round_sums_what_the_table_holds(world: World, house: House) -> None:
+    result, _ = drive(world, plan_of(), house.device(), world.invite(plan_of(), world.release(), NOW, NOW))
+    assert result.total.tolist() == direct(house).tolist()
+    assert result.total.any()
+
+
+def test_a_plan_without_secure_aggregation_sums_the_same(world: World, house: House) -> None:
+    plan = plan_of(secure="false")
+    result, _ = drive(world, plan, house.device(), world.invite(plan, world.release(), NOW, NOW))
+    assert result.total.tolist() == direct(house).tolist()
+
+
+def test_distributed_noise_is_added_by_the_device(world: World, house: House) -> None:
+    plan = plan_of(noise="distributed")
+    result, _ = drive(world, plan, house.device(), world.invite(plan, world.release(), NOW, NOW), others=20)
+    assert (result.total != direct(house)).mean() > 0.5
+
+
+def test_the_whole_cost_is_charged_whatever_there_was_to_count(tmp_path: Path, world: World) -> None:
+    for name, consent_events in (("full", True), ("empty", False)):
+        (tmp_path / name).mkdir()
+        house = move_in(tmp_path / name, world, consent=consent_events)
+        if not consent_events:
+            store = house.store()
+            store.grant("quality_metrics", NOW + WEEK, NOW)
+            store.close()
+        device = house.device()
+        drive(world, plan_of(), device, world.invite(plan_of(), world.release(), NOW, NOW))
+        assert [each.rho for each in Books(house.store()).contributions()] == [COST]
+
+
+def test_a_spent_budget_sends_zeros_and_costs_nothing(tmp_path: Path, world: World) -> None:
+    house = move_in(tmp_path, world, budget=replace(BUDGET, rho=COST * Fraction(3, 2)))
+    device = house.device()
+    totals = []
+    for number in range(3):
+        plan = plan_of(f"plan{number}")
+        result, _ = drive(world, plan, device, world.invite(plan, world.release(), NOW, NOW))
+        totals.append(result.total.any())
+    assert totals == [True, False, False]
+    assert [each.rho for each in Books(house.store()).contributions()] == [COST, 0, 0]
+    entries = house.store().entries()
+    assert "sent one masked vector of 24 counts of nothing: no budget left. It cost rho 0." in sentence(
+        entries[-1]
+    )
+    assert problems(house.store(), None) == []
+
+
+def test_a_spent_budget_looks_the_same_from_outside(tmp_path: Path, world: World) -> None:
+    """Reply lengths at every stage are those of a device that counted, with distributed noise too."""
+    plan = plan_of(noise="distributed")
+    lengths = []
+    for name, rho in (("rich", BUDGET.rho), ("poor", Fraction(0))):
+        (tmp_path / name).mkdir()
+        device = move_in(tmp_path / name, world, budget=replace(BUDGET, rho=rho)).device()
+        result, said = drive(world, plan, device, world.invite(plan, world.release(), NOW, NOW), others=20)
+        assert result.total.any()
+        lengths.append({stage: len(reply) for stage, (_, reply) in said.items()})
+    assert lengths[0] == lengths[1]
+
+
+def test_the_budget_comes_back_when_the_window_has_passed(tmp_path: Path, world: World) -> None:
+    house = move_in(tmp_path, world, budget=replace(BUDGET, rho=COST))
+    store = house.store()
+    store.grant("quality_metrics", NOW + timedelta(days=300), NOW)
+    store.close()
+    costs = []
+    for days in (0, 7, 28, 29, 30):
+        house.time.now = NOW + timedelta(days=days)
+        plan = plan_of(f"after{days}")
+        drive(
+            world, plan, house.device(), world.invite(plan, world.release(), house.time.now, house.time.now)
+        )
+        costs.append(Books(house.store()).contributions()[-1].rho)
+    assert costs == [COST, 0, 0, COST, 0]
+
+
+def test_one_contribution_for_each_plan_family_and_window(world: World, house: House) -> None:
+    device = house.device()
+    drive(world, plan_of(), device, world.invite(plan_of(), world.release(), NOW, NOW))
+    again = world.invite(plan_of(revision=2), world.release(), NOW, NOW)
+    shifted = world.invite(plan_of(revision=2), world.release(), NOW - timedelta(hours=1), NOW)
+    for invitation in (again, shifted):
+        assert reason_of(lambda invitation=invitation: device.handle("join", encode(invitation))) == "WINDOW"
+    house.time.now = NOW + WEEK
+    store = house.store()
+    store.grant("quality_metrics", NOW + 9 * WEEK, house.time.now)
+    drive(
+        world,
+        plan_of(revision=2),
+        device,
+        world.invite(plan_of(revision=2), world.release(), NOW + WEEK, NOW + WEEK),
+    )
+    assert len(Books(store).contributions()) == 2
+
+
+def test_two_rounds_of_one_window_at_a_time_end_in_one_contribution(world: World, house: House) -> None:
+    device = house.device()
+    first, second = (world.invite(plan_of(), world.release(), NOW, NOW) for _ in range(2))
+    device.handle("join", encode(second))
+    drive(world, plan_of(), device, first)
+    assert reason_of(lambda: drive(world, plan_of(), device, second)) == "WINDOW"
+    assert len(Books(house.store()).contributions()) == 1
+
+
+def test_a_repeated_request_gets_the_same_bytes_even_after_a_restart(world: World, house: House) -> None:
+    device = house.device()
+    _, said = drive(world, plan_of(), device, world.invite(plan_of(), world.release(), NOW, NOW))
+    for again in (device, house.device()):
+        for stage, (request, reply) in said.items():
+            assert again.handle(stage, request) == reply
+    assert len(Books(house.store()).contributions()) == 1
+
+
+def test_another_request_at_a_stage_is_declined(world: World, house: House) -> None:
+    device = house.device()
+    _, said = drive(world, plan_of(), device, world.invite(plan_of(), world.release(), NOW, NOW))
+    for stage, (request, _) in said.items():
+        other = request[:-1] + bytes([request[-1] ^ 1])
+        assert reason_of(lambda stage=stage, other=other: device.handle(stage, other)) != ""
+
+
+def test_a_restarted_device_has_dropped_out_of_its_round(world: World, house: House) -> None:
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+
+    class Restarting:
+        def __init__(self) -> None:
+            self.device = house.device()
+
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            if stage == "shares":
+                self.device = house.device()
+            return self.device.handle(stage, request)
+
+    assert reason_of(lambda: drive(world, plan_of(), Restarting(), invitation)) == "ORDER"
+    retry = world.invite(plan_of(), invitation.release, NOW, NOW, attempt=1)
+    result, _ = drive(world, plan_of(), house.device(), retry)
+    assert result.total.any()
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_out_of_turn_is_declined(house: House, stage: Stage) -> None:
+    for request in (b"", b"UH\x01\x05" + bytes(100)):
+        assert reason_of(lambda request=request: house.device().handle(stage, request)) == "ORDER"
+
+
+def test_bytes_that_are_no_invitation_are_declined(world: World, house: House) -> None:
+    device = house.device()
+    sound = encode(world.invite(plan_of(), world.release(), NOW, NOW))
+    for request in (b"", b"hello", sound[:-1], sound + b"\0"):
+        assert reason_of(lambda request=request: device.handle("join", request)) == "MALFORMED"
+
+
+def test_without_consent_nothing_goes_out(tmp_path: Path, world: World) -> None:
+    house = move_in(tmp_path, world, consent=False)
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    assert reason_of(lambda: drive(world, plan_of(), house.device(), invitation)) == "CONSENT"
+    last = house.store().entries()[-1]
+    assert sentence(last) == "Said no to a request: the owner has not consented to this purpose."
+
+
+def test_consent_revoked_in_the_middle_of_a_round_stops_it(world: World, house: House) -> None:
+    device = house.device()
+
+    class Revoking:
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            if stage == "masked":
+                owner = house.store()
+                owner.revoke("quality_metrics", NOW)
+                owner.close()
+            return device.handle(stage, request)
+
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    assert reason_of(lambda: drive(world, plan_of(), Revoking(), invitation)) == "CONSENT"
+    assert Books(house.store()).contributions() == []
+    assert reason_of(lambda: drive(world, plan_of(), device, invitation)) != ""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_device_stops_at_once_when_somebody_speaks(world: World, house: House, stage: Stage) -> None:
+    device = house.device()
+
+    class Speaking:
+        def handle(self, at: Stage, request: bytes) -> bytes:
+            house.conditions = replace(READY, speaking=at == stage)
+            return device.handle(at, request)
+
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    assert reason_of(lambda: drive(world, plan_of(), Speaking(), invitation)) == "SPEAKING"
+    assert len(Books(house.store()).contributions()) == (stage == "unmask")
+
+
+def test_speech_in_the_middle_of_counting_leaves_no_charge(world: World, house: House) -> None:
+    asked = []
+
+    def conditions(now: object) -> Conditions:
+        asked.append(now)
+        return replace(READY, speaking=len(asked) > 6)
+
+    device = house.device()
+    device._conditions = conditions
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    assert reason_of(lambda: drive(world, plan_of(), device, invitation)) == "SPEAKING"
+    assert Books(house.store()).contributions() == []
+    assert reason_of(lambda: device.handle("masked", b"x" * 100)) != ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (replace(POLICY, max_epsilon=Fraction(1, 2)), "LIMITS"),
+        (replace(POLICY, max_cells=23), "LIMITS"),
+        (replace(POLICY, min_cohort=4), "LIMITS"),
+        (replace(POLICY, central_noise=False), "LIMITS"),
+        (replace(POLICY, plans_a_day=0), "DAILY_LIMIT"),
+    ],
+)
+def test_a_plan_outside_the_owners_policy_is_declined(
+    tmp_path: Path, world: World, policy: Policy, reason: str
+) -> None:
+    house = move_in(tmp_path, world, policy=policy)
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    assert reason_of(lambda: drive(world, plan_of(), house.device(), invitation)) == reason
+
+
+def test_a_fresh_store_settles_first_by_the_witnesss_clock(tmp_path: Path, world: World) -> None:
+    house = move_in(tmp_path, world, budget=replace(BUDGET, settle=timedelta(days=9)))
+    reasons = []
+    for days in (0, 5, 8, 9, 10):
+        house.time.now = NOW + timedelta(days=days)
+        plan = plan_of(f"after{days}")
+        invitation = world.invite(plan, world.release(), house.time.now, house.time.now)
+        reasons.append(reason_of(lambda plan=plan, it=invitation: drive(world, plan, house.device(), it)))
+    assert reasons == ["SETTLING", "SETTLING", "SETTLING", "", ""]
+
+
+def test_a_decision_against_a_plan_is_in_the_journal_once(tmp_path: Path, world: World) -> None:
+    house = move_in(tmp_path, world, consent=False)
+    device = house.device()
+    invitation = encode(world.invite(plan_of(), world.release(), NOW, NOW))
+    for _ in range(5):
+        assert reason_of(lambda: device.handle("join", invitation)) == "CONSENT"
+    assert [entry.kind for entry in house.store().entries()].count("declined") == 1
+
+
+def test_the_receipt_says_what_happened(world: World, house: House) -> None:
+    drive(world, plan_of(), house.device(), world.invite(plan_of(), world.release(), NOW, NOW))
+    said = sentence(house.store().entries()[-1])
+    for part in (
+        "weekly revision 1",
+        "Does any accent miss the wake word more than the rest?",
+        "signed by quality",
+        "2026-03-02 12:00 UTC",
+        "outcome, time, wake_word of wake_events",
+        "this device's accent",
+        "24 counts",
+        "epsilon 1)",
+    ):
+        assert part in said
+
+
+def test_forgetting_keeps_the_charge_and_the_receipt(world: World, house: House) -> None:
+    device = house.device()
+    _, said = drive(world, plan_of(), device, world.invite(plan_of(), world.release(), NOW, NOW))
+    store = house.store()
+    store.forget(Scope(), NOW)
+    assert len(Books(store).contributions()) == 1
+    assert problems(store, None) == []
+    assert reason_of(lambda: house.device().handle("masked", said["masked"][0])) == "ORDER"
+
+
+def test_a_checkpoint_seen_in_one_round_binds_the_next(world: World, house: House) -> None:
+    device = house.device()
+    drive(world, plan_of(), device, world.invite(plan_of(), world.release(), NOW, NOW))
+    fork = replace(world, leaves=world.leaves[:1])
+    for name in ("a", "b", "c"):
+        forked = fork.invite(plan_of(name), world.release(), NOW, NOW)
+    assert Tree(fork.leaves).size > Tree(world.leaves).size
+    assert reason_of(lambda: house.device().handle("join", encode(forked))) == "LOG_FORKED"
+
+
+@pytest.mark.parametrize("schedules", [6, pytest.param(100, marks=pytest.mark.long)])
+def test_random_schedules_through_the_real_store_stay_in_budget(
+    tmp_path: Path, world: World, schedules: int
+) -> None:
+    """Plans, windows, clock jumps and restarts: in true time no window holds more than the budget."""
+    budget = Budget(COST * Fraction(5, 2), timedelta(days=14), timedelta(0))
+    for seed in range(schedules):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        spent = play(random.Random(seed), world, move_in(folder, world, budget=budget))
+        assert len(spent) > 2
+        for start, _ in spent:
+            within = [cost for then, cost in spent if start <= then < start + budget.window]
+            assert sum(within, Fraction(0)) <= budget.rho
+
+
+def play(chance: random.Random, world: World, house: House) -> list[tuple[object, Fraction]]:
+    true, sent, device = NOW, [], house.device()
+    store = house.store()
+    store.grant("quality_metrics", NOW + timedelta(days=700), NOW)
+    for step in range(14):
+        true += timedelta(hours=chance.choice([0, 1, 30, 100]))
+        house.time.now = true + timedelta(hours=chance.choice([0, 0, 0, -20, 20, 900, -900]))
+        if chance.random() < 0.3:
+            device = house.device()
+        plan = plan_of(chance.choice(["one", "two", "three"]), revision=step + 1)
+        until = true.replace(minute=0) - timedelta(days=7 * chance.choice([0, 0, 1]))
+        invitation = world.invite(
+            plan, world.release(), until, true - timedelta(hours=chance.choice([0, 12]))
+        )
+        before = len(Books(store).contributions())
+        if not reason_of(lambda plan=plan, it=invitation, who=device: drive(world, plan, who, it)):
+            sent += [(true, each.rho) for each in Books(store).contributions()[before:]]
+    assert problems(store, None) == []
+    return sent
+
+
+def test_an_event_more_or_less_changes_nothing_but_the_counts(world: World, house: House) -> None:
+    store = house.store()
+    store.record("wake_events", [wake(0.5)], "quality_metrics", NOW)
+    result, _ = drive(world, plan_of(), house.device(), world.invite(plan_of(), world.release(), NOW, NOW))
+    assert result.total.tolist() == direct(house).tolist()
