@@ -1,0 +1,163 @@
+"""Stores for the dashboard's tests, made by the real way: counts, noise, charge, estimates, save, checkpoint."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from clients.evaluate import Cohort, fleet_sum, seeded_randomness
+from fa_core.estimate import estimate
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan, canonical, parse, sign
+from fa_core.privacy.ledger import Charge, Policy
+from fa_core.privacy.mechanisms import central_noise
+from fa_core.rounds.parties import LocalCosigner, LocalKeys, local_keys
+from fa_core.store import Declaration, Entry, Store, open_store
+from fa_core.values import Int64Array, Participation, Release
+from tests.dashboard.tables import START, WEEK, cohort
+
+HERE = Path(__file__).parent
+PLANS = HERE.parent.parent / "eval_plans"
+POPULATION = "homes"
+ROOMY = Policy(Fraction(1, 4), Fraction(2), Fraction(2), Fraction(12), Fraction(3))
+
+
+def plan_text(name: str) -> str:
+    """Return one of the plans that people start from, its noise added by the server."""
+    return (PLANS / f"{name}.yaml").read_text().replace("privacy:\n", "privacy:\n  noise: central\n")
+
+
+def plan_of(text: str) -> Plan:
+    """Return a checked plan."""
+    return parse(text.encode(), "plan.yaml", today=START.date())
+
+
+def release_id(*parts: object) -> str:
+    """Return 32 hex digits that depend on the parts alone."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def released(
+    plan: Plan, sums: Int64Array, until: datetime, devices: int, identifier: str, population: str = POPULATION
+) -> Release:
+    """Return a release of exact sums, with the noise that the plan asks for."""
+    layout = compile_plan(plan)
+    dropped = devices // 40
+    return Release(
+        id=identifier,
+        plan=canonical(plan),
+        layout=layout,
+        population=population,
+        engine="local",
+        simulated=True,
+        created=until + timedelta(hours=2),
+        window_start=until - plan.window,
+        window_end=until,
+        participation=Participation(devices + dropped + devices // 10, devices + dropped, dropped, devices),
+        sums=central_noise(layout, sums),
+        scales=np.ones(len(layout.blocks), np.int64),
+        noise_variance=np.array([float(block.variance) for block in layout.blocks]),
+        secure_aggregation=plan.privacy.secure_aggregation,
+    )
+
+
+class Stock:
+    """A store with keys, into which releases are put as a run would."""
+
+    def __init__(self, folder: Path, policy: Policy = ROOMY, population: str = POPULATION) -> None:
+        self.folder = folder
+        self.store: Store = open_store(folder)
+        self.keys: LocalKeys = local_keys(folder / "local")
+        self.now = START
+        self.keys.journal.mkdir(parents=True, exist_ok=True)
+        self.cosigner = LocalCosigner(
+            self.keys.witness, self.keys.log.public_key(), self.keys.journal / "checkpoint", lambda: self.now
+        )
+        self.store.declare(Declaration(population, "zcdp", policy, START))
+
+    def add(self, release: Release, *, synthetic: bool = True, checkpoint: bool = True) -> Entry:
+        """Announce, charge and save a release."""
+        self.charge(release)
+        entry = self.store.save(release, estimate(release), synthetic=synthetic)
+        if checkpoint:
+            self.checkpoint(release.created)
+        return entry
+
+    def charge(self, release: Release) -> None:
+        """Announce and charge a release."""
+        key = self.keys.plan
+        self.store.announce(release.plan, key.public_key().public_bytes_raw(), sign(release.plan, key))
+        layout = release.layout
+        self.store.charge(
+            Charge(
+                population=release.population,
+                family=_family(release.plan),
+                release=release.id,
+                plan_hash=layout.plan_hash,
+                currency=layout.accounting,
+                cost=layout.cost,
+                epsilon=layout.epsilon,
+                delta=layout.delta,
+                window_start=release.window_start,
+                window_end=release.window_end,
+                at=release.created,
+            )
+        )
+
+    def fail(self, release: Release, stage: str, reason: str) -> None:
+        """Charge a release, and let its round fail."""
+        self.charge(release)
+        self.store.fail(release.id, release.plan, release.population, stage, reason, release.created)
+        self.checkpoint(release.created)
+
+    def checkpoint(self, at: datetime) -> None:
+        """Sign the log as it stands."""
+        self.now = at
+        self.store.checkpoint(self.keys.log, self.cosigner)
+
+
+def _family(plan: bytes) -> str:
+    from fa_core.store.catalogue import plan_name
+
+    return plan_name(plan)
+
+
+def weeks(
+    stock: Stock, plans: Sequence[Plan], how_many: int, devices: int, *, newest_first: Iterable[str] = ()
+) -> list[Entry]:
+    """Put a release of every plan for each of some weeks into a store."""
+    entries = []
+    for week in range(how_many):
+        fleet, until = cohort(devices, week)
+        for plan in plans:
+            entries.append(stock.add(_release(plan, fleet, until, week)))
+    return entries
+
+
+def _release(plan: Plan, fleet: Cohort, until: datetime, week: int) -> Release:
+    sums = fleet_sum(plan, compile_plan(plan), fleet, until, seeded_randomness(week))
+    return released(plan, sums, until, len(fleet), release_id(plan.name, week))
+
+
+def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> Stock:
+    """Return a store as a team would have after some weeks, with one failed round."""
+    names = ("wake-word-weekly", "model-a-against-b", "det-by-accent", "command-confusions",
+             "correction-rate-by-intent", "dictation-word-error-rate", "noise-robustness")  # fmt: skip
+    texts = [plan_text(name) for name in names] + [(HERE / "two-way.yaml").read_text()]
+    plans = [plan_of(text) for text in texts]
+    stock = Stock(folder)
+    weeks(stock, plans, how_many, devices)
+    until = START + how_many * WEEK
+    failed = released(
+        plans[0], np.zeros(compile_plan(plans[0]).length, np.int64), until + WEEK, devices, release_id("failed")
+    )
+    stock.fail(
+        replace(failed, created=failed.created),
+        "masked",
+        "1,702 of 2,500 devices answered `masked` in time, 2,250 are needed; nothing was released",
+    )
+    return stock
