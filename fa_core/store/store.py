@@ -9,7 +9,7 @@ Who runs a round calls, in this order:
     store.checkpoint(log_key, witness)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from hashlib import sha256
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from fa_core.checkpoint import canonical, entry, plan_entry
+from fa_core.checkpoint import plan_entry
 from fa_core.errors import BadInput
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
@@ -227,15 +227,20 @@ class Store:
         catalogue.plan_name(plan)
         subject, data = sha256(plan).hexdigest(), plan_entry(plan, key, signature)
         with self._database.writing() as connection:
+            translog.note_key(connection, translog.PLAN, key)
             found = translog.find(connection, "plan", subject, data)
             return found or translog.append(connection, "plan", subject, data)
 
-    def log_key(self, name: str, facts: Mapping[str, str]) -> LogEntry:
-        """Put a key's beginning, end or revocation in the log: whose (`name`), and public facts about it."""
-        data = entry("key", canonical({**facts, "name": name}))
+    def note_key(self, name: str, key: bytes) -> None:
+        """Put in the log that a public key (raw Ed25519) came into use; once. `announce` and `checkpoint`
+        do so for the keys of plans and of the log."""
         with self._database.writing() as connection:
-            found = translog.find(connection, "key", name, data)
-            return found or translog.append(connection, "key", name, data)
+            translog.note_key(connection, name, key)
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """Return the public keys that came into use under a name ("log", "plan", …), oldest first."""
+        with self._database.reading() as connection:
+            return translog.keys(connection, name)
 
     def checkpoint(self, key: Ed25519PrivateKey, witness: Cosigner) -> bytes:
         """Sign the log as it stands, have the witness cosign it, keep the note and return it."""
@@ -280,8 +285,20 @@ class Store:
     ) -> list[str]:
         """Return what is wrong with the log, the catalogue and the files; empty where nothing is.
 
-        Signatures are checked against the keys given; the log must extend the `earlier` notes given.
+        Signatures are checked against the keys given, the log's own against those it names where none is
+        given; the log must extend the `earlier` notes that a reviewer kept.
         """
         with self._database.reading() as connection:
-            problems = translog.verify(connection, log_key, witness_key, tuple(earlier))
+            try:
+                keys = [log_key] if log_key else _public(translog.keys(connection, translog.LOG))
+            except BadInput as error:
+                return [str(error)]
+            problems = translog.verify(connection, keys, witness_key, tuple(earlier))
             return problems or catalogue.verify(connection, self._bodies)
+
+
+def _public(keys: Iterable[bytes]) -> list[Ed25519PublicKey]:
+    try:
+        return [Ed25519PublicKey.from_public_bytes(key) for key in keys]
+    except ValueError:
+        raise BadInput("the log names a key that is none; it was changed") from None

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Connection, delete, func, insert, select
 
-from fa_core.checkpoint import Kind, cosigned_at, parse, sign, signed_by_log
+from fa_core.checkpoint import Kind, canonical, cosigned_at, entry, parse, sign, signed_by_log
 from fa_core.errors import BadInput
 from fa_core.merkle import Proof, Tree, leaf_hash, node_hash
 from fa_core.store.schema import checkpoints, log
 
-KINDS: tuple[Kind, ...] = ("plan", "key", "ledger", "release", "failure")
+LOG, PLAN = "log", "plan"
+"""Names under which the keys of the log itself and of those who sign plans come into use."""
 
 
 class Cosigner(Protocol):
@@ -67,6 +68,23 @@ def append(connection: Connection, kind: Kind, subject: str, data: bytes) -> Log
         insert(log).values(seq=index, kind=kind, subject=subject, entry=data, leaf=leaf_hash(data))
     )
     return LogEntry(index, kind, subject, data)
+
+
+def note_key(connection: Connection, name: str, key: bytes) -> None:
+    """Write that a public key (raw Ed25519, 32 bytes) came into use, unless that was written before."""
+    data = entry("key", canonical({"key": key.hex(), "name": name}))
+    if find(connection, "key", name, data) is None:
+        append(connection, "key", name, data)
+
+
+def keys(connection: Connection, name: str) -> tuple[bytes, ...]:
+    """Return the public keys that came into use under a name, oldest first."""
+    query = select(log).where(log.c.kind == "key", log.c.subject == name).order_by(log.c.seq)
+    bodies = (_body(LogEntry(row.seq, row.kind, row.subject, row.entry)) for row in connection.execute(query))
+    try:
+        return tuple(bytes.fromhex(str(body["key"])) for body in bodies)
+    except (KeyError, ValueError):
+        raise BadInput(f"the log names a key of {name} that is none; it was changed") from None
 
 
 def size(connection: Connection) -> int:
@@ -127,6 +145,7 @@ def checkpoint(connection: Connection, key: Ed25519PrivateKey, witness: Cosigner
 
     The connection must be a writing one, so that checkpoints reach the witness in order of size.
     """
+    note_key(connection, LOG, key.public_key().public_bytes_raw())
     tree = _tree(connection)
     note = sign(tree.size, tree.root, key)
     seen = witness.seen()
@@ -166,14 +185,15 @@ def consistency_to(connection: Connection, size: int) -> dict[int, Proof]:
 
 def verify(
     connection: Connection,
-    log_key: Ed25519PublicKey | None = None,
+    log_keys: Sequence[Ed25519PublicKey],
     witness_key: Ed25519PublicKey | None = None,
     earlier: Sequence[bytes] = (),
 ) -> list[str]:
     """Return what is wrong with the log, one sentence each; empty where nothing is.
 
     Recomputes every leaf from its entry and every checkpoint's root from the leaves, checks signatures
-    against the keys given, and that the log extends the `earlier` notes that a reviewer kept.
+    against the keys given (one of the log's must hold), and that the log extends the `earlier` notes that
+    a reviewer kept.
     """
     problems: list[str] = []
     leaves: list[bytes] = []
@@ -193,9 +213,9 @@ def verify(
     roots = prefix_roots(leaves)
     stored = select(checkpoints.c.size, checkpoints.c.note).order_by(checkpoints.c.size)
     for filed, note in connection.execute(stored):
-        problems += _check_note(note, filed, roots, log_key, witness_key)
+        problems += _check_note(note, filed, roots, log_keys, witness_key)
     for note in earlier:
-        problems += _check_note(note, None, roots, log_key, witness_key)
+        problems += _check_note(note, None, roots, log_keys, witness_key)
     return problems
 
 
@@ -203,7 +223,7 @@ def _check_note(
     note: bytes,
     filed: int | None,
     roots: Sequence[bytes],
-    log_key: Ed25519PublicKey | None,
+    log_keys: Sequence[Ed25519PublicKey],
     witness_key: Ed25519PublicKey | None,
 ) -> list[str]:
     """Return what is wrong with one checkpoint; `roots` by prefix, `filed` is the size it is kept under."""
@@ -219,7 +239,7 @@ def _check_note(
         problems.append(f"{name} is of a longer log: {len(roots) - 1} are here, the last were cut off")
     elif found.root != roots[found.size]:
         problems.append(f"{name} does not agree with the entries: history was rewritten")
-    if log_key is not None and not signed_by_log(found, log_key):
+    if not any(signed_by_log(found, key) for key in log_keys):
         problems.append(f"{name} is not signed by the log's key")
     if witness_key is not None and cosigned_at(found, witness_key) is None:
         problems.append(f"{name} is not cosigned by the witness")

@@ -33,7 +33,7 @@ def filled(where: str) -> str:
     """A store with two releases, a failure and two checkpoints, closed."""
     witness = KeepingWitness()
     with open_store(where) as store:
-        store.log_key("author", {"event": "added"})
+        store.note_key("authority", bytes(32))
         for number in range(2):
             run(store, make_release(number))
             store.checkpoint(LOG_KEY, witness)
@@ -124,7 +124,7 @@ def verify_inside(store: Store, connection: Connection) -> list[str]:
     from fa_core.store import catalogue, chain, translog
 
     found = chain.verify(connection)
-    found += translog.verify(connection, LOG_KEY.public_key(), WITNESS_KEY.public_key())
+    found += translog.verify(connection, [LOG_KEY.public_key()], WITNESS_KEY.public_key())
     return found or catalogue.verify(connection, store._bodies)
 
 
@@ -188,7 +188,7 @@ def test_a_history_for_one_reader_alone_is_not_cosigned(store: Store, tmp_path: 
     with open_store(tmp_path / "fork") as fork:
         for number in range(1, 4):
             run(fork, make_release(number))
-        with pytest.raises(Refused, match="no extension of the 4 that it signed before"):
+        with pytest.raises(Refused, match="no extension of the 6 that it signed before"):
             fork.checkpoint(LOG_KEY, witness)
 
 

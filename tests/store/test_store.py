@@ -182,10 +182,11 @@ def test_numbers_are_read_by_column_and_filter_over_many_releases(store: Store) 
 
 
 def test_the_log_tells_every_step(store: Store) -> None:
-    store.log_key("author", {"event": "added", "key": "00"})
+    store.note_key("authority", bytes(32))
     run(store, make_release(0))
     store.fail(release_id(1), plan(), "homes", "join", "nobody answered", NOW)
     assert [each.kind for each in store.entries()] == [
+        "key",
         "key",
         "plan",
         "ledger",
@@ -193,8 +194,8 @@ def test_the_log_tells_every_step(store: Store) -> None:
         "release",
         "failure",
     ]
-    assert announce(store, plan()) == 1, "a plan is announced once"
-    assert store.entries(4, 5)[0].body["release_sha256"] == store.find("latest").release_sha256
+    assert announce(store, plan()) == 2, "a plan is announced once"
+    assert store.entries(5, 6)[0].body["release_sha256"] == store.find("latest").release_sha256
 
 
 def test_an_untouched_store_verifies(store: Store) -> None:
