@@ -93,8 +93,7 @@ def make_fleet(
     number of devices and `until`. Raises BadInput for no devices, or where `out` exists and is not empty;
     writes the directory whole or not at all.
     """
-    if devices <= 0:
-        raise BadInput(f"a fleet has at least one device, not {devices}")
+    require_devices(devices)
     require_empty(out)
     bank = d.Bank(table)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +106,12 @@ def make_fleet(
         beside.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def require_devices(devices: int) -> None:
+    """Raise BadInput for a number of devices that no fleet has."""
+    if devices <= 0:
+        raise BadInput(f"--devices: a fleet has at least one device, not {devices}")
 
 
 def require_empty(out: Path) -> None:
@@ -132,7 +137,7 @@ def _write(bank: d.Bank, devices: int, out: Path, seed: int, until: datetime, pr
             since = until - timedelta(hours=WINDOW_HOURS)
             chunk = Chunk(bank, d.draw(bank, count, randomness), ids, since, randomness)
             for name, table in _tables(chunk).items():
-                writers[name].write_table(table.cast(schemas[name]))
+                writers[name].write_table(table.select(schemas[name].names).cast(schemas[name]))
             progress(first + count, devices)
     finally:
         for writer in writers.values():

@@ -1,0 +1,89 @@
+"""`fa fleet`: build the device tables of many devices, or bring one's own."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(no_args_is_help=True, help="Build the device tables of many devices, or bring your own.")
+
+Out = Annotated[Path, typer.Option(help="The fleet directory to write; must not exist, or be empty.")]
+
+
+class _Steps:
+    """Progress of one step: a bar on a terminal, a line at each quarter elsewhere."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._bar = Progress(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        )
+        self._console, self._what, self._said = console, what, 0
+        self._task = self._bar.add_task(what, total=None)
+
+    def __enter__(self) -> "_Steps":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` are done."""
+        self._bar.update(self._task, completed=done, total=total)
+        quarter = 4 * done // total
+        if not self._console.is_terminal and quarter > self._said:
+            self._said = quarter
+            self._console.print(f"{self._what}: {done:,} of {total:,}", highlight=False)
+
+
+@app.command()
+def make(
+    devices: Annotated[int, typer.Option(help="How many devices.")],
+    out: Out,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and bank give the same fleet.")] = 1,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="Scored utterances; built there if missing. Default: this user's cache."),
+    ] = None,
+) -> None:
+    """Build a synthetic fleet: real detectors over real audio, once; then as many devices as you like.
+
+    The first run synthesises and scores some hundred utterances (about a minute); later ones reuse them.
+    No audio is ever written. The accents are synthetic voices, not people.
+    """
+    from clients.fleet.bank import default_bank_path, open_bank
+    from clients.fleet.make import make_fleet, require_devices, require_empty
+
+    require_devices(devices)
+    require_empty(out)
+    console = Console(file=sys.stderr)
+    with _Steps(console, "utterances scored") as steps:
+        scored = open_bank(bank or default_bank_path(), steps)
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with _Steps(console, "devices drawn") as steps:
+        make_fleet(scored, devices, out, seed=seed, until=midnight, progress=steps)
+    typer.echo(f"{out}: {devices:,} devices, seven days until {midnight:%Y-%m-%d %H:%M} UTC")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="A directory of Parquet or JSON Lines tables.", show_default=False)
+    ],
+    out: Out,
+) -> None:
+    """Check your own device tables and write them as a fleet directory.
+
+    SOURCE holds devices.parquet (or .jsonl) and one file for each table you have: wake_events,
+    listening, command_events, dictation_events, each with a device_id. All that is wrong is named, and then
+    nothing is written.
+    """
+    from clients.fleet.importing import import_fleet
+
+    counts = import_fleet(source, out)
+    typer.echo(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in counts.items()))
