@@ -112,7 +112,8 @@ def test_a_release_is_stored_with_its_noise_and_its_charge(world: World, noise: 
     assert numbers == estimates
     (charge,) = world.store.charges("small")
     assert (charge.release, charge.cost) == (release.id, release.layout.cost)
-    assert [entry.kind for entry in world.store.entries()] == ["plan", "ledger", "ledger", "release"]
+    kinds = ["key", "plan", "key", "ledger", "ledger", "release"]
+    assert [entry.kind for entry in world.store.entries()] == kinds
     assert world.store.verify_ledger() == world.store.verify_log() == []
 
 
@@ -169,7 +170,8 @@ def test_too_many_dropouts_release_nothing(world: World, stage: str) -> None:
     (failure,) = world.store.failures()
     assert (failure.stage, failure.reason) == (stage, str(caught.value))
     assert [charge.release for charge in world.store.charges("small")] == [failure.release]
-    assert [entry.kind for entry in world.store.entries()] == ["plan", "ledger", "ledger", "failure"]
+    kinds = ["key", "plan", "key", "ledger", "ledger", "failure"]
+    assert [entry.kind for entry in world.store.entries()] == kinds
     assert CANARY not in failure.reason
 
 
