@@ -5,6 +5,7 @@ The authority is a directory: `authority.key` (Ed25519, private, readable by its
 public half comes here.
 """
 
+import csv
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,22 @@ def load(directory: Path) -> Authority:
 
 
 def register(directory: Path, device: bytes, name: str) -> bytes:
-    """Certify a device and write it into the register. The certificate; the same for the same key."""
+    """Certify a device and write it into the register, once. The certificate; the same for the same key."""
     certificate = load(directory).certify(device)
-    with open(directory / _REGISTER, "a", encoding="utf-8") as file:
-        file.write(f"{device.hex()},{name}\n")
+    if device not in {key for key, _ in registered(directory)}:
+        with open(directory / _REGISTER, "a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow([device.hex(), name])
     return certificate
+
+
+def registered(directory: Path) -> list[tuple[bytes, str]]:
+    """(public key, name) of every device in the register. BadInput for a line that is none."""
+    path = directory / _REGISTER
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2:
+            raise BadInput(f"{path}:{number}: expected a device's key and a name")
+    return [(parse_hex(key), name) for key, name in rows]

@@ -1,23 +1,29 @@
-"""The witness: it signs one roster and one survivor bitmap for each release and attempt, ever.
+"""The witness: it signs one roster and one survivor bitmap for each release and attempt, and one history.
 
 An aggregator that alone chose who is on the roster, in which order, and who dropped out, could surround a
 device or sum a part of the cohort apart. The witness takes these choices away. It runs with the enrolment
 authority and never with the aggregator; it sees public keys and who answered, and nothing of any vector.
 
 What it signed is in its journal before the signature leaves. The same request again gets the same reply; a
-different one for the same release and attempt is refused, after a restart too.
+different one for the same release and attempt is refused, after a restart too. It also cosigns the
+transparency log, if each checkpoint extends the last one that it saw.
 """
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from fa_core import checkpoint
 from fa_core.errors import Refused
-from fa_core.merkle import leaf_hash, root
+from fa_core.merkle import Proof, leaf_hash, root
 from fa_core.secagg import messages
 from fa_core.secagg.identity import Record
 from fa_core.secagg.messages import Malformed, Roster
@@ -40,16 +46,12 @@ class Journal:
         """The entry of this name: `entry` if there was none, else the one that was there."""
         final = self._directory / name
         with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".") as draft:
-            draft.write(entry)
-            draft.flush()
-            os.fsync(draft.fileno())
+            _write(draft.fileno(), entry)
             try:
                 os.link(draft.name, final)
             except FileExistsError:
                 return final.read_bytes()
-        directory = os.open(self._directory, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        self._sync()
         return entry
 
     def read(self, name: str) -> bytes | None:
@@ -59,14 +61,52 @@ class Journal:
         except FileNotFoundError:
             return None
 
+    def replace(self, name: str, entry: bytes) -> None:
+        """Put `entry` in the place of the one of this name; whoever does must hold the lock."""
+        draft = os.open(self._directory / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        _write(draft, entry)
+        os.close(draft)
+        os.rename(self._directory / f".{name}", self._directory / name)
+        self._sync()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process and thread out."""
+        with open(self._directory / ".lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _sync(self) -> None:
+        directory = os.open(self._directory, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
+def _write(handle: int, data: bytes) -> None:
+    with os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(data)
+    os.fsync(handle)
+
 
 class Witness:
-    """The witness as an object. `authority` is the enrolment authority's public key, 32 bytes."""
+    """The witness as an object. `authority` and `log` are public Ed25519 keys, 32 bytes each.
 
-    def __init__(self, key: Ed25519PrivateKey, authority: bytes, journal: Path) -> None:
+    Without `log` it cosigns nothing. `clock` gives the time (UTC) that stands in its cosignatures.
+    """
+
+    def __init__(
+        self,
+        key: Ed25519PrivateKey,
+        authority: bytes,
+        journal: Path,
+        log: bytes | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._key = key
         self._authority = authority
         self._journal = Journal(journal)
+        self._log = None if log is None else Ed25519PublicKey.from_public_bytes(log)
+        self._clock = clock
 
     @property
     def public_key(self) -> bytes:
@@ -114,6 +154,24 @@ class Witness:
             raise Refused(f"{int(survivors.sum())} survivors are too few; {parameters.survivors} must remain")
         signature = self._key.sign(messages.survivors_message(roster.hash(task), survivors))
         return self._sign_once(task, "survivors", request, messages.survivors_reply(task.session, signature))
+
+    def seen(self) -> int:
+        """The size of the last checkpoint that was cosigned; 0 before the first."""
+        last = self._last()
+        return 0 if last is None else last.size
+
+    def cosign(self, note: bytes, proof: Proof) -> bytes:
+        """The signature line for a checkpoint. Refused where it does not extend the last one."""
+        if self._log is None:
+            raise Refused("the witness was not given the key of a transparency log, so it cosigns none")
+        with self._journal.lock():
+            line = checkpoint.cosign(note, self._last(), proof, self._log, self._key, self._clock())
+            self._journal.replace("checkpoint", note)
+        return line
+
+    def _last(self) -> checkpoint.Checkpoint | None:
+        note = self._journal.read("checkpoint")
+        return None if note is None else checkpoint.parse(note)
 
     def _sign_once(self, task: Task, what: str, request: bytes, reply: bytes) -> bytes:
         digest = sha256(request).digest()

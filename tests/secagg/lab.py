@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from fa_core.enrolment import Authority
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Server, Stage, Task, Trust, choose, messages
 from fa_core.secagg.graph import neighbours_of
-from fa_core.secagg.identity import Record
+from fa_core.secagg.identity import Record, make_record
 from fa_core.secagg.messages import Roster
 from fa_core.witness import Witness
 
@@ -142,3 +143,9 @@ def sign_survivors(key: Ed25519PrivateKey, task: Task, roster: Roster, flags: me
 def record_of(reply: bytes, task: Task = TASK) -> Record:
     """The record in a join reply."""
     return Record.decode(messages.read_join_reply(task.session, reply))
+
+
+def fresh_record(identity: DeviceIdentity, task: Task = TASK) -> bytes:
+    """The record of an enrolled device whose private round keys nobody keeps."""
+    public = (X25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(2))
+    return make_record(identity, task.session, *public).encode()

@@ -14,16 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fa_core.enrolment import Authority
-from fa_core.secagg import DeviceIdentity, DeviceParty, Reason, Refusal, Stage, Task, choose, messages
+from fa_core.secagg import DeviceParty, Reason, Refusal, Stage, Task, choose, messages
 from fa_core.secagg.identity import make_record
 from fa_core.secagg.messages import Roster
 from tests.secagg import lab
-from tests.secagg.lab import IDENTITIES, TASK, Lab
-
-
-def fresh_record(identity: DeviceIdentity, task: Task = TASK) -> bytes:
-    public = (X25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(2))
-    return make_record(identity, task.session, *public).encode()
+from tests.secagg.lab import IDENTITIES, TASK, Lab, fresh_record
 
 
 def refused(party: DeviceParty, stage: Stage, request: bytes) -> Reason:
