@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,11 +26,12 @@ CONFIG, STORE, KEY, SOCKET = "device.toml", "store.db", "store.key", "device.soc
 
 def _exact(value: object) -> object:
     """Take numbers as they were written: TOML floats by their shortest text, fractions as "1/8"."""
-    return (
-        Fraction(str(value))
-        if isinstance(value, int | float | str) and not isinstance(value, bool)
-        else value
-    )
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("expected a number")
+    try:
+        return Fraction(str(value))
+    except ZeroDivisionError:
+        raise ValueError("expected a number") from None
 
 
 def _public_key(value: object) -> bytes:
@@ -40,9 +41,10 @@ def _public_key(value: object) -> bytes:
 
 
 def _zone(value: object) -> str:
-    if isinstance(value, str) and ZoneInfo(value):
-        return value
-    raise ValueError("expected a time zone such as Europe/Berlin")
+    try:
+        return ZoneInfo(str(value)).key
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("expected a time zone such as Europe/Berlin") from None
 
 
 Exact = Annotated[Fraction, BeforeValidator(_exact)]

@@ -41,11 +41,16 @@ class Household:
 
     @classmethod
     def make(cls, folder: Path, now: datetime) -> Self:
-        """Make the store of the device that `folder/device.toml` describes, with a new key, and open it."""
+        """Make the store of the device that `folder/device.toml` describes, and open it.
+
+        The key is made as well, unless a key file is there. Raises BadInput where there is a store.
+        """
         config = read_config(folder / CONFIG)
         if (folder / STORE).exists():
             raise BadInput(f"there is a store at {folder / STORE} already; it is never made anew")
-        database.create(folder / STORE, create_key(config.key.source, folder / KEY, config.name))
+        there = config.key.source == "file" and (folder / KEY).exists()
+        key_of = load_key if there else create_key
+        database.create(folder / STORE, key_of(config.key.source, folder / KEY, config.name))
         return cls.open(folder, now)
 
     def device(self, clock: Clock) -> StoredDevice:

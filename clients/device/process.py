@@ -1,0 +1,51 @@
+"""The process behind the socket: it opens the devices of a hub, shuts every leak it can, and serves."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from clients.device.consent import PURPOSES
+from clients.device.contribution import Clock
+from clients.device.owner import Household
+from clients.device.policy import utc_now
+from clients.device.redaction import LogFilter, guard_crashes
+from clients.device.seam import STAGES
+from clients.device.serve import Server, harden
+
+LOGGERS = ("clients", "fa_core")
+"""Our own loggers; of others it is only said that they spoke."""
+
+
+def serve(folders: Sequence[Path]) -> None:
+    """Serve the devices in `folders` (slot 0, 1, …) at the first one's socket, until SIGTERM or SIGINT.
+
+    Raises BadInput or Refused before anything is served where one of them cannot be opened, is not
+    enrolled, or the socket cannot be made.
+    """
+    harden()
+    guard_crashes(sys.stderr)
+    quiet_log()
+    clock = Clock(utc_now, time.monotonic)
+    homes = [Household.open(folder, utc_now()) for folder in folders]
+    devices = {slot: home.device(clock) for slot, home in enumerate(homes)}
+    server = Server(devices, homes[0].config.door(folders[0]))
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        server.run(stopped.is_set)
+    finally:
+        for home in homes:
+            home.store.close()
+
+
+def quiet_log() -> None:
+    """Send the log to standard error, through the filter that lets no value pass."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(LogFilter(LOGGERS, {*STAGES, *PURPOSES}))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,0 +1,226 @@
+"""`fa device`: what is stored and what was sent in your name, and how to say no."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fa_core.errors import BadInput, Refused
+
+if TYPE_CHECKING:
+    from clients.device.owner import Household
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="See what this device stores and what was sent in your name; consent, forget, verify, serve.",
+)
+
+Folder = Annotated[
+    Path, typer.Option("--dir", envvar="UNHEARD_DEVICE", help="The device's folder, with its device.toml.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HERE = Path()
+
+
+@app.command()
+def init(folder: Folder = HERE) -> None:
+    """Make the device's store and its keys, after device.toml. Nothing that is there is ever replaced."""
+    from clients.device.books import Books
+    from clients.device.owner import Household
+
+    home = Household.make(folder, _now())
+    with home.store.transaction(_now()):
+        public = Books(home.store).key().public_key().public_bytes_raw()
+    home.store.close()
+    typer.echo(f"{folder}: made. Have the enrolment authority certify this key, then `fa device enrolled`:")
+    typer.echo(public.hex())
+
+
+@app.command()
+def enrolled(
+    certificate: Annotated[str, typer.Argument(help="The authority's certificate, 128 hexadecimal digits.")],
+    folder: Folder = HERE,
+) -> None:
+    """Keep the enrolment authority's certificate, after checking it."""
+    from clients.device.books import Books
+    from fa_core.secagg.identity import certificate_message, signed
+
+    home = _open(folder)
+    with home.store.transaction(_now()):
+        books = Books(home.store)
+        public = books.key().public_key().public_bytes_raw()
+        data = bytes.fromhex(certificate) if _is_hex(certificate, 64) else b""
+        if not signed(data, certificate_message(public), home.config.trust.authority):
+            raise BadInput("this is no certificate of this device's key by the authority in device.toml")
+        books.certify(data)
+    typer.echo(f"{folder}: enrolled")
+
+
+@app.command()
+def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Show consents, what is stored, what was spent, and the journal's head to note down."""
+    from clients.device.owner import status as status_of
+
+    found = status_of(_open(folder), _now())
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    table = Table("", "", title=f"device {found.name}", show_header=False)
+    for purpose, until in found.consents.items():
+        table.add_row(f"consent to {purpose}", f"until {until}" if until else "no")
+    for name, purposes in found.rows.items():
+        kept = ", ".join(f"{count:,} for {purpose}" for purpose, count in purposes.items())
+        table.add_row(f"stored {name}", kept or "nothing")
+    table.add_row("budget", found.budget)
+    table.add_row("spent", found.spent + (f", frees up from {found.frees_up}" if found.frees_up else ""))
+    table.add_row("contributions", str(found.contributions))
+    table.add_row("takes part from", found.takes_part_from or "it has not been invited yet")
+    table.add_row("enrolled", "yes" if found.enrolled else "no")
+    table.add_row("journal", f"{found.journal_entries} entries, head {found.journal_head}")
+    Console().print(table)
+
+
+@app.command()
+def consent(
+    purpose: Annotated[
+        str | None, typer.Argument(help="quality_metrics, personalisation or debug; left out: show all.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="For how many days.")] = 180,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="End the consent; deletes what it stored.")
+    ] = False,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show consents, give one for a time, or revoke one. Without consent nothing is stored or sent."""
+    from clients.device import consent as consents
+    from clients.device.journal import sentence
+
+    home, now = _open(folder), _now()
+    if purpose is not None and revoke:
+        said = sentence(home.store.revoke(consents.purpose(purpose), now))
+        typer.echo(json.dumps({"said": said}) if as_json else said)
+        return
+    if purpose is not None:
+        home.store.grant(consents.purpose(purpose), now + timedelta(days=days), now)
+    held = {grant.purpose: grant.until.isoformat() for grant in home.store.grants()}
+    if as_json:
+        typer.echo(json.dumps({name: held.get(name) for name in consents.PURPOSES}, indent=2))
+        return
+    for name in consents.PURPOSES:
+        typer.echo(f"{name}: {'until ' + held[name] if name in held else 'no'}")
+
+
+@app.command()
+def receipts(
+    folder: Folder = HERE,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The whole journal, not contributions only.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was sent in your name: which plan, whose key, which question, what it read and cost."""
+    from clients.device.owner import told
+
+    entries = [
+        told(entry) for entry in _open(folder).store.entries() if everything or entry.kind == "contributed"
+    ]
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    if not entries:
+        typer.echo("nothing was ever sent")
+    for entry in entries:
+        typer.echo(f"{entry['sequence']}  {entry['at']}  {entry['sentence']}")
+
+
+@app.command()
+def forget(
+    purpose: Annotated[str | None, typer.Option(help="Only what was kept for this purpose.")] = None,
+    table: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what is stored and leave a proof in the journal. What was sent cannot be called back."""
+    from clients.device import consent as consents
+    from clients.device.journal import sentence
+    from clients.device.owner import told
+    from clients.device.store import Scope
+
+    scope = Scope(consents.purpose(purpose) if purpose else None, table)
+    home = _open(folder)
+    if not yes:
+        typer.confirm(f"delete {scope}?", abort=True)
+    entry = home.store.forget(scope, _now())
+    if as_json:
+        typer.echo(json.dumps(told(entry), indent=2))
+        return
+    typer.echo(sentence(entry))
+    typer.echo(f"proof: journal entry {entry.sequence}, {entry.hash}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="A new folder.")], folder: Folder = HERE, as_json: AsJson = False
+) -> None:
+    """Write everything that is stored about you into plain files, readable by you alone."""
+    from clients.device.owner import export as export_to
+
+    written = [str(path) for path in export_to(_open(folder), out)]
+    typer.echo(json.dumps(written, indent=2) if as_json else "\n".join(written))
+
+
+@app.command()
+def verify(
+    head: Annotated[
+        str | None, typer.Option(help="A journal head that you noted; it must still be there.")
+    ] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Check the journal's chain, deletions, consents and charges against the store. Exit code 3 if broken."""
+    from clients.device.proof import problems
+
+    home = _open(folder)
+    found = problems(home.store, head)
+    last = home.store.last_entry()
+    assert last is not None
+    if as_json:
+        typer.echo(json.dumps({"holds": not found, "problems": found, "head": last.hash}, indent=2))
+        raise typer.Exit(Refused.exit_code if found else 0)
+    if found:
+        raise Refused("\n".join(found))
+    typer.echo(f"{last.sequence} entries hold; head {last.hash}")
+
+
+@app.command()
+def serve(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="The devices of a hub, in the order of their slots.")
+    ] = None,
+    folder: Folder = HERE,
+) -> None:
+    """Hold store, keys, consent and budget in this process, and answer invitations at its socket."""
+    from clients.device.process import serve as serve_devices
+
+    serve_devices(folders or [folder])
+
+
+def _open(folder: Path) -> "Household":
+    from clients.device.owner import Household
+
+    return Household.open(folder, _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _is_hex(text: str, length: int) -> bool:
+    return len(text) == 2 * length and all(digit in "0123456789abcdef" for digit in text.lower())

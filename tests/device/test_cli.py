@@ -1,0 +1,169 @@
+"""`fa device`, as its owner types it, and the page that explains it."""
+
+import csv
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from clients.device.books import Books
+from clients.device.config import DeviceConfig, read_config
+from clients.device.odometer import Budget
+from clients.device.owner import Household
+from clients.device.policy import FileReader, Policy, QuietHours
+from fa_core.cli.device import app
+from fa_core.enrolment import Authority
+from fa_core.errors import BadInput, Refused
+from tests.device.house import wake
+
+PAGE = Path(__file__).parents[2] / "docs" / "device.md"
+AUTHORITY = Authority.generate()
+
+
+def example() -> str:
+    return re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    text = example().replace('authority = "' + "0" * 64, f'authority = "{AUTHORITY.public_key.hex()}')
+    (tmp_path / "device.toml").write_text(text, "utf-8")
+    return tmp_path
+
+
+def fa(folder: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--dir", str(folder)])
+
+
+def said(folder: Path, *words: str) -> object:
+    result = fa(folder, *words, "--json")
+    assert result.exception is None, result.output
+    return json.loads(result.stdout)
+
+
+def made(folder: Path) -> Path:
+    public = fa(folder, "init").stdout.splitlines()[-1]
+    certificate = AUTHORITY.certify(bytes.fromhex(public)).hex()
+    assert fa(folder, "enrolled", certificate).exit_code == 0
+    return folder
+
+
+def test_the_pages_example_is_a_configuration(folder: Path) -> None:
+    config = read_config(folder / "device.toml")
+    assert config.device_budget() == Budget(Fraction(1, 4), timedelta(28), timedelta(28))
+    assert isinstance(config.device_policy(), Policy)
+    assert isinstance(config.device_policy().quiet, QuietHours)
+    assert config.door(folder).relays == {998}
+    assert config.pins().plan_keys[0].name == "voice quality"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("plans_a_day", "plans_a_week"), "policy.plans_a_week"),
+        (('rho = "1/4"', 'rho = "a lot"'), "budget.rho"),
+        (('rho = "1/4"', "rho = -1"), "budget.rho"),
+        (("wake_events = 30", "wake_events = 0"), "retention_days"),
+        (("wake_events = 30", "sleep_events = 3"), "retention_days"),
+        (('source = "file"', 'source = "sticky note"'), "key.source"),
+        (("first = 2026-01-01", "first = 2028-01-01"), "trust.plan_keys.0"),
+        (('log = "00', 'log = "zz'), "trust.log"),
+        (('zone = "Europe/Berlin"', 'zone = "Europe/Atlantis"'), "policy.quiet.zone"),
+        (("skew_minutes = 1440", "skew_minutes = 0"), "trust.skew_minutes"),
+        (("[budget]", "[budget"), "is not TOML"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_by_its_key(
+    folder: Path, change: tuple[str, str], words: str
+) -> None:
+    path = folder / "device.toml"
+    path.write_text(path.read_text("utf-8").replace(*change), "utf-8")
+    with pytest.raises(BadInput, match=re.escape(words)):
+        read_config(path)
+
+
+def test_a_configuration_needs_nothing_but_a_name_and_keys() -> None:
+    key = "0" * 64
+    config = DeviceConfig.model_validate(
+        {"name": "k", "trust": {"plan_keys": [], "log": key, "witness": key, "authority": key}}
+    )
+    assert config.conditions is None
+    assert config.device_policy() == Policy()
+
+
+def test_a_device_is_made_once(folder: Path) -> None:
+    assert fa(folder, "init").exit_code == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert isinstance(fa(folder, "init").exception, BadInput)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("store.*")} == {0o600}
+
+
+def test_a_certificate_by_somebody_else_is_refused(folder: Path) -> None:
+    public = fa(folder, "init").stdout.splitlines()[-1]
+    for certificate in (Authority.generate().certify(bytes.fromhex(public)).hex(), "00", "x" * 128):
+        assert isinstance(fa(folder, "enrolled", certificate).exception, BadInput)
+    assert said(folder, "status")["enrolled"] is False  # type: ignore[index]
+
+
+def test_consent_is_nothing_until_it_is_given_and_can_be_taken_back(folder: Path) -> None:
+    made(folder)
+    assert set(said(folder, "consent").values()) == {None}  # type: ignore[attr-defined]
+    given = said(folder, "consent", "quality_metrics", "--days", "10")
+    assert given["quality_metrics"][:10] == (datetime.now(UTC) + timedelta(days=10)).date().isoformat()  # type: ignore[index]
+    assert "ended" in fa(folder, "consent", "quality_metrics", "--revoke").stdout
+    assert set(said(folder, "consent").values()) == {None}  # type: ignore[attr-defined]
+    assert isinstance(fa(folder, "consent", "advertising").exception, BadInput)
+    assert isinstance(fa(folder, "consent", "debug", "--days", "9999").exception, BadInput)
+
+
+def test_the_owner_sees_forgets_exports_and_verifies(folder: Path, tmp_path: Path) -> None:
+    made(folder)
+    fa(folder, "consent", "quality_metrics")
+    now = datetime.now(UTC)
+    home = Household.open(folder, now)
+    home.store.record("wake_events", [wake(0, time=now - timedelta(hours=1))] * 3, "quality_metrics", now)
+    home.store.close()
+    assert said(folder, "status")["rows"]["wake_events"] == {"quality_metrics": 3}  # type: ignore[index]
+    assert fa(folder, "receipts").stdout == "nothing was ever sent\n"
+
+    out = tmp_path / "out"
+    assert fa(folder, "export", "--out", str(out)).exit_code == 0
+    rows = list(csv.DictReader((out / "wake_events.csv").open()))
+    assert [row["wake_word"] for row in rows] == ["okay_nabu"] * 3
+    assert {path.stat().st_mode & 0o077 for path in [out, *out.iterdir()]} == {0}
+    assert isinstance(fa(folder, "export", "--out", str(out)).exception, BadInput)
+
+    entry = said(folder, "forget", "--yes")
+    assert entry["sentence"] == "You asked to forget everything; deleted 3 of wake_events."  # type: ignore[index]
+    assert said(folder, "verify", "--head", entry["hash"])["holds"] is True  # type: ignore[index]
+    assert isinstance(fa(folder, "verify", "--head", "0" * 64).exception, Refused)
+    assert isinstance(fa(folder, "forget", "--yes", "--table", "diary").exception, BadInput)
+    assert len(said(folder, "receipts", "--all")) == 3  # type: ignore[arg-type]
+
+
+def test_forgetting_asks_first(folder: Path) -> None:
+    made(folder)
+    assert CliRunner().invoke(app, ["forget", "--dir", str(folder)], input="n\n").exit_code == 1
+    assert len(said(folder, "receipts", "--all")) == 1  # type: ignore[arg-type]
+
+
+def test_a_missing_key_is_said_and_nothing_is_made(folder: Path) -> None:
+    made(folder)
+    (folder / "store.key").unlink()
+    assert isinstance(fa(folder, "status").exception, BadInput)
+    assert not (folder / "store.key").exists()
+
+
+def test_the_devices_reader_is_the_file_that_is_named(folder: Path) -> None:
+    from clients.device.contribution import Clock
+
+    home = Household.open(made(folder), datetime.now(UTC))
+    device = home.device(Clock(lambda: datetime.now(UTC), lambda: 0.0))
+    assert device._conditions == FileReader(folder / "conditions.json")
+    assert Books(home.store).enrolled()
