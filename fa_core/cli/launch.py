@@ -24,7 +24,7 @@ from clients.party import FleetNodes, pins_of, simulated
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
-from fa_core.plan import Plan, load
+from fa_core.plan import Plan, SignedPlan, load
 from fa_core.rounds.narrate import narrator
 from fa_core.rounds.parties import LocalKeys, local_keys, local_parties
 from fa_core.rounds.round import Pace, Watch
@@ -65,6 +65,7 @@ class _Scene:
 
     order: Order
     plan: Plan
+    signed: SignedPlan
     fleet: Fleet
     cohort: Cohort
     keys: LocalKeys
@@ -89,8 +90,20 @@ def launch(order: Order) -> Outcome:
     # One device is counted before anything is announced: a table that the plan reads may be missing.
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
     keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
+    signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     with _stop_signals() as stopped:
-        return _play(_Scene(order, plan, fleet, cohort, keys, Authority.generate(), stopped))
+        return _play(_Scene(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped))
+
+
+def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:
+    """Return what `fa plan sign` left beside a plan, or None. Raises BadInput where it is of another plan."""
+    beside = file.with_name(file.name + ".sig")
+    if not beside.is_file():
+        return None
+    signed = SignedPlan.from_text(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
+    if not signed.vouches_for(plan):
+        raise BadInput(f"{beside}: it signs another version of this plan; sign it again with `fa plan sign`")
+    return signed
 
 
 def _play(scene: _Scene) -> Outcome:
@@ -98,6 +111,7 @@ def _play(scene: _Scene) -> Outcome:
     pace = Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1)
     job = Job(
         plan=scene.plan,
+        signed=scene.signed,
         population=scene.fleet.population,
         until=scene.fleet.until,
         engine=scene.order.engine,
@@ -139,8 +153,8 @@ def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -
 
 
 def _pins(scene: _Scene) -> Pins:
-    plan, log, witness = (_public(key) for key in (scene.keys.plan, scene.keys.log, scene.keys.witness))
-    return pins_of(plan, log, witness, scene.authority.public_key)
+    log, witness = _public(scene.keys.log), _public(scene.keys.witness)
+    return pins_of(scene.signed.key, log, witness, scene.authority.public_key)
 
 
 def _public(key: Ed25519PrivateKey) -> bytes:

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core import checkpoint
+from fa_core import secagg, store
 from fa_core.enrolment import Authority, read_key, write_key
-from fa_core.merkle import Proof
-from fa_core.secagg import Witness
-from fa_core.store import Cosigner
 from fa_core.witness import Witness as LocalWitness
+
+
+class Witness(secagg.Witness, store.Cosigner, Protocol):
+    """Signs one roster and one survivor bitmap a release, and the checkpoints of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,13 @@ class Parties:
     """Who signs what in a round.
 
     Attributes:
-        plan_key: signs plans. log_key: signs the transparency log's checkpoints.
+        log_key: signs the transparency log's checkpoints.
         authority: public key of the enrolment authority, raw Ed25519, 32 bytes.
-        witness: signs one roster and one survivor bitmap a release. cosigner: signs checkpoints.
     """
 
-    plan_key: Ed25519PrivateKey
     log_key: Ed25519PrivateKey
     authority: bytes
     witness: Witness
-    cosigner: Cosigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +55,9 @@ def local_keys(folder: Path) -> LocalKeys:
 
 def local_parties(keys: LocalKeys, authority: Authority, clock: Callable[[], datetime]) -> Parties:
     """Return the parties that this process plays itself. `clock` gives the witness's time, UTC."""
-    witness = LocalWitness(keys.witness, authority.public_key, keys.journal)
-    cosigner = LocalCosigner(keys.witness, keys.log.public_key(), keys.journal / "checkpoint", clock)
-    return Parties(keys.plan, keys.log, authority.public_key, witness, cosigner)
-
-
-class LocalCosigner:
-    """The witness of the log in this process: signs a checkpoint if it extends the last one it signed."""
-
-    def __init__(
-        self, key: Ed25519PrivateKey, log_key: Ed25519PublicKey, file: Path, clock: Callable[[], datetime]
-    ) -> None:
-        self._key = key
-        self._log_key = log_key
-        self._file = file
-        self._clock = clock
-
-    def seen(self) -> int:
-        """Return the size of the last checkpoint that was signed, 0 for none."""
-        last = self._last()
-        return 0 if last is None else last.size
-
-    def cosign(self, note: bytes, proof: Proof) -> bytes:
-        """Return the signature line for `note`. Raises Refused where it does not extend the last."""
-        line = checkpoint.cosign(note, self._last(), proof, self._log_key, self._key, self._clock())
-        draft = self._file.with_suffix(".new")
-        draft.write_bytes(note)
-        draft.replace(self._file)
-        return line
-
-    def _last(self) -> checkpoint.Checkpoint | None:
-        return checkpoint.parse(self._file.read_bytes()) if self._file.exists() else None
+    log = keys.log.public_key().public_bytes_raw()
+    witness = LocalWitness(keys.witness, authority.public_key, keys.journal, log, clock)
+    return Parties(keys.log, authority.public_key, witness)
 
 
 def _key(file: Path) -> Ed25519PrivateKey:

@@ -5,6 +5,7 @@ ledger before anything is unmasked, and whatever happens after the charge ends a
 failure in the store, never as both and never as neither.
 """
 
+import logging
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
@@ -14,13 +15,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from fa_core import plan as plans
+from fa_core import checkpoint
 from fa_core.agreement import task_of
 from fa_core.errors import Refused, RoundFailed, UnheardError
 from fa_core.estimate import estimate
 from fa_core.invitation import Invitation, encode
 from fa_core.layout import NOISE_TAIL
-from fa_core.plan import Plan
+from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.mechanisms import central_noise
@@ -32,13 +33,15 @@ from fa_core.store import Store
 from fa_core.transport import Grid
 from fa_core.values import Estimates, FloatArray, Int64Array, Layout, Participation, Release
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run of one plan over one population.
 
     Attributes:
-        plan: checked.
+        plan: checked. signed: who vouches for it.
         population: whose budget is charged.
         until: end of the window, a whole hour, UTC.
         engine: "local", "simulation" or the name of a federation.
@@ -48,6 +51,7 @@ class Job:
     """
 
     plan: Plan
+    signed: SignedPlan
     population: str
     until: datetime
     engine: str
@@ -91,7 +95,7 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
     except BaseException as error:
         failure = _failure(error)
         around.store.fail(
-            release.hex(), plans.canonical(job.plan), job.population,
+            release.hex(), canonical(job.plan), job.population,
             _stage(error), str(failure), around.today(),
         )  # fmt: skip
         _checkpoint(around)
@@ -129,31 +133,34 @@ def _present(job: Job, grid: Grid, around: Surroundings) -> list[int]:
 
 def _announce(job: Job, release: bytes, around: Surroundings) -> tuple[Layout, Task, bytes]:
     """Put the signed plan into the log under a cosigned checkpoint; return what every device is sent."""
-    store, key = around.store, around.parties.plan_key
-    canonical = plans.canonical(job.plan)
-    signer, signature = key.public_key().public_bytes_raw(), plans.sign(canonical, key)
-    entry = store.announce(canonical, signer, signature)
-    note = _checkpoint(around)
+    store, signed, plan = around.store, job.signed, canonical(job.plan)
+    entry = store.announce(plan, signed.key, signed.signature)
+    store.checkpoint(around.parties.log_key, around.parties.witness)
     inclusion = store.prove(entry.index)
+    note, size = inclusion.note, checkpoint.parse(inclusion.note).size
     layout, task = task_of(job.plan, release, 0, note)
     invitation = Invitation(
-        plan=canonical,
-        key=signer,
-        signature=signature,
+        plan=plan,
+        key=signed.key,
+        signature=signed.signature,
         release=release,
         attempt=0,
         until=job.until,
         index=entry.index,
         inclusion=tuple(inclusion.proof),
         checkpoint=note,
-        consistency={size: tuple(proof) for size, proof in store.consistency_to(store.log_size()).items()},
+        consistency={old: tuple(proof) for old, proof in store.consistency_to(size).items()},
         request=join_request(task),
     )
     return layout, task, encode(invitation)
 
 
-def _checkpoint(around: Surroundings) -> bytes:
-    return around.store.checkpoint(around.parties.log_key, around.parties.cosigner)
+def _checkpoint(around: Surroundings) -> None:
+    """Have the end of the run cosigned; where that fails, the end stands and waits for the next run's."""
+    try:
+        around.store.checkpoint(around.parties.log_key, around.parties.witness)
+    except UnheardError as error:
+        logger.warning("how this run ended is in the log, but not yet under a checkpoint: %s", error)
 
 
 def _charge(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
@@ -198,7 +205,7 @@ def _round(
     counted = len(result.counted)
     return Release(
         id=release,
-        plan=plans.canonical(job.plan),
+        plan=canonical(job.plan),
         layout=layout,
         population=job.population,
         engine=job.engine,

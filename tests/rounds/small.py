@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.app import relay
 from clients.device.seam import Device
@@ -19,7 +20,7 @@ from clients.evaluate import Cohort, cohort_of_fleet, device_vectors, seeded_ran
 from clients.party import SimulatedFleet, pins_of
 from fa_core.enrolment import Authority
 from fa_core.layout import compile_plan
-from fa_core.plan import Plan, parse
+from fa_core.plan import Plan, SignedPlan, parse
 from fa_core.rounds.parties import Parties, local_keys, local_parties
 from fa_core.rounds.round import Pace, Progress, Watch
 from fa_core.rounds.run import Job, Surroundings, run
@@ -178,6 +179,7 @@ class World:
     fleet: SimulatedFleet
     cohort: Cohort
     parties: Parties
+    plan_key: Ed25519PrivateKey
     seen: list[Progress] = field(default_factory=list)
     stopped: Callable[[], bool] = lambda: False
 
@@ -190,7 +192,7 @@ class World:
         cohort = cohort_of_fleet(devices_table(devices), {"wake_events": wake_table(devices)})
         fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED), today)
         parties = local_parties(keys, authority, today)
-        return cls(folder, devices, open_store(folder / "store"), fleet, cohort, parties)
+        return cls(folder, devices, open_store(folder / "store"), fleet, cohort, parties, keys.plan)
 
     def run(self, plan: Plan, spoil: Spoil = lambda number, device: device) -> tuple[Release, Estimates]:
         """Run a plan over the devices, some of them spoiled, on the local engine."""
@@ -201,7 +203,7 @@ class World:
 
         pace, watch = Pace(math.inf, 0.01), Watch(self.seen.append, lambda: self.stopped())
         around = Surroundings(self.store, self.parties, pace, RealClock(), today, watch)
-        job = Job(plan, "small", UNTIL, "local", True, True, self.devices)
+        job = Job(plan, SignedPlan.of(plan, self.plan_key), "small", UNTIL, "local", True, True, self.devices)
         return run(job, LocalGrid(relay(behind), self.devices), around)
 
     def vectors(self, plan: Plan) -> Int64Array:
