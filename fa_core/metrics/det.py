@@ -12,7 +12,7 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Condition, Filter
@@ -67,8 +67,10 @@ class Det(MetricSpec):
     )
     positive: Filter = Field(default=POSITIVE, description="Events that should have fired.")
     negative: Filter = Field(default=NEGATIVE, description="Events that should not have fired.")
-    max_hours: int = Field(default=24, ge=1, le=1000, description="Hours that one device may weigh.")
-    max_per_hour: int = Field(default=4, ge=1, le=1000, description="False fires counted in one of them.")
+    max_hours: StrictInt = Field(default=24, ge=1, le=1000, description="Hours that one device may weigh.")
+    max_per_hour: StrictInt = Field(
+        default=4, ge=1, le=1000, description="False fires counted in one of them."
+    )
 
     def fields(self) -> tuple[FieldUse, ...]:
         return (FieldUse(WAKE_EVENTS.name, self.field, "field", ("number",)),)

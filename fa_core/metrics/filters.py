@@ -37,10 +37,13 @@ def exact(value: object) -> Fraction:
         raise ValueError("expected a number")
     if isinstance(value, Fraction):
         return value
+    text = str(value)
+    if "_" in text or not text.isascii():
+        raise ValueError("expected a number in plain decimal digits")
     try:
-        decimal = Decimal(str(value).strip())
+        decimal = Decimal(text.strip())
     except InvalidOperation as error:
-        raise ValueError(f"expected a number, found {str(value)[:40]!r}") from error
+        raise ValueError(f"expected a number, found {text[:40]!r}") from error
     if not decimal.is_finite():
         raise ValueError("expected a finite number")
     _, digits, exponent = decimal.as_tuple()

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from fa_core.metrics.filters import Exact, Filter, exact_text
 from fa_core.metrics.kind import Bounds, FieldUse, Units, register
@@ -21,7 +21,7 @@ class Bins(BaseModel):
 
     low: Exact = Field(alias="from", description="Lower edge of the first bin.")
     high: Exact = Field(alias="to", description="Upper edge of the last bin.")
-    bins: int = Field(ge=2, le=200, description="Number of bins.")
+    bins: StrictInt = Field(ge=2, le=200, description="Number of bins.")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Bins":

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, StrictInt, field_validator
 
 from fa_core.metrics.centred import Centred, Limits, Quadratic, poisson_floor
 from fa_core.metrics.filters import Exact, Filter
@@ -29,10 +29,10 @@ class RatePerHour(Centred):
         default=Fraction(1, 2),
         description="A public guess of the number an hour, above 0; only the width depends on it.",
     )
-    max_hours: int = Field(
+    max_hours: StrictInt = Field(
         default=24, ge=1, le=1000, description="Hours that one device may weigh, sampled with their events."
     )
-    max_per_hour: int = Field(
+    max_per_hour: StrictInt = Field(
         default=4, ge=1, le=1000, description="Events that one device may count in one of those hours."
     )
 

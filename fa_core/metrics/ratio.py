@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, StrictInt, field_validator
 
 from fa_core.metrics.centred import Centred, Limits
 from fa_core.metrics.filters import Exact, Filter
@@ -26,10 +26,12 @@ class Ratio(Centred):
         default=Fraction(1, 10),
         description="A public guess of the ratio, at least 0; only the width depends on it.",
     )
-    max_of: int = Field(
+    max_of: StrictInt = Field(
         default=32, ge=1, le=10_000, description="Most that one event may add above the line."
     )
-    max_over: int = Field(default=32, ge=1, le=10_000, description="Most that one event may add below it.")
+    max_over: StrictInt = Field(
+        default=32, ge=1, le=10_000, description="Most that one event may add below it."
+    )
 
     @field_validator("expect")
     @classmethod
