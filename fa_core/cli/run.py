@@ -24,6 +24,9 @@ def run(
     # Imported here: Flower and the samplers take seconds, for which no other command should wait.
     from fa_core.cli.launch import Order, launch
     from fa_core.cli.results import show_release
+    from fa_core.store import open_store
 
     release, estimates = launch(Order(plan, fleet, engine, seed, store))
-    show_release(release, estimates, as_json=as_json)
+    with open_store(store, create=False) as opened:
+        synthetic = opened.find(release.id).synthetic
+    show_release(release, estimates, synthetic=synthetic, as_json=as_json)

@@ -1,0 +1,175 @@
+"""`fa ledger`: what was spent on whom, what is left, and whether the record is whole."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Annotated, Any
+
+import typer
+
+from fa_core.cli import render
+from fa_core.errors import BadInput
+from fa_core.privacy.ledger import UNITS, WEEK, Balance, Charge, Policy, balances
+from fa_core.privacy.ledger import show as exact
+from fa_core.store import DEFAULT, Declaration, Store, open_store
+from fa_core.store.schema import utc_text
+
+app = typer.Typer(help="Show the privacy ledger, and verify it.", no_args_is_help=True)
+
+Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def show(
+    population: Annotated[str | None, typer.Option(help="Only this population.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many of the newest charges to list.")] = 20,
+    store: Where = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Show each population's budgets, what is left of them, what was spent in all, and the newest charges."""
+    now = datetime.now(UTC)
+    with open_store(store, create=False) as opened:
+        names = [population] if population is not None else opened.populations()
+        told = [_population(opened, name, now, limit) for name in names]
+    if as_json:
+        render.as_json({"at": utc_text(now), "populations": told})
+        return
+    for each in told:
+        _print(each)
+
+
+@app.command()
+def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Recompute the ledger's chain, decide every charge again, and compare it with the transparency log."""
+    with open_store(store, create=False) as opened:
+        problems, rows = opened.verify_ledger(), len(opened.ledger()) if not as_json else 0
+    if as_json:
+        render.as_json({"good": not problems, "problems": problems})
+    if problems:
+        raise BadInput("the ledger does not verify:\n" + "\n".join(f"  {each}" for each in problems))
+    if not as_json:
+        typer.echo(
+            f"{rows} rows: every one follows from the one before, is in the log, and was within budget"
+        )
+
+
+def _population(store: Store, name: str, now: datetime, limit: int) -> dict[str, Any]:
+    declared, charges = store.declaration(name), store.charges(name)
+    if declared is None:
+        raise BadInput(f"population {name!r} has no ledger; there are: {', '.join(store.populations())}")
+    return {
+        "population": name,
+        "accounting": declared.currency,
+        "currency": UNITS[declared.currency],
+        "budgets": [_balance(each) for each in _balances(declared.policy, charges, now)],
+        "families": _families(declared.policy, charges, now),
+        "spent": _spent(declared, charges),
+        "charges": len(charges),
+        "newest": [_charge(each) for each in reversed(charges[max(0, len(charges) - limit) :])],
+    }
+
+
+def _balances(policy: Policy, charges: tuple[Charge, ...], now: datetime) -> tuple[Balance, ...]:
+    """Return the budgets as a release about the last seven days would find them, families apart."""
+    found = balances(policy, charges, family="", window=(now - WEEK, now), at=now)
+    return tuple(each for each in found if each.budget != "family")
+
+
+def _families(policy: Policy, charges: tuple[Charge, ...], now: datetime) -> list[dict[str, Any]]:
+    told = []
+    for family, count in sorted(Counter(each.family for each in charges).items()):
+        found = balances(policy, charges, family=family, window=(now - WEEK, now), at=now)
+        told.append(_balance(found[-1]) | {"family": family, "charges": count})
+    return told
+
+
+def _spent(declared: Declaration, charges: tuple[Charge, ...]) -> dict[str, Any]:
+    """Return what all charges ever made come to, in three views at the same delta."""
+    total = sum((each.cost for each in charges), Fraction(0))
+    told: dict[str, Any] = {"total": str(total), "epsilon": 0.0, "delta": 0.0}
+    if not charges:
+        return told
+    from fa_core.privacy.accounting import epsilon_for
+    from fa_core.privacy.conversions import ceiling, gaussian_approximation
+
+    outer, delta = ceiling((each.epsilon, each.delta) for each in charges)
+    if declared.currency == "pure":
+        return told | {"epsilon": float(total), "ceiling_epsilon": outer, "delta": delta}
+    return told | {
+        "delta": delta,
+        "epsilon": epsilon_for(total, Fraction(delta)),
+        "epsilon_pld_approximation": gaussian_approximation(total, Fraction(delta)),
+        "ceiling_epsilon": outer,
+    }
+
+
+def _balance(balance: Balance) -> dict[str, Any]:
+    return {
+        "budget": balance.budget,
+        "limit": str(balance.limit),
+        "spent": str(balance.spent),
+        "left": str(balance.left),
+        "frees": None if balance.frees is None else utc_text(balance.frees),
+    }
+
+
+def _charge(charge: Charge) -> dict[str, Any]:
+    return {
+        "release": charge.release,
+        "family": charge.family,
+        "plan_hash": charge.plan_hash,
+        "cost": str(charge.cost),
+        "epsilon": float(charge.epsilon),
+        "delta": float(charge.delta),
+        "window": {"start": utc_text(charge.window_start), "end": utc_text(charge.window_end)},
+        "at": utc_text(charge.at),
+    }
+
+
+MEANS = {
+    "release": "one release",
+    "window": "all about the same events (the last 7 days)",
+    "week": "all in any 7 days",
+    "year": "all in any 365 days",
+}
+
+
+def _print(told: dict[str, Any]) -> None:
+    unit = told["currency"]
+    rows = [(each["budget"], MEANS[each["budget"]], *_amounts(each)) for each in told["budgets"]]
+    rows += [("family", f"{each['family']}, in any 365 days", *_amounts(each)) for each in told["families"]]
+    headers = ("budget", "of", f"limit ({unit})", "spent", "left", "next part returns")
+    render.table(f"Population {told['population']}: {told['charges']} charges", headers, rows)
+    for line in _totals(told["spent"], unit):
+        typer.echo(line)
+    if told["newest"]:
+        newest = [
+            (each["at"][:16].replace("T", " "), each["release"][:12], each["family"], _amount(each["cost"]))
+            for each in told["newest"]
+        ]
+        render.table("Newest charges", ("charged", "release", "plan family", unit), newest)
+
+
+def _amounts(each: dict[str, Any]) -> tuple[str, ...]:
+    frees = "" if each["frees"] is None else each["frees"][:16].replace("T", " ")
+    return (*(_amount(each[key]) for key in ("limit", "spent", "left")), frees)
+
+
+def _amount(text: str) -> str:
+    return exact(Fraction(text)).removeprefix("about ")
+
+
+def _totals(spent: dict[str, Any], unit: str) -> list[str]:
+    if "ceiling_epsilon" not in spent:
+        return ["Nothing was spent."]
+    lines = [f"Spent in all: {unit} {_amount(spent['total'])}"]
+    at = f"at delta {spent['delta']:.3g}" if spent["delta"] else "with delta 0"
+    lines.append(f"  as epsilon {spent['epsilon']:.3g} {at}, the claim")
+    if "epsilon_pld_approximation" in spent:
+        tight = spent["epsilon_pld_approximation"]
+        lines.append(f"  as epsilon {tight:.3g}, by a Gaussian approximation (not enforced)")
+    lines.append(
+        f"  as epsilon {spent['ceiling_epsilon']:.3g} at most, by each release's own claim (outer ceiling)"
+    )
+    return lines

@@ -1,0 +1,196 @@
+"""A release as one JSON object and as text for a person: the same words wherever it is shown."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fa_core.privacy.conversions import gaussian_approximation
+from fa_core.store.schema import utc_text
+from fa_core.values import Cell, Estimate, Estimates, Judgement, Layout, Release
+
+UNIT = "device"
+SIMULATION = "SIMULATION: a seed, an in-process fleet or a synthetic fleet took part"
+SYNTHETIC = "synthetic voice: a dozen voices are not a population"
+_CELL = (
+    "estimate",
+    "low",
+    "high",
+    "simultaneous_low",
+    "simultaneous_high",
+    "suppressed",
+    "reason",
+    "denominator",
+    "noise_sd",
+)
+
+
+def release_object(release: Release, estimates: Estimates, *, synthetic: bool) -> dict[str, Any]:
+    """Return the object that `fa run --json` and `fa results show --json` print.
+
+    Numbers are JSON numbers, None where suppressed or not finite; exact ones are repeated as text in
+    `privacy.cost`. `epsilon_pld_approximation` takes the noise for Gaussian; it is shown, never enforced.
+    """
+    plan = json.loads(release.plan)
+    return {
+        "release": release.id,
+        "plan": plan["metadata"]["name"],
+        "revision": plan["metadata"].get("revision"),
+        "question": plan["metadata"].get("question"),
+        "plan_hash": release.layout.plan_hash,
+        "engine": release.engine,
+        "simulated": release.simulated,
+        "synthetic_voice": synthetic,
+        "population": release.population,
+        "created": utc_text(release.created),
+        "window": {"start": utc_text(release.window_start), "end": utc_text(release.window_end)},
+        "devices": {
+            "invited": release.participation.invited,
+            "joined": release.participation.joined,
+            "dropped": release.participation.dropped,
+            "counted": release.participation.counted,
+        },
+        "privacy": _privacy(release),
+        "level": estimates.level,
+        "metrics": [_metric(result) for result in estimates.results],
+        "guardrails": [_judgement(judgement) for judgement in estimates.judgements],
+    }
+
+
+def _privacy(release: Release) -> dict[str, Any]:
+    layout = release.layout
+    zcdp = layout.accounting == "zcdp"
+    return {
+        "unit": UNIT,
+        "accounting": layout.accounting,
+        "epsilon": float(layout.epsilon),
+        "delta": float(layout.delta),
+        "rho": float(layout.cost) if zcdp else None,
+        "cost": str(layout.cost),
+        "mechanism": layout.mechanism,
+        "mechanism_reason": layout.reason,
+        "noise": layout.noise,
+        "secure_aggregation": release.secure_aggregation,
+        "epsilon_pld_approximation": gaussian_approximation(layout.cost, layout.delta) if zcdp else None,
+        "guarantee": " ".join(guarantee(release)),
+    }
+
+
+def _metric(result: Estimate) -> dict[str, Any]:
+    told = {
+        "metric": result.metric,
+        "kind": result.kind,
+        "unit": result.unit,
+        "group": dict(result.group),
+        **{name: finite(getattr(result, name)) for name in _CELL},
+        "level": result.level,
+        "noise_low": finite(result.noise_low),
+        "noise_high": finite(result.noise_high),
+        "devices": finite(result.devices),
+        "devices_sd": finite(result.devices_sd),
+        "variance_source": result.variance_source,
+    }
+    if result.cells:
+        told["cells"] = [_cell(cell, result.level) for cell in result.cells]
+    return told
+
+
+def _cell(cell: Cell, level: float) -> dict[str, Any]:
+    numbers = {name: finite(getattr(cell, name)) for name in _CELL}
+    return {"labels": dict(cell.labels), **numbers, "level": level}
+
+
+def _judgement(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "metric": judgement.metric,
+        "by": list(judgement.by),
+        "limit": judgement.limit,
+        "verdict": judgement.verdict,
+        "worst": None if judgement.worst is None else dict(judgement.worst),
+        "low": finite(judgement.low),
+        "high": finite(judgement.high),
+        "sentence": judgement.sentence,
+    }
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON can say it: None for a float that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def guarantee(release: Release) -> list[str]:
+    """Return what is promised to every device by this release, sentence by sentence, limits included."""
+    layout = release.layout
+    sentences = [_claim(layout)]
+    if layout.noise == "central":
+        sentences.append(
+            "The server added the noise: this holds against readers of the release only; "
+            "the server sees the exact sum."
+        )
+    else:
+        sentences.append(
+            "The devices added the noise: the server, too, sees only the noised sum, as long as no more than "
+            "the plan's share of devices work with it."
+        )
+    if not release.secure_aggregation:
+        sentences.append("Secure aggregation was off: the server saw what each device sent.")
+    return sentences
+
+
+def _claim(layout: Layout) -> str:
+    epsilon, delta = short(layout.epsilon), short(layout.delta)
+    if layout.accounting == "pure":
+        return f"This release is {epsilon}-differentially private for every device, facts and events alike."
+    return (
+        f"This release is ({epsilon}, {delta})-differentially private for every device, facts and events "
+        f"alike (rho {short(layout.cost)} of zero-concentrated differential privacy)."
+    )
+
+
+def short(value: Fraction | float) -> str:
+    """Return a number to three significant digits."""
+    return f"{float(value):.3g}"
+
+
+def number(value: float | None, unit: str) -> str:
+    """Return a result for a person: a plain share as per cent, anything else to three digits; "" for none."""
+    if value is None:
+        return ""
+    if unit == "":
+        return f"{100 * value:.2f} %"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def interval(low: float | None, high: float | None, unit: str) -> str:
+    """Return an interval for a person."""
+    if low is None or high is None:
+        return ""
+    left, right = number(low, unit), number(high, unit)
+    return f"{left.removesuffix(' %')} to {right}"
+
+
+def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: ruled on a terminal, aligned text with two spaces between elsewhere."""
+    console = Console()
+    if console.is_terminal:
+        shown = Table(*headers, title=title, title_justify="left", header_style="bold")
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
+        return
+    if title:
+        sys.stdout.write(f"\n{title}\n")
+    widths = [max(len(line[column]) for line in (headers, *rows)) for column in range(len(headers))]
+    for line in (headers, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def as_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
