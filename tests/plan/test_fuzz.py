@@ -3,6 +3,7 @@
 import json
 import string
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from fa_core.plan import Plan, canonical, from_canonical, parse
 from tests.plan.samples import GOOD, TODAY
 
 QUICK = settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 YAML_LIKE = st.text(alphabet=string.ascii_lowercase[:6] + "019.-+:,[]{}#&*!|>'\"%@`? \n\t\\é", max_size=200)
 
@@ -45,10 +46,25 @@ def test_text_that_looks_like_yaml(text: str) -> None:
     outcome(text.encode())
 
 
+DAMAGED = st.builds(
+    lambda start, length, splinter: (GOOD[:start] + splinter[:30] + GOOD[start + length :]).encode(),
+    st.integers(0, len(GOOD)),
+    st.integers(0, 40),
+    YAML_LIKE,
+)
+
+
 @QUICK
-@given(st.integers(0, len(GOOD)), st.integers(0, 40), YAML_LIKE)
-def test_a_plan_with_a_hole_or_a_splinter(start: int, length: int, splinter: str) -> None:
-    outcome((GOOD[:start] + splinter[:30] + GOOD[start + length :]).encode())
+@given(DAMAGED)
+def test_a_plan_with_a_hole_or_a_splinter(data: bytes) -> None:
+    outcome(data)
+
+
+@pytest.mark.long
+@settings(QUICK, max_examples=5000)
+@given(st.binary(max_size=300) | YAML_LIKE.map(str.encode) | DAMAGED)
+def test_anything_for_long(data: bytes) -> None:
+    outcome(data)
 
 
 SCALARS = st.sampled_from(
