@@ -39,6 +39,7 @@ SIMULATION_SECONDS = 3600.0
 LAST_SECONDS = 60.0
 """How long a round gets to end in order, and to say so in the store, when its engine has stopped."""
 
+
 Outcome = tuple[Release, Estimates]
 
 
