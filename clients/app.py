@@ -6,9 +6,11 @@ or is off leaves an empty part, and nothing else about it leaves the node.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from clients.device.seam import STAGES, Device, Stage
+from clients.device.serve import SocketDevice
 from fa_core.transport import ClientApp, Message, client_app, read, reply
 
 Devices = Mapping[int, Device]
@@ -33,3 +35,12 @@ def _ask(devices: Devices, slot: int, stage: Stage, request: bytes) -> bytes:
         return devices[slot].handle(stage, request)
     except Exception:  # noqa: BLE001 - why a device does not answer is for its owner alone
         return b""
+
+
+def behind_socket(node_config: Mapping[str, Any]) -> Devices:
+    """Return the devices that a device process serves: `socket` is its path, `devices` how many (1)."""
+    socket = Path(str(node_config["socket"]))
+    return {slot: SocketDevice(socket, slot) for slot in range(int(node_config.get("devices", 1)))}
+
+
+app = relay(behind_socket)

@@ -3,7 +3,6 @@
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -26,8 +25,8 @@ from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, load
 from fa_core.rounds.narrate import narrator
-from fa_core.rounds.parties import LocalKeys, local_keys, local_parties
-from fa_core.rounds.round import Pace, Watch
+from fa_core.rounds.parties import LocalKeys, local_keys, local_parties, signature_beside
+from fa_core.rounds.round import MonotonicClock, Pace, Watch
 from fa_core.rounds.run import Job, Surroundings, run
 from fa_core.store import DEFAULT, open_store
 from fa_core.transport import PARTITION, Grid, ServerApp, run_local, run_simulation, server_app
@@ -94,17 +93,6 @@ def launch(order: Order) -> Outcome:
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     with _stop_signals() as stopped:
         return _play(_Scene(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped))
-
-
-def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:
-    """Return what `fa plan sign` left beside a plan, or None. Raises BadInput where it is of another plan."""
-    beside = file.with_name(file.name + ".sig")
-    if not beside.is_file():
-        return None
-    signed = SignedPlan.from_text(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
-    if not signed.vouches_for(plan):
-        raise BadInput(f"{beside}: it signs another version of this plan; sign it again with `fa plan sign`")
-    return signed
 
 
 def _play(scene: _Scene) -> Outcome:
@@ -191,15 +179,3 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 def _today() -> datetime:
     return datetime.now(UTC)
-
-
-class MonotonicClock:
-    """The clock of deadlines."""
-
-    def now(self) -> float:
-        """Return seconds on a clock that never goes back."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)

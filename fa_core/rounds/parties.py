@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core import secagg, store
 from fa_core.enrolment import Authority, read_key, write_key
+from fa_core.errors import BadInput
+from fa_core.plan import Plan, SignedPlan
 from fa_core.witness import Witness as LocalWitness
 
 
@@ -58,6 +60,17 @@ def local_parties(keys: LocalKeys, authority: Authority, clock: Callable[[], dat
     log = keys.log.public_key().public_bytes_raw()
     witness = LocalWitness(keys.witness, authority.public_key, keys.journal, log, clock)
     return Parties(keys.log, authority.public_key, witness)
+
+
+def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:
+    """Return what `fa plan sign` left beside a plan, or None. Raises BadInput where it is of another plan."""
+    beside = file.with_name(file.name + ".sig")
+    if not beside.is_file():
+        return None
+    signed = SignedPlan.from_text(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
+    if not signed.vouches_for(plan):
+        raise BadInput(f"{beside}: it signs another version of this plan; sign it again with `fa plan sign`")
+    return signed
 
 
 def _key(file: Path) -> Ed25519PrivateKey:

@@ -8,6 +8,7 @@ answered or dropped, or at its deadline, or as soon as too few are left.
     join -> (roster signed by the witness) -> shares -> masked -> (survivors signed) -> unmask -> sum
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,18 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait."""
         ...
+
+
+class MonotonicClock:
+    """The clock of a machine."""
+
+    def now(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
