@@ -4,6 +4,7 @@ The rooms are exponentially decaying noise behind a direct sound (Polack's model
 J.-D. Polack, PhD thesis, 1988); the noises are babble of human speech and 1/f^k noise.
 """
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ WAV_HEADER = 44
 HUMAN_SPEECH = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 SEGMENT_SECONDS = 8
 
+NO_SOUND = {"PULSE_SERVER": "unix:/nonexistent"}
+"""espeak-ng connects to a sound server even when it writes to a pipe, and leaves directories behind."""
+
 
 @dataclass(frozen=True)
 class DeviceClass:
@@ -51,7 +55,7 @@ class DeviceClass:
 DEVICE_CLASSES: Mapping[str, DeviceClass] = MappingProxyType(
     {
         "phone": DeviceClass("phone", 0.20, 12.0, -24.0, (80.0, 7_500.0), 0.5, 1.0),
-        "speaker": DeviceClass("speaker", 0.45, 3.0, -33.0, (60.0, 7_500.0), 0.6, 1.0),
+        "speaker": DeviceClass("speaker", 0.45, 5.0, -33.0, (60.0, 7_500.0), 0.6, 1.0),
         "watch": DeviceClass("watch", 0.25, 8.0, -36.0, (200.0, 5_000.0), 0.2, 2.0),
     }
 )
@@ -82,7 +86,7 @@ def synthesise(voice: str, text: str, pace: float = 1.0, pitch: int = 50) -> Aud
         sound = resample_poly(_hibari()(text, speed=pace, seed=pitch).astype(np.float64), 2, 3)
     else:
         command = ["espeak-ng", "-v", voice, "-s", str(round(160 * pace)), "-p", str(pitch), "--stdout", text]
-        wave = subprocess.run(command, capture_output=True, check=True).stdout
+        wave = subprocess.run(command, capture_output=True, check=True, env=os.environ | NO_SOUND).stdout
         sound = resample_poly(np.frombuffer(wave, "<i2", offset=WAV_HEADER).astype(np.float64), 320, 441)
     peak = np.abs(sound).max(initial=0.0)
     loud = np.flatnonzero(np.abs(sound) > 0.02 * peak)

@@ -38,11 +38,11 @@ from fa_core.errors import BadInput
 MODEL_VERSIONS = ("micro-1", "embed-1")
 """Detectors A and B. Both score the same utterances."""
 
-SNR_LEVELS = (27.0, 14.0, 5.0)
+SNR_LEVELS = (27.0, 17.0, 7.0)
 """Signal to noise of the three environments, dB: quiet, moderate, noisy."""
 
-WAKE_TAKES = 4
-LEAD_S = 1.3
+WAKE_TAKES = 3
+LEAD_S = 1.2
 """Noise before a wake word: B wants two seconds before its first score."""
 
 SEED = 2026
@@ -119,14 +119,15 @@ def _others() -> Iterator[_Line]:
 
 
 def _commands() -> Iterator[_Line]:
-    """Each accent says each sentence once; each class of device hears it, in one of the three noises."""
+    """Each accent says each sentence once; the nine cells of class and noise take turns to hear it."""
+    classes = tuple(DEVICE_CLASSES)
     for a, accent in enumerate(ACCENTS):
         voices = command_speakers(accent)
         sentences = [("command", *command) for command in COMMANDS]
         sentences += [("dictation", text, "") for text in DICTATIONS]
         for n, (kind, text, intent) in enumerate(sentences):
             speaker = (a + n) % len(voices)
-            hearings = tuple((name, SNR_LEVELS[(a + n + k) % 3]) for k, name in enumerate(DEVICE_CLASSES))
+            hearings = tuple((classes[(n + k) % 3], SNR_LEVELS[(a + n // 3 + k) % 3]) for k in range(2))
             yield kind, accent.label, speaker, voices[speaker], text, hearings, intent
 
 
@@ -178,12 +179,14 @@ def build_bank(utterances: tuple[Utterance, ...], progress: Progress) -> pa.Tabl
         for done, scored in enumerate(pool.imap(score, utterances, chunksize=4), start=1):
             rows.extend(scored)
             progress(done, len(utterances))
-    return pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata({_METADATA: _described()})
+    return describe(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _described() -> bytes:
-    thresholds = {model: open_detector(model, WAKE_WORD).threshold for model in MODEL_VERSIONS}
-    return json.dumps({"format": FORMAT, "thresholds": thresholds}).encode()
+def describe(rows: pa.Table) -> pa.Table:
+    """Note beside the rows what is needed to read them later: their format, and the models' thresholds."""
+    limits = {model: open_detector(model, WAKE_WORD).threshold for model in MODEL_VERSIONS}
+    described = json.dumps({"format": FORMAT, "thresholds": limits})
+    return rows.replace_schema_metadata({_METADATA: described.encode()})
 
 
 def bank_name() -> str:

@@ -32,16 +32,16 @@ Bools = NDArray[np.bool_]
 
 NEAR_MISSES_AN_HOUR = 0.4
 """Sentences like the wake word said at home, in an average hour."""
-HUMAN_SEGMENTS_AN_HOUR = 15.0
+HUMAN_SEGMENTS_AN_HOUR = 4.0
 """Stretches of 8 s of other speech heard in an hour."""
-TELEVISION_LINES_AN_HOUR = 8.0
+TELEVISION_LINES_AN_HOUR = 5.0
 """Lines of the game show that begin with "Okay"."""
 NEAR_MISS_SHARE = 0.7
 """Speech that was not meant is recorded where a detector gives this share of its threshold, or more."""
 
 WAKE_MISJUDGED = 0.02
 """How often a device takes speech that was meant for speech that was not,"""
-OTHER_MISJUDGED = 0.03
+OTHER_MISJUDGED = 0.01
 """and the other way round. Both models' rows of an utterance share the judgement."""
 
 COMMAND_AFTER_WAKE = 0.8

@@ -19,9 +19,9 @@ CLASS_SHARES = (0.55, 0.30, 0.15)
 APP_VERSIONS = ("5.0", "5.1", "5.2")
 APP_VERSION_SHARES = (0.10, 0.30, 0.60)
 
-SPEAKER_SHARES = (0.45, 0.42, 0.13)
+SPEAKER_SHARES = (0.48, 0.42, 0.10)
 """How often each voice variant is a household's main speaker."""
-MAIN_SPEAKER = 0.8
+MAIN_SPEAKER = 0.85
 """Share of a household's speech that its main speaker says."""
 
 RHYTHM = np.array([1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 6, 6, 8, 7, 6, 6, 7, 9, 12, 13, 12, 9, 6, 3], np.float64)
