@@ -1,0 +1,296 @@
+"""What secure aggregation costs: ours beside Flower's SecAgg+ in one run, then ours alone at scale.
+
+    python scripts/bench/secagg.py                  # everything; the peer takes minutes, 10,000 devices more
+    python scripts/bench/secagg.py --largest 1000   # without the largest cohort
+    python scripts/bench/secagg.py --no-peer        # ours only
+
+All times are CPU seconds. The server runs in this process and is timed inside `requests` and `receive` only;
+the devices run in two worker processes. Nobody profits from what another already verified: the memory of
+verified signatures is emptied for the server, for the witness and for each device that is timed. Every sum is
+compared with numpy's. Exit code 1 if a row of the house plan is missed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from fa_core.enrolment import Authority
+from fa_core.secagg import DeviceIdentity, DeviceParty, Parameters, Server, Stage, Task, Trust
+from fa_core.secagg.identity import signed
+from fa_core.witness import Witness
+
+WORKERS = 2
+PIECE = 200
+TIMED = 50
+"""How many devices of each worker are timed, each from an empty memory."""
+
+
+@dataclass
+class Cost:
+    """One round. CPU seconds; bytes that one device sends and receives; MiB of the server process."""
+
+    what: str
+    devices: int
+    length: int
+    neighbours: int
+    lost: int
+    server: float = 0.0
+    device: float = 0.0
+    witness: float = 0.0
+    sent: int = 0
+    received: int = 0
+    memory: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+def vectors(n: int, m: int) -> NDArray[np.int64]:
+    """The same counts for ours and for the peer: 0 to 63."""
+    return np.random.default_rng(n).integers(0, 64, size=(n, m))
+
+
+def serve_devices(
+    pipe: Connection, task: Task, trust: Trust, identities: dict[int, DeviceIdentity], rows: NDArray[np.int64]
+) -> None:
+    """A worker: answers ("stage", {node: request}) with {node: reply}, and None with the CPU of the timed."""
+    parties = {
+        node: DeviceParty(task, identity, trust, lambda n, node=node: rows[node])
+        for node, identity in identities.items()
+    }
+    timed = set(list(parties)[:TIMED])
+    spent = 0.0
+    while (order := pipe.recv()) is not None:
+        stage, requests = order
+        replies = {}
+        for node, request in requests.items():
+            if node in timed:
+                signed.cache_clear()
+            begin = time.process_time()
+            replies[node] = getattr(parties[node], stage)(request)
+            spent += time.process_time() - begin if node in timed else 0.0
+        pipe.send(replies)
+    pipe.send(spent / len(timed))
+
+
+class TimedWitness:
+    """A witness that counts its CPU, so that it can be taken out of the server's."""
+
+    def __init__(self, witness: Witness) -> None:
+        self.spent = 0.0
+        self._witness = witness
+
+    def _timed(self, call: Callable[[bytes], bytes], request: bytes) -> bytes:
+        signed.cache_clear()
+        begin = time.process_time()
+        reply = call(request)
+        self.spent += time.process_time() - begin
+        signed.cache_clear()
+        return reply
+
+    def sign_roster(self, request: bytes) -> bytes:
+        """As the witness."""
+        return self._timed(self._witness.sign_roster, request)
+
+    def sign_survivors(self, request: bytes) -> bytes:
+        """As the witness."""
+        return self._timed(self._witness.sign_survivors, request)
+
+
+@contextmanager
+def workers(
+    task: Task, trust: Trust, identities: list[DeviceIdentity], rows: NDArray[np.int64]
+) -> Iterator[list[Connection]]:
+    """The devices, dealt to worker processes; node i is with worker i mod WORKERS."""
+    context = multiprocessing.get_context("fork")
+    pipes, running = [], []
+    for worker in range(WORKERS):
+        here, there = context.Pipe()
+        mine = {i: identities[i] for i in range(worker, len(identities), WORKERS)}
+        running.append(
+            context.Process(target=serve_devices, args=(there, task, trust, mine, rows), daemon=True)
+        )
+        running[-1].start()
+        pipes.append(here)
+    yield pipes
+    for process in running:
+        process.join()
+
+
+def run_ours(what: str, n: int, m: int, lost: int, f: Fraction, gamma: Fraction = Fraction(1, 10)) -> Cost:
+    """One round of ours in which `lost` devices deal shares and then never send a vector."""
+    authority, rows = Authority.generate(), vectors(n, m)
+    with tempfile.TemporaryDirectory() as journal:
+        witness = Witness(Ed25519PrivateKey.generate(), authority.public_key, Path(journal))
+        timed = TimedWitness(witness)
+        trust = Trust(authority.public_key, witness.public_key)
+        task = Task(bytes(32), bytes(16), 0, m, 32, f, gamma, 3)
+        with workers(task, trust, [authority.enrol() for _ in range(n)], rows) as pipes:
+            server = Server(task, authority.public_key, timed, range(n))
+            gone = set(np.random.default_rng(1).choice(n, lost, replace=False).tolist())
+            cost = Cost(what, n, m, 0, lost)
+            while server.stage is not None:
+                drive(server, pipes, gone if server.stage is Stage.MASKED else set(), cost)
+            for pipe in pipes:
+                pipe.send(None)
+            cost.device = sum(pipe.recv() for pipe in pipes) / len(pipes)
+    cost.neighbours = server._neighbours.shape[1]
+    cost.witness = timed.spent
+    cost.server -= timed.spent
+    cost.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    counted = list(server.result.counted)
+    assert len(counted) == n - lost
+    assert np.array_equal(server.result.total, rows[counted].sum(axis=0))
+    return cost
+
+
+def drive(server: Server, pipes: list[Connection], gone: set[int], cost: Cost) -> None:
+    """One stage: ask the workers piece by piece, as a network would, and give the server the replies."""
+    stage = server.stage
+    assert stage is not None
+    before = cost.server
+    replies: dict[int, bytes] = {}
+    requests = server.requests()
+    most_sent = most_received = 0
+    asked = [node for node in requests if node not in gone]
+    for first in range(0, len(asked), PIECE):
+        nodes = asked[first : first + PIECE]
+        begin = time.process_time()
+        piece = {node: requests[node] for node in nodes}
+        cost.server += time.process_time() - begin
+        for worker, pipe in enumerate(pipes):
+            pipe.send((stage.value, {node: r for node, r in piece.items() if node % WORKERS == worker}))
+        for pipe in pipes:
+            replies |= pipe.recv()
+        most_received = max(most_received, *map(len, piece.values()))
+        most_sent = max(most_sent, *(len(replies[node]) for node in nodes))
+    cost.received += most_received
+    cost.sent += most_sent
+    begin = time.process_time()
+    server.receive(replies)
+    cost.server += time.process_time() - begin
+    cost.stages[stage.value] = cost.server - before
+
+
+def apart(job: Callable[..., Cost], *arguments: object) -> Cost:
+    """Run a job in a process of its own, so that its memory is its own; return what it cost."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: there.send(job(*arguments)))
+    process.start()
+    there.close()
+    try:
+        cost: Cost = here.recv()
+    except EOFError:
+        sys.exit(f"{arguments[0]} failed; see above")
+    process.join()
+    return cost
+
+
+def run_ours_complete(what: str, n: int, m: int, lost: int, f: Fraction) -> Cost:
+    """Ours on a complete graph, which the parameters would not choose for so many."""
+    complete = Parameters(n, n - 1, (n - 1) // 2 + n // 10 + 1, n - int(f * n))
+    with (
+        patch("fa_core.secagg.device.choose", lambda *_: complete),
+        patch("fa_core.secagg.server.choose", lambda *_: complete),
+        patch("fa_core.witness.choose", lambda *_: complete),
+    ):
+        return run_ours(what, n, m, lost, f)
+
+
+def run_peer(what: str, n: int, m: int, shares: int) -> Cost:
+    """One round of Flower's own SecAgg+, nobody lost, over a Grid that calls its clients in this process."""
+    import flower_secagg  # pulls Flower in, which nothing else here needs
+
+    return Cost(what, n, m, shares - 1, 0, *flower_secagg.run(vectors(n, m), shares))
+
+
+TENTH, FIFTH = Fraction(1, 10), Fraction(1, 5)
+
+
+def compare() -> Iterator[tuple[Cost, list[Cost]]]:
+    """(ours, the peer's) at each size that the peer can do."""
+    for n in (20, 50, 100):
+        if n > 31:
+            ours = apart(run_ours, f"ours, n={n}", n, 5_000, 0, TENTH)
+            yield ours, [apart(run_peer, f"Flower, n={n}, 31 shares", n, 5_000, 31)]
+        ours = apart(run_ours_complete, f"ours, n={n}, complete", n, 5_000, 0, TENTH)
+        yield ours, [apart(run_peer, f"Flower, n={n}, all shares", n, 5_000, n)]
+
+
+def scale(largest: int) -> Iterator[Cost]:
+    """Ours alone."""
+    for n, m in ((1_000, 10_000), (10_000, 5_000)):
+        if n > largest:
+            continue
+        for percent in (0, 5, 10):
+            yield apart(run_ours, f"ours, n={n}, {percent}% lost", n, m, n * percent // 100, TENTH)
+        yield apart(run_ours, f"ours, n={n}, f=0.2, 20% lost", n, m, n // 5, FIFTH)
+
+
+def show(cost: Cost, ratios: str = "") -> None:
+    """One line of the table."""
+    print(
+        f"{cost.what:30} k={cost.neighbours:<4} server {cost.server:9.3f} s"
+        f"  device {1000 * cost.device:8.1f} ms  witness {cost.witness:6.3f} s  sends {cost.sent / 1024:6.1f} KiB"
+        f"  gets {cost.received / 1024:6.1f} KiB  {cost.memory:6.0f} MiB {ratios}",
+        flush=True,
+    )
+
+
+def verdicts(costs: dict[str, Cost], ratio: float | None) -> Iterable[tuple[str, bool]]:
+    """The rows of the house plan's section 10 that were measured."""
+    if ratio is not None:
+        yield f"n=100, complete: {ratio:.0f} times less server CPU (500 asked)", ratio >= 500
+    if cost := costs.get("ours, n=1000, 5% lost"):
+        yield f"n=1,000, m=10,000, 5% lost: server {cost.server:.2f} s (1.5 s asked)", cost.server < 1.5
+    if cost := costs.get("ours, n=10000, 5% lost"):
+        yield f"n=10,000, m=5,000, 5% lost: server {cost.server:.1f} s (20 s asked)", cost.server < 20
+        yield f"… a device {1000 * cost.device:.0f} ms (100 ms asked)", cost.device < 0.1
+
+
+def main() -> int:
+    """Run what is asked for and print it; --json also writes it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--largest", type=int, default=10_000)
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    costs: dict[str, Cost] = {}
+    ratio = None
+    for ours, peers in () if options.no_peer else compare():
+        show(ours)
+        for peer in peers:
+            ratio = peer.server / ours.server
+            show(peer, f"server x{ratio:.0f}, device x{peer.device / ours.device:.0f}")
+            costs[peer.what] = peer
+        costs[ours.what] = ours
+    for cost in scale(options.largest):
+        show(cost)
+        costs[cost.what] = cost
+    if options.json:
+        options.json.write_text(json.dumps([asdict(cost) for cost in costs.values()], indent=2))
+    missed = 0
+    for text, good in verdicts(costs, ratio):
+        print(f"{'reached' if good else 'MISSED '}  {text}")
+        missed += not good
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
