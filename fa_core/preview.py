@@ -145,7 +145,7 @@ def _expected_results(plan: Plan, layout: Layout, devices: int, events: float) -
             for part in metric.parts(shape, bounds):
                 _, noise = next(blocks)
                 sums[name, grouping, part.name] = PartSum(expected[part.name], float(noise), laplace)
-    return estimates_of_sums(plan, sums)
+    return estimates_of_sums(plan, sums, devices)
 
 
 def noise_variance(plan: Plan, layout: Layout, devices: int) -> FloatArray:

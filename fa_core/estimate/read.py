@@ -26,7 +26,7 @@ def estimate(release: Release) -> Estimates:
     """Return everything that may be shown of a release."""
     plan = from_canonical(release.plan)
     values = release.sums.astype(np.float64)
-    results = estimates_of_sums(plan, part_sums(release, values))
+    results = estimates_of_sums(plan, part_sums(release, values), release.participation.counted)
     return Estimates(release.id, LEVEL, results, judge(plan, results))
 
 
@@ -46,10 +46,13 @@ def part_sums(
 
 
 def estimates_of_sums(
-    plan: Plan, sums: Mapping[tuple[str, tuple[str, ...], str], PartSum]
+    plan: Plan, sums: Mapping[tuple[str, tuple[str, ...], str], PartSum], counted: int
 ) -> tuple[Estimate, ...]:
-    """Return one estimate for each metric, grouping and group, in the order of the plan."""
-    reading = Reading(LEVEL, plan.privacy.min_cohort)
+    """Return one estimate for each metric, grouping and group, in the order of the plan.
+
+    `counted` is the public number of devices in the sums.
+    """
+    reading = Reading(LEVEL, plan.privacy.min_cohort, counted)
     found: list[Estimate] = []
     for name, metric in plan.metrics.items():
         for grouping in groupings(metric, plan):

@@ -26,15 +26,22 @@ from fa_core.metrics.kind import (
 )
 from fa_core.metrics.reading import assemble, shown_devices
 from fa_core.metrics.rows import View
-from fa_core.statistics import convolved_quantile, estimated_variance_quantile, simultaneous_level
+from fa_core.statistics import (
+    convolved_quantile,
+    estimated_variance_quantile,
+    lean_on_others,
+    simultaneous_level,
+    wilson_fieller,
+)
 
 
 @register
 class Count(MetricSpec):
     """The total number of events in `of`, at most N a device.
 
-    Its sampling variance is that of a sum over a random number of devices, Σcᵢ², which a noised sum of
-    squares measures; it is never taken to be under the count itself (Poisson).
+    It stands for as many devices like these: its sampling variance is that of the total of D independent
+    ones, Σcᵢ² − (Σcᵢ)²/D, with D the public number that were counted and Σcᵢ² a noised sum. As every cᵢ
+    is a whole number, Σcᵢ² ≥ Σcᵢ, which bounds the variance from below.
     """
 
     question: ClassVar[str] = "How many were there?"
@@ -78,15 +85,24 @@ class Count(MetricSpec):
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         events, squares = sums["events"], sums["squares"]
-        sampling = np.maximum(np.maximum(squares.values, events.values), 1.0)
+        seen = np.maximum(events.values, 1.0)
+        mean = np.minimum(seen / max(reading.counted, 1), 1.0)
+        measured = squares.values - seen * seen / max(reading.counted, 1)
+        noise_of_squares = np.full(shape.cells, squares.variance**0.5)
+        found = lean_on_others(measured, noise_of_squares, seen * (1.0 - mean), seen)
+        sampling = np.maximum(found.value, 1.0)
         total = sampling + events.variance
         share = events.variance / total if events.laplace else np.zeros(shape.cells)
-        relative_sd = np.minimum(squares.variance**0.5 / total, 1.0)
+        relative_sd = found.sd / total
+
+        # All totals m with (x − m)² ≤ z²·(σ² + V·m/x): the variance grows with the total, as Poisson's.
+        nothing, one = np.zeros(shape.cells), np.ones(shape.cells)
+        variance = (nothing + events.variance, sampling / seen, nothing)
 
         def bounds_at(level: float) -> tuple[FloatArray, FloatArray]:
             z = estimated_variance_quantile(convolved_quantile(level, share), relative_sd)
-            half = z * np.sqrt(total)
-            return events.values - half, events.values + half
+            found = wilson_fieller(events.values, one, variance, z, p0=0.0, denominator_sd=nothing)
+            return found.low, found.high
 
         noise_sd = np.full(shape.cells, events.variance**0.5)
         z_noise = convolved_quantile(reading.level, np.full(shape.cells, float(events.laplace)))
@@ -101,7 +117,8 @@ class Count(MetricSpec):
             display=(0.0, 1.0, 0.0, float("inf")),
             refusals=(shown_devices(devices, devices_sd, reading.min_cohort),),
         )
-        return Result(numbers, devices, devices_sd, np.full(shape.cells, "group", dtype=object))
+        source = np.where(found.pooled, "pooled", "group").astype(object)
+        return Result(numbers, devices, devices_sd, source)
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         here, each = shape.spread(devices, min(events, float(bounds.max_events)))

@@ -36,10 +36,16 @@ from fa_core.metrics.kind import (
     tally,
 )
 from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sample_hours
-from fa_core.metrics.multinomial import dispersion, second_moments, shares, source_text
+from fa_core.metrics.multinomial import dispersion, shares, source_text
 from fa_core.metrics.reading import Refusal, assemble, shown_devices
 from fa_core.metrics.rows import View
-from fa_core.statistics import convolved_quantile, simultaneous_level, wilson_fieller
+from fa_core.statistics import (
+    convolved_quantile,
+    estimated_variance_quantile,
+    lean_on_others,
+    simultaneous_level,
+    wilson_fieller,
+)
 from fa_core.tables import LISTENING, WAKE_EVENTS
 
 POSITIVE: Final[Filter] = {"outcome": Condition(any_of=("true_accept", "false_reject"))}
@@ -91,16 +97,16 @@ class Det(MetricSpec):
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         n, bins, cells = bounds.max_events, self.edges.bins, shape.cells
         fires, minutes = self.max_hours * self.max_per_hour, self.max_hours * MINUTES
-        touched = min(shape.touch, n)
+        touched, thresholds = min(shape.touch, n), bins - 1
         return (
             Part("positives", cells * bins, n, n**2, 6),
             Part("negatives", cells * bins, fires, fires**2, 6),
             Part("minutes", cells, minutes, minutes**2, 2),
             Part("devices", cells, touched, touched, 1),
-            Part("cell_squares", cells, n**2, n**4, 1),
+            Part("miss_squares", cells, thresholds * n**2, thresholds**2 * n**4, 1),
             Part("row_squares", cells, n**2, n**4, 1),
-            Part("fire_squares", cells, fires**2, fires**4, 1),
-            Part("fire_minutes", cells, fires * minutes, (fires * minutes) ** 2, 1),
+            Part("fire_squares", cells, thresholds * fires**2, thresholds**2 * fires**4, 1),
+            Part("fire_minutes", cells * bins, fires * minutes, (fires * minutes) ** 2, 1),
             Part("minute_squares", cells, minutes**2, minutes**4, 1),
         )
 
@@ -144,17 +150,17 @@ class Det(MetricSpec):
         hours = units["hours"]
         key = hours.device * shape.cells + cell_of(hours)
         minutes = tally(hours, key, devices * shape.cells, "minutes").reshape(devices, shape.cells)
-        squares, row_squares = second_moments(positives)
-        fires = negatives.sum(axis=2)
+        missed = np.cumsum(positives, axis=2)[:, :, :-1]
+        fired = np.cumsum(negatives[:, :, ::-1], axis=2)[:, :, :-1]
         return {
             "positives": positives.reshape(devices, -1),
             "negatives": negatives.reshape(devices, -1),
             "minutes": minutes,
             "devices": (positives.sum(axis=2) > 0).astype(np.int64),
-            "cell_squares": squares,
-            "row_squares": row_squares,
-            "fire_squares": fires * fires,
-            "fire_minutes": fires * minutes,
+            "miss_squares": (missed * missed).sum(axis=2),
+            "row_squares": positives.sum(axis=2) ** 2,
+            "fire_squares": (fired * fired).sum(axis=2),
+            "fire_minutes": (negatives * minutes[:, :, None]).reshape(devices, -1),
             "minute_squares": minutes * minutes,
         }
 
@@ -182,7 +188,8 @@ class Det(MetricSpec):
         below = np.cumsum(x, axis=1)[:, :-1]
         n = np.broadcast_to(x.sum(axis=1, keepdims=True), below.shape)
         k = np.broadcast_to(np.arange(1, bins), below.shape)
-        spread = dispersion(part, sums["cell_squares"], sums["row_squares"], bins)
+        noise = part.variance * np.arange(1.0, bins)
+        spread = dispersion(below, n[:, 0], noise, sums["miss_squares"], sums["row_squares"])
         found = shares(below, n, k, bins, part, spread)
         near, wide, noise_sd = found.interval(level), found.interval(together), found.noise_sd()
         z = float(convolved_quantile(level, np.array(float(part.laplace))))
@@ -203,35 +210,28 @@ class Det(MetricSpec):
     ) -> Numbers:
         """Return false fires an hour at or over each threshold, (K, thresholds).
 
-        Over-dispersion is measured on all fires; at a threshold that keeps the share s of them it is
-        thinned to 1 + s·(φ − 1), as for independently marked points (Daley & Vere-Jones, §11.3).
+        The sampling variance Σᵢ(fᵢ − λmᵢ)² of fires f at rate λ over minutes m is measured as its sum over
+        the thresholds. What it is above Poisson's n·λ goes with λ², as where each device's rate is its own.
         """
         bins, part = self.edges.bins, sums["negatives"]
         x = part.values.reshape(shape.cells, bins)
         above = np.cumsum(x[:, ::-1], axis=1)[:, ::-1][:, 1:]
-        fires = x.sum(axis=1)
         minutes = sums["minutes"].values
-        n = np.maximum(minutes, 1.0)
-        rate = np.maximum(fires, 1.0) / n
-        measured = (
-            sums["fire_squares"].values
-            - 2 * rate * sums["fire_minutes"].values
-            + rate**2 * sums["minute_squares"].values
-        )
-        phi = 1.0 + np.maximum(measured / np.maximum(fires, 1.0) - 1.0, 0.0)
-        kept = np.clip(above / np.maximum(fires, 1.0)[:, None], 0.0, 1.0)
-        phi = 1.0 + kept * (phi[:, None] - 1.0)
-        per_minute = above / n[:, None]
+        n = np.maximum(minutes, 1.0)[:, None]
+        per_minute = above / n
         noise = part.variance * np.broadcast_to(np.arange(bins - 1, 0, -1.0), above.shape)
         noise_n = np.full(above.shape, sums["minutes"].variance)
-        spread = phi * n[:, None]
         total = noise + np.maximum(per_minute, 0.0) ** 2 * noise_n
-        shown = total + spread * np.maximum(per_minute, 1.0 / n[:, None])
+        rate = np.maximum(per_minute, 1.0 / n)
+        extra, extra_sd = self._fire_spread(sums, rate, n)
+        phi = 1.0 + extra / (n * rate)
+        spread = phi * n
+        shown = total + spread * rate
         laplace = total / shown if part.laplace else np.zeros(above.shape)
         size = np.broadcast_to(minutes[:, None], above.shape)
 
         def interval(at: float) -> tuple[FloatArray, FloatArray, BoolArray]:
-            z = convolved_quantile(at, laplace)
+            z = estimated_variance_quantile(convolved_quantile(at, laplace), extra_sd / shown)
             found = wilson_fieller(
                 above, size, (noise, spread, noise_n), z, p0=0.0, denominator_sd=np.sqrt(noise_n)
             )
@@ -239,7 +239,7 @@ class Det(MetricSpec):
 
         low, high, valid = interval(level)
         wide_low, wide_high, wide_valid = interval(together)
-        noise_sd = np.sqrt(total) / n[:, None]
+        noise_sd = np.sqrt(total) / n
         z = convolved_quantile(level, np.full(above.shape, float(part.laplace)))
         return assemble(
             point=per_minute,
@@ -252,20 +252,45 @@ class Det(MetricSpec):
             refusals=(cohort, (valid & wide_valid, "too few hours to be told from the privacy noise")),
         )
 
+    def _fire_spread(
+        self, sums: Mapping[str, PartSum], rate: FloatArray, n: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the variance of fires above Poisson's, and the sd of the noise in it, (K, thresholds)."""
+        squares, cross, minutes = (sums[name] for name in ("fire_squares", "fire_minutes", "minute_squares"))
+        rate_squares = (rate**2).sum(axis=1)
+        # A bin's fires are over every threshold under it: its minutes count once with the rate of each.
+        weight = np.concatenate((np.zeros((len(rate), 1)), np.cumsum(rate, axis=1)), axis=1)
+        measured = (
+            squares.values
+            - 2.0 * (weight * cross.values.reshape(weight.shape)).sum(axis=1)
+            + rate_squares * minutes.values
+        )
+        noise = (
+            squares.variance
+            + 4.0 * (weight**2).sum(axis=1) * cross.variance
+            + rate_squares**2 * minutes.variance
+        )
+        least = (n * rate).sum(axis=1)
+        found = lean_on_others(measured, np.sqrt(noise), least, least)
+        share = rate**2 / rate_squares[:, None]
+        return share * (found.value - least)[:, None], share * found.sd[:, None]
+
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         bins, cells = self.edges.bins, shape.cells
         here, n = shape.spread(devices, min(events, float(bounds.max_events)))
         hours = float(self.max_hours) / max(1.0, min(shape.touch, self.max_hours))
         fires, minutes = 0.5 * hours, hours * MINUTES
-        alike, q = 1.0 + max(n - 1.0, 0.0) / (ALIKE + 1.0), 1.0 / bins
+        alike = 1.0 + max(n - 1.0, 0.0) / (ALIKE + 1.0)
+        tail = np.arange(1, bins) / bins
+        tails, squares = float(tail.sum()), float((tail**2).sum())
         return {
             "positives": np.full(cells * bins, here * n / bins),
             "negatives": np.full(cells * bins, here * fires / bins),
             "minutes": np.full(cells, here * minutes),
             "devices": np.full(cells, here),
-            "cell_squares": np.full(cells, alike * here * n * (1.0 - q) + q * here * n**2),
+            "miss_squares": np.full(cells, alike * here * n * (tails - squares) + squares * here * n**2),
             "row_squares": np.full(cells, here * n**2),
-            "fire_squares": np.full(cells, here * (fires**2 + fires)),
-            "fire_minutes": np.full(cells, here * fires * minutes),
+            "fire_squares": np.full(cells, here * (squares * fires**2 * (1.0 + 1.0 / ALIKE) + tails * fires)),
+            "fire_minutes": np.full(cells * bins, here * fires * minutes / bins),
             "minute_squares": np.full(cells, here * minutes**2),
         }

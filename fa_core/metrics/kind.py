@@ -87,10 +87,12 @@ class PartSum:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How sums are to be read: coverage wanted, and the smallest noisy cohort that may be shown."""
+    """How sums are to be read: coverage wanted, the smallest noisy cohort that may be shown, and the
+    public number of devices that were counted."""
 
     level: float
     min_cohort: int
+    counted: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,8 +3,10 @@
 Each event falls into one of C cells of one row. The share p of a cell (or of a run of k cells) is
 x/n with n the row's sum, so numerator and denominator share noise: the variance of X − p·n is
 σ²[k(1−p)² + (C−k)p²] (house plan, section 6). How alike events of one device are is measured a row
-by two noised sums, A = Σᵢ Σ_c x²_ic and B = Σᵢ nᵢ²: if cells are over-dispersed alike
-(Dirichlet-multinomial, Mosimann 1962), then A − Q·B = φ·n·(1−Q) with Q = Σ p_c², which gives φ.
+by two noised sums over the shares that are shown (cells, or tails of the row), A = Σᵢ Σ_c x²_ic and
+B = Σᵢ nᵢ²: if those shares are over-dispersed alike (Dirichlet-multinomial, Mosimann 1962), then
+A − Q·B = φ·n·Σ p_c(1 − p_c) with Q = Σ p_c², which gives φ. A device whose scores are all a little higher
+moves a tail much and its cells little, so a curve of tails measures its own.
 """
 
 from dataclasses import dataclass
@@ -83,14 +85,22 @@ class Shares:
         )
 
 
-def dispersion(cells: PartSum, squares: PartSum, row_squares: PartSum, columns: int) -> Dispersion:
-    """Return φ by row from the noisy cells (rows·columns,), A (rows,) and B (rows,)."""
-    x = cells.values.reshape(-1, columns)
-    n = x.sum(axis=1)
+def dispersion(
+    x: FloatArray, n: FloatArray, noise: FloatArray, squares: PartSum, row_squares: PartSum
+) -> Dispersion:
+    """Return φ by row.
+
+    Args:
+        x: noisy counts of the shares that are shown, (rows, C).
+        n: noisy sizes of the rows, (rows,).
+        noise: variance of the noise in each column of x, (C,).
+        squares, row_squares: A and B, (rows,).
+    """
     safe = np.maximum(n, 1.0)
+    total = np.clip(x.sum(axis=1) / safe, 0.01, x.shape[1])
     # Σp̂² of noisy shares is too large by the noise; take its expectation off.
-    q = np.clip(((x**2).sum(axis=1) - columns * cells.variance) / safe**2, 1.0 / columns, 0.999)
-    least = (1.0 - q) * safe
+    q = np.clip((x**2 - noise).sum(axis=1) / safe**2, total**2 / x.shape[1], 0.999 * total)
+    least = (total - q) * safe
     measured_sd = np.sqrt(squares.variance + q**2 * row_squares.variance)
     found = lean_on_others(squares.values - q * row_squares.values, measured_sd, least, least)
     return Dispersion(found.value / least, found.sd / least, found.pooled)
