@@ -20,6 +20,7 @@ from fa_core.tables import SOURCES, WAKE_EVENTS
 from tests.device.house import KEY, NOW, RULES, wake
 
 YEAR = timedelta(days=365)
+SETTINGS = database.settings()
 
 
 @pytest.fixture
@@ -364,3 +365,12 @@ def test_every_table_of_a_plan_is_a_table_of_the_store(store: Store) -> None:
     for name, source in SOURCES.items():
         empty = store.table(name, "quality_metrics", NOW - YEAR, NOW)
         assert (empty.num_rows, empty.schema) == (0, source.arrow_schema())
+
+
+def test_a_store_waits_for_the_disk_and_overwrites_what_it_deletes(tmp_path: Path) -> None:
+    database.create(tmp_path / "store.db", KEY)
+    connection = database.connect(tmp_path / "store.db", KEY)
+    assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+    assert connection.execute("PRAGMA temp_store").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    assert "PRAGMA synchronous = EXTRA" in SETTINGS
