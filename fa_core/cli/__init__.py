@@ -13,6 +13,7 @@ import typer
 
 from fa_core.cli.preview import preview
 from fa_core.errors import UnheardError
+from fa_core.plan import BadPlan
 
 NOUNS: Final = ("plan", "fleet", "results", "ledger", "log", "device", "enrol", "witness")
 """Groups of commands, one module each."""
@@ -42,6 +43,10 @@ def main() -> None:
     """Run the command line, and turn every error that is not a defect into a sentence and its exit code."""
     try:
         code = build()(standalone_mode=False)
+    except BadPlan as error:
+        # Without a prefix: editors jump to a line that begins with file:line:column.
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
     except UnheardError as error:
         typer.echo(f"fa: {error}", err=True)
         sys.exit(error.exit_code)
