@@ -1,0 +1,260 @@
+"""Makes the published test vectors: `python -m tests.secagg.make_vectors` writes tests/vectors/secagg-*.json.
+
+Every random draw of a round is replaced by a stream from a public seed, so that the files come out the same
+on every machine, and a test makes them again.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fa_core.enrolment import Authority
+from fa_core.secagg import (
+    DeviceIdentity,
+    DeviceParty,
+    Server,
+    Stage,
+    Task,
+    Trust,
+    choose,
+    keys,
+    masks,
+    shamir,
+)
+from fa_core.secagg.graph import ring
+from fa_core.witness import Witness
+
+FOLDER = Path(__file__).parent.parent / "vectors"
+TASKS = {
+    "secagg-round-32": Task(
+        sha256(b"a plan").digest(), bytes(range(16)), 2, 6, 32, Fraction(1, 5), Fraction(1, 10), 4, bytes(32)
+    ),
+    "secagg-round-64": Task(
+        sha256(b"a plan").digest(),
+        bytes(range(16, 32)),
+        0,
+        3,
+        64,
+        Fraction(1, 4),
+        Fraction(0),
+        5,
+        sha256(b"a checkpoint").digest(),
+    ),
+}
+
+
+class Stream:
+    """Bytes that look random and are the same everywhere: SHA-256(seed ‖ counter)."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed.encode()
+        self._drawn = 0
+        self._rest = b""
+
+    def __call__(self, size: int) -> bytes:
+        while len(self._rest) < size:
+            self._rest += sha256(self._seed + self._drawn.to_bytes(8, "big")).digest()
+            self._drawn += 1
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+
+@contextmanager
+def fixed(stream: Callable[[int], bytes]) -> Iterator[list[dict[str, Any]]]:
+    """Draw everything from `stream`. Yields a list of what each dealer drew, filled as it happens."""
+    dealt: list[dict[str, Any]] = []
+    share = shamir.share
+
+    def noting(values: tuple[bytes, ...], count: int, threshold: int) -> Any:
+        rows = share(values, count, threshold, stream)
+        dealt.append({"seed": values[0].hex(), "mask_private": values[1].hex(), "shares": rows.tolist()})
+        return rows
+
+    class Fixed:
+        """Stands where the device asks X25519PrivateKey for a fresh key."""
+
+        @staticmethod
+        def generate() -> X25519PrivateKey:
+            return X25519PrivateKey.from_private_bytes(stream(32))
+
+    with ExitStack() as stack:
+        stack.enter_context(patch("fa_core.secagg.device.token_bytes", stream))
+        stack.enter_context(patch("fa_core.witness.token_bytes", stream))
+        stack.enter_context(patch("fa_core.secagg.device.X25519PrivateKey", Fixed))
+        stack.enter_context(patch("fa_core.secagg.device.shamir.share", noting))
+        yield dealt
+
+
+def fixed_key(stream: Callable[[int], bytes]) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(stream(32))
+
+
+def a_round(name: str) -> dict[str, Any]:
+    """Five devices. Device 3 deals its shares and is lost: before its vector came in the 32-bit round, so
+    that its mask key is opened; after it in the 64-bit round, so that its vector counts.
+    """
+    task, stream = TASKS[name], Stream(name)
+    authority, witness_key = Authority(fixed_key(stream)), fixed_key(stream)
+    identities = []
+    for _ in range(5):
+        key = fixed_key(stream)
+        identities.append(DeviceIdentity(key, authority.certify(key.public_key().public_bytes_raw())))
+    rows = np.array([[(-1) ** j * (i + 1) * 10**j for j in range(task.length)] for i in range(5)])
+    lost = {Stage.MASKED if task.bits == 32 else Stage.UNMASK: {3}}
+    replies: list[dict[str, str]] = [{} for _ in range(5)]
+    requests: list[dict[str, str]] = [{} for _ in range(5)]
+    with tempfile.TemporaryDirectory() as journal, fixed(stream) as dealt:
+        witness = Witness(witness_key, authority.public_key, Path(journal))
+        trust = Trust(authority.public_key, witness.public_key)
+        parties = [
+            DeviceParty(task, identity, trust, lambda n, i=i: rows[i])  # type: ignore[misc]
+            for i, identity in enumerate(identities)
+        ]
+        server = Server(task, authority.public_key, witness, range(5))
+        while (stage := server.stage) is not None:
+            answers = {}
+            for node, request in server.requests().items():
+                requests[node][stage.value] = request.hex()
+                if node not in lost.get(stage, set()):
+                    answers[node] = getattr(parties[node], stage.value)(request)
+                    replies[node][stage.value] = answers[node].hex()
+            server.receive(answers)
+    return described(name, server, identities, rows, dealt, requests, replies, witness_key, authority)
+
+
+def described(
+    name: str,
+    server: Server,
+    identities: list[DeviceIdentity],
+    rows: Any,
+    dealt: list[dict[str, Any]],
+    requests: list[dict[str, str]],
+    replies: list[dict[str, str]],
+    witness_key: Ed25519PrivateKey,
+    authority: Authority,
+) -> dict[str, Any]:
+    """The round as JSON: everything public, and the secrets that an implementation needs to make it again."""
+    task, roster = TASKS[name], server._roster
+    parameters = choose(5, task.dropout, task.corrupt)
+    assert parameters
+    devices = []
+    for i, identity in enumerate(identities):
+        record = server._records[i]
+        devices.append(
+            {
+                "identity_private": identity.key.private_bytes_raw().hex(),
+                "device": record.device.hex(),
+                "certificate": record.certificate.hex(),
+                "share_public": record.share_key.hex(),
+                "mask_public": record.mask_key.hex(),
+                "record": record.encode().hex(),
+                **dealt[i],
+                "dealt": bool(server._dealt[i]),
+                "neighbours": server._neighbours[i].tolist(),
+                "contribution": rows[i].tolist(),
+                "requests": requests[i],
+                "replies": replies[i],
+            }
+        )
+    return {
+        "what": "a whole round of five devices with a dropout; docs/protocol.md says what each field is",
+        "task": {
+            "plan_hash": task.plan_hash.hex(),
+            "release": task.release.hex(),
+            "attempt": task.attempt,
+            "length": task.length,
+            "bits": task.bits,
+            "dropout": task.dropout.as_integer_ratio(),
+            "corrupt": task.corrupt.as_integer_ratio(),
+            "min_devices": task.min_devices,
+            "checkpoint": task.checkpoint.hex(),
+        },
+        "task_bytes": task.encode().hex(),
+        "session": task.session.hex(),
+        "authority_private": authority.key.private_bytes_raw().hex(),
+        "witness_private": witness_key.private_bytes_raw().hex(),
+        "parameters": {"neighbours": parameters.neighbours, "threshold": parameters.threshold},
+        "roster": {
+            "root": roster.root.hex(),
+            "nonce": roster.nonce.hex(),
+            "signature": roster.signature.hex(),
+            "hash": roster.hash(task).hex(),
+            "ring": ring(roster.hash(task), 5)[0].tolist(),
+        },
+        "devices": devices,
+        "sum": server.result.total.tolist(),
+    }
+
+
+def primitives() -> dict[str, Any]:
+    """Keys, masks, shares and parameters one by one."""
+    stream = Stream("secagg-primitives")
+    secret, session, one, other = (stream(32) for _ in range(4))
+    private = stream(32)
+    peer = X25519PrivateKey.from_private_bytes(stream(32)).public_key().public_bytes_raw()
+    agreed = keys.agree(X25519PrivateKey.from_private_bytes(private), peer)
+    coefficients = [[int.from_bytes(stream(4), "little") % shamir.PRIME for _ in range(9)] for _ in range(2)]
+    raw = b"".join(c.to_bytes(4, "little") for row in coefficients for c in row)
+    task = TASKS["secagg-round-32"]
+    return {
+        "what": "the parts of the protocol one by one; docs/protocol.md says what each field is",
+        "agreement": {"private": private.hex(), "public": peer.hex(), "secret": agreed.hex()},
+        "derived": {
+            "secret": secret.hex(),
+            "session": session.hex(),
+            "one": one.hex(),
+            "other": other.hex(),
+            "share_key": keys.share_key(secret, session, one, other).hex(),
+            "pair_mask_key": keys.pair_mask_key(secret, session, one, other).hex(),
+            "self_mask_key": keys.self_mask_key(secret, session, one).hex(),
+        },
+        "mask": {"key": secret.hex(), "stream": masks.keystream(secret, 80).hex()},
+        "sealed": {
+            "key": secret.hex(),
+            "plain": bytes(range(72)).hex(),
+            "sealed": keys.seal(secret, bytes(range(72))).hex(),
+        },
+        "shares": {
+            "secret": secret.hex(),
+            "threshold": 3,
+            "limbs": shamir.split(secret),
+            "coefficients_highest_first": coefficients,
+            "shares": shamir.share((secret,), 5, 3, lambda size: raw[:size]).tolist(),
+        },
+        "ring": {"roster_hash": session.hex(), "devices": 9, "order": ring(session, 9)[0].tolist()},
+        "parameters": [
+            {
+                "devices": n,
+                "dropout": list(f),
+                "corrupt": list(g),
+                "neighbours": p.neighbours,
+                "threshold": p.threshold,
+            }
+            for n in (3, 5, 20, 63, 64, 100, 1_000, 10_000)
+            for f, g in (((1, 10), (1, 10)), ((1, 5), (1, 10)))
+            if (p := choose(n, Fraction(*f), Fraction(*g)))
+        ],
+        "attempts_differ": [replace(task, attempt=i).session.hex() for i in range(3)],
+    }
+
+
+def files() -> dict[str, str]:
+    """The text of every file, by name."""
+    made = {name: a_round(name) for name in TASKS} | {"secagg-primitives": primitives()}
+    return {f"{name}.json": json.dumps(content, indent=1) + "\n" for name, content in made.items()}
+
+
+if __name__ == "__main__":
+    for name, text in files().items():
+        (FOLDER / name).write_text(text)

@@ -1,0 +1,148 @@
+"""The published vectors are what the package makes, and what a second, plain implementation makes too."""
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fa_core.secagg import keys
+from tests.secagg import make_vectors, reference
+from tests.secagg.make_vectors import FOLDER, TASKS
+
+
+def read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return content
+
+
+def test_the_package_makes_the_published_files() -> None:
+    made = make_vectors.files()
+    assert set(made) == {path.name for path in FOLDER.glob("secagg-*.json")}
+    for name, text in made.items():
+        assert (FOLDER / name).read_text() == text, f"{name} is not what the code makes"
+
+
+@pytest.fixture(params=list(TASKS))
+def vector(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return read(request.param)
+
+
+def test_the_task_and_its_session(vector: dict[str, Any]) -> None:
+    assert reference.task_bytes(vector["task"]).hex() == vector["task_bytes"]
+    assert reference.session_of(vector["task"]).hex() == vector["session"]
+
+
+def test_keys_and_records(vector: dict[str, Any]) -> None:
+    authority = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["authority_private"]))
+    session = bytes.fromhex(vector["session"])
+    for device in vector["devices"]:
+        identity = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(device["identity_private"]))
+        name = identity.public_key().public_bytes_raw()
+        assert name.hex() == device["device"]
+        public = reference.x25519_public(bytes.fromhex(device["mask_private"]))
+        assert public.hex() == device["mask_public"]
+        share = bytes.fromhex(device["share_public"])
+        certificate = authority.sign(reference.label("device certificate") + name)
+        signature = identity.sign(reference.label("round keys") + session + share + public)
+        assert (name + certificate + share + public + signature).hex() == device["record"]
+
+
+def test_roster_ring_and_neighbours(vector: dict[str, Any]) -> None:
+    roster = vector["roster"]
+    root = reference.merkle_root([bytes.fromhex(d["record"]) for d in vector["devices"]])
+    assert root.hex() == roster["root"]
+    message = reference.roster_message(vector["task"], root, bytes.fromhex(roster["nonce"]), 5)
+    witness = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["witness_private"]))
+    assert witness.sign(message).hex() == roster["signature"]
+    assert reference.sha(message).hex() == roster["hash"]
+    ring = reference.order(bytes.fromhex(roster["hash"]), 5)
+    assert ring == roster["ring"]
+    for i, device in enumerate(vector["devices"]):
+        assert reference.slots(i, ring, vector["parameters"]["neighbours"]) == device["neighbours"]
+
+
+def test_the_dealt_shares_make_the_secrets(vector: dict[str, Any]) -> None:
+    t = vector["parameters"]["threshold"]
+    for device in vector["devices"]:
+        rows = list(enumerate(device["shares"], start=1))[-t:]
+        assert reference.combine({x: row[:9] for x, row in rows}).hex() == device["seed"]
+        assert reference.combine({x: row[9:] for x, row in rows}).hex() == device["mask_private"]
+
+
+def test_masked_vectors(vector: dict[str, Any]) -> None:
+    for i, device in enumerate(vector["devices"]):
+        if "masked" in device["replies"]:
+            assert reference.masked_vector(vector, i).hex() == device["replies"]["masked"][72:]
+
+
+def test_commitments_and_the_bitmap(vector: dict[str, Any]) -> None:
+    roster_hash = bytes.fromhex(vector["roster"]["hash"])
+    for device in vector["devices"]:
+        body = bytes.fromhex(device["replies"]["shares"])[36:]
+        named = bytes.fromhex(vector["task"]["release"]) + bytes.fromhex(device["device"])
+        commitment = reference.sha(bytes.fromhex(device["seed"]) + named)
+        identity = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(device["identity_private"]))
+        signature = identity.sign(reference.label("commitment") + roster_hash + commitment)
+        assert body[:96] == commitment + signature
+    witness = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["witness_private"]))
+    bitmap = bytes([sum(1 << i for i, d in enumerate(vector["devices"]) if "masked" in d["replies"])])
+    body = bytes.fromhex(vector["devices"][0]["requests"]["unmask"])[36:]
+    assert body == bitmap + witness.sign(reference.label("survivors") + roster_hash + bitmap)
+
+
+def test_the_reference_opens_the_same_sum(vector: dict[str, Any]) -> None:
+    counted = [d["contribution"] for d in vector["devices"] if "masked" in d["replies"]]
+    assert len(counted) == (4 if vector["task"]["bits"] == 32 else 5)
+    assert reference.unmask(vector) == vector["sum"] == [sum(column) for column in zip(*counted, strict=True)]
+
+
+def test_primitives() -> None:
+    parts = read("secagg-primitives")
+    agreed = parts["agreement"]
+    found = reference.x25519(bytes.fromhex(agreed["private"]), bytes.fromhex(agreed["public"]))
+    assert found.hex() == agreed["secret"]
+    derived = {key: bytes.fromhex(value) for key, value in parts["derived"].items()}
+    both = derived["session"] + min(derived["one"], derived["other"]) + max(derived["one"], derived["other"])
+    assert reference.hkdf(derived["secret"], reference.label("pair mask") + both) == derived["pair_mask_key"]
+    stream = b"".join(reference.block(bytes.fromhex(parts["mask"]["key"]), i) for i in range(5))
+    assert stream.hex() == parts["mask"]["stream"]
+    sealed = {key: bytes.fromhex(value) for key, value in parts["sealed"].items()}
+    assert AESGCM(sealed["key"]).encrypt(bytes(12), sealed["plain"], None) == sealed["sealed"]
+    shares = parts["shares"]
+    assert shares["limbs"] == reference.limbs(bytes.fromhex(shares["secret"]))
+    for x, row in enumerate(shares["shares"], start=1):
+        first, second = shares["coefficients_highest_first"]
+        for limb, a, b, y in zip(shares["limbs"], first, second, row, strict=True):
+            assert y == (a * x * x + b * x + limb) % reference.P
+    ring = parts["ring"]
+    assert reference.order(bytes.fromhex(ring["roster_hash"]), ring["devices"]) == ring["order"]
+    assert len(set(parts["attempts_differ"])) == 3
+
+
+def test_hkdf_is_the_librarys() -> None:
+    for size in (0, 1, 200):
+        info = bytes(range(200))[:size]
+        expected = HKDF(SHA256(), 32, None, info).derive(b"secret" * 6)
+        assert keys.derive(b"secret" * 6, info) == expected == reference.hkdf(b"secret" * 6, info)
+
+
+def test_x25519_is_rfc_7748s() -> None:
+    scalar = bytes.fromhex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4")
+    point = bytes.fromhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")
+    result = "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"
+    assert reference.x25519(scalar, point).hex() == result
+
+
+@pytest.mark.parametrize("point", sorted(keys._SMALL_ORDER))
+def test_small_order_points_are_those_that_give_a_zero_secret(point: int) -> None:
+    for alias in (point, point + reference.CURVE):
+        if alias < 2**255:
+            for top in (0, 1 << 255):
+                public = (alias | top).to_bytes(32, "little")
+                assert not keys.usable(public)
+                assert reference.x25519(bytes(range(32)), public) == bytes(32)
+    assert keys.usable((9).to_bytes(32, "little"))
