@@ -97,27 +97,31 @@ def synthesise(voice: str, text: str, pace: float = 1.0, pitch: int = 50) -> Aud
 
 
 @cache
-def human_speech() -> tuple[Audio, ...]:
-    """Return recorded human speech without a wake word: about 25 minutes in segments of 8 s.
+def human_speech() -> NDArray[np.int16]:
+    """Return recorded human speech without a wake word: about 25 minutes, int16 of shape (segments, 8 s).
 
     Debian's asterisk-core-sounds-en-g722 (one speaker; CC BY-SA 3.0), its short prompts joined in the
     order of their names.
     """
-    clips = []
+    clips: list[NDArray[np.int16]] = []
     for path in sorted(HUMAN_SPEECH.rglob("*.g722")):
         with av.open(str(path), format="g722") as container:
-            frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-        clips.extend(frames)
-    speech = np.concatenate(clips) / 32_768.0
+            clips.extend(frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0))
+    speech = np.concatenate(clips)
     length = SEGMENT_SECONDS * SAMPLE_RATE
-    return tuple(speech[: speech.size // length * length].reshape(-1, length))
+    return speech[: speech.size // length * length].reshape(-1, length)
+
+
+def human_segment(number: int) -> Audio:
+    """Return one segment of the recorded human speech."""
+    segment: Audio = human_speech()[number] / 32_768.0
+    return segment
 
 
 @cache
 def _babble_track() -> Audio:
     """Four people talking at once for a minute and a half, of power 1."""
-    length = 90 * SAMPLE_RATE
-    together = np.resize(np.concatenate(human_speech()), (4, length)).sum(axis=0)
+    together = np.resize(human_speech(), (4, 90 * SAMPLE_RATE)).sum(axis=0, dtype=np.float64)
     track: Audio = together / _rms(together)
     return track
 

@@ -20,7 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clients.fleet.audio import DEVICE_CLASSES, Audio, hear, human_speech, require_speech, synthesise
+from clients.fleet.audio import (
+    DEVICE_CLASSES,
+    Audio,
+    hear,
+    human_segment,
+    human_speech,
+    require_speech,
+    synthesise,
+)
 from clients.fleet.phrases import (
     COMMANDS,
     DICTATIONS,
@@ -140,7 +148,7 @@ def score(utterance: Utterance) -> list[dict[str, object]]:
     """Say an utterance, hear it everywhere it is heard, and return one row of numbers for each hearing."""
     randomness = np.random.default_rng([SEED, utterance.number])
     if utterance.kind == "human":
-        speech = human_speech()[int(utterance.text)]
+        speech = human_segment(int(utterance.text))
     else:
         pace, pitch = randomness.uniform(0.88, 1.12), int(randomness.integers(38, 62))
         speech = synthesise(utterance.voice, utterance.text, pace, pitch)
