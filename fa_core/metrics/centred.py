@@ -50,9 +50,11 @@ Quadratic = tuple[FloatArray, FloatArray, FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one device can add before any clip: Σ|T| over its groups, Σn, and the number of its units."""
+    """What one device can add before any clip: Σ|T| over its groups, the most that T falls below zero, Σn,
+    and the number of its units."""
 
     excess: int
+    below: int
     size: int
     units: int
 
@@ -118,17 +120,17 @@ class Centred(MetricSpec):
         size = limits.size
         touched = min(shape.touch, limits.units)
         parts = [
-            Part("excess", shape.cells, excess, excess**2, 12),
-            Part("size", shape.cells, size, size**2, 3),
-            Part("devices", shape.cells, touched, touched, 1),
-            Part("excess_squared", shape.cells, excess**2, excess**4, 2),
+            Part("excess", shape.cells, excess, excess**2, 24),
+            Part("size", shape.cells, size, size**2, 5),
+            Part("devices", shape.cells, touched, touched, 2),
+            Part("excess_squared", shape.cells, excess**2, excess**4, 4),
             Part("excess_size", shape.cells, excess * size, (excess * size) ** 2, 1),
             Part("size_squared", shape.cells, size**2, size**4, 1),
         ]
         if excess < limits.excess:
             # Scaling down rounds toward zero: it takes up to touched − 1 more than the excess over B.
             clipped = limits.excess - excess + touched - 1
-            parts.append(Part("clipped", shape.cells, clipped, clipped**2, 2))
+            parts.append(Part("clipped", shape.cells, clipped, clipped**2, 4))
         return tuple(parts)
 
     def count(
@@ -166,7 +168,12 @@ class Centred(MetricSpec):
         def interval(level: float) -> tuple[FloatArray, FloatArray, BoolArray]:
             z = estimated_variance_quantile(convolved_quantile(level, laplace_share), relative_sd)
             found = wilson_fieller(ratio.t, ratio.n, variance, z, p0=a / b, denominator_sd=size_sd)
-            low, high = _widen_for_clipping(found.low, found.high, sums.get("clipped"), b * ratio.n, z)
+            low, high = found.low, found.high
+            if "clipped" in sums:
+                upward = shape.touch == 1 and self.limits(bounds).below <= self.excess_bound(bounds)
+                less, more = _clipped_away(sums["clipped"], z, upward=upward)
+                safe = np.where(ratio.n > 0, b * ratio.n, np.nan)
+                low, high = low + less / safe, high + more / safe
             return low, high, found.valid
 
         low, high, valid = interval(reading.level)
@@ -251,15 +258,12 @@ def _at(quadratic: Quadratic, d: FloatArray) -> FloatArray:
     return quadratic[0] + quadratic[1] * d + quadratic[2] * d * d
 
 
-def _widen_for_clipping(
-    low: FloatArray, high: FloatArray, clipped: PartSum | None, size: FloatArray, z: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Widen by what was clipped away: [min(0, X − zσ), max(0, X + zσ)]/(b·n)."""
-    if clipped is None:
-        return low, high
+def _clipped_away(clipped: PartSum, z: FloatArray, *, upward: bool) -> tuple[FloatArray, FloatArray]:
+    """Return the least and the most that the clip may have taken off the numerator, 0 between them.
+
+    [min(0, X̂ − zσ), max(0, X̂ + zσ)]; where only devices above the centre can be clipped, `upward`, what
+    was taken off is never negative.
+    """
     sd = clipped.variance**0.5
-    safe = np.where(size > 0, size, np.nan)
-    return (
-        low + np.minimum(0.0, clipped.values - z * sd) / safe,
-        high + np.maximum(0.0, clipped.values + z * sd) / safe,
-    )
+    low = np.zeros_like(z) if upward else np.minimum(0.0, clipped.values - z * sd)
+    return low, np.maximum(0.0, clipped.values + z * sd)

@@ -63,7 +63,7 @@ class Mean(Centred):
     def limits(self, bounds: Bounds) -> Limits:
         a, _ = self.centre()
         n = bounds.max_events
-        return Limits(excess=n * max(a, STEPS - a), size=n, units=n)
+        return Limits(excess=n * max(a, STEPS - a), below=n * a, size=n, units=n)
 
     def display(self) -> tuple[float, float, float, float]:
         low, high = float(self.clip.low), float(self.clip.high)

@@ -60,7 +60,7 @@ class PairedDifference(Centred):
 
     def limits(self, bounds: Bounds) -> Limits:
         n = bounds.max_events
-        return Limits(excess=n, size=n, units=n)
+        return Limits(excess=n, below=n, size=n, units=n)
 
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, -1.0, 1.0

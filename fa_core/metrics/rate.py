@@ -48,7 +48,7 @@ class Rate(Centred):
     def limits(self, bounds: Bounds) -> Limits:
         a, b = self.centre()
         n = bounds.max_events
-        return Limits(excess=n * max(a, b - a), size=n, units=n)
+        return Limits(excess=n * max(a, b - a), below=n * a, size=n, units=n)
 
     def floor(self, n: FloatArray) -> Quadratic:
         a, b = self.centre()

@@ -60,6 +60,7 @@ class RatePerHour(Centred):
         a, b = self.centre()
         return Limits(
             excess=self.max_hours * max(a * MINUTES, b * self.max_per_hour),
+            below=self.max_hours * a * MINUTES,
             size=self.max_hours * MINUTES,
             units=self.max_hours,
         )

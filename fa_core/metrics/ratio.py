@@ -54,7 +54,7 @@ class Ratio(Centred):
         a, b = self.centre()
         per_event = max(b * self.max_of, a * self.max_over)
         n = bounds.max_events
-        return Limits(excess=n * per_event, size=n * self.max_over, units=n)
+        return Limits(excess=n * per_event, below=n * a * self.max_over, size=n * self.max_over, units=n)
 
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, 0.0, float("inf")
