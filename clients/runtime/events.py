@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
+import numpy as np
+
 from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm, accepts
 from clients.runtime.ring import Ring
 
@@ -20,7 +22,7 @@ NEAR = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One wake or near miss. `score` is the highest of its episode, `time` its first frame's."""
+    """One wake or near miss. `score` is the highest of its episode, `time` the start of its first hop."""
 
     time: datetime
     wake_word: str
@@ -73,17 +75,24 @@ class Listener:
         self._start = start
         self._refractory = refractory
         self._near = near * detector.threshold
-        self._heard_samples = 0
+        self._heard = 0
+        self._rest = np.empty(0, np.int16)
         self._episode: _Episode | None = None
         self._minutes: dict[tuple[datetime, bool], int] = {}
         self._levels: dict[datetime, list[float]] = {}
         detector.reset()
 
     def feed(self, pcm: Pcm, *, playback: bool = False) -> list[Heard]:
-        """Take in samples and return the events that ended with them. `playback`: the device is sounding."""
+        """Take in samples and return the events that ended with them. `playback`: the device is sounding.
+
+        The detector hears whole hops from the start of the stream, so how the stream is cut changes nothing.
+        """
         events: list[Heard] = []
-        for first in range(0, pcm.size, SAMPLE_RATE // 10):
-            events += self._piece(pcm[first : first + SAMPLE_RATE // 10], playback)
+        pcm, hop = np.concatenate([self._rest, pcm]), self._detector.hop
+        whole = pcm.size - pcm.size % hop
+        for first in range(0, whole, hop):
+            events += self._hop(pcm[first : first + hop], playback)
+        self._rest = pcm[whole:].copy()
         return events
 
     def finish(self) -> tuple[list[Heard], list[Listened]]:
@@ -95,21 +104,20 @@ class Listener:
             if (minutes := round(samples / SAMPLE_RATE / 60))
             for snr in [_median(self._levels.get(hour, []))]
         ]
+        self._rest = self._rest[:0]
         self._minutes.clear()
         self._levels.clear()
         self._ring.wipe()
         self._detector.reset()
         return events, rows
 
-    def _piece(self, pcm: Pcm, playback: bool) -> Iterable[Heard]:
+    def _hop(self, pcm: Pcm, playback: bool) -> Iterable[Heard]:
+        at = self._start + timedelta(microseconds=self._heard * 1_000_000 // SAMPLE_RATE)
         self._ring.push(pcm)
-        key = (_hour(self._time(self._heard_samples)), playback)
-        self._minutes[key] = self._minutes.get(key, 0) + pcm.size
-        self._heard_samples += pcm.size
-        scores = self._detector.feed(pcm)
-        late = self._heard_samples - scores.size * self._detector.hop
-        for index, score in enumerate(scores):
-            yield from self._frame(self._time(late + index * self._detector.hop), float(score), playback)
+        self._minutes[_hour(at), playback] = self._minutes.get((_hour(at), playback), 0) + pcm.size
+        self._heard += pcm.size
+        for score in self._detector.feed(pcm):
+            yield from self._frame(at, float(score), playback)
 
     def _frame(self, at: datetime, score: float, playback: bool) -> Iterable[Heard]:
         if self._episode and at >= self._episode.end:
@@ -140,9 +148,6 @@ class Listener:
             episode.snr_db,
             episode.playback,
         )
-
-    def _time(self, samples: int) -> datetime:
-        return self._start + timedelta(microseconds=samples * 1_000_000 // SAMPLE_RATE)
 
 
 def _hour(at: datetime) -> datetime:
