@@ -107,6 +107,7 @@ def _play(scene: _Scene) -> Outcome:
         simulated=True,
         synthetic=scene.fleet.synthetic,
         nodes=len(scene.cohort),
+        devices=len(scene.cohort),
     )
     ended: Future[Outcome] = Future()
     with open_store(scene.order.store) as store, narrator(Console(stderr=True)) as report:

@@ -6,6 +6,7 @@ Its run configuration (`flwr run --run-config`) says what the run is about and w
     population   whose budget is charged
     engine       what the release calls this federation
     nodes        how many nodes to wait for
+    devices      how many devices they stand for
     deadline     seconds that a stage may take
     store        a folder, or postgresql://…
     log-key      file with the private key of the transparency log
@@ -36,7 +37,18 @@ from fa_core.witness_socket import WitnessClient
 
 POLL_SECONDS = 1.0
 
-KEYS = ("plan", "population", "engine", "nodes", "deadline", "store", "log-key", "authority", "witness")
+KEYS = (
+    "plan",
+    "population",
+    "engine",
+    "nodes",
+    "devices",
+    "deadline",
+    "store",
+    "log-key",
+    "authority",
+    "witness",
+)
 
 
 def main(grid: Grid, config: Mapping[str, Any]) -> None:
@@ -57,6 +69,7 @@ def main(grid: Grid, config: Mapping[str, Any]) -> None:
         simulated=False,
         synthetic=False,
         nodes=int(config["nodes"]),
+        devices=int(config["devices"]),
     )
     parties = Parties(
         log_key=read_key(Path(config["log-key"])),

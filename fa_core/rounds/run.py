@@ -20,14 +20,14 @@ from fa_core.agreement import task_of
 from fa_core.errors import Refused, RoundFailed, UnheardError
 from fa_core.estimate import estimate
 from fa_core.invitation import Invitation, encode
-from fa_core.layout import NOISE_TAIL
+from fa_core.layout import NOISE_TAIL, compile_plan
 from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.rounds.parties import Parties
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
-from fa_core.secagg import Result, Server, Stage, Task, plain
+from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
 from fa_core.secagg.messages import join_request
 from fa_core.store import Store
 from fa_core.transport import Grid
@@ -48,6 +48,7 @@ class Job:
         simulated: whether a seed, an in-process fleet or a synthetic fleet takes part.
         synthetic: whether the voices are synthetic.
         nodes: how many nodes to wait for before the round starts.
+        devices: how many devices they stand for: as many, or more where nodes are hubs.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class Job:
     simulated: bool
     synthetic: bool
     nodes: int
+    devices: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
         Refused: too few devices to ask, or over a budget; nothing was charged.
         RoundFailed: the round ended without a release; the charge stands and the failure is stored.
     """
-    nodes = invite(_present(job, grid, around), job.plan)
+    require_cohort(job.plan, job.devices)
+    nodes = invite(_present(job, grid, around), job.plan.eligibility.sample)
     if around.watch.stopped():
         raise Interrupted(Stage.JOIN)
     release = secrets.token_bytes(16)
@@ -106,19 +109,32 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
     return released, estimates
 
 
-def invite(nodes: Sequence[int], plan: Plan) -> list[int]:
-    """Return a random sample of the nodes, as large as the plan asks, in ascending order.
+def require_cohort(plan: Plan, devices: int) -> None:
+    """Raise Refused where not even the whole sample of so many devices could end in a release.
 
-    Raises Refused where even everybody asked would be fewer than the plan's minimum cohort.
+    Said before anything is announced or charged, since a round that must fail would cost its budget.
     """
-    asked = math.ceil(plan.eligibility.sample * len(nodes))
-    least = plan.privacy.min_cohort
-    if asked < least:
+    privacy = plan.privacy
+    asked = math.ceil(plan.eligibility.sample * devices)
+    if asked < privacy.min_cohort:
         raise Refused(
-            f"{plan.name} would ask {asked} of {len(nodes)} nodes, and no fewer than {least} devices may be "
-            "summed up; run it on more devices, or lower `min_cohort` or raise `sample` in the plan"
+            f"{plan.name} would ask {asked} of {devices} devices, and fewer than {privacy.min_cohort} may "
+            "not be summed up; ask more devices, or lower `min_cohort` or raise `sample` in the plan"
         )
-    return sorted(secrets.SystemRandom().sample(sorted(nodes), asked))
+    if privacy.secure_aggregation and choose(asked, privacy.dropout, privacy.corrupt) is None:
+        enough = smallest_cohort(privacy.dropout, privacy.corrupt, asked)
+        raise Refused(
+            f"{plan.name} would ask {asked} devices, among whom no secure sum can bear `dropout` "
+            f"{float(privacy.dropout):g} and `corrupt` {float(privacy.corrupt):g}; "
+            + (f"ask {enough}, or lower one of them" if enough else "lower one of them")
+        )
+    if privacy.noise == "distributed":
+        shares_of(compile_plan(plan), asked, privacy.dropout, privacy.corrupt)
+
+
+def invite(nodes: Sequence[int], sample: Fraction) -> list[int]:
+    """Return a random sample of the nodes, a share of them (rounded up), in ascending order."""
+    return sorted(secrets.SystemRandom().sample(sorted(nodes), math.ceil(sample * len(nodes))))
 
 
 def _present(job: Job, grid: Grid, around: Surroundings) -> list[int]:

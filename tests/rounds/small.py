@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.app import relay
 from clients.device.seam import Device
+from clients.device.trust import Pins
 from clients.evaluate import Cohort, cohort_of_fleet, device_vectors, seeded_randomness
 from clients.party import SimulatedFleet, pins_of
 from fa_core.enrolment import Authority
@@ -64,11 +65,11 @@ privacy:
   epsilon: 1.0
   delta: 1e-8
   noise: NOISE
-  max_events: 16
+  max_events: EVENTS
   min_cohort: COHORT
   secure_aggregation: SECURE
-  dropout: 0.3
-  corrupt: 0
+  dropout: DROPOUT
+  corrupt: BAD
 """
 
 
@@ -79,6 +80,9 @@ def plan_text(
     sample: str = "1",
     groups: str = "[[], [accent]]",
     expires: str = "2099-12-31",
+    events: int = 16,
+    dropout: str = "0.3",
+    corrupt: str = "0",
 ) -> str:
     """Return a plan's YAML."""
     told = {
@@ -88,6 +92,9 @@ def plan_text(
         "SAMPLE": sample,
         "GROUPS": groups,
         "EXPIRES": expires,
+        "EVENTS": str(events),
+        "DROPOUT": dropout,
+        "BAD": corrupt,
     }
     text = PLAN
     for word, value in told.items():
@@ -180,6 +187,8 @@ class World:
     cohort: Cohort
     parties: Parties
     plan_key: Ed25519PrivateKey
+    pins: Pins
+    authority: Authority
     seen: list[Progress] = field(default_factory=list)
     stopped: Callable[[], bool] = lambda: False
 
@@ -192,7 +201,8 @@ class World:
         cohort = cohort_of_fleet(devices_table(devices), {"wake_events": wake_table(devices)})
         fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED), today)
         parties = local_parties(keys, authority, today)
-        return cls(folder, devices, open_store(folder / "store"), fleet, cohort, parties, keys.plan)
+        store = open_store(folder / "store")
+        return cls(folder, devices, store, fleet, cohort, parties, keys.plan, pins, authority)
 
     def run(self, plan: Plan, spoil: Spoil = lambda number, device: device) -> tuple[Release, Estimates]:
         """Run a plan over the devices, some of them spoiled, on the local engine."""
@@ -201,10 +211,16 @@ class World:
             number = int(config[PARTITION])
             return {0: spoil(number, self.fleet.device(number))}
 
+        return self.run_over(LocalGrid(relay(behind), self.devices), plan)
+
+    def run_over(self, grid: LocalGrid, plan: Plan) -> tuple[Release, Estimates]:
+        """Run a plan over the nodes of a Grid."""
         pace, watch = Pace(math.inf, 0.01), Watch(self.seen.append, lambda: self.stopped())
         around = Surroundings(self.store, self.parties, pace, RealClock(), today, watch)
-        job = Job(plan, SignedPlan.of(plan, self.plan_key), "small", UNTIL, "local", True, True, self.devices)
-        return run(job, LocalGrid(relay(behind), self.devices), around)
+        job = Job(
+            plan, SignedPlan.of(plan, self.plan_key), "small", UNTIL, "local", True, True, 0, self.devices
+        )
+        return run(job, grid, around)
 
     def vectors(self, plan: Plan) -> Int64Array:
         """Return what every device adds before noise, int64 (devices, cells)."""

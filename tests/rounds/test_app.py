@@ -42,6 +42,7 @@ def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
             "population": "small",
             "engine": "lab",
             "nodes": DEVICES,
+            "devices": DEVICES,
             "deadline": 60.0,
             "store": str(tmp_path / "store"),
             "log-key": str(tmp_path / "keys" / "log.key"),

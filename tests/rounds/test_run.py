@@ -13,7 +13,6 @@ from clients.device.seam import Declined, Device, Reason
 from clients.evaluate import device_vectors, seeded_randomness
 from fa_core.errors import Refused, RoundFailed
 from fa_core.layout import compile_plan
-from fa_core.plan import Plan
 from fa_core.privacy.distributed import Share
 from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.rounds import run as running
@@ -213,7 +212,7 @@ def test_the_charge_is_in_the_ledger_before_a_device_is_asked(world: World) -> N
 
 
 def test_too_few_devices_are_not_asked_at_all(world: World) -> None:
-    with pytest.raises(Refused, match="would ask 10 of 10 nodes"):
+    with pytest.raises(Refused, match="would ask 10 of 10 devices"):
         world.run(small_plan(cohort=11))
     assert not world.store.entries()
 
@@ -277,17 +276,29 @@ def test_a_device_counts_the_same_whoever_else_is_there(world: World, tmp_path: 
 
 @pytest.mark.parametrize(("sample", "size"), [("1", 40), ("0.5", 20), ("0.26", 11)])
 def test_as_many_nodes_are_invited_as_the_plan_says(sample: str, size: int) -> None:
-    invited = invite(list(range(1, 41)), small_plan(sample=sample))
+    invited = invite(list(range(1, 41)), Fraction(sample))
     assert len(set(invited)) == len(invited) == size
     assert set(invited) <= set(range(1, 41))
 
 
+def test_a_sample_that_is_too_small_is_refused(world: World) -> None:
+    with pytest.raises(Refused, match="would ask 5 of 10 devices"):
+        world.run(small_plan(sample="0.45"))
+
+
+def test_a_cohort_that_no_protocol_can_serve_costs_nothing(tmp_path: Path) -> None:
+    world = World.make(tmp_path, 11)
+    with pytest.raises(Refused, match=r"no secure sum can bear `dropout` 0\.4 and `corrupt` 0\.095; ask 12"):
+        world.run(small_plan(dropout="0.4", corrupt="0.095"))
+    assert not world.store.entries()
+    world.store.close()
+
+
 def test_every_node_is_invited_about_equally_often() -> None:
     """2,000 draws of 20 of 40: each count is within 6.5 sigma of 1,000, but for one run in 10^8."""
-    plan: Plan = small_plan(sample="0.5")
     often = np.zeros(40)
     for _ in range(2000):
-        often[invite(list(range(40)), plan)] += 1
+        often[invite(list(range(40)), Fraction(1, 2))] += 1
     assert np.abs(often - 1000).max() < 6.5 * np.sqrt(500)
 
 
