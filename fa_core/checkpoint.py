@@ -75,7 +75,7 @@ class Checkpoint:
 
 def sign(size: int, root: bytes, key: Ed25519PrivateKey) -> bytes:
     """Return the note that says the first `size` entries have this root, signed by the log."""
-    text = f"{ORIGIN}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
+    text = _text(size, root)
     identity = _key_id(ORIGIN, _LOG_TYPE, key.public_key())
     return text + b"\n" + _line(ORIGIN, identity + key.sign(text))
 
@@ -113,7 +113,7 @@ def parse(note: bytes) -> Checkpoint:
     """Return the checkpoint in a note. Raises BadInput for anything else; signatures are not checked here."""
     text, separator, rest = note.partition(b"\n\n")
     try:
-        origin, size, root = text.decode("ascii").split("\n")
+        _, size, root = text.decode("ascii").split("\n")
         checkpoint = Checkpoint(
             int(size), base64.b64decode(root, validate=True), text + b"\n", _read_lines(rest.decode())
         )
@@ -122,10 +122,9 @@ def parse(note: bytes) -> Checkpoint:
     if (
         len(note) > MAX_NOTE
         or not separator
-        or origin != ORIGIN
-        or str(checkpoint.size) != size
         or checkpoint.size < 0
         or len(checkpoint.root) != HASH_SIZE
+        or _note(checkpoint) != note
     ):
         raise BadInput("not a checkpoint of this log: its origin, size or root has another form")
     return checkpoint
@@ -150,6 +149,16 @@ def cosigned_at(checkpoint: Checkpoint, key: Ed25519PublicKey) -> datetime | Non
         if seconds < 2**40 and _verifies(key, blob[12:], _cosigned(checkpoint.text, seconds)):
             return datetime.fromtimestamp(seconds, UTC)
     return None
+
+
+def _note(checkpoint: Checkpoint) -> bytes:
+    """Return the one note of a checkpoint."""
+    lines = (_line(name, blob) for name, blob in checkpoint.lines)
+    return _text(checkpoint.size, checkpoint.root) + b"\n" + b"".join(lines)
+
+
+def _text(size: int, root: bytes) -> bytes:
+    return f"{ORIGIN}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
 
 
 def _cosigned(text: bytes, seconds: int) -> bytes:

@@ -80,16 +80,17 @@ def _by_grouping(each: Difference) -> tuple[str, tuple[str, ...], tuple[str, ...
 def _row(each: Difference) -> tuple[str, ...]:
     labels = [label for _, label in each.group] or ["everyone"]
     labels += [label for _, label in each.cell]
-    before, after, difference = (
-        render.number(value, each.unit) for value in (each.before, each.after, each.difference)
+    bounds = (
+        "" if each.low is None else f"{render.difference(bound, each.unit)}"
+        for bound in (each.low, each.high)
     )
     change = f"{each.change}: {each.reason}" if each.reason else each.change
     return (
         *labels,
-        before or "not shown",
-        after or "not shown",
-        difference,
-        render.interval(each.low, each.high, each.unit),
+        render.number(each.before, each.unit) or "not shown",
+        render.number(each.after, each.unit) or "not shown",
+        render.difference(each.difference, each.unit),
+        " to ".join(filter(None, bounds)).replace(" points to", " to"),
         change,
     )
 

@@ -1,7 +1,9 @@
 """`fa ledger`: what was spent on whom, what is left, and whether the record is whole."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -9,15 +11,34 @@ import typer
 
 from fa_core.cli import render
 from fa_core.errors import BadInput
-from fa_core.privacy.ledger import UNITS, WEEK, Balance, Charge, Policy, balances
+from fa_core.privacy.ledger import (
+    BUDGETS,
+    DEFAULT_POLICIES,
+    UNITS,
+    WEEK,
+    Balance,
+    Charge,
+    Currency,
+    Policy,
+    balances,
+)
 from fa_core.privacy.ledger import show as exact
 from fa_core.store import DEFAULT, Declaration, Store, open_store
 from fa_core.store.schema import utc_text
 
-app = typer.Typer(help="Show the privacy ledger, and verify it.", no_args_is_help=True)
+app = typer.Typer(help="Show the privacy ledger, verify it, and set budgets.", no_args_is_help=True)
 
 Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+Limit = Annotated[str | None, typer.Option(help="Its limit, an exact number such as 0.5 or 1/2.")]
+
+
+class Accounting(StrEnum):
+    """The two kinds of ledger."""
+
+    zcdp = "zcdp"
+    pure = "pure"
 
 
 @app.command()
@@ -49,9 +70,41 @@ def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
     if problems:
         raise BadInput("the ledger does not verify:\n" + "\n".join(f"  {each}" for each in problems))
     if not as_json:
-        typer.echo(
-            f"{rows} rows: every one follows from the one before, is in the log, and was within budget"
-        )
+        count = render.plural(rows, "row")
+        typer.echo(f"{count}: each follows from the one before, is in the log, and was within budget")
+
+
+@app.command()
+def declare(
+    population: Annotated[str, typer.Argument(help="The population; fleet.json names that of a fleet.")],
+    release: Limit = None,
+    window: Limit = None,
+    week: Limit = None,
+    year: Limit = None,
+    family: Limit = None,
+    accounting: Annotated[
+        Accounting | None, typer.Option(help="The kind of a new ledger: zcdp or pure. It never changes.")
+    ] = None,
+    store: Where = DEFAULT,
+) -> None:
+    """Set budgets of a population from now on; what is left out stays. The log keeps every change."""
+    given = {"release": release, "window": window, "week": week, "year": year, "family": family}
+    limits = {name: _limit(name, text) for name, text in given.items() if text is not None}
+    with open_store(store) as opened:
+        before = opened.declaration(population)
+        currency: Currency = accounting.value if accounting else before.currency if before else "zcdp"
+        policy = before.policy if before else DEFAULT_POLICIES[currency]
+        declared = Declaration(population, currency, replace(policy, **limits), datetime.now(UTC))
+        opened.declare(declared)
+    told = ", ".join(f"{name} {exact(declared.policy.limit(name))}" for name in BUDGETS)
+    typer.echo(f"{population}: {UNITS[currency]} {told}")
+
+
+def _limit(name: str, text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise BadInput(f"--{name} {text}: an exact number is expected, such as 0.5 or 1/2") from None
 
 
 def _population(store: Store, name: str, now: datetime, limit: int) -> dict[str, Any]:
@@ -140,7 +193,9 @@ def _print(told: dict[str, Any]) -> None:
     rows = [(each["budget"], MEANS[each["budget"]], *_amounts(each)) for each in told["budgets"]]
     rows += [("family", f"{each['family']}, in any 365 days", *_amounts(each)) for each in told["families"]]
     headers = ("budget", "of", f"limit ({unit})", "spent", "left", "next part returns")
-    render.table(f"Population {told['population']}: {told['charges']} charges", headers, rows)
+    render.table(
+        f"Population {told['population']}: {render.plural(told['charges'], 'charge')}", headers, rows
+    )
     for line in _totals(told["spent"], unit):
         typer.echo(line)
     if told["newest"]:

@@ -1,5 +1,6 @@
 """`fa log`: the transparency log, shown, proved and verified."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ from fa_core.checkpoint import parse
 from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.merkle import leaf_hash, verify_inclusion
+from fa_core.privacy.ledger import UNITS
+from fa_core.privacy.ledger import show as exact
 from fa_core.store import DEFAULT, LogEntry, Store, open_store
 
 app = typer.Typer(help="Show the transparency log, prove entries, and verify it.", no_args_is_help=True)
@@ -157,5 +160,7 @@ def _summary(entry: LogEntry) -> str:
         return f"release {body['release'][:12]} of {body['plan']}, {body['counted']:,} devices"
     row = body["row"]
     if row["kind"] == "declare":
-        return f"budgets of {row['population']} declared"
-    return f"release {row['release'][:12]} of {row['family']} charged {row['cost']} to {row['population']}"
+        limits = ", ".join(f"{name} {exact(Fraction(limit))}" for name, limit in row["policy"].items())
+        return f"{row['population']} has budgets of {UNITS[row['currency']]}: {limits}"
+    cost = f"{UNITS[row['currency']]} {exact(Fraction(row['cost']))}"
+    return f"release {row['release'][:12]} of {row['family']} costs {row['population']} {cost}"

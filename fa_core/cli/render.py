@@ -166,6 +166,13 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def difference(value: float | None, unit: str) -> str:
+    """Return a difference for a person, signed: of plain shares in percentage points; "" for none."""
+    if value is None:
+        return ""
+    return f"{100 * value:+.2f} points" if unit == "" else f"{value:+.3g}"
+
+
 def interval(low: float | None, high: float | None, unit: str) -> str:
     """Return an interval for a person."""
     if low is None or high is None:
@@ -189,6 +196,11 @@ def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for line in (headers, *rows):
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 release, 2 releases."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def as_json(value: Mapping[str, Any]) -> None:

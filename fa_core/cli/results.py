@@ -61,7 +61,7 @@ def list_releases(
         render.as_json({"releases": found, "total": total, "failures": [_failed(each) for each in failures]})
         return
     headers = ("release", "made", "plan", "devices", "shown", "guardrails", "")
-    render.table(f"{total} releases in {store}", headers, [_row(entry) for entry in entries])
+    render.table(f"{render.plural(total, 'release')} in {store}", headers, [_row(entry) for entry in entries])
     if failures:
         rows = [(each.release[:12], _moment(each.at), each.plan, each.reason) for each in failures]
         render.table(

@@ -84,7 +84,7 @@ def make_estimate(label: str, value: float | None, cells: tuple[Cell, ...] = ())
     width = 0.01 if shown else None
     group = (("accent", label),) if label else ()
     return Estimate(
-        "false_reject_rate", "histogram" if cells else "rate", "share", group,
+        "false_reject_rate", "histogram" if cells else "rate", "", group,
         value, value and value - 0.01, value and value + 0.01, value and value - 0.02, value and value + 0.02,
         value and value - 0.005, value and value + 0.005, 0.95, not shown,
         "" if shown else "fewer than 100 devices", 1234.5 if shown else None, width, 321.25, 4.5,
