@@ -117,7 +117,7 @@ def words(name: str) -> str:
 
 def group_text(group: Sequence[tuple[str, str]]) -> str:
     """Return a group as a person reads it: its labels, or `everyone`."""
-    return ", ".join(label for _, label in group) or "everyone"
+    return " · ".join(label for _, label in group) or "everyone"
 
 
 def grouping_text(grouping: Sequence[str]) -> str:

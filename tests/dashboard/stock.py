@@ -153,7 +153,11 @@ def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> Stock:
     weeks(stock, plans, how_many, devices)
     until = START + how_many * WEEK
     failed = released(
-        plans[0], np.zeros(compile_plan(plans[0]).length, np.int64), until + WEEK, devices, release_id("failed")
+        plans[0],
+        np.zeros(compile_plan(plans[0]).length, np.int64),
+        until + WEEK,
+        devices,
+        release_id("failed"),
     )
     stock.fail(
         replace(failed, created=failed.created),

@@ -33,14 +33,23 @@ ACCENTS: Mapping[str, tuple[float, float]] = {
 }
 """Share of the fleet and miss rate of the old model, by accent."""
 
-CLASSES: Mapping[str, tuple[float, float]] = {"phone": (0.5, 0.9), "speaker": (0.35, 0.8), "watch": (0.15, 1.6)}
+CLASSES: Mapping[str, tuple[float, float]] = {
+    "phone": (0.5, 0.9),
+    "speaker": (0.35, 0.8),
+    "watch": (0.15, 1.6),
+}
 """Share of the fleet, and what the miss rate is multiplied by."""
 
 INTENTS = (
     "turn_on", "turn_off", "set_timer", "cancel_timer", "get_time", "get_weather", "play_music", "stop_music",
     "volume_up", "volume_down", "lock_door", "add_item", "not_understood",
 )  # fmt: skip
-TAKEN_FOR = {"turn_on": "turn_off", "set_timer": "cancel_timer", "volume_up": "volume_down", "play_music": "stop_music"}
+TAKEN_FOR = {
+    "turn_on": "turn_off",
+    "set_timer": "cancel_timer",
+    "volume_up": "volume_down",
+    "play_music": "stop_music",
+}
 
 
 def cohort(devices: int, week: int, seed: int = 7) -> tuple[Cohort, datetime]:
@@ -91,13 +100,17 @@ def _times(start: datetime, hours: NDArray[np.int64], inside: NDArray[np.int64])
 
 
 def _wake(
-    devices: int, facts: Mapping[str, NDArray[np.object_]], start: datetime, week: int, random: np.random.Generator
+    devices: int,
+    facts: Mapping[str, NDArray[np.object_]],
+    start: datetime,
+    week: int,
+    random: np.random.Generator,
 ) -> pa.Table:
     """Return what should have fired and what should not, each scored by both models."""
-    count = random.poisson(16, devices) + 1
-    device = np.repeat(np.arange(devices, dtype=np.int64), count)
+    called, heard = random.poisson(14, devices) + 1, random.poisson(40, devices)
+    device = np.repeat(np.tile(np.arange(devices, dtype=np.int64), 2), np.concatenate((called, heard)))
     rows = len(device)
-    positive = random.random(rows) < 0.8
+    positive = np.arange(rows) < called.sum()
     snr = np.clip(random.normal(14, 6, rows), 0, 35)
     hard = np.array([ACCENTS[name][1] for name in facts["accent"]])[device]
     hard = hard * np.array([CLASSES[name][1] for name in facts["device_class"]])[device]
@@ -106,17 +119,19 @@ def _wake(
     hours, inside = random.integers(0, 168, rows), random.permutation(rows) % 3_600_000_000
     playback = np.zeros(rows, bool)
     parts = []
-    for model, better in ((BASELINE, 1.0), (CANDIDATE, 0.62)):
+    for model, better, sharp in ((BASELINE, 1.0, 5.0), (CANDIDATE, 0.62, 6.5)):
         luck = np.where(random.random(rows) < 0.25, random.random(rows), shared)
         worse = np.where((facts["accent"] == "en-029")[device], 1.25 / better, 1.0)
         miss = luck < np.clip(hard * better * worse, 0, 0.95)
-        fires = luck < 0.05
+        hit = THRESHOLD + random.beta(5, 2, rows) * (1 - THRESHOLD)
         score = np.where(
-            np.where(positive, miss, ~fires), random.beta(3, 6, rows) * THRESHOLD,
-            THRESHOLD + random.beta(5, 2, rows) * (1 - THRESHOLD),
-        )  # fmt: skip
+            positive, np.where(miss, random.beta(3, 2, rows) * THRESHOLD, hit), random.beta(1.6, sharp, rows)
+        )
+        fires = score >= THRESHOLD
         outcome = np.where(
-            positive, np.where(miss, "false_reject", "true_accept"), np.where(fires, "false_accept", "true_reject")
+            positive,
+            np.where(miss, "false_reject", "true_accept"),
+            np.where(fires, "false_accept", "true_reject"),
         )
         parts.append(
             {
@@ -168,7 +183,9 @@ def _commands(
     device = np.repeat(np.arange(devices, dtype=np.int64), random.poisson(12, devices) + 1)
     rows = len(device)
     actual = random.choice(np.array(INTENTS[:-1], object), rows)
-    wrong = random.random(rows) < np.array([0.35 * ACCENTS[name][1] + 0.04 for name in facts["accent"]])[device]
+    wrong = (
+        random.random(rows) < np.array([0.35 * ACCENTS[name][1] + 0.04 for name in facts["accent"]])[device]
+    )
     partner = np.array([TAKEN_FOR.get(name, "not_understood") for name in actual], object)
     anything = random.choice(np.array(INTENTS, object), rows)
     predicted = np.where(wrong, np.where(random.random(rows) < 0.7, partner, anything), actual)

@@ -1,0 +1,50 @@
+"""The dashboard's frame: who looks, the pages, and what goes wrong, said in a sentence."""
+
+import streamlit as st
+
+from dashboard import links, look, reading, session
+from dashboard.settings import active
+from dashboard.views import confusions, health, plans, privacy, segments, thresholds, trends
+from fa_core.errors import UnheardError
+
+PAGES = (
+    (health.page, "Health", ""),
+    (segments.page, "Segments", "segments"),
+    (thresholds.page, "Thresholds", "thresholds"),
+    (confusions.page, "Confusions", "confusions"),
+    (trends.page, "Trends", "trends"),
+    (plans.page, "Plans", "plans"),
+    (privacy.page, "Privacy", "privacy"),
+)
+
+
+def main() -> None:
+    """Show the page that is asked for."""
+    st.set_page_config("Unheard", str(look.ICON), layout="wide", initial_sidebar_state="collapsed")
+    look.style()
+    who = session.user()
+    pages = {
+        path: st.Page(page, title=title, url_path=path or None, default=not path)
+        for page, title, path in PAGES
+    }
+    chosen = st.navigation(list(pages.values()), position="top")
+    links.know(pages)
+    st.logo(str(look.LOGO), size="large")
+    try:
+        reading.entries(active().store)
+        chosen.run()
+    except UnheardError as error:
+        look.empty("This cannot be shown.", str(error))
+    _foot(who.name, ", ".join(sorted(who.roles)) or "viewer")
+
+
+def _foot(name: str, roles: str) -> None:
+    leave = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
+    look.show(
+        f'<hr><div class="uh-facts"><span>{look.esc(name)} · {look.esc(roles)}</span>'
+        f"<span>Store {look.esc(reading.open_catalogue(active().store).name)}</span>"
+        f"{leave if session.signed_in() else ''}</div>"
+    )
+
+
+main()

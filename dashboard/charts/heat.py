@@ -1,0 +1,85 @@
+"""The heat map of a two-way grouping: what is unsure looks unsure, what is not shown says so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from dashboard.charts.base import Chart, data, watermark, when_wide
+from dashboard.look import Palette
+from dashboard.numbers import Measure, group_text, half_width
+from fa_core.values import Estimate
+
+ROW = 54
+
+
+def heat(
+    results: Sequence[Estimate], of: Measure, palette: Palette, *, simulated: bool, synthetic: bool
+) -> Chart:
+    """Return the heat map of groups that are cut by two segments, in the order of the plan."""
+    shown = [result.estimate for result in results if result.estimate is not None]
+    reach = (max(shown) - min(shown)) if shown else 0.0
+    rows = [_cell(result, of, reach) for result in results]
+    order = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("row", "column")}
+    x = alt.X(
+        "column:N",
+        sort=order["column"],
+        title=words(second),
+        axis=alt.Axis(orient="top", labelAngle=0, grid=False),
+    )
+    y = alt.Y(
+        "row:N",
+        sort=order["row"],
+        title=words(first),
+        axis=alt.Axis(grid=False, titleAngle=0, titleY=-14, titleX=0),
+    )
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
+    scale = alt.Scale(
+        range=list(palette.ramp),
+        domain=[min(shown, default=0) * of.factor, max(shown, default=1) * of.factor],
+    )
+    known = alt.Chart(data([row for row in rows if row["estimate"] is not None]))
+    hidden = alt.Chart(data([row for row in rows if row["estimate"] is None]))
+    middle = (min(shown, default=0.0) + max(shown, default=1.0)) / 2 * of.factor
+    dark = palette.paper == "#ffffff"
+    light_on = f"datum.estimate > {middle} && !datum.unsure"
+    ink = alt.condition(light_on, alt.value("#ffffff" if dark else palette.paper), alt.value(palette.ink))
+    layers = [
+        known.mark_rect(stroke=palette.paper, strokeWidth=3, cornerRadius=7).encode(
+            x=x, y=y, tooltip=tips, color=alt.Color("estimate:Q", scale=scale, legend=None),
+            opacity=alt.condition("datum.unsure", alt.value(0.35), alt.value(1.0)), description="text:N",
+        ),
+        hidden.mark_rect(
+            fill=palette.sunken, stroke=palette.muted, strokeDash=[3, 4], strokeOpacity=0.6, cornerRadius=7, strokeWidth=1,
+        ).encode(x=x, y=y, tooltip=tips, description="reason:N"),
+        known.mark_text(fontSize=14, fontWeight=600, dy=when_wide("-8", "0")).encode(x=x, y=y, text="number:N", color=ink, tooltip=tips),
+        known.mark_text(fontSize=12, dy=9).encode(
+            x=x, y=y, text="interval:N", color=ink, tooltip=tips, opacity=alt.value(when_wide("0.9", "0"))
+        ),
+        hidden.mark_text(fontSize=12, fontStyle="italic", color=palette.muted).encode(
+            x=x, y=y, text=alt.value("not shown"), tooltip=tips
+        ),
+        *watermark(palette, simulated, synthetic),
+    ]  # fmt: skip
+    return alt.layer(*layers).properties(height=ROW * len(order["row"])).resolve_scale(color="independent")
+
+
+_TIPS = (("group", "group"), ("text", "estimate"), ("together", "for all groups together"),
+         ("devices", "devices"), ("reason", "not shown"))  # fmt: skip
+
+
+def _cell(result: Estimate, of: Measure, reach: float) -> dict[str, Any]:
+    half = half_width(result)
+    return {
+        "row": result.group[0][1],
+        "column": result.group[1][1],
+        "group": group_text(result.group),
+        "estimate": None if result.estimate is None else result.estimate * of.factor,
+        "unsure": half is not None and 2 * half > reach,
+        "number": of.text(result.estimate, half),
+        "interval": of.interval(result.low, result.high),
+        "text": of.with_interval(result),
+        "together": of.interval(result.simultaneous_low, result.simultaneous_high),
+        "devices": "" if result.devices is None else f"about {max(0, round(result.devices)):,}",
+        "reason": result.reason,
+    }

@@ -1,0 +1,116 @@
+"""Starting the dashboard: who may reach it is decided here, before anything listens."""
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from starlette.middleware import Middleware
+from streamlit import App
+from streamlit.web import bootstrap
+
+from dashboard import reading, settings, shell
+from dashboard.gate import LOOPBACK, Access, Gate
+from dashboard.look import DARK, LIGHT, Palette
+from fa_core.errors import BadInput, Refused
+
+SCRIPT: Final = Path(__file__).parent / "app.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether nobody outside this machine can reach it."""
+        return self.host in LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """The address as a browser takes it."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{name}:{self.port}"
+
+
+def check(address: Address, access: Access) -> None:
+    """Raise Refused where somebody outside this machine could come in unasked."""
+    if not address.loopback and access.passwords is None and access.proxy is None:
+        raise Refused(
+            f"{address.host} can be reached from other machines, and nobody would be asked who they are; "
+            "add --password-file FILE, or --user-header NAME behind a proxy that signs people in"
+        )
+
+
+def serve(chosen: settings.Settings, address: Address, access: Access) -> None:
+    """Serve the dashboard until stopped. Raises Refused for an open door, BadInput for a taken port."""
+    check(address, access)
+    settings.use(chosen)
+    reading.open_catalogue(chosen.store)
+    with _listening(address) as listener:
+        bootstrap.load_config_options(options(address))
+        app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(Gate, access=access)])
+        threading.Thread(target=reading.warm, args=(chosen.store,), daemon=True).start()
+        # Proxy headers stay as they came: the gate compares the peer's own address.
+        config = uvicorn.Config(
+            app, proxy_headers=False, server_header=False, log_level="warning", access_log=False,
+            ws_max_size=32 * 2**20, timeout_graceful_shutdown=3,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address.host, address.port))
+        except OSError as error:
+            raise BadInput(f"{address.url} cannot be used: {error.strerror}; --port names another") from None
+        yield listener
+
+
+def options(address: Address) -> Mapping[str, Any]:
+    """Return Streamlit's settings: nothing is sent anywhere, nothing is watched, errors stay on the server."""
+    fixed = {
+        "browser.gatherUsageStats": False,
+        "browser.serverAddress": address.host,
+        "client.allowedOrigins": [],
+        "client.disableDataExport": True,
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": False,
+        "client.toolbarMode": "minimal",
+        "global.developmentMode": False,
+        "runner.magicEnabled": False,
+        "server.address": address.host,
+        "server.enableAgentApi": False,
+        "server.fileWatcherType": "none",
+        "server.headless": True,
+        "server.maxUploadSize": 1,
+        "server.port": address.port,
+        "server.showEmailPrompt": False,
+        "theme.baseRadius": "8px",
+        "theme.baseFontSize": 15,
+        "theme.headingFontSizes": ["1.9rem", "1.3rem", "1.08rem"],
+        "theme.showWidgetBorder": True,
+    }
+    return fixed | _theme("light", LIGHT) | _theme("dark", DARK)
+
+
+def _theme(name: str, palette: Palette) -> dict[str, Any]:
+    return {
+        f"theme.{name}.primaryColor": palette.accent,
+        f"theme.{name}.backgroundColor": palette.paper,
+        f"theme.{name}.secondaryBackgroundColor": palette.sunken,
+        f"theme.{name}.textColor": palette.ink,
+        f"theme.{name}.linkColor": palette.accent,
+        f"theme.{name}.borderColor": palette.line,
+    }

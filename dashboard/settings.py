@@ -1,0 +1,48 @@
+"""What the dashboard was started with. One value, set before the first page is served, never changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fa_core.store import DEFAULT
+
+FOLDER: Final = "dashboard"
+"""Beside the store: the audit trail, and the plans and outcomes of runs launched here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Attributes:
+    store: a folder or postgresql://….
+    folder: where the dashboard keeps what it writes itself.
+    plans: folder of plans that people start from, None where there is none.
+    fleets: fleet directories that a run may be launched over.
+    log_key, witness_key: raw Ed25519 public keys that the log's signatures are checked against, 32 bytes each.
+    """
+
+    store: str
+    folder: Path
+    plans: Path | None = None
+    fleets: tuple[Path, ...] = ()
+    log_key: bytes | None = None
+    witness_key: bytes | None = None
+
+
+def folder_of(store: str) -> Path:
+    """Return where the dashboard of a store keeps what it writes."""
+    return Path(DEFAULT if "://" in store else store) / FOLDER
+
+
+_active: list[Settings] = []
+
+
+def use(settings: Settings) -> None:
+    """Make these the settings of this process."""
+    _active[:] = [settings]
+
+
+def active() -> Settings:
+    """Return the settings of this process. Raises RuntimeError before `use`."""
+    if not _active:
+        raise RuntimeError("the dashboard has no settings; start it with `fa dashboard`")
+    return _active[0]

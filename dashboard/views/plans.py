@@ -1,0 +1,5 @@
+"""Page."""
+
+
+def page() -> None:
+    """Show the page."""

@@ -1,0 +1,179 @@
+"""Segments: one metric, group by group, with everything that is known about the doubt."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboard import downloads, look, picks, reading, sentences
+from dashboard.charts import base
+from dashboard.charts.forest import forest
+from dashboard.charts.heat import heat
+from dashboard.look import Column, esc
+from dashboard.numbers import (
+    count,
+    group_text,
+    grouping_text,
+    half_width,
+    measure_of,
+    short,
+    span,
+    words,
+)
+from dashboard.reading import Body
+from dashboard.settings import active
+from fa_core.plan.schema import Guardrail
+from fa_core.values import Estimate
+
+TABLES = frozenset({"det", "confusion", "histogram"})
+
+
+def page() -> None:
+    """Show the page."""
+    look.title("Segments", "How does a metric differ between groups, and which differences are sure?")
+    plans = reading.plans(active().store)
+    if not plans:
+        look.empty(
+            "There is no release yet.",
+            "Run a plan first; its groups are compared here.",
+            "fa run PLAN --fleet DIR",
+        )
+        return
+    with st.container(key="picks"):
+        left, right, third, fourth = st.columns([1.1, 1.4, 1.2, 1])
+        with left:
+            plan = picks.plan(plans)
+        with right:
+            entry = picks.release_of(plans[plan])
+        body = picks.body(entry)
+        metrics = body.metrics(*{r.kind for r in body.estimates.results} - TABLES)
+        if not metrics:
+            look.empty(
+                "This release holds tables only.",
+                "See Thresholds for DET curves and Confusions for matrices.",
+            )
+            return
+        with third:
+            metric = picks.metric(metrics)
+        groupings = body.groupings(metric)
+        with fourth:
+            grouping = picks.grouping(groupings, _widest(groupings))
+    picks.notice()
+    results = sentences.by_evidence(body.results(metric, grouping))
+    _head(body, results)
+    chart = _chart(body, metric, grouping, results)
+    _table(results)
+    downloads.offer(body, metric, grouping, chart)
+
+
+def _widest(groupings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return next((grouping for grouping in groupings if len(grouping) == 1), groupings[0])
+
+
+def _head(body: Body, results: Sequence[Estimate]) -> None:
+    text = sentences.about_groups(results)
+    if text:
+        look.prose(text, "answer")
+    entry = body.entry
+    look.show(
+        f'<div class="uh-facts"><span>{look.provenance(entry.simulated, entry.synthetic)}</span>'
+        f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
+        f"</span><span>{esc(body.told('question'), 300)}</span></div>"
+    )
+
+
+def _limit(body: Body, metric: str, grouping: tuple[str, ...]) -> Guardrail | None:
+    guardrails = () if body.plan is None else body.plan.guardrails
+    return next(
+        (g for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None), None
+    )
+
+
+def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence[Estimate]) -> base.Chart:
+    of, entry = measure_of(results), body.entry
+    marks = {"simulated": entry.simulated, "synthetic": entry.synthetic}
+    told = f"{words(metric)} by {grouping_text(grouping)}: " + "; ".join(
+        f"{group_text(r.group)} {of.with_interval(r) if r.estimate is not None else 'not shown'}"
+        for r in results[:40]
+    )
+    guardrail = _limit(body, metric, grouping)
+    limit = None if guardrail is None or guardrail.max is None else float(guardrail.max)
+    if len(grouping) == 2:
+        st.segmented_control(
+            "View",
+            ["Heat map", "Forest plot"],
+            default="Heat map",
+            key="pick-view",
+            label_visibility="collapsed",
+        )
+    if len(grouping) == 2 and st.session_state.get("pick-view") != "Forest plot":
+        chart = heat(body.results(metric, grouping), of, look.palette(), **marks)
+        base.show(chart, look.palette(), told, "heat")
+        look.show(
+            '<div class="uh-key"><span>The stronger the colour, the higher.</span><span>Faded: the interval is wider than the '
+            "whole difference between the groups shown.</span><span>Dashed: not shown, with the reason on hover and below."
+            "</span></div>"
+        )
+        return chart
+    everyone = next(iter(body.results(metric, ())), None) if grouping else None
+    chart = forest(results, of, look.palette(), limit=limit, everyone=everyone, **marks)
+    base.show(chart, look.palette(), told, "forest")
+    hollow = any(result.variance_source == "pooled" for result in results)
+    look.show(
+        '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span>'
+        '<span><i class="all"></i>95% for all groups together: ranks and verdicts use it</span>'
+        '<span><i class="noise"></i>privacy noise alone</span>'
+        + ('<span><i class="limit"></i>guardrail</span>' if limit is not None else "")
+        + (
+            '<span><i class="hollow"></i>hollow: how much devices differ is estimated with the other groups\' help</span>'
+            if hollow
+            else ""
+        )
+        + "</div>"
+    )
+    return chart
+
+
+def _table(results: Sequence[Estimate]) -> None:
+    of = measure_of(results)
+    columns = (
+        Column("Group"), Column("Estimate", True), Column("95% interval", True),
+        Column("All groups together", True, True), Column("Privacy noise alone", True, True),
+        Column("Devices", True, True), Column("Counted over", True, True),
+    )  # fmt: skip
+    rows, told = [], []
+    for result in results:
+        name = esc(group_text(result.group), 120)
+        told.append(facts(result))
+        devices = esc(count(result.devices, result.devices_sd))
+        if result.estimate is None:
+            rows.append([name, '<span class="why">not shown</span>', f'<span class="why">{esc(result.reason)}</span>', "",
+                         "", devices, ""])  # fmt: skip
+            continue
+        rows.append(
+            [
+                name,
+                f'<span class="lead">{esc(of.text(result.estimate, half_width(result)))}</span>',
+                esc(of.interval(result.low, result.high)),
+                esc(of.interval(result.simultaneous_low, result.simultaneous_high)),
+                esc(of.interval(result.noise_low, result.noise_high)),
+                devices,
+                esc(count(result.denominator)),
+            ]
+        )
+    look.heading("The numbers", "surest bad news first")
+    look.show(look.table(columns, rows, f"{words(results[0].metric)} by group", told, scroll=len(rows) > 25))
+
+
+def facts(result: Estimate) -> dict[str, object]:
+    """Return the exact numbers behind a row, as data for scripts and tests."""
+    return {
+        "metric": result.metric,
+        "group": group_text(result.group),
+        "estimate": result.estimate,
+        "low": result.low,
+        "high": result.high,
+        "suppressed": result.suppressed,
+    }
+
+
+__all__ = ["facts", "page", "short"]
