@@ -106,7 +106,7 @@ def _difference(
         simultaneous_low=wide_low,
         simultaneous_high=wide_high,
         level=of.level,
-        change=_change(wide_low, wide_high, margin, more),
+        change=change_of(wide_low, wide_high, margin, more),
         reason=told,
     )
 
@@ -120,7 +120,8 @@ def _subtract(
     return later_low - high, later_high - low
 
 
-def _change(low: float | None, high: float | None, margin: float, more: bool) -> Change:
+def change_of(low: float | None, high: float | None, margin: float, more: bool) -> Change:
+    """Return what the bounds of a difference say of a change; `more` where a larger number is better."""
     if low is None or high is None:
         return "not enough evidence"
     if -margin <= low and high <= margin:
