@@ -6,20 +6,18 @@ weights divide it among its parts. Shares come from the plan only, never from da
 
 from collections.abc import Iterator
 from fractions import Fraction
-from math import prod
+from math import ceil, log2, prod
 from typing import Final, Literal
 
 from fa_core.errors import BadInput
 from fa_core.metrics import Bounds, MetricSpec, Part, Shape
 from fa_core.plan import Plan
 from fa_core.privacy.accounting import gaussian_variance, geometric_variance, rho_for
+from fa_core.privacy.distributed import LEAST_VARIANCE
 from fa_core.values import Block, Layout, Mechanism
 
 MAX_COHORT: Final = 100_000
 """Largest cohort that one sum may have; the modulus is chosen to hold it."""
-
-MAX_SCALE: Final = 2**10
-"""Largest public factor that distributed noise is expected to need in such a cohort."""
 
 NOISE_TAIL: Final = 40
 """Headroom kept for noise, in standard deviations of the sum."""
@@ -119,7 +117,7 @@ def choose_mechanism(plan: Plan) -> tuple[Mechanism, str]:
 def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
     """Return the smallest ring that holds the sum of the largest cohort, noise included."""
     most = max(
-        (MAX_COHORT * block.l1 + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * MAX_SCALE
+        (MAX_COHORT * block.l1 + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * _largest_scale(block)
         for block in blocks
     )
     if most < 2**31:
@@ -130,3 +128,10 @@ def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
         f"one device may add so much that the sum of {MAX_COHORT:,} devices does not fit 64 bits; "
         "lower max_events, max_hours or the clip"
     )
+
+
+def _largest_scale(block: Block) -> int:
+    """Return the public factor that a block needs in the largest cohort: the power of two from which on a
+    device's share of the noise has at least `LEAST_VARIANCE`."""
+    short = LEAST_VARIANCE * MAX_COHORT / block.variance
+    return 1 << max(0, ceil(log2(short) / 2))
