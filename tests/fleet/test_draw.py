@@ -145,6 +145,27 @@ def test_the_other_models_truth_is_found_out(fleet: Fleet, wakes: pd.DataFrame, 
     assert any(abs(recorded - expected) >= tolerance(expected) for recorded, expected in sums)
 
 
+def capped(each: pd.DataFrame, cap: int) -> tuple[float, float]:
+    """Return the sums over devices of x and n, a device weighing at most `cap` events (`clients.fleet.make`)."""
+    weight = (cap / each["n"].clip(lower=1e-9)).clip(upper=1.0)
+    return float((weight * each["x"]).sum()), float((weight * each["n"]).sum())
+
+
+@pytest.mark.parametrize("cap", [8, 64])
+def test_the_capped_estimand_is_what_capped_devices_send(
+    wakes: pd.DataFrame, truth: pd.DataFrame, cap: int
+) -> None:
+    """False-alarm rate 1e-8, by Bernstein's inequality on the numerator; a cap only shrinks its terms."""
+    told = truth[(truth["source"] == "wake_events") & (truth["model_version"] == "micro-1")]
+    told = told.assign(x=told["false_reject"], n=told["true_accept"] + told["false_reject"])
+    happened = wakes[wakes["model_version"] == "micro-1"]
+    happened = happened.assign(x=happened["outcome"] == "false_reject")
+    happened = happened.assign(n=happened["x"] | (happened["outcome"] == "true_accept"))
+    expected, of = capped(told.groupby("device_id")[["x", "n"]].sum(), cap)
+    found, sent = capped(happened.groupby("device_id")[["x", "n"]].sum(), cap)
+    assert abs(found / sent - expected / of) < tolerance(expected) / of
+
+
 @pytest.mark.parametrize(
     ("source", "column", "largest"),
     [
