@@ -135,7 +135,7 @@ class Witness:
     def sign_survivors(self, request: bytes) -> bytes:
         """Check the bitmap against the roster signed before, and sign. Refused for a second bitmap."""
         try:
-            task, survivors = messages.read_survivors_request(request)
+            task, dealt, survivors = messages.read_survivors_request(request)
         except Malformed as error:
             raise Refused(f"the witness cannot read the survivors: {error}") from None
         entry = self._journal.read(_name(task, "roster"))
@@ -152,7 +152,9 @@ class Witness:
             raise Refused(f"the bitmap is of {len(survivors)} devices; the roster has {roster.devices}")
         if int(survivors.sum()) < parameters.survivors:
             raise Refused(f"{int(survivors.sum())} survivors are too few; {parameters.survivors} must remain")
-        signature = self._key.sign(messages.survivors_message(roster.hash(task), survivors))
+        if (survivors & ~dealt).any():
+            raise Refused("the bitmap names a survivor that never dealt its shares")
+        signature = self._key.sign(messages.survivors_message(roster.hash(task), dealt, survivors))
         return self._sign_once(task, "survivors", request, messages.survivors_reply(task.session, signature))
 
     def seen(self) -> int:

@@ -60,6 +60,15 @@ class _Cohort:
     adds: tuple[bool, ...]
 
 
+@dataclass(frozen=True, repr=False, slots=True)
+class _Received:
+    """What `masked` brought: who dealt shares (by roster index and by slot), and the sealed shares."""
+
+    dealt: Flags
+    present: Flags
+    sealed: list[bytes]
+
+
 class DeviceParty:
     """One device in one round. Drive it with the server's requests, in order; see the package for an example.
 
@@ -87,7 +96,7 @@ class DeviceParty:
         self._answers: list[tuple[bytes, bytes]] = []
         self._keys: _RoundKeys | None = None
         self._cohort: _Cohort | None = None
-        self._received: tuple[Flags, list[bytes]] | None = None
+        self._received: _Received | None = None
 
     def join(self, request: bytes) -> bytes:
         """The task, checked against the one agreed -> this device's certified round keys."""
@@ -216,9 +225,14 @@ class DeviceParty:
         assert self._cohort is not None
         assert self._keys is not None
         cohort = self._cohort
-        present, sealed = messages.read_masked_request(
-            self._task.session, request, cohort.parameters.neighbours
-        )
+        dealt, sealed = messages.read_masked_request(self._task.session, request, cohort.parameters.devices)
+        present = dealt[cohort.neighbours]
+        if len(sealed) != int(present.sum()):
+            raise Refusal(Reason.MALFORMED)
+        if int(dealt.sum()) < cohort.parameters.survivors:
+            raise Refusal(Reason.TOO_FEW_SURVIVORS)
+        if not dealt[cohort.index]:
+            raise Refusal(Reason.NOT_A_SURVIVOR)
         if len(sealed) < cohort.parameters.threshold:
             raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
         contribute, self._contribute = self._contribute, None
@@ -232,17 +246,18 @@ class DeviceParty:
         masker.apply(keys.self_mask_key(cohort.seed, self._task.session, self._keys.record.device))
         for slot in np.flatnonzero(present).tolist():
             masker.apply(cohort.mask_keys[slot], subtract=not cohort.adds[slot])
-        self._received = (present, sealed)
+        self._received = _Received(dealt, present, sealed)
         return messages.masked_reply(self._task.session, vector)
 
     def _unmask(self, request: bytes) -> bytes:
         assert self._cohort is not None
         assert self._received is not None
-        cohort, (present, sealed) = self._cohort, self._received
-        parameters = cohort.parameters
+        cohort, received, parameters = self._cohort, self._received, self._cohort.parameters
         survivors, signature = messages.read_unmask_request(self._task.session, request, parameters.devices)
         if not signed(
-            signature, messages.survivors_message(cohort.roster_hash, survivors), self._trust.witness
+            signature,
+            messages.survivors_message(cohort.roster_hash, received.dealt, survivors),
+            self._trust.witness,
         ):
             raise Refusal(Reason.UNSIGNED_SURVIVORS)
         if int(survivors.sum()) < parameters.survivors:
@@ -250,10 +265,10 @@ class DeviceParty:
         if not survivors[cohort.index]:
             raise Refusal(Reason.NOT_A_SURVIVOR)
         alive = survivors[cohort.neighbours]
-        if int((alive & present).sum()) < parameters.threshold:
+        if int((alive & received.present).sum()) < parameters.threshold:
             raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
         shares = np.full((parameters.neighbours, shamir.LIMBS), shamir.MISSING, dtype=np.uint32)
-        for slot, box in zip(np.flatnonzero(present).tolist(), sealed, strict=True):
+        for slot, box in zip(np.flatnonzero(received.present).tolist(), received.sealed, strict=True):
             pair = _open_shares(cohort.opening_keys[slot], box)
             if pair is not None:
                 shares[slot] = pair[0] if alive[slot] else pair[1]

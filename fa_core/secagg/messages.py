@@ -230,18 +230,19 @@ def read_shares_reply(session: bytes, data: bytes, neighbours: int) -> tuple[byt
     return commitment, signature, sealed.reshape(neighbours, SEALED_SIZE)
 
 
-def masked_request(session: bytes, present: Flags, sealed: NDArray[np.uint8]) -> bytes:
-    """`masked`: which neighbours dealt shares, and what they sealed for the receiver, shape (present, 88)."""
-    return wrap(Kind.MASKED_REQUEST, session, pack_flags(present) + sealed.tobytes())
+def masked_request(session: bytes, dealt: Flags, sealed: NDArray[np.uint8]) -> bytes:
+    """`masked`: who of the whole roster dealt shares; what the neighbours among them sealed, by slot."""
+    return wrap(Kind.MASKED_REQUEST, session, pack_flags(dealt) + sealed.tobytes())
 
 
-def read_masked_request(session: bytes, data: bytes, neighbours: int) -> tuple[Flags, list[bytes]]:
-    """(which slots are present, the sealed shares of those in slot order)."""
+def read_masked_request(session: bytes, data: bytes, devices: int) -> tuple[Flags, list[bytes]]:
+    """(who dealt shares, by roster index; the sealed shares)."""
     reader = _open(Kind.MASKED_REQUEST, session, data)
-    present = reader.flags(neighbours)
-    sealed = [reader.take(SEALED_SIZE) for _ in range(int(present.sum()))]
-    reader.end()
-    return present, sealed
+    dealt = reader.flags(devices)
+    sealed = []
+    while not reader.empty():
+        sealed.append(reader.take(SEALED_SIZE))
+    return dealt, sealed
 
 
 def masked_reply(session: bytes, vector: Vector) -> bytes:
@@ -337,23 +338,24 @@ def read_roster_reply(session: bytes, data: bytes) -> Roster:
     return roster
 
 
-def survivors_message(roster_hash: bytes, survivors: Flags) -> bytes:
-    """The bytes under the witness's signature on a survivor bitmap."""
-    return label("survivors") + roster_hash + pack_flags(survivors)
+def survivors_message(roster_hash: bytes, dealt: Flags, survivors: Flags) -> bytes:
+    """The bytes under the witness's signature on who dealt shares and who of them survived."""
+    return label("survivors") + roster_hash + pack_flags(dealt) + pack_flags(survivors)
 
 
-def survivors_request(task: Task, survivors: Flags) -> bytes:
-    """To the witness: who sent a masked vector, by roster index."""
-    body = task.encode() + _U32.pack(len(survivors)) + pack_flags(survivors)
+def survivors_request(task: Task, dealt: Flags, survivors: Flags) -> bytes:
+    """To the witness: who dealt shares and who of them sent a masked vector, by roster index."""
+    body = task.encode() + _U32.pack(len(dealt)) + pack_flags(dealt) + pack_flags(survivors)
     return wrap(Kind.SURVIVORS_REQUEST, task.session, body)
 
 
-def read_survivors_request(data: bytes) -> tuple[Task, Flags]:
-    """(task, survivors by roster index)."""
+def read_survivors_request(data: bytes) -> tuple[Task, Flags, Flags]:
+    """(task, who dealt shares, who survived), by roster index."""
     task, reader = _open_task(Kind.SURVIVORS_REQUEST, data)
-    survivors = reader.flags(reader.u32())
+    devices = reader.u32()
+    dealt, survivors = reader.flags(devices), reader.flags(devices)
     reader.end()
-    return task, survivors
+    return task, dealt, survivors
 
 
 def survivors_reply(session: bytes, signature: bytes) -> bytes:

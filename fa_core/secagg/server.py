@@ -199,7 +199,7 @@ class Server:
             around = self._neighbours[i]
             present = dealt[around]
             boxes = sealed[around[present], self._mirror[present]]
-            return messages.masked_request(self._task.session, present, boxes)
+            return messages.masked_request(self._task.session, dealt, boxes)
 
         self._make = make
         self._next(Stage.MASKED, dealt)
@@ -216,7 +216,7 @@ class Server:
             survivors[self._asked[node]] = True
         self._require(Stage.MASKED, survivors)
         self._survivors = survivors
-        reply = self._witness.sign_survivors(messages.survivors_request(self._task, survivors))
+        reply = self._witness.sign_survivors(messages.survivors_request(self._task, self._dealt, survivors))
         signature = messages.read_survivors_reply(self._task.session, reply)
         request = messages.unmask_request(self._task.session, survivors, signature)
         self._make = lambda _: request

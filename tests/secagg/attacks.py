@@ -76,6 +76,11 @@ def record(bench: Lab, corrupt: Collection[int] = (), late: Collection[int] = ()
         return reply
 
     bench.run(reply=note, until=Stage.UNMASK)
+    return of_server(bench, vectors, corrupt)
+
+
+def of_server(bench: Lab, vectors: dict[int, bytes], corrupt: Collection[int] = ()) -> View:
+    """The view of a server that waits to send its last requests."""
     server = bench.server
     blank = np.full((*server._neighbours.shape, shamir.LIMBS), shamir.MISSING, dtype=np.uint32)
     return View(
@@ -101,7 +106,8 @@ def take(view: View, holder: int, reply: bytes, alive: messages.Flags) -> None:
 
 def ask(view: View, bench: Lab, holder: int, alive: messages.Flags) -> None:
     """Ask one device to unmask for a bitmap, signed by a witness that colludes. Refusal goes through."""
-    request = sign_survivors(bench.witness_key, view.task, bench.server._roster, alive)
+    roster, dealt = bench.server._roster, bench.server._dealt
+    request = sign_survivors(bench.witness_key, view.task, roster, alive, dealt)
     take(view, holder, bench.parties[holder].unmask(request), alive)
 
 

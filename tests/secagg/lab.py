@@ -134,10 +134,17 @@ def shares_request(task: Task, roster: Roster, records: list[bytes], index: int)
     return messages.shares_request(task.session, roster, index, tree.inclusion(index), members)
 
 
-def sign_survivors(key: Ed25519PrivateKey, task: Task, roster: Roster, flags: messages.Flags) -> bytes:
-    """The unmask request for any bitmap, signed by a witness that looks at nothing."""
-    signature = key.sign(messages.survivors_message(roster.hash(task), flags))
-    return messages.unmask_request(task.session, flags, signature)
+def sign_survivors(
+    key: Ed25519PrivateKey,
+    task: Task,
+    roster: Roster,
+    alive: messages.Flags,
+    dealt: messages.Flags | None = None,
+) -> bytes:
+    """The unmask request for any bitmap, signed by a witness that looks at nothing. By default all dealt."""
+    who = np.ones_like(alive) if dealt is None else dealt
+    signature = key.sign(messages.survivors_message(roster.hash(task), who, alive))
+    return messages.unmask_request(task.session, alive, signature)
 
 
 def record_of(reply: bytes, task: Task = TASK) -> Record:

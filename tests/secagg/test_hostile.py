@@ -168,7 +168,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Standing:
         (lambda data: messages.read_join_reply(session, data), replies[Stage.JOIN]),
         (lambda data: messages.read_shares_request(session, data), parties[1][2]),
         (lambda data: messages.read_shares_reply(session, data, N - 1), replies[Stage.SHARES]),
-        (lambda data: messages.read_masked_request(session, data, N - 1), parties[2][2]),
+        (lambda data: messages.read_masked_request(session, data, N), parties[2][2]),
         (lambda data: messages.read_masked_reply(SMALL, data), replies[Stage.MASKED]),
         (lambda data: messages.read_unmask_request(session, data, N), parties[3][2]),
         (lambda data: messages.read_unmask_reply(session, data, N - 1), replies[Stage.UNMASK]),
@@ -177,7 +177,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Standing:
             lambda data: messages.read_roster_reply(session, data),
             messages.roster_reply(session, done.server._roster),
         ),
-        (messages.read_survivors_request, messages.survivors_request(SMALL, flags)),
+        (messages.read_survivors_request, messages.survivors_request(SMALL, flags, flags)),
         (
             lambda data: messages.read_survivors_reply(session, data),
             messages.survivors_reply(session, bytes(64)),

@@ -28,6 +28,12 @@ def refused(party: DeviceParty, stage: Stage, request: bytes) -> Reason:
     return caught.value.reason
 
 
+def flags(n: int, *gone: int) -> messages.Flags:
+    alive = np.ones(n, dtype=np.bool_)
+    alive[list(gone)] = False
+    return alive
+
+
 class Liar:
     """A server that has the witness's key, and one honest device (roster index 0) in front of it."""
 
@@ -50,9 +56,12 @@ class Liar:
         self.party.shares(self.shares(roster))
         parameters = choose(len(self.records), self.task.dropout, self.task.corrupt)
         assert parameters
-        present = np.ones(parameters.neighbours, dtype=np.bool_)
-        boxes = np.zeros((parameters.neighbours, messages.SEALED_SIZE), dtype=np.uint8)
-        return roster, messages.masked_request(self.task.session, present, boxes)
+        return roster, self.masked(flags(len(self.records)), parameters.neighbours)
+
+    def masked(self, dealt: messages.Flags, boxes: int) -> bytes:
+        """A masked request with so many boxes that cannot be opened."""
+        sealed = np.zeros((boxes, messages.SEALED_SIZE), dtype=np.uint8)
+        return messages.masked_request(self.task.session, dealt, sealed)
 
     def unmask(self, roster: Roster, flags: messages.Flags) -> bytes:
         return lab.sign_survivors(self.lab.witness_key, self.task, roster, flags)
@@ -172,21 +181,36 @@ def test_neighbours_in_another_order(liar: Liar) -> None:
     assert refused(liar.party, Stage.SHARES, request) is Reason.MALFORMED
 
 
-def test_masked_with_too_few_neighbours(liar: Liar) -> None:
-    _, _ = liar.to_masked()
-    parameters = choose(6, TASK.dropout, TASK.corrupt)
+def test_masked_with_too_few_neighbours(tmp_path: Path) -> None:
+    liar = Liar(tmp_path, n=100, task=replace(TASK, dropout=Fraction(1, 5), corrupt=Fraction(0)))
+    parameters = choose(100, Fraction(1, 5), Fraction(0))
     assert parameters
-    present = np.arange(parameters.neighbours) < parameters.threshold - 1
-    boxes = np.zeros((parameters.threshold - 1, messages.SEALED_SIZE), dtype=np.uint8)
-    request = messages.masked_request(TASK.session, present, boxes)
+    roster, _ = liar.to_masked()
+    around = lab.neighbours_of(0, roster.hash(liar.task), 100, parameters.neighbours).tolist()
+    k, t = parameters.neighbours, parameters.threshold
+    request = liar.masked(flags(100, *around[: k - t + 1]), t - 1)
     assert refused(liar.party, Stage.MASKED, request) is Reason.TOO_FEW_NEIGHBOURS
     assert liar.lab.asked == {}  # its vector was not even computed
+    liar.party.masked(liar.masked(flags(100, *around[: k - t]), t))
 
 
-def flags(n: int, *gone: int) -> messages.Flags:
-    alive = np.ones(n, dtype=np.bool_)
-    alive[list(gone)] = False
-    return alive
+def test_masked_where_too_few_dealt_or_it_did_not_itself(liar: Liar) -> None:
+    liar.to_masked()
+    assert refused(liar.party, Stage.MASKED, liar.masked(flags(6, 3, 4), 3)) is Reason.TOO_FEW_SURVIVORS
+    assert refused(liar.party, Stage.MASKED, liar.masked(flags(6, 0), 5)) is Reason.NOT_A_SURVIVOR
+    assert refused(liar.party, Stage.MASKED, liar.masked(flags(6, 3), 5)) is Reason.MALFORMED
+    assert liar.lab.asked == {}
+
+
+def test_unmask_with_other_dealers_than_it_was_shown(liar: Liar) -> None:
+    """Devices that saw different dealers mask with different neighbours: see test_cuts."""
+    roster, _ = liar.to_masked()
+    liar.party.masked(liar.masked(flags(6, 3), 4))
+    everybody, shown = flags(6), flags(6, 3)
+    key = liar.lab.witness_key
+    other = lab.sign_survivors(key, TASK, roster, shown, dealt=everybody)
+    assert refused(liar.party, Stage.UNMASK, other) is Reason.UNSIGNED_SURVIVORS
+    liar.party.unmask(lab.sign_survivors(key, TASK, roster, shown, dealt=shown))
 
 
 def test_survivors_without_the_witness(liar: Liar) -> None:

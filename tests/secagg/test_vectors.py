@@ -89,9 +89,11 @@ def test_commitments_and_the_bitmap(vector: dict[str, Any]) -> None:
         signature = identity.sign(reference.label("commitment") + roster_hash + commitment)
         assert body[:96] == commitment + signature
     witness = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["witness_private"]))
-    bitmap = bytes([sum(1 << i for i, d in enumerate(vector["devices"]) if "masked" in d["replies"])])
+    survivors = bytes([sum(1 << i for i, d in enumerate(vector["devices"]) if "masked" in d["replies"])])
+    dealt = bytes([0b11111])
     body = bytes.fromhex(vector["devices"][0]["requests"]["unmask"])[36:]
-    assert body == bitmap + witness.sign(reference.label("survivors") + roster_hash + bitmap)
+    message = reference.label("survivors") + roster_hash + dealt + survivors
+    assert body == survivors + witness.sign(message)
 
 
 def test_the_reference_opens_the_same_sum(vector: dict[str, Any]) -> None:

@@ -69,12 +69,12 @@ def test_another_attempt_has_another_nonce(witness: Witness) -> None:
 
 def test_a_bitmap_is_signed_once_across_restarts(witness: Witness, tmp_path: Path) -> None:
     witness.sign_roster(messages.roster_request(TASK, records(6)))
-    request = messages.survivors_request(TASK, alive(6, 2))
+    request = messages.survivors_request(TASK, alive(6), alive(6, 2))
     reply = witness.sign_survivors(request)
     assert again(witness, tmp_path).sign_survivors(request) == reply
-    for other in (alive(6), alive(6, 3)):
+    for dealt, other in ((alive(6), alive(6)), (alive(6), alive(6, 3)), (alive(6, 2), alive(6, 2))):
         with pytest.raises(Refused, match="signed another survivors"):
-            again(witness, tmp_path).sign_survivors(messages.survivors_request(TASK, other))
+            again(witness, tmp_path).sign_survivors(messages.survivors_request(TASK, dealt, other))
 
 
 def test_what_it_does_not_sign(witness: Witness) -> None:
@@ -93,13 +93,15 @@ def test_what_it_does_not_sign(witness: Witness) -> None:
             witness.sign_roster(messages.roster_request(TASK, bad))
     witness.sign_roster(messages.roster_request(TASK, [*rows, stranger]))
     with pytest.raises(Refused, match="the roster has 7"):
-        witness.sign_survivors(messages.survivors_request(TASK, alive(6)))
+        witness.sign_survivors(messages.survivors_request(TASK, alive(6), alive(6)))
+    with pytest.raises(Refused, match="never dealt"):
+        witness.sign_survivors(messages.survivors_request(TASK, alive(7, 1), alive(7)))
     with pytest.raises(Refused, match="too few"):
-        witness.sign_survivors(messages.survivors_request(TASK, alive(7, 1, 2)))
+        witness.sign_survivors(messages.survivors_request(TASK, alive(7), alive(7, 1, 2)))
     with pytest.raises(Refused, match="no roster"):
-        witness.sign_survivors(messages.survivors_request(replace(TASK, attempt=9), alive(7)))
+        witness.sign_survivors(messages.survivors_request(replace(TASK, attempt=9), alive(7), alive(7)))
     with pytest.raises(Refused, match="another task"):
-        witness.sign_survivors(messages.survivors_request(replace(TASK, length=9), alive(7)))
+        witness.sign_survivors(messages.survivors_request(replace(TASK, length=9), alive(7), alive(7)))
     for garbage in (b"", b"UH", bytes(400)):
         with pytest.raises(Refused, match="cannot read"):
             witness.sign_roster(garbage)
@@ -199,7 +201,7 @@ def test_the_witness_as_a_process(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="signed another roster"):
             client.sign_roster(messages.roster_request(TASK, records(6)))
         with pytest.raises(Refused, match="signed another survivors"):
-            client.sign_survivors(messages.survivors_request(TASK, alive(6)))
+            client.sign_survivors(messages.survivors_request(TASK, alive(6), alive(6)))
 
 
 def test_a_second_init_does_not_overwrite_the_key(tmp_path: Path) -> None:
