@@ -1,9 +1,9 @@
 """A server that chooses who drops, and whom it tells what, cannot sum a part of the cohort apart.
 
-The ring of sixty devices is cut at two places: a few devices on each side of an arc "drop", and those at its
-ends are told that some of the devices beyond never dealt shares. Then no mask runs between the arc and the rest;
-but the devices beyond were told nothing, and still hold shares of the arc's seeds. With noise shares meant for
-sixty, a sum over twenty-five would carry too little.
+The ring of sixty devices is cut at two places: a few devices on each side of an arc "drop", and those at
+its ends are told that some of the devices beyond never dealt shares. Then no mask runs between the arc and
+the rest; but the devices beyond were told nothing, and still hold shares of the arc's seeds. With noise
+shares meant for sixty, a sum over twenty-five would carry too little.
 """
 
 from dataclasses import replace
