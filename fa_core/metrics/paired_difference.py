@@ -93,7 +93,11 @@ class PairedDifference(Centred):
 def _pairs(
     rows: Rows, also: tuple[str, ...], left: Int64Array, right: Int64Array
 ) -> tuple[Int64Array, Int64Array]:
-    """Return the rows of `left` and `right` that match one to one on device, time and `also`."""
+    """Return the rows of `left` and `right` that match one to one on device, time and `also`.
+
+    They are in the order of the rows of `left`: label codes differ from table to table, and no device's
+    sample may depend on whose table it lies in.
+    """
     columns = [rows.time, *(rows.labels(name)[0] for name in also), rows.device]
 
     def ranked(index: Int64Array) -> Int64Array:
@@ -116,4 +120,5 @@ def _pairs(
         values = column[merged]
         match &= values[1:] == values[:-1]
     first = np.flatnonzero(match)
+    first = first[np.argsort(merged[first])]
     return merged[first], merged[first + 1]
