@@ -184,8 +184,7 @@ def _check_store(connection: Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
         raise BadInput(f"{path} is a store of version {version}; this program reads version {VERSION}")
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    if connection.execute("PRAGMA cipher_integrity_check").fetchall() or path.stat().st_size != pages * PAGE:
+    if connection.execute("PRAGMA cipher_integrity_check").fetchall():
         raise BadInput(f"{path} is damaged or was cut short; it was left as it is")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device import receipt
 from clients.device.books import Books
@@ -262,6 +263,31 @@ def test_speech_in_the_middle_of_counting_leaves_no_charge(world: World, house: 
     assert reason_of(lambda: drive(world, plan_of(), device, invitation)) == "SPEAKING"
     assert Books(house.store()).contributions() == []
     assert reason_of(lambda: device.handle("masked", b"x" * 100)) != ""
+
+
+def test_a_reply_whose_charge_was_undone_is_never_heard_again(
+    world: World, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the last moment: the party has an answer ready, and nobody has paid for it."""
+    device, asked = house.device(), []
+    keep = Books.keep_reply
+
+    def full(self: Books, release: bytes, attempt: int, stage: Stage, request: bytes, reply: bytes) -> None:
+        if stage == "masked":
+            raise sqlcipher.OperationalError("database or disk is full")
+        keep(self, release, attempt, stage, request, reply)
+
+    class Listening:
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            asked.append(request)
+            return device.handle(stage, request)
+
+    monkeypatch.setattr(Books, "keep_reply", full)
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    assert reason_of(lambda: drive(world, plan_of(), Listening(), invitation)) == "STORE"
+    monkeypatch.undo()
+    assert reason_of(lambda: device.handle("masked", asked[-1])) == "ORDER"
+    assert Books(house.store()).contributions() == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -385,6 +386,20 @@ def test_a_relay_that_keeps_everything_holds_no_vector(at_home: tuple[World, Hou
         for cells in (counts, counts[:4]):
             assert cells.astype(kind).tobytes().hex() not in "".join(one[:-1] + two[:-1])
     assert all(first != second for first, second in zip(one[:-1], two[:-1], strict=True))
+
+
+def test_the_process_keeps_its_memory_and_its_files_to_itself(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        harden()
+        (tmp_path / "file").write_bytes(b"")
+        dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+        os.write(writing, b"%d %d" % (dumpable, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 9) == b"0 0"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
 @as_root
