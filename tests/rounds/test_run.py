@@ -130,7 +130,10 @@ def test_the_noise_is_as_large_as_the_release_says(world: World, noise: str) -> 
 def test_under_distributed_noise_the_server_never_has_an_exact_sum(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the protocol hands to the server is noised already, block by block; without shares it is not."""
+    """What the protocol hands to the server is noised already; without the devices' shares it is not.
+
+    A noised cell is exact by chance with probability under 0.05, 12 of 38 with one under 1e-6.
+    """
     plan = small_plan(noise="distributed")
     totals: list[Int64Array] = []
     real = running.noised
@@ -141,17 +144,11 @@ def test_under_distributed_noise_the_server_never_has_an_exact_sum(
 
     monkeypatch.setattr(running, "noised", watched)
     release, _ = world.run(plan)
-    exact = world.vectors(plan).sum(axis=0)
-    monkeypatch.setattr(party, "noise_share", lambda layout, vector, shares: vector * 1)
+    monkeypatch.setattr(party, "noise_share", lambda layout, vector, shares: vector)
     world.run(plan)
-    blocks = release.layout.blocks
-
-    def exact_blocks(total: Int64Array, scales: Int64Array) -> int:
-        pairs = zip(blocks, scales.tolist(), strict=True)
-        return sum(bool(np.array_equal(total[b.slice], exact[b.slice] * scale)) for b, scale in pairs)
-
-    assert exact_blocks(totals[0], release.scales) == 0
-    assert exact_blocks(totals[1], np.ones_like(release.scales)) == len(blocks)
+    exact, cells = world.vectors(plan).sum(axis=0), [block.cells for block in release.layout.blocks]
+    assert int((totals[0] == exact * np.repeat(release.scales, cells)).sum()) < 12
+    assert np.array_equal(totals[1], exact)
 
 
 def nothing_released(world: World) -> None:
