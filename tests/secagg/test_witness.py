@@ -171,20 +171,14 @@ def test_the_witness_as_a_process(tmp_path: Path) -> None:
     """A whole round, a checkpoint, a kill, and the journal still holds."""
     (tmp_path / "authority.pub").write_text(AUTHORITY.public_key.hex())
     (tmp_path / "log.pub").write_text(LOG.public_key().public_bytes_raw().hex())
-    program = "from fa_core.cli.witness import app; app()"
-    made = subprocess.run(
-        [sys.executable, "-c", program, "init", str(tmp_path / "witness")],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    made = CliRunner().invoke(app, ["init", str(tmp_path / "witness")])
     assert (tmp_path / "witness" / "witness.key").stat().st_mode & 0o077 == 0
     socket = tmp_path / "w.sock"
     client = WitnessClient(socket)
     with pytest.raises(RoundFailed, match="does not answer"):
         client.seen()
     bench = lab.make(tmp_path / "unused")
-    trust = replace(bench.trust, witness=bytes.fromhex(made.stdout.strip()))
+    trust = replace(bench.trust, witness=bytes.fromhex(made.output.strip()))
     bench.parties = {
         i: lab.DeviceParty(TASK, IDENTITIES[i], trust, lambda n, i=i: bench.vectors[i])  # type: ignore[misc]
         for i in range(6)
