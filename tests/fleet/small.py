@@ -8,9 +8,9 @@ import pyarrow as pa
 from clients.fleet.bank import SCHEMA, Utterance, describe, score, script
 
 SPOKEN = (
-    Utterance("wake", "en-US", 0, "en-us", "okay nabu", (("phone", 27.0), ("speaker", 7.0)), 0),
+    Utterance("wake", "en-US", 0, "en-us", "okay nabu", (("phone", 27.0), ("speaker", 27.0)), 0),
     Utterance("wake", "en-US", 2, "en-us+f3", "okay nabu", (("watch", 7.0),), 1),
-    Utterance("near_miss", "en-US", 0, "en-us", "Okay never mind.", (("phone", 27.0),), 2),
+    Utterance("near_miss", "en-US", 0, "en-us", "I caught a new bus.", (("phone", 27.0),), 2),
     Utterance("near_miss", "en-US", 0, "en-us", "Okay, now do it again.", (("phone", 17.0),), 3),
     Utterance("television", "", 0, "en-us", "Okay, now you.", (("speaker", 27.0),), 4),
     Utterance("television", "", 0, "en", "Okay, now Bruno.", (("speaker", 27.0),), 5),

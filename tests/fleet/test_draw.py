@@ -18,7 +18,7 @@ from fa_core.tables import LISTENING_KEY, OUTCOMES, SOURCES
 from tests.fleet.small import small_bank
 
 UNTIL = datetime(2026, 11, 22, tzinfo=UTC)
-DEVICES = 400
+DEVICES = 1_500
 KEY = ["device_id", *LISTENING_KEY]
 
 
@@ -119,12 +119,12 @@ def wake_sums(
     wakes: pd.DataFrame, truth: pd.DataFrame, fleet: Fleet, told_by: dict[str, str]
 ) -> Iterator[tuple[float, float]]:
     """Yield (recorded, expected) for each model, outcome, and all devices or one group of them."""
-    devices = fleet.devices.to_pandas()
+    devices = fleet.devices.to_pandas().assign(anything="all")
     wakes, truth = wakes.merge(devices, on="device_id"), truth.merge(devices, on="device_id")
     for model in MODEL_VERSIONS:
         happened = wakes[wakes["model_version"] == model]
         told = truth[(truth["source"] == "wake_events") & (truth["model_version"] == told_by[model])]
-        for by in ("accent", "device_class", "snr_db", "playback", "app_version"):
+        for by in ("anything", "accent", "device_class", "snr_db", "playback", "app_version"):
             counted = happened.groupby([by, "outcome"]).size()
             means = told.groupby(by)[list(OUTCOMES)].sum()
             for group, row in means.iterrows():
@@ -146,7 +146,7 @@ def test_the_other_models_truth_is_found_out(fleet: Fleet, wakes: pd.DataFrame, 
 
 
 def capped(each: pd.DataFrame, cap: int) -> tuple[float, float]:
-    """Return the sums over devices of x and n, a device weighing at most `cap` events (`clients.fleet.make`)."""
+    """Return the sums of x and n over devices that weigh at most `cap` events (`clients.fleet.make`)."""
     weight = (cap / each["n"].clip(lower=1e-9)).clip(upper=1.0)
     return float((weight * each["x"]).sum()), float((weight * each["n"]).sum())
 
