@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, load
 from fa_core.rounds.narrate import narrator
 from fa_core.rounds.parties import LocalKeys, local_keys, local_parties, signature_beside
-from fa_core.rounds.round import MonotonicClock, Pace, Watch
+from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, Surroundings, run
 from fa_core.store import DEFAULT, open_store
 from fa_core.transport import PARTITION, Grid, ServerApp, run_local, run_simulation, server_app
@@ -40,6 +40,9 @@ LAST_SECONDS = 60.0
 
 
 Outcome = tuple[Release, Estimates]
+
+Narrate = Callable[[], AbstractContextManager[Callable[[Progress], None]]]
+"""Makes what is told how far a round is, for as long as it lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,14 @@ class _Scene:
     keys: LocalKeys
     authority: Authority
     stopped: threading.Event
+    narrate: Narrate
 
 
-def launch(order: Order) -> Outcome:
+def launch(order: Order, narrate: Narrate = lambda: narrator(Console(stderr=True))) -> Outcome:
     """Run a plan over a fleet directory and return what was released and stored.
 
-    Raises BadInput, Refused or RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
+    `narrate` says who looks on: a person at a terminal, unless another is named. Raises BadInput, Refused or
+    RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
     """
     if order.engine not in ("local", "simulation"):
         raise BadInput(f"there is no engine {order.engine!r} here; `local` and `simulation` are")
@@ -92,7 +97,8 @@ def launch(order: Order) -> Outcome:
     keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     with _stop_signals() as stopped:
-        return _play(_Scene(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped))
+        scene = _Scene(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped, narrate)
+        return _play(scene)
 
 
 def _play(scene: _Scene) -> Outcome:
@@ -110,7 +116,7 @@ def _play(scene: _Scene) -> Outcome:
         devices=len(scene.cohort),
     )
     ended: Future[Outcome] = Future()
-    with open_store(scene.order.store) as store, narrator(Console(stderr=True)) as report:
+    with open_store(scene.order.store) as store, scene.narrate() as report:
         parties = local_parties(scene.keys, scene.authority, _today)
         watch = Watch(report, scene.stopped.is_set)
         around = Surroundings(store, parties, pace, MonotonicClock(), _today, watch)
