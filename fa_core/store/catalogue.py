@@ -163,10 +163,14 @@ def find(connection: Connection, text: str) -> Entry:
 
 def read(connection: Connection, bodies: Bodies, found: Entry) -> tuple[Release, Estimates]:
     """Return a release and its estimates from their files."""
-    parts = []
-    for part, digest in (("release", found.release_sha256), ("estimates", found.estimates_sha256)):
-        parts.append((fetch(bodies, connection, found.id, part, digest), body_name(found.id, part, digest)))
-    return read_release(*parts[0]), read_estimates(*parts[1])
+    release = read_release(*_part(connection, bodies, found, "release"))
+    return release, read_estimates(*_part(connection, bodies, found, "estimates"))
+
+
+def _part(connection: Connection, bodies: Bodies, found: Entry, part: str) -> tuple[bytes, str]:
+    """Return the bytes of a part of a release, and what errors call them."""
+    digest = {"release": found.release_sha256, "estimates": found.estimates_sha256}[part]
+    return fetch(bodies, connection, found.id, part, digest), body_name(found.id, part, digest)
 
 
 def verify(connection: Connection, bodies: Bodies) -> list[str]:
@@ -198,7 +202,8 @@ def _differences(
     problems = []
     if body != logged(row):
         problems.append(f"release {row['id']}: the catalogue and the transparency log differ")
-    release, _ = read(connection, bodies, Entry(**row))
+    fetch(bodies, connection, row["id"], "estimates", row["estimates_sha256"])
+    release = read_release(*_part(connection, bodies, Entry(**row), "release"))
     _check_charged(connection, release)
     if any(row[key] != value for key, value in _facts(release).items()):
         problems.append(f"release {row['id']}: the catalogue and the release differ")

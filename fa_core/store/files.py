@@ -263,7 +263,9 @@ def labels(text: str) -> tuple[tuple[str, str], ...]:
 def _write(table: pa.Table, facts: dict[str, Any]) -> bytes:
     table = table.replace_schema_metadata({_KEY: json.dumps(facts).encode()})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    texts = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    # Numbers hardly repeat: a dictionary of them would only make the file larger and slower to read.
+    pq.write_table(table, sink, compression="snappy", use_dictionary=texts or True)
     return sink.getvalue()
 
 
@@ -271,7 +273,7 @@ def _read(
     data: bytes, name: str, schema: pa.Schema, columns: list[str] | None = None
 ) -> tuple[pa.Table, dict[str, Any]]:
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
         facts = json.loads((table.schema.metadata or {})[_KEY])
         expected = schema if columns is None else pa.schema([schema.field(column) for column in columns])
         if table.schema.equals(expected, check_metadata=False):

@@ -195,7 +195,7 @@ class Store:
 
         Args:
             columns: of `fa_core.store.files.ESTIMATES_SCHEMA`; all where left out.
-            where: a filter over those columns, applied file by file.
+            where: a filter over those columns, which must be among those asked for.
         """
         with self._database.reading() as connection:
             parts = [
@@ -207,13 +207,15 @@ class Store:
             each, data = part
             name = body_name(each.id, "estimates", each.estimates_sha256)
             table = estimates_table(data, name, None if columns is None else list(columns))
-            table = table if where is None else table.filter(where)
             ids = pa.DictionaryArray.from_arrays(pa.nulls(len(table), pa.int32()).fill_null(0), [each.id])
             return table.replace_schema_metadata().add_column(0, "release", ids)
 
         with ThreadPoolExecutor(_READERS) as pool:
             tables = list(pool.map(rows, parts))
-        return pa.concat_tables(tables) if tables else pa.table({"release": pa.array([], pa.string())})
+        if not tables:
+            return pa.table({"release": pa.array([], pa.string())})
+        joined = pa.concat_tables(tables)
+        return joined if where is None else joined.filter(where)
 
     # Transparency log
 

@@ -143,7 +143,7 @@ def test_regions_hold_what_conditions_say_and_subtract_exactly(a: dict[str, Any]
 
 
 @given(CONDITIONS, CONDITIONS, st.integers(0, 3))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_an_isolated_group_is_the_rows_counted_once(a: dict[str, Any], b: dict[str, Any], shift: int) -> None:
     """Over a small world of rows (value, accent, hour), by listing them."""
     old = ask(plan([], {"x": a, "accent": {"any_of": ["p", "q"]}}, [()]), "old")
