@@ -30,7 +30,8 @@ class _Steps:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
         """Tell that `done` of `total` are done."""
