@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fa_core.privacy import differencing as d
@@ -145,13 +145,14 @@ def test_regions_hold_what_conditions_say_and_subtract_exactly(a: dict[str, Any]
 @given(CONDITIONS, CONDITIONS, st.integers(0, 3))
 @settings(deadline=None, max_examples=40)
 def test_an_isolated_group_is_the_rows_counted_once(a: dict[str, Any], b: dict[str, Any], shift: int) -> None:
-    """Over a small world of rows (value, accent, hour), by listing them."""
+    """Over a small world of rows (value, accent, hour), by listing them. Filters or windows differ, not both."""
+    b = a if shift else b
     old = ask(plan([], {"x": a, "accent": {"any_of": ["p", "q"]}}, [()]), "old")
     new = ask(plan([], {"x": b, "accent": {"any_of": ["p", "q"]}}, [()]), start=START + shift * HOUR)
     found = overlaps(new, [old])
-    assume(found and found[0].isolated is not None)
-    isolated = found[0].isolated
-    assert isolated is not None
+    isolated = found[0].isolated if found else None
+    if isolated is None:
+        return
     for value, accent, hour in product(VALUES, "pqr", [*range(6), *range(164, 174)]):
         moment = START + hour * HOUR
         times = old.start <= moment < old.end, new.start <= moment < new.end
