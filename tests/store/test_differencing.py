@@ -145,7 +145,7 @@ def test_regions_hold_what_conditions_say_and_subtract_exactly(a: dict[str, Any]
 @given(CONDITIONS, CONDITIONS, st.integers(0, 3))
 @settings(deadline=None, max_examples=40)
 def test_an_isolated_group_is_the_rows_counted_once(a: dict[str, Any], b: dict[str, Any], shift: int) -> None:
-    """Over a small world of rows (value, accent, hour), by listing them. Filters or windows differ, not both."""
+    """Over a small world of rows (value, accent, hour), by listing them. Filters or windows differ."""
     b = a if shift else b
     old = ask(plan([], {"x": a, "accent": {"any_of": ["p", "q"]}}, [()]), "old")
     new = ask(plan([], {"x": b, "accent": {"any_of": ["p", "q"]}}, [()]), start=START + shift * HOUR)
