@@ -25,8 +25,6 @@ class _Steps:
         self._task = self._bar.add_task(what, total=None)
 
     def __enter__(self) -> "_Steps":
-        if self._console.is_terminal:
-            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -34,7 +32,9 @@ class _Steps:
             self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` are done."""
+        """Tell that `done` of `total` are done. The bar appears with the first."""
+        if self._console.is_terminal:
+            self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
         quarter = 4 * done // total
         if not self._console.is_terminal and quarter > self._said:
