@@ -13,7 +13,7 @@ from clients.device.seam import Declined, Device, Reason
 from clients.evaluate import device_vectors, seeded_randomness
 from fa_core.errors import Refused, RoundFailed
 from fa_core.layout import compile_plan
-from fa_core.privacy.distributed import Share
+from fa_core.privacy.distributed import Share, shares_of
 from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
@@ -98,6 +98,13 @@ def test_the_sum_is_numpys_over_those_who_kept_to_the_round(
     assert release.participation.joined == DEVICES - (2 if stage == "join" else 0)
     assert release.participation.counted == DEVICES - len(gone)
     assert release.secure_aggregation is secure
+    layout, counted = release.layout, release.participation.counted
+    if noise == "distributed":
+        shares = shares_of(layout, release.participation.joined, Fraction(3, 10), Fraction(0))
+        told = [float(counted * share.variance / share.scale**2) for share in shares]
+    else:
+        told = [float(block.variance) for block in layout.blocks]
+    assert release.noise_variance.tolist() == told
 
 
 @pytest.mark.parametrize("noise", ["central", "distributed"])
