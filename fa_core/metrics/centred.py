@@ -4,7 +4,8 @@ A device sends T = Σ(b·r − a·n) and the size n, by group, for a public cent
 is p0 + T/(b·n); the noise on n enters only through (p − p0)², so n takes a small share of the budget
 (house plan, section 6). How much devices differ is measured per group by three more noised sums, of
 T², T·n and n², whose combination V = (S_TT − 2bd·S_Tn + b²d²·S_nn)/b² is Σ(Tᵢ/b − d·nᵢ)²: the
-ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30).
+ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30). In these
+sums T is bounded by half of what it may be: hardly any device comes near it, and their noise is a quarter.
 """
 
 from collections.abc import Mapping
@@ -115,16 +116,20 @@ class Centred(MetricSpec):
             return limit
         return min(limit, self.centre()[1] * bounds.max_excess)
 
+    def spread_bound(self, bounds: Bounds) -> int:
+        """Return the bound on Σ|T| of one device in the sums that measure how much devices differ."""
+        return min(self.excess_bound(bounds), max(1, self.limits(bounds).excess // 2))
+
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
-        limits, excess = self.limits(bounds), self.excess_bound(bounds)
+        limits, excess, spread = self.limits(bounds), self.excess_bound(bounds), self.spread_bound(bounds)
         size = limits.size
         touched = min(shape.touch, limits.units)
         parts = [
             Part("excess", shape.cells, excess, excess**2, 24),
             Part("size", shape.cells, size, size**2, 5),
             Part("devices", shape.cells, touched, touched, 2),
-            Part("excess_squared", shape.cells, excess**2, excess**4, 4),
-            Part("excess_size", shape.cells, excess * size, (excess * size) ** 2, 1),
+            Part("excess_squared", shape.cells, spread**2, spread**4, 4),
+            Part("excess_size", shape.cells, spread * size, (spread * size) ** 2, 1),
             Part("size_squared", shape.cells, size**2, size**4, 1),
         ]
         if excess < limits.excess:
@@ -142,12 +147,13 @@ class Centred(MetricSpec):
         raw = tally(sampled, key, devices * shape.cells, "excess").reshape(shape_2d)
         size = tally(sampled, key, devices * shape.cells, "size").reshape(shape_2d)
         excess = scale_to_l1(raw, self.excess_bound(bounds))
+        spread = scale_to_l1(raw, self.spread_bound(bounds))
         counts = {
             "excess": excess,
             "size": size,
             "devices": (size > 0).astype(np.int64),
-            "excess_squared": excess * excess,
-            "excess_size": excess * size,
+            "excess_squared": spread * spread,
+            "excess_size": spread * size,
             "size_squared": size * size,
         }
         if self.excess_bound(bounds) < self.limits(bounds).excess:

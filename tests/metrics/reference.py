@@ -123,26 +123,25 @@ class _Counter:
             if all(_passes(row, where) for where in (self.plan.where, self.metric.where, *filters))
         ]
 
-    def centred(self, units: Sequence[tuple[int, int, int]], b: int) -> dict[str, list[int]]:
-        """`units` holds (group, excess, size)."""
+    def centred(self, units: Sequence[tuple[int, int, int]], b: int, most: int) -> dict[str, list[int]]:
+        """`units` holds (group, excess, size); `most` is what one device may add before any clip."""
         raw, size = [0] * self.groups, [0] * self.groups
         for group, excess, each in units:
             raw[group] += excess
             size[group] += each
-        kept, norm = list(raw), sum(map(abs, raw))
         clip = self.plan.privacy.max_excess
         clips = clip is not None and self.metric.kind in ("rate", "paired_difference")
-        if clips and norm > b * clip:  # type: ignore[operator]
-            kept = [int(math.copysign(abs(cell) * b * clip // norm, cell)) for cell in raw]  # type: ignore[operator]
+        limit = min(most, b * clip) if clips and clip is not None else most
+        kept, alike = _within(raw, limit), _within(raw, min(limit, most // 2))
         counts = {
             "excess": kept,
             "size": size,
             "devices": [int(each > 0) for each in size],
-            "excess_squared": [cell * cell for cell in kept],
-            "excess_size": [cell * each for cell, each in zip(kept, size, strict=True)],
+            "excess_squared": [cell * cell for cell in alike],
+            "excess_size": [cell * each for cell, each in zip(alike, size, strict=True)],
             "size_squared": [each * each for each in size],
         }
-        if clips:
+        if limit < most:
             counts["clipped"] = [before - after for before, after in zip(raw, kept, strict=True)]
         return counts
 
@@ -150,7 +149,8 @@ class _Counter:
         a, b = _ratio(self.metric.expect)  # type: ignore[attr-defined]
         rows = self.sample("events", self.rows("wake_events", self.metric.over), self.n)  # type: ignore[attr-defined]
         of = self.metric.of  # type: ignore[attr-defined]
-        return self.centred([(self.group(row), b * _passes(row, of) - a, 1) for row in rows], b)
+        units = [(self.group(row), b * _passes(row, of) - a, 1) for row in rows]
+        return self.centred(units, b, self.n * max(a, b - a))
 
     def ratio(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -165,7 +165,7 @@ class _Counter:
             above = min(max(row[metric.of], 0), metric.max_of)
             below = min(max(row[metric.over], 0), metric.max_over)
             units.append((self.group(row), b * above - a * below, below))
-        return self.centred(units, b)
+        return self.centred(units, b, self.n * max(b * metric.max_of, a * metric.max_over))
 
     def mean(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -176,7 +176,7 @@ class _Counter:
         for row in self.sample("events", rows, self.n):
             value = min(max(row[metric.field], low), high)
             units.append((self.group(row), round((value - low) / (high - low) * 1000) - centre, 1))
-        return self.centred(units, 1)
+        return self.centred(units, 1, self.n * max(centre, 1000 - centre))
 
     def paired_difference(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -192,7 +192,7 @@ class _Counter:
         for key in self.sample("events", both, self.n):
             old, new = sides[0][key], sides[1][key]
             units.append((self.group(old), int(_passes(new, metric.of)) - int(_passes(old, metric.of)), 1))
-        return self.centred(units, 1)
+        return self.centred(units, 1, self.n)
 
     def count(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -278,7 +278,8 @@ class _Counter:
             heard = min(fires[place], metric.max_per_hour)
             excess = per_minute.denominator * heard - per_minute.numerator * minutes
             units.append((self.group(hour), excess, minutes))
-        return self.centred(units, per_minute.denominator)
+        one = max(60 * per_minute.numerator, per_minute.denominator * metric.max_per_hour)
+        return self.centred(units, per_minute.denominator, metric.max_hours * one)
 
     def det(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -314,6 +315,14 @@ class _Counter:
             ],
             "minute_squares": [each * each for each in minutes],
         }
+
+
+def _within(cells: Sequence[int], limit: int) -> list[int]:
+    """Scale cells down, toward zero, until they add up to at most `limit`."""
+    norm = sum(map(abs, cells))
+    if norm <= limit:
+        return list(cells)
+    return [int(math.copysign(abs(cell) * limit // norm, cell)) for cell in cells]
 
 
 def _ratio(expect: Fraction) -> tuple[int, int]:
