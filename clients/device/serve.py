@@ -161,6 +161,7 @@ class _Unreadable(Exception):
 
 
 def _listen(door: Door) -> socket.socket:
+    """Return the listening socket. It appears at its path only when it listens and has its mode."""
     folder = door.path.parent
     try:
         facts = folder.stat()
@@ -169,17 +170,20 @@ def _listen(door: Door) -> socket.socket:
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Refused(f"the socket's folder {folder} must belong to this user, who alone may write there")
     _clear(door.path)
+    making = door.path.with_name(f".{door.path.name}")
+    making.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listening.bind(str(door.path))
+        listening.bind(str(making))
     except OSError as error:
         listening.close()
-        raise BadInput(f"no socket can be made at {door.path}: {error.strerror}") from None
+        raise BadInput(f"no socket can be made at {door.path}: {error.strerror or error}") from None
     finally:
         os.umask(before)
-    door.path.chmod(door.mode)
+    making.chmod(door.mode)
     listening.listen(MAX_CONNECTIONS)
+    making.rename(door.path)
     return listening
 
 

@@ -23,7 +23,7 @@ from clients.device.consent import PURPOSES, Grant, Purpose, allows, lapsed
 from clients.device.database import Connection
 from clients.device.journal import Entry, Json, Kind, extend
 from clients.device.keys import StoreKey
-from clients.device.rows import Cell, micros, moment, to_arrow, to_row
+from clients.device.rows import EPOCH, Cell, micros, moment, to_arrow, to_row
 from fa_core import merkle
 from fa_core.checkpoint import canonical
 from fa_core.errors import BadInput
@@ -240,7 +240,7 @@ class Store:
         for purpose in sorted(lapsed(self.grants(), now)):
             self._end_consent(purpose, "its time ran out", now)
         hour = now.replace(minute=0, second=0, microsecond=0)
-        if hour == self._tidied:
+        if hour == self._tidied or now < self._past():
             return
         gone = {}
         for source in SOURCES.values():
@@ -251,6 +251,17 @@ class Store:
         if any(gone.values()):
             self._prove("expired", {}, gone, now)
         self._tidied = hour
+
+    def _past(self) -> datetime:
+        """Return a time that has surely passed: the witness's latest word, or when the store was made.
+
+        A clock that is before it (a device that just booted) is wrong, and deletes nothing.
+        """
+        row = self.connection.execute("SELECT value FROM state WHERE name = 'latest'").fetchone()
+        if row is not None:
+            return moment(int.from_bytes(row[0], "big"))
+        made = self.connection.execute("SELECT at FROM journal WHERE sequence = 1").fetchone()
+        return datetime.fromisoformat(made[0]) if made else EPOCH
 
     def _end_consent(self, purpose: Purpose, why: str, now: datetime) -> Entry:
         self.connection.execute("DELETE FROM consent WHERE purpose = ?", (purpose,))

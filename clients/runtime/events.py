@@ -95,6 +95,11 @@ class Listener:
         self._rest = pcm[whole:].copy()
         return events
 
+    @property
+    def now(self) -> datetime:
+        """The time up to which the stream was heard."""
+        return self._start + timedelta(microseconds=self._heard * 1_000_000 // SAMPLE_RATE)
+
     def finish(self) -> tuple[list[Heard], list[Listened]]:
         """End the stream: return the open event and the minutes listened, and wipe what was heard."""
         events = [self._close()] if self._episode else []
@@ -112,7 +117,7 @@ class Listener:
         return events, rows
 
     def _hop(self, pcm: Pcm, playback: bool) -> Iterable[Heard]:
-        at = self._start + timedelta(microseconds=self._heard * 1_000_000 // SAMPLE_RATE)
+        at = self.now
         self._ring.push(pcm)
         self._minutes[_hour(at), playback] = self._minutes.get((_hour(at), playback), 0) + pcm.size
         self._heard += pcm.size

@@ -200,6 +200,31 @@ def verify(
 
 
 @app.command()
+def listen(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Audio files, folders of them, or - for raw samples from standard input."),
+    ],
+    wake_word: Annotated[str, typer.Option(help="The wake word to listen for.")] = "okay_nabu",
+    model: Annotated[str, typer.Option(help="The detector's version.")] = "micro-1",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Play 16 kHz audio to this device as if it were heard now: events are stored, audio never is."""
+    from clients.runtime.listening import play
+
+    found = play(sources, wake_word, model, _open(folder).store, _now)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    typer.echo(f"{found.wakes} wakes and {found.near_misses} near misses in {found.seconds:,.1f} s of audio")
+    if found.wakes + found.near_misses and not found.written:
+        typer.echo("nothing was stored: there is no consent to quality_metrics")
+    else:
+        typer.echo(f"{found.written} rows were stored")
+
+
+@app.command()
 def serve(
     folders: Annotated[
         list[Path] | None, typer.Argument(help="The devices of a hub, in the order of their slots.")

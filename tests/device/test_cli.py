@@ -2,20 +2,28 @@
 
 import csv
 import json
+import os
 import re
+import signal
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from click.testing import Result
 from typer.testing import CliRunner
 
 from clients.device.books import Books
 from clients.device.config import DeviceConfig, read_config
+from clients.device.contribution import Clock
 from clients.device.odometer import Budget
 from clients.device.owner import Household
 from clients.device.policy import FileReader, Policy, QuietHours
+from clients.device.process import serve
+from clients.device.seam import Declined
+from clients.device.serve import SocketDevice
 from fa_core.cli.device import app
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput, Refused
@@ -161,9 +169,44 @@ def test_a_missing_key_is_said_and_nothing_is_made(folder: Path) -> None:
 
 
 def test_the_devices_reader_is_the_file_that_is_named(folder: Path) -> None:
-    from clients.device.contribution import Clock
-
     home = Household.open(made(folder), datetime.now(UTC))
     device = home.device(Clock(lambda: datetime.now(UTC), lambda: 0.0))
     assert device._conditions == FileReader(folder / "conditions.json")
     assert Books(home.store).enrolled()
+
+
+def test_recordings_become_events_and_nothing_else(folder: Path) -> None:
+    """Silence has no wake in it, but it was listened to; without consent even that is not kept."""
+    made(folder)
+    (folder / "audio").mkdir()
+    soundfile.write(folder / "audio" / "silence.wav", np.zeros(90 * 16_000, np.int16), 16_000)
+    nothing = {"wakes": 0, "near_misses": 0, "seconds": 90.0, "written": 0}
+    assert said(folder, "listen", str(folder / "audio")) == nothing
+    fa(folder, "consent", "quality_metrics")
+    assert said(folder, "listen", str(folder / "audio" / "silence.wav"))["written"] >= 1  # type: ignore[index]
+    assert isinstance(fa(folder, "listen", str(folder / "device.toml")).exception, BadInput)
+    assert isinstance(fa(folder, "listen", str(folder), "--wake-word", "hello").exception, BadInput)
+
+
+def test_the_process_serves_until_it_is_told_to_stop(folder: Path) -> None:
+    made(folder)
+    path = folder / "device.sock"
+    child = os.fork()
+    if child == 0:
+        try:
+            serve([folder])
+        finally:
+            os._exit(7)
+    while not path.exists():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    with pytest.raises(Declined):
+        SocketDevice(path).handle("join", b"hello")
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert not path.exists()
+
+
+def test_a_device_that_is_not_enrolled_is_not_served(folder: Path) -> None:
+    fa(folder, "init")
+    with pytest.raises(BadInput, match="not enrolled"):
+        Household.open(folder, datetime.now(UTC)).device(Clock(lambda: datetime.now(UTC), lambda: 0.0))

@@ -154,6 +154,15 @@ def test_one_contribution_for_each_plan_family_and_window(world: World, house: H
     assert len(Books(store).contributions()) == 2
 
 
+def test_a_lower_revision_is_declined_even_after_a_restart(world: World, house: House) -> None:
+    reasons = []
+    for revision in (1, 3, 2, 3, 4):
+        plan = plan_of(revision=revision)
+        invitation = encode(world.invite(plan, world.release(), NOW, NOW))
+        reasons.append(reason_of(lambda it=invitation: house.device().handle("join", it)))
+    assert reasons == ["", "", "REVISION", "", ""]
+
+
 def test_two_rounds_of_one_window_at_a_time_end_in_one_contribution(world: World, house: House) -> None:
     device = house.device()
     first, second = (world.invite(plan_of(), world.release(), NOW, NOW) for _ in range(2))

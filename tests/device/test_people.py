@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from clients.device.store import Store
 from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm, accepts, open_detector
 from clients.runtime.events import NEAR, Listener
-from clients.runtime.labels import Labeller, Reaction
+from clients.runtime.labels import Reaction
 from clients.runtime.ring import snr_db
+from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, parse
@@ -57,18 +58,15 @@ def people_plan() -> Plan:
 
 
 def live(store: Store) -> int:
-    """Play every clip to the device, a minute apart, each followed by a command; return how many."""
-    detector, labeller, count = open_detector("micro-1", "alexa"), Labeller(), 0
+    """Play every clip to the device, minutes apart, each wake followed by a command; return how many."""
+    detector, count = open_detector("micro-1", "alexa"), 0
     for count, path in enumerate(folder_files(FOLDER), 1):
         start = NOW - timedelta(minutes=3 + count)
-        listener = Listener(detector, start)
-        events = [event for piece in file_pieces(path) for event in listener.feed(piece)]
-        for event in events + listener.finish()[0]:
-            labeller.hear(event)
-            if event.accepted:
-                labeller.react(Reaction(event.time + timedelta(seconds=1), "follow_up"))
-        rows = [each.row() for each in labeller.settle(NOW)]
-        store.record("wake_events", rows, "quality_metrics", NOW)
+        session = Session(Listener(detector, start), store, "quality_metrics")
+        for piece in file_pieces(path):
+            session.feed(piece, NOW)
+        session.react(Reaction(start + timedelta(seconds=6), "follow_up"))
+        session.finish(NOW)
     return count
 
 

@@ -275,11 +275,24 @@ def test_no_row_ever_outlives_its_retention(consenting: Store) -> None:
         assert all(now - row["time"] <= timedelta(days=30) for row in table.to_pylist())
 
 
-def test_rows_of_the_wrong_time_are_not_written_or_kept(consenting: Store) -> None:
+def test_rows_of_the_wrong_time_are_not_written(consenting: Store) -> None:
     assert consenting.record("wake_events", [wake(-30), wake(31 * 24)], "quality_metrics", NOW) == 0
-    consenting.record("wake_events", [wake(1)], "quality_metrics", NOW)
-    consenting.set_facts({}, NOW - timedelta(days=3))
+
+
+def test_rows_that_a_wrong_clock_put_into_the_future_go_when_it_is_right_again(consenting: Store) -> None:
+    ahead = NOW + timedelta(days=90)
+    consenting.record("wake_events", [wake(-90 * 24)], "quality_metrics", ahead)
+    assert events_in(consenting) == 1
+    consenting.set_facts({}, NOW)
     assert events_in(consenting) == 0
+
+
+def test_a_device_that_boots_without_a_clock_deletes_and_writes_nothing(consenting: Store) -> None:
+    consenting.record("wake_events", [wake(1)], "quality_metrics", NOW)
+    boot = NOW.replace(year=1970)
+    assert consenting.record("wake_events", [wake(1, time=boot)], "quality_metrics", boot) == 0
+    consenting.set_facts({}, boot)
+    assert consenting.counts()["wake_events"] == {"quality_metrics": 1}
 
 
 # Forgetting, and what can be shown of it.

@@ -1,0 +1,58 @@
+"""Play recordings to a device, as a microphone would: for trying it out, and for labs."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from clients.device.store import Store
+from clients.runtime.detectors import Pcm, open_detector
+from clients.runtime.events import Listener
+from clients.runtime.session import Session
+from clients.runtime.sources import file_pieces, file_seconds, folder_files, stream_pieces
+
+STANDARD_INPUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What was heard, and how many rows the store took."""
+
+    wakes: int
+    near_misses: int
+    seconds: float
+    written: int
+
+
+def play(
+    sources: Sequence[Path], wake_word: str, model: str, store: Store, clock: Callable[[], datetime]
+) -> Played:
+    """Play each source in turn, as a stream of its own, for quality metrics.
+
+    A recording is heard as if it ended now; standard input is a microphone that starts now. Raises
+    BadInput for a detector that is not there and for what is no audio; what was heard before stays.
+    """
+    detector = open_detector(model, wake_word)
+    wakes = near = written = 0
+    seconds = 0.0
+    for pieces, length in _streams(sources):
+        listener = Listener(detector, start := clock() - timedelta(seconds=length))
+        session = Session(listener, store, "quality_metrics")
+        heard = [event for piece in pieces for event in session.feed(piece, clock())]
+        heard += session.finish(clock())
+        wakes += sum(event.accepted for event in heard)
+        near += sum(not event.accepted for event in heard)
+        seconds += (listener.now - start).total_seconds()
+        written += session.written
+    return Played(wakes, near, round(seconds, 2), written)
+
+
+def _streams(sources: Sequence[Path]) -> Iterator[tuple[Iterable[Pcm], float]]:
+    """Yield each stream's pieces, and its length in seconds if it is a recording."""
+    for source in sources:
+        if source == STANDARD_INPUT:
+            yield stream_pieces(sys.stdin.buffer), 0.0
+        else:
+            for path in folder_files(source) if source.is_dir() else [source]:
+                yield file_pieces(path), file_seconds(path)

@@ -1,0 +1,51 @@
+"""One microphone at work: audio in, labelled events into the store, and nothing kept beside them."""
+
+from datetime import datetime
+
+from clients.device.consent import Purpose
+from clients.device.store import Store
+from clients.runtime.detectors import Pcm
+from clients.runtime.events import Heard, Listener
+from clients.runtime.labels import REACTION, Labeller, Reaction
+
+
+class Session:
+    """Hears one stream and writes its events for one purpose, once it is known what followed them.
+
+    Without consent to the purpose the store writes nothing, and the events are gone.
+    """
+
+    def __init__(self, listener: Listener, store: Store, purpose: Purpose) -> None:
+        self._listener = listener
+        self._store = store
+        self._purpose: Purpose = purpose
+        self._labeller = Labeller()
+        self.written = 0
+
+    def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Heard]:
+        """Take in samples; return the events that ended with them. `now` is the device's clock."""
+        heard = self._listener.feed(pcm, playback=playback)
+        for event in heard:
+            self._labeller.hear(event)
+        self._settle(self._listener.now, now)
+        return heard
+
+    def react(self, reaction: Reaction) -> None:
+        """Take in what the person did."""
+        self._labeller.react(reaction)
+
+    def finish(self, now: datetime) -> list[Heard]:
+        """End the stream: write what was still waiting and the minutes listened; return the last events."""
+        heard, listened = self._listener.finish()
+        for event in heard:
+            self._labeller.hear(event)
+        self._settle(self._listener.now + REACTION, now)
+        self._write("listening", [each.row() for each in listened], now)
+        return heard
+
+    def _settle(self, until: datetime, now: datetime) -> None:
+        self._write("wake_events", [each.row() for each in self._labeller.settle(until)], now)
+
+    def _write(self, table: str, rows: list[dict[str, object]], now: datetime) -> None:
+        if rows:
+            self.written += self._store.record(table, rows, self._purpose, now)
