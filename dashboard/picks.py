@@ -33,7 +33,7 @@ def choose(
         name: of the URL's parameter.
         first: what to begin with where neither the URL nor another page says.
     """
-    state = f"pick-{name}"
+    state = _state(name)
     kept = f"kept-{name}"
     if st.session_state.get(state) not in options:
         asked = (st.query_params.get(name), st.session_state.get(kept), first)
@@ -44,6 +44,36 @@ def choose(
     st.session_state[kept] = chosen
     remember(name, chosen)
     return options[chosen]
+
+
+def go(**choices: str) -> None:
+    """Make choices for a person and show the page anew with them."""
+    for name, value in choices.items():
+        st.session_state[f"go-{name}"] = value
+    st.rerun()
+
+
+def _state(name: str) -> str:
+    """Return where a choice is kept, after making it where `go` was called for it."""
+    state, going = f"pick-{name}", f"go-{name}"
+    if going in st.session_state:
+        st.session_state[state] = st.session_state.pop(going)
+    return state
+
+
+def tabs(options: Mapping[str, str], name: str) -> str:
+    """Let a person choose between the parts of a page and return the chosen key."""
+    state = _state(name)
+    if st.session_state.get(state) not in options:
+        asked = st.query_params.get(name)
+        st.session_state[state] = asked if asked in options else next(iter(options))
+    st.segmented_control(
+        "Part of the page", list(options), key=state, format_func=options.__getitem__, label_visibility="collapsed",
+        required=True,
+    )  # fmt: skip
+    chosen = st.session_state[state] or next(iter(options))
+    remember(name, chosen)
+    return str(chosen)
 
 
 def whole(label: str, name: str, first: int, least: int, most: int, help: str | None = None) -> int:

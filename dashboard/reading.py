@@ -23,6 +23,9 @@ FRESH_SECONDS: Final = 3.0
 KEPT: Final = 48
 """Releases held in memory at once; the numbers of one take a few megabytes at most."""
 
+TABLES: Final = frozenset({"det", "confusion", "histogram"})
+"""Kinds that have many numbers a group."""
+
 SHOWN_FAILURES: Final = 200
 
 
@@ -57,6 +60,10 @@ class Body:
         """Return the metrics of these kinds, of all where none is given, in the order of the plan."""
         found = (r.metric for r in self.estimates.results if not kinds or r.kind in kinds)
         return tuple(dict.fromkeys(found))
+
+    def plain_metrics(self) -> tuple[str, ...]:
+        """Return the metrics with one number a group, in the order of the plan."""
+        return tuple(dict.fromkeys(r.metric for r in self.estimates.results if r.kind not in TABLES))
 
     def told(self, key: str) -> str:
         """Return what the plan's metadata says under a key, as text, empty where it says nothing."""
@@ -181,6 +188,11 @@ def with_kind(where: str, kind: str) -> dict[str, tuple[Entry, ...]]:
                 entry for entry in each if entry.plan_hash == each[0].plan_hash or kind in kinds(where, entry)
             )
     return found
+
+
+def with_numbers(where: str) -> dict[str, tuple[Entry, ...]]:
+    """Return the plans whose newest release holds a metric with one number a group."""
+    return {name: each for name, each in plans(where).items() if kinds(where, each[0]) - TABLES}
 
 
 def warm(where: str) -> None:

@@ -16,14 +16,31 @@ Rows = Sequence[Mapping[str, Any]]
 Chart = alt.LayerChart | alt.Chart | alt.VConcatChart | alt.HConcatChart
 
 
-def data(rows: Rows) -> alt.Data:
+def data(rows: Rows) -> alt.InlineData:
     """Return rows as a chart's own data; nothing is loaded from elsewhere."""
-    return alt.Data(values=[dict(row) for row in rows])
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def layered(*layers: alt.Chart) -> alt.LayerChart:
+    """Return layers on top of each other, without those that have no rows: an empty one has no scale."""
+    return alt.layer(*(layer for layer in layers if _has_rows(layer)))
+
+
+def _has_rows(layer: alt.Chart) -> bool:
+    return not isinstance(layer.data, alt.InlineData) or bool(layer.data.values)
 
 
 def when_wide(value: str, otherwise: str) -> alt.ExprRef:
     """Return an expression that depends on the width of the plot."""
     return alt.ExprRef(f"width >= {NARROW} ? {value} : {otherwise}")
+
+
+def beside(chart: alt.Chart, field: str, palette: Palette) -> alt.Chart:
+    """Return the layer that writes a field to the right of the plot; narrow plots, which have no room, go without."""
+    told = chart.transform_calculate(beside=f"width >= {NARROW} ? datum.{field} : ''")
+    return told.mark_text(align="left", dx=10, fontSize=13, color=palette.ink).encode(
+        x=alt.value(alt.expr("width")), text="beside:N"
+    )
 
 
 def watermark(palette: Palette, simulated: bool, synthetic: bool) -> list[alt.Chart]:

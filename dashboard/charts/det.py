@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, watermark
+from dashboard.charts.base import Chart, data, layered, watermark
 from dashboard.look import Palette
 from dashboard.numbers import Measure
 from fa_core.estimate.thresholds import Point
@@ -55,7 +55,7 @@ def det(
             here.mark_point(filled=True, size=130, color=color, opacity=1, stroke=palette.paper, strokeWidth=2)
             .encode(x=x, y=y, tooltip=_tips()),
         ]  # fmt: skip
-    return alt.layer(*layers).properties(height=HEIGHT)
+    return layered(*layers).properties(height=HEIGHT)
 
 
 def _equal_cost(

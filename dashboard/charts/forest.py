@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, watermark, when_wide
+from dashboard.charts.base import Chart, beside, data, layered, watermark
 from dashboard.look import Palette
 from dashboard.numbers import Measure, group_text, half_width
 from fa_core.values import Estimate
@@ -63,12 +63,8 @@ def forest(
             limit=alt.ExprRef("width - 8"),
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
     ]  # fmt: skip
-    layers.append(
-        shown.mark_text(align="left", dx=10, fontSize=13, color=palette.ink).encode(
-            y=y, x=alt.value(alt.expr("width")), text="text:N", opacity=alt.value(when_wide("1", "0"))
-        )
-    )
-    return alt.layer(*layers).properties(
+    layers.append(beside(shown, "text", palette).encode(y=y))
+    return layered(*layers).properties(
         height=ROW * max(len(rows), 1), padding={"left": 4, "top": 4, "bottom": 4, "right": 4}
     ).resolve_scale(color="independent")  # fmt: skip
 

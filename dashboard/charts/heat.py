@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, watermark, when_wide
+from dashboard.charts.base import Chart, data, layered, watermark, when_wide
 from dashboard.look import Palette
 from dashboard.numbers import Measure, group_text, half_width
 from fa_core.values import Estimate
@@ -24,14 +24,14 @@ def heat(
     x = alt.X(
         "column:N",
         sort=order["column"],
-        title=words(second),
+        title=None,
         axis=alt.Axis(orient="top", labelAngle=0, grid=False),
     )
     y = alt.Y(
         "row:N",
         sort=order["row"],
-        title=words(first),
-        axis=alt.Axis(grid=False, titleAngle=0, titleY=-14, titleX=0),
+        title=None,
+        axis=alt.Axis(grid=False),
     )
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
     scale = alt.Scale(
@@ -61,7 +61,7 @@ def heat(
         ),
         *watermark(palette, simulated, synthetic),
     ]  # fmt: skip
-    return alt.layer(*layers).properties(height=ROW * len(order["row"])).resolve_scale(color="independent")
+    return layered(*layers).properties(height=ROW * len(order["row"])).resolve_scale(color="independent")
 
 
 _TIPS = (("group", "group"), ("text", "estimate"), ("together", "for all groups together"),

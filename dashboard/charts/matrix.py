@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, watermark, when_wide
+from dashboard.charts.base import Chart, data, layered, watermark, when_wide
 from dashboard.look import Palette
 from dashboard.numbers import Measure, half_width
 from fa_core.values import Cell
@@ -53,7 +53,7 @@ def matrix(
         ).transform_filter("datum.sure"),
         *watermark(palette, simulated, synthetic),
     ]  # fmt: skip
-    return alt.layer(*layers).properties(height=ROW * len(names))
+    return layered(*layers).properties(height=ROW * len(names))
 
 
 def _cell(cell: Cell, of: Measure) -> dict[str, Any]:

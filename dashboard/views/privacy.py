@@ -1,5 +1,198 @@
-"""Page."""
+"""Privacy: what was spent on whom, what was released for it, who took part, and proof that nothing else was."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import streamlit as st
+
+from dashboard import books, look, picks, reading
+from dashboard.charts import base
+from dashboard.charts.burn import burn
+from dashboard.look import Column, esc
+from dashboard.numbers import count, day, group_text, grouping_text, listed, short, span, words
+from dashboard.reading import Body
+from dashboard.settings import active
+from fa_core.cli.render import guarantee
+from fa_core.store import Entry
+
+VIEWS: Final = {
+    "budget": "Budget", "releases": "Releases", "coverage": "Coverage", "log": "Transparency log", "audit": "Audit trail",
+}  # fmt: skip
+ON_A_PAGE: Final = 25
+MOST_GROUPS: Final = 60
 
 
 def page() -> None:
     """Show the page."""
+    look.title(
+        "Privacy", "What was spent on every device, what came of it, and can nothing else have been released?"
+    )
+    view = picks.tabs(VIEWS, "view")
+    if view == "log":
+        books.log()
+    elif view == "audit":
+        books.audit_trail()
+    elif not reading.open_catalogue(active().store).populations():
+        look.empty(
+            "Nothing has been spent yet.",
+            "The first run charges the ledger before it asks anybody.",
+            "fa run PLAN --fleet DIR",
+        )
+    elif view == "budget":
+        _budget(datetime.now(UTC))
+    elif view == "releases":
+        _releases()
+    else:
+        _coverage()
+
+
+def _budget(now: datetime) -> None:
+    store = reading.open_catalogue(active().store)
+    populations = store.populations()
+    population = picks.choose("Population", {name: name for name in populations}, "population")
+    declared, charges = store.declaration(population), store.charges(population)
+    assert declared is not None, "a population with a ledger has declared its budgets"
+    spent = books.Spending(declared, charges, now)
+    look.prose(spent.sentence(), "answer")
+    look.show(f'<div class="uh-gauges">{"".join(spent.gauges())}</div>')
+    look.heading("Burn-down", f"of the year's budget of every device of {population}")
+    if charges:
+        base.show(
+            burn(spent.left_over_time(), float(declared.policy.year), spent.unit, look.palette()),
+            look.palette(), f"What is left of the yearly budget of {population} after each charge", "burn",
+        )  # fmt: skip
+    look.heading("By month")
+    look.show(spent.months())
+    look.heading("By plan", "in the last 365 days")
+    look.show(spent.families())
+    look.prose(
+        "A charge is made for every device of a population, whether or not it took part, before anything is unmasked; "
+        "it stands when the round fails. Charges of a zCDP ledger add up as rho; epsilon is what that implies.",
+        "note",
+    )
+
+
+def _releases() -> None:
+    entries = reading.entries(active().store)
+    pages = max(1, -(-len(entries) // ON_A_PAGE))
+    numbers = {str(number): number for number in range(1, pages + 1)}
+    place = picks.choose("Page", numbers, "page", lambda number: f"{number} of {pages}") if pages > 1 else 1
+    columns = (
+        Column("Window"), Column("Plan"), Column("Release", minor=True), Column("Cost", True), Column("Devices counted", True),
+        Column("Not shown", True, True), Column("", minor=True),
+    )  # fmt: skip
+    rows, told = [], []
+    for entry in entries[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]:
+        rows.append(_release(entry))
+        told.append({"release": entry.id, "cost": entry.cost})
+    look.show(look.table(columns, rows, "Releases and what each cost every device", told))
+    failures = reading.failures(active().store)
+    look.heading("Rounds that failed", "nothing was released; a charge that was made stands")
+    if not failures:
+        look.prose("None.", "note")
+        return
+    columns = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("What happened"))
+    cells = [
+        [day(each.at), esc(each.plan, 80), esc(each.stage), esc(each.reason)] for each in failures[:ON_A_PAGE]
+    ]
+    look.show(look.table(columns, cells, "Rounds that failed"))
+
+
+def _release(entry: Entry) -> list[str]:
+    unit = "ρ" if entry.accounting == "zcdp" else "ε"
+    return [
+        span(entry.window_start, entry.window_end), esc(entry.plan, 80), f"<code>{short(entry.id)}</code>",
+        f"{unit} {float(entry.cost):.3g}",
+        f"{entry.counted:,} <small>of {entry.joined:,} joined</small>", f"{entry.suppressed} of {entry.results}",
+        look.provenance(entry.simulated, entry.synthetic),
+    ]  # fmt: skip
+
+
+def _coverage() -> None:
+    plans = reading.plans(active().store)
+    if not plans:
+        look.empty(
+            "There is no release yet.",
+            "After a run, this page says who took part and who is too few to show.",
+        )
+        return
+    with st.container(key="picks"):
+        left, right = st.columns(2)
+        with left:
+            plan = picks.plan(plans)
+        with right:
+            body = picks.body(picks.release_of(plans[plan]))
+    entry = body.entry
+    look.prose(_took_part(entry), "answer")
+    _who(body)
+    _not_shown(body)
+    look.heading("What is promised", "to every device, by this release")
+    for sentence in guarantee(body.release):
+        look.prose(sentence)
+
+
+def _took_part(entry: Entry) -> str:
+    joined = entry.joined / entry.invited if entry.invited else 0.0
+    text = (
+        f"Of {entry.invited:,} devices invited {entry.joined:,} joined ({joined:.0%}), {entry.dropped:,} dropped out and "
+        f"{entry.counted:,} were counted. The numbers speak of those, not of everybody."
+    )
+    if entry.synthetic:
+        text += " Their voices are synthetic: a few clusters, not a population."
+    return text
+
+
+def _who(body: Body) -> None:
+    """Show how the devices with something to count spread over the groups, from the noisy counters."""
+    groupings = [
+        (metric, grouping)
+        for metric in body.metrics()
+        for grouping in body.groupings(metric)
+        if len(grouping) == 1
+    ]
+    if not groupings:
+        return
+    metric, grouping = groupings[0]
+    results = body.results(metric, grouping)[:MOST_GROUPS]
+    total = sum(max(result.devices or 0.0, 0.0) for result in results) or 1.0
+    look.heading(
+        f"Devices by {grouping_text(grouping)}",
+        f"that had something to count for {words(metric)}, noisy counts",
+    )
+    rows = []
+    for result in sorted(results, key=lambda each: -(each.devices or 0.0)):
+        devices, sd = max(result.devices or 0.0, 0.0), result.devices_sd or 0.0
+        low, high = max(devices - 2 * sd, 0.0), devices + 2 * sd
+        shown = "" if not result.suppressed else f'<span class="why">not shown: {esc(result.reason)}</span>'
+        rows.append([esc(group_text(result.group)), esc(count(devices, sd)), f"{devices / total:.0%}",
+                     look.bar(low, devices, high, 0.0, total / 2), shown])  # fmt: skip
+    columns = (
+        Column("Group"),
+        Column("Devices", True),
+        Column("Share", True),
+        Column(" ", minor=True),
+        Column("", minor=True),
+    )
+    look.show(look.table(columns, rows, "Devices by group"))
+
+
+def _not_shown(body: Body) -> None:
+    hidden: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+    for result in body.estimates.results:
+        if result.suppressed:
+            key = (result.metric, reading.grouping_of(result), result.reason)
+            hidden.setdefault(key, []).append(group_text(result.group))
+    look.heading("Not shown", f"{body.entry.suppressed} of {body.entry.results} numbers")
+    if not hidden:
+        look.prose("Every number of this release is shown.", "note")
+        return
+    columns = (Column("Metric"), Column("Groups"), Column("Why"))
+    rows = [
+        [
+            f"{esc(words(metric))} <small>by {esc(grouping_text(by))}</small>",
+            esc(listed(groups, 12)),
+            esc(reason),
+        ]
+        for (metric, by, reason), groups in hidden.items()
+    ]
+    look.show(look.table(columns, rows, "Numbers that are not shown"))

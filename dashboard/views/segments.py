@@ -24,13 +24,11 @@ from dashboard.settings import active
 from fa_core.plan.schema import Guardrail
 from fa_core.values import Estimate
 
-TABLES = frozenset({"det", "confusion", "histogram"})
-
 
 def page() -> None:
     """Show the page."""
     look.title("Segments", "How does a metric differ between groups, and which differences are sure?")
-    plans = reading.plans(active().store)
+    plans = reading.with_numbers(active().store)
     if not plans:
         look.empty(
             "There is no release yet.",
@@ -45,7 +43,7 @@ def page() -> None:
         with right:
             entry = picks.release_of(plans[plan])
         body = picks.body(entry)
-        metrics = body.metrics(*{r.kind for r in body.estimates.results} - TABLES)
+        metrics = body.plain_metrics()
         if not metrics:
             look.empty(
                 "This release holds tables only.",

@@ -1,5 +1,227 @@
-"""Page."""
+"""Trends and comparison: a metric over releases, the new model against the old one, and two releases side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import streamlit as st
+
+from dashboard import comparing, downloads, look, picks, reading
+from dashboard.charts import base
+from dashboard.charts.trend import trend
+from dashboard.look import Column, esc
+from dashboard.numbers import day, group_text, grouping_text, listed, measure, short, span, words
+from dashboard.settings import active
+from fa_core.estimate.compare import compare
+from fa_core.store import Entry, labels
+
+MOST_RELEASES: Final = 104
+VIEWS: Final = {"time": "Over time", "models": "New model against old", "releases": "Two releases"}
 
 
 def page() -> None:
     """Show the page."""
+    look.title("Trends", "What changes from week to week, and is the new model better for every group?")
+    if not reading.with_numbers(active().store):
+        look.empty(
+            "There is no release yet.",
+            "After two releases of a plan this page compares them.",
+            "fa run PLAN --fleet DIR",
+        )
+        return
+    view = picks.tabs(VIEWS, "view")
+    if view == "time":
+        _over_time()
+    elif view == "models":
+        _models()
+    else:
+        _two_releases()
+
+
+def _over_time() -> None:
+    plans = reading.with_numbers(active().store)
+    with st.container(key="picks"):
+        first, second, third, fourth = st.columns([1.1, 1.2, 1, 1.2])
+        with first:
+            plan = picks.plan(plans)
+        body = picks.body(plans[plan][0])
+        metrics = body.plain_metrics()
+        if not metrics:
+            look.empty(
+                "This plan releases tables only.", "See Thresholds and Confusions, release by release."
+            )
+            return
+        with second:
+            metric = picks.metric(metrics)
+        with third:
+            grouping = picks.grouping(body.groupings(metric))
+        entries = plans[plan][:MOST_RELEASES]
+        rows = _history(entries, metric, grouping)
+        names = list(dict.fromkeys(row["group"] for row in rows))
+        with fourth:
+            chosen = picks.choose("Group", {name: name for name in names}, "group")
+    picks.notice()
+    newest = body.results(metric, grouping)[0]
+    of = measure(newest.kind, newest.unit)
+    look.prose(_answer(rows, chosen, metric), "answer")
+    guardrails = () if body.plan is None else body.plan.guardrails
+    limit = next(
+        (float(g.max) for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None),
+        None,
+    )
+    marks = {
+        "simulated": any(entry.simulated for entry in entries),
+        "synthetic": any(entry.synthetic for entry in entries),
+    }
+    chart = trend(rows, of, look.palette(), chosen=chosen, limit=limit, **marks)
+    base.show(chart, look.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
+    look.show(
+        f'<div class="uh-facts"><span>{look.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
+        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span><span>{len(entries)} releases</span></div>"
+    )
+    _numbers([row for row in rows if row["group"] == chosen])
+    downloads.offer(body, metric, grouping, chart)
+
+
+def _history(entries: Sequence[Entry], metric: str, grouping: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = []
+    for row in reading.history(active().store, entries, metric, grouping):
+        entry: Entry = row.pop("entry")
+        of = measure(row["kind"], row["unit"])
+        half = None if row["low"] is None else (row["high"] - row["low"]) / 2
+        text = "not shown" if row["estimate"] is None else (
+            f"{of.text(row['estimate'], half)} ({of.interval(row['low'], row['high'])})"
+        )  # fmt: skip
+        rows.append(
+            {
+                "group": group_text(labels(row["group"])), "at": entry.window_end.isoformat(), "text": text,
+                "window": span(entry.window_start, entry.window_end), "release": short(entry.id), "day": day(entry.window_end),
+                **{name: row[name] for name in ("estimate", "low", "high", "reason")},
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _answer(rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> str:
+    mine = [row for row in rows if row["group"] == chosen and row["estimate"] is not None]
+    if len(mine) < 2:
+        return f"{words(metric).capitalize()} of {chosen} is shown in fewer than two releases: no trend yet."
+    newest, oldest = mine[0], mine[-1]
+    if newest["low"] > oldest["high"]:
+        word = "higher now than"
+    elif newest["high"] < oldest["low"]:
+        word = "lower now than"
+    else:
+        word = "not surely different from"
+    return f"{words(metric).capitalize()} of {chosen} is {word} {oldest['day']}: {newest['text']}, after {oldest['text']} then."
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = (Column("Window"), Column("Estimate", True), Column("Release", minor=True))
+    cells, told = [], []
+    for row in rows:
+        shown = f'<span class="lead">{esc(row["text"])}</span>'
+        if row["estimate"] is None:
+            shown = f'<span class="why">not shown: {esc(row["reason"])}</span>'
+        cells.append([esc(row["window"]), shown, f"<code>{esc(row['release'])}</code>"])
+        told.append({name: row[name] for name in ("release", "estimate", "low", "high")})
+    look.heading("The numbers", "newest first")
+    look.show(look.table(columns, cells, "The metric over releases", told, scroll=len(cells) > 14))
+
+
+def _models() -> None:
+    plans = reading.with_kind(active().store, "paired_difference")
+    if not plans:
+        look.empty(
+            "No release compares two models on the same speech.",
+            "A plan with a `paired_difference` metric does; it needs far less noise than two separate rates.",
+            "fa run eval_plans/model-a-against-b.yaml --fleet DIR",
+        )
+        return
+    with st.container(key="picks"):
+        first, second, third, fourth = st.columns([1.1, 1.4, 1, 1.1])
+        with first:
+            plan = picks.plan(plans)
+        with second:
+            body = picks.body(picks.release_of(plans[plan]))
+        metric = body.metrics("paired_difference")[0]
+        groupings = body.groupings(metric)
+        with third:
+            grouping = picks.grouping(groupings, next((g for g in groupings if g), groupings[0]))
+        with fourth:
+            margin = comparing.pick_margin()
+    picks.notice()
+    found = comparing.paired(body.results(metric, grouping), margin)
+    candidate, _, baseline = found[0].unit.partition(" less ")
+    look.prose(
+        comparing.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
+    )
+    chart = comparing.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
+    look.show(
+        f'<div class="uh-facts"><span>{look.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
+        f"<span>Left of 0 is better for {esc(candidate)}; both models heard the same speech</span>"
+        f"<span><b>{span(body.entry.window_start, body.entry.window_end)}</b></span>"
+        f"<span><b>{body.entry.counted:,}</b> devices counted</span></div>"
+    )
+    comparing.table(found)
+    downloads.offer(body, metric, grouping, chart)
+
+
+def _two_releases() -> None:
+    plans = reading.with_numbers(active().store)
+    with st.container(key="picks"):
+        first, second, third = st.columns([1, 1.4, 1.4])
+        with first:
+            plan = picks.plan(plans)
+        entries = plans[plan]
+        if len(entries) < 2:
+            look.empty(
+                "This plan has one release.",
+                "Run it again, or choose another plan.",
+                f"fa run {plan}.yaml --fleet DIR",
+            )
+            return
+        with second:
+            after = picks.body(picks.release_of(entries, label="After"))
+        with third:
+            rest = [entry for entry in entries if entry.id != after.entry.id]
+            older = [entry for entry in rest if entry.created < after.entry.created] or rest
+            before = picks.body(
+                picks.release_of([*older, *(e for e in rest if e not in older)], "before", "Before")
+            )
+        metrics = [m for m in after.plain_metrics() if m in before.metrics()]
+        if not metrics:
+            look.empty("The two releases have no number in common.", "Choose two releases of the same plan.")
+            return
+        first, second, third = st.columns([1, 1, 1])
+        with first:
+            metric = picks.metric(metrics)
+        with second:
+            grouping = picks.grouping([g for g in after.groupings(metric) if g in before.groupings(metric)])
+        with third:
+            margin = comparing.pick_margin()
+    picks.notice()
+    found = [
+        each
+        for each in compare(before.estimates, after.estimates, margin, comparing.HIGHER_IS_BETTER)
+        if each.metric == metric and tuple(name for name, _ in each.group) == grouping and not each.cell
+    ]
+    look.prose(_changes(found), "answer")
+    chart = comparing.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
+    look.prose(
+        "The two are taken as unpaired: half-widths add, which is right where the same devices answered both.",
+        "note",
+    )
+    comparing.table(found)
+    downloads.offer(after, metric, grouping, chart)
+
+
+def _changes(found: Sequence[Any]) -> str:
+    worse = [group_text(each.group) for each in found if each.change == "worse"]
+    better = [group_text(each.group) for each in found if each.change == "better"]
+    if not worse and not better:
+        return "No group surely changed between the two releases."
+    parts = [
+        f"Surely worse: {listed(worse)}." if worse else "",
+        f"Surely better: {listed(better)}." if better else "",
+    ]
+    return " ".join(part for part in parts if part)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from clients.evaluate import Cohort, fleet_sum, seeded_randomness
+from fa_core.enrolment import Authority
 from fa_core.estimate import estimate
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical, parse, sign
 from fa_core.privacy.ledger import Charge, Policy
 from fa_core.privacy.mechanisms import central_noise
-from fa_core.rounds.parties import LocalCosigner, LocalKeys, local_keys
+from fa_core.rounds.parties import LocalKeys, local_keys, local_parties
 from fa_core.store import Declaration, Entry, Store, open_store
 from fa_core.values import Int64Array, Participation, Release
 from tests.dashboard.tables import START, WEEK, cohort
@@ -73,10 +74,7 @@ class Stock:
         self.store: Store = open_store(folder)
         self.keys: LocalKeys = local_keys(folder / "local")
         self.now = START
-        self.keys.journal.mkdir(parents=True, exist_ok=True)
-        self.cosigner = LocalCosigner(
-            self.keys.witness, self.keys.log.public_key(), self.keys.journal / "checkpoint", lambda: self.now
-        )
+        self.witness = local_parties(self.keys, Authority.generate(), lambda: self.now).witness
         self.store.declare(Declaration(population, "zcdp", policy, START))
 
     def add(self, release: Release, *, synthetic: bool = True, checkpoint: bool = True) -> Entry:
@@ -117,7 +115,7 @@ class Stock:
     def checkpoint(self, at: datetime) -> None:
         """Sign the log as it stands."""
         self.now = at
-        self.store.checkpoint(self.keys.log, self.cosigner)
+        self.store.checkpoint(self.keys.log, self.witness)
 
 
 def _family(plan: bytes) -> str:

@@ -4,11 +4,15 @@ The numbers are invented here and go through the real counting, noise and estima
 shows has the shape of the real thing.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clients.evaluate import Cohort, cohort_of_fleet
@@ -54,6 +58,26 @@ TAKEN_FOR = {
 
 def cohort(devices: int, week: int, seed: int = 7) -> tuple[Cohort, datetime]:
     """Return a fleet's tables for one week, and the end of that week."""
+    facts, tables, until = _made(devices, week, seed)
+    return cohort_of_fleet(facts, tables), until
+
+
+def write_fleet(folder: Path, devices: int, until: datetime, population: str, seed: int = 7) -> Path:
+    """Write a fleet directory whose last week ends at `until`."""
+    folder.mkdir(parents=True)
+    facts, tables, end = _made(devices, 0, seed)
+    told = {"population": population, "until": until.isoformat(), "synthetic": True, "devices": devices}
+    (folder / "fleet.json").write_text(json.dumps(told))
+    pq.write_table(facts, folder / "devices.parquet")
+    for name, table in tables.items():
+        moved = pc.add(table["time"], pa.scalar(until - end, pa.duration("us")))
+        pq.write_table(
+            table.set_column(table.schema.get_field_index("time"), "time", moved), folder / f"{name}.parquet"
+        )
+    return folder
+
+
+def _made(devices: int, week: int, seed: int) -> tuple[pa.Table, dict[str, pa.Table], datetime]:
     random = np.random.default_rng([seed, week])
     who = np.random.default_rng([seed, devices])
     facts = _facts(devices, who)
@@ -64,7 +88,7 @@ def cohort(devices: int, week: int, seed: int = 7) -> tuple[Cohort, datetime]:
         "command_events": _commands(devices, facts, start, random),
         "dictation_events": _dictation(devices, facts, start, random),
     }
-    return cohort_of_fleet(_devices(facts), tables), start + WEEK
+    return _devices(facts), tables, start + WEEK
 
 
 def _facts(devices: int, random: np.random.Generator) -> dict[str, NDArray[np.object_]]:

@@ -1,0 +1,69 @@
+"""A metric over releases: one group in colour with its band, the others in grey behind it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from dashboard.charts.base import Chart, data, layered, watermark
+from dashboard.look import Palette
+from dashboard.numbers import Measure
+
+HEIGHT = 340
+
+
+def trend(
+    rows: Sequence[Mapping[str, Any]],
+    of: Measure,
+    palette: Palette,
+    *,
+    chosen: str,
+    limit: float | None,
+    simulated: bool,
+    synthetic: bool,
+) -> Chart:
+    """Return numbers over time.
+
+    Args:
+        rows: `group`, `at` (ISO time of the window's end), `estimate`, `low`, `high`, `text`, `release`; numbers in
+            the metric's unit, None where not shown.
+    """
+    scaled = [_scaled(row, of) for row in rows]
+    mine = [row for row in scaled if row["group"] == chosen and row["estimate"] is not None]
+    others = [row for row in scaled if row["group"] != chosen and row["estimate"] is not None]
+    x = alt.X("at:T", title="end of the window", axis=alt.Axis(grid=False, tickCount=6, format="%-d %b", labelAngle=0),
+              scale=alt.Scale(type="utc", padding=14))  # fmt: skip
+    y = alt.Y("estimate:Q", title=of.axis, scale=alt.Scale(zero=not of.signed, nice=True),
+              axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=6))  # fmt: skip
+    tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
+    own = alt.Chart(data(mine))
+    layers: list[alt.Chart] = [*watermark(palette, simulated, synthetic)]
+    if limit is not None:
+        layers.append(
+            alt.Chart(data([{"limit": limit * of.factor}])).mark_rule(
+                color=palette.alert, strokeDash=[6, 4], strokeWidth=1.6
+            ).encode(y="limit:Q")
+        )  # fmt: skip
+    layers += [
+        alt.Chart(data(others)).mark_line(color=palette.muted, strokeWidth=1.2, opacity=0.45).encode(
+            x=x, y=y, detail="group:N"
+        ),
+        alt.Chart(data(others)).mark_point(filled=True, color=palette.muted, size=22, opacity=0.55).encode(
+            x=x, y=y, tooltip=tips
+        ),
+        own.mark_area(color=palette.accent, opacity=0.15, aria=False).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
+        own.mark_rule(color=palette.accent, strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", tooltip=tips),
+        own.mark_line(color=palette.accent, strokeWidth=2.4).encode(x=x, y=y),
+        own.mark_point(filled=True, color=palette.accent, size=75, opacity=1).encode(x=x, y=y, tooltip=tips),
+    ]  # fmt: skip
+    return layered(*layers).properties(height=HEIGHT)
+
+
+_TIPS = (("group", "group"), ("window", "window"), ("text", "estimate"), ("release", "release"))
+
+
+def _scaled(row: Mapping[str, Any], of: Measure) -> dict[str, Any]:
+    numbers = {
+        name: None if row[name] is None else row[name] * of.factor for name in ("estimate", "low", "high")
+    }
+    return {**row, **numbers}
