@@ -163,7 +163,7 @@ class LocalGrid(Grid):  # type: ignore[misc]
     def __init__(self, app: ClientApp, nodes: int, slice_seconds: float = 0.25) -> None:
         self._app = app
         self._contexts = {
-            number + 1: _context(number + 1, {PARTITION: number, "num-partitions": nodes})
+            number + 1: context_of(number + 1, {PARTITION: number, "num-partitions": nodes})
             for number in range(nodes)
         }
         self._slice = slice_seconds
@@ -237,7 +237,8 @@ def identify() -> None:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
 
-def _context(node: int, config: Mapping[str, int]) -> Context:
+def context_of(node: int, config: Mapping[str, int]) -> Context:
+    """Return the Context of a node without a past, with this node configuration."""
     return Context(run_id=1, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})
 
 
@@ -268,11 +269,6 @@ def client_app(answer: Callable[[Message, Mapping[str, Any]], Message], stages: 
     for stage in stages:
         app.query(stage)(handler)
     return app
-
-
-def run_local(server: ServerApp, client: ClientApp, nodes: int) -> None:
-    """Run a ServerApp over `nodes` in-process nodes, in this thread."""
-    server(LocalGrid(client, nodes), _context(0, {}))
 
 
 def run_simulation(server: ServerApp, client: ClientApp, nodes: int) -> None:

@@ -29,8 +29,9 @@ from fa_core.rounds.parties import LocalKeys, local_keys, local_parties, signatu
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, Surroundings, run
 from fa_core.store import DEFAULT, open_store
-from fa_core.transport import PARTITION, Grid, ServerApp, run_local, run_simulation, server_app
+from fa_core.transport import PARTITION, Grid, ServerApp, run_simulation, server_app
 from fa_core.values import Estimates, Release
+from fa_core.workers import run_local
 
 SIMULATION_SECONDS = 3600.0
 """Longest that a stage may take on Flower's simulation engine, where a worker process may hang."""
