@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from clients.device.keys import KeySource
 from clients.device.odometer import Budget
 from clients.device.policy import Policy, QuietHours, Requirement
+from clients.device.redaction import Redactor
 from clients.device.serve import Door
 from clients.device.store import DEFAULT_RETENTION, Rules
 from clients.device.trust import PinnedKey, Pins
@@ -141,6 +142,7 @@ class DeviceConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     conditions: str | None = None
+    contacts: str | None = None
     key: KeySection = KeySection()
     retention_days: dict[Literal[tuple(SOURCES)], Annotated[int, Field(ge=1, le=3660)]] = {}  # type: ignore[valid-type]
     labels: LabelsSection = LabelsSection()
@@ -149,8 +151,8 @@ class DeviceConfig(Section):
     trust: TrustSection
     serve: ServeSection = ServeSection()
 
-    def rules(self) -> Rules:
-        """Return the store's rules."""
+    def rules(self, folder: Path) -> Rules:
+        """Return the store's rules. Raises BadInput where the contact list that is named cannot be read."""
         kept = {name: timedelta(days=days) for name, days in self.retention_days.items()}
         intents = frozenset(self.labels.intent)
         return Rules(
@@ -161,6 +163,7 @@ class DeviceConfig(Section):
                 "intent_predicted": intents,
                 "intent_actual": intents,
             },
+            Redactor(_names(folder / self.contacts) if self.contacts else frozenset()),
         )
 
     def device_budget(self) -> Budget:
@@ -206,12 +209,22 @@ def read_config(path: Path) -> DeviceConfig:
     try:
         return DeviceConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+        text = f"{path} cannot be read: {error.strerror}; docs/device.md has one to start from"
+        raise BadInput(text) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not TOML: {error}") from None
     except ValidationError as error:
         problems = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise BadInput("\n".join(problems)) from None
+
+
+def _names(path: Path) -> frozenset[str]:
+    """Return the names in a contact list, one a line."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise BadInput(f"the contact list {path} cannot be read: one name a line is expected") from None
+    return frozenset(name for line in lines if (name := line.strip()))
 
 
 def _midnight(day: date) -> datetime:

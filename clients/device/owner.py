@@ -37,7 +37,7 @@ class Household:
         config = read_config(folder / CONFIG)
         database.check_file(folder / STORE)
         key = load_key(config.key.source, folder / KEY, config.name)
-        return cls(folder, config, Store.open(folder / STORE, key, config.rules(), now))
+        return cls(folder, config, Store.open(folder / STORE, key, config.rules(folder), now))
 
     @classmethod
     def make(cls, folder: Path, now: datetime) -> Self:

@@ -1,9 +1,8 @@
 """The one door where text could enter, and the filter on the one way it could leave, the log.
 
-No device table holds free text. A label passes if it is on its column's allow-list, else it becomes
-`other`. Text that has to be shown somewhere (an intent's slot, an error of a library) passes `redact`,
-which replaces numbers, addresses and the names in the device's own contact list by placeholders. No
-pattern finds every name, so nothing that was only redacted is ever stored or sent.
+No device table holds free text. A label passes if it is on its column's allow-list, as it is or once
+numbers, addresses and the names in the device's own contact list are replaced by placeholders; else it
+becomes `other`. No pattern finds every name, so nothing that was only redacted is ever stored or sent.
 
 The log is stricter. Of a record of ours only the template goes out, which is written in the source; its
 arguments pass if they are allowed labels or fixed reasons. Of anybody else's record, and of every
@@ -60,9 +59,15 @@ class Redactor:
         return {name for name in whole | {word for each in whole for word in each.split()} if len(name) > 1}
 
 
-def label(value: str | None, allowed: Collection[str]) -> str | None:
-    """Return `value` if it is on the allow-list, `other` if not, None if there is none."""
-    return value if value is None or value in allowed else OTHER
+def label(value: str, allowed: Collection[str], redactor: Redactor) -> str:
+    """Return `value` if it is on the allow-list, its redacted form if that is, and else `other`.
+
+    So a recogniser's "call Ada Lovelace" is stored as "call CALL_CONTACT" where that label is allowed.
+    """
+    if value in allowed:
+        return value
+    redacted = redactor.redact(value)
+    return redacted if redacted in allowed else OTHER
 
 
 class LogFilter(logging.Filter):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from clients.device.redaction import OTHER
+from clients.device.redaction import Redactor, label
 from fa_core.errors import BadInput
 from fa_core.tables import ARROW_TYPES, Column, Source
 
@@ -31,7 +31,10 @@ def moment(value: int) -> datetime:
 
 
 def to_row(
-    source: Source, event: Mapping[str, object], allowed: Mapping[str, Collection[str]]
+    source: Source,
+    event: Mapping[str, object],
+    allowed: Mapping[str, Collection[str]],
+    redactor: Redactor,
 ) -> tuple[Cell, ...]:
     """Return an event as the cells of a row, in the order of the source's columns.
 
@@ -42,12 +45,12 @@ def to_row(
     if unknown:
         raise BadInput(f"{source.name} has no such column; there are {', '.join(source.columns)}")
     return tuple(
-        _cell(f"{source.name}.{name}", column, event.get(name), allowed.get(name, ()))
+        _cell(f"{source.name}.{name}", column, event.get(name), allowed.get(name, ()), redactor)
         for name, column in source.columns.items()
     )
 
 
-def _cell(where: str, column: Column, value: object, allowed: Collection[str]) -> Cell:
+def _cell(where: str, column: Column, value: object, allowed: Collection[str], redactor: Redactor) -> Cell:
     if column.type == "time":
         if not isinstance(value, datetime):
             raise BadInput(f"{where} must be a time")
@@ -58,7 +61,7 @@ def _cell(where: str, column: Column, value: object, allowed: Collection[str]) -
         if not isinstance(value, str):
             raise BadInput(f"{where} must be a label")
         if column.domain is None:
-            return value if value in allowed else OTHER
+            return label(value, allowed, redactor)
         if value not in column.domain:
             raise BadInput(f"{where} must be one of {', '.join(column.domain)}")
         return value

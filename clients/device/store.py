@@ -11,7 +11,7 @@ root (RFC 6962) over the rows that were left. `clients.device.proof` checks that
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -23,6 +23,7 @@ from clients.device.consent import PURPOSES, Grant, Purpose, allows, lapsed
 from clients.device.database import Connection
 from clients.device.journal import Entry, Json, Kind, extend
 from clients.device.keys import StoreKey
+from clients.device.redaction import Redactor
 from clients.device.rows import EPOCH, Cell, micros, moment, to_arrow, to_row
 from fa_core import merkle
 from fa_core.checkpoint import canonical
@@ -60,10 +61,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a store treats what it is given: retention by table, allow-list by open label column."""
+    """How a store treats what it is given: retention by table, allow-list by open label column, redaction."""
 
     retention: Mapping[str, timedelta]
     labels: Mapping[str, Collection[str]]
+    redactor: Redactor = field(default=Redactor(), repr=False)
 
     def kept_since(self, source: str, now: datetime) -> datetime:
         """Return the time before which rows of a table are deleted at `now`; it moves once an hour."""
@@ -115,7 +117,7 @@ class Store:
         event does not fit its columns.
         """
         table = SOURCES[source]
-        rows = [to_row(table, event, self.rules.labels) for event in events]
+        rows = [to_row(table, event, self.rules.labels, self.rules.redactor) for event in events]
         oldest, newest = micros(self.rules.kept_since(source, now)), micros(now + AHEAD)
         at = list(table.columns).index("time")
         rows = [row for row in rows if oldest <= _integer(row[at]) <= newest]

@@ -95,6 +95,17 @@ def test_a_wrong_configuration_is_refused_by_its_key(
         read_config(path)
 
 
+def test_the_contact_list_is_read_for_redaction_alone(folder: Path) -> None:
+    path = folder / "device.toml"
+    path.write_text('contacts = "contacts.txt"\n' + path.read_text("utf-8"), "utf-8")
+    with pytest.raises(BadInput, match="contact list"):
+        read_config(path).rules(folder)
+    (folder / "contacts.txt").write_text("Ada Lovelace\n\n", "utf-8")
+    rules = read_config(path).rules(folder)
+    assert rules.redactor.redact("call ada") == "call CALL_CONTACT"
+    assert "Ada" not in repr(rules)
+
+
 def test_a_configuration_needs_nothing_but_a_name_and_keys() -> None:
     key = "0" * 64
     config = DeviceConfig.model_validate(

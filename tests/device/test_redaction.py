@@ -46,10 +46,12 @@ def test_no_digit_and_no_contact_comes_through(around: str, name: str, number: s
     assert not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", left, re.IGNORECASE)
 
 
-def test_a_label_passes_if_it_is_allowed() -> None:
-    assert label("lights_on", {"lights_on"}) == "lights_on"
-    assert label("call ada", {"lights_on"}) == "other"
-    assert label(None, {"lights_on"}) is None
+def test_a_label_passes_if_it_is_allowed_as_it_is_or_redacted() -> None:
+    allowed = {"lights_on", "call CALL_CONTACT"}
+    said = ["lights_on", "call ada", "call Ada Lovelace", "call the bank", "call 0123"]
+    assert [label(each, allowed, REDACTOR) for each in said] == [
+        "lights_on", "call CALL_CONTACT", "call CALL_CONTACT", "other", "other",
+    ]  # fmt: skip
 
 
 class Why(StrEnum):
