@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fa_core.plan import load
+from fa_core.cli.earlier import earlier
+from fa_core.plan import Plan, load
 from fa_core.preview import TYPICAL_EVENTS, Expectation, Preview
 from fa_core.preview import preview as preview_plan
+from fa_core.privacy.differencing import Overlap, sentence
+from fa_core.store import DEFAULT, open_store
+
+OVERLAPS_SHOWN = 5
 
 
 def preview(
@@ -23,13 +29,18 @@ def preview(
     width: Annotated[
         float | None, typer.Option(help="A 95% half-width that you wish for: how many devices would it take?")
     ] = None,
+    store: Annotated[
+        str, typer.Option(help="Where earlier releases are: a folder, or postgresql://…")
+    ] = DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a plan costs each device, and how wide its intervals will be."""
+    """Say what a plan costs each device, how wide its intervals will be, and what it overlaps with."""
     checked = load(plan, fleet=devices)
     found = preview_plan(checked, devices, events, width)
+    overlaps = _overlaps(checked, devices, store)
     if as_json:
-        typer.echo(json.dumps(_as_object(found), indent=2))
+        told = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
+        typer.echo(json.dumps(_as_object(found) | {"overlaps": told}, indent=2))
         return
     console = Console()
     layout = found.layout
@@ -63,6 +74,19 @@ def preview(
         console.print("What would narrow the rest most:")
     for suggestion in found.suggestions:
         console.print(f"  {suggestion.change}: intervals {1 - suggestion.factor:.0%} narrower")
+    for overlap in overlaps[:OVERLAPS_SHOWN]:
+        console.print(f"If run now, it {sentence(overlap)}.")
+    if len(overlaps) > OVERLAPS_SHOWN:
+        console.print(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
+
+
+def _overlaps(plan: Plan, devices: int, store: str) -> tuple[Overlap, ...]:
+    """Return the earlier releases that a run about the time until now would overlap with."""
+    if "://" not in store and not Path(store).exists():
+        return ()
+    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    with open_store(store, create=False) as opened:
+        return earlier(opened, plan, until, devices)
 
 
 def _width(item: Expectation) -> str:

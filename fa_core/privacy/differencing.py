@@ -160,7 +160,7 @@ def sentence(overlap: Overlap) -> str:
         group = f"{found.column} {' or '.join(_text(piece) for piece in found.regions)}"
     if found.group:
         group += " where " + ", ".join(f"{name} is {_text(told)}" for name, told in found.group.items())
-    size = "" if found.devices is None else f" (at most about {found.devices:.0f} devices)"
+    size = "" if found.devices is None else f" (about {found.devices:.0f} devices at most)"
     return f"{what}; subtracting the two isolates {group}{size}"
 
 

@@ -233,6 +233,14 @@ class Store:
             found = translog.find(connection, "plan", subject, data)
             return found or translog.append(connection, "plan", subject, data)
 
+    def plan(self, plan_hash: str) -> bytes:
+        """Return the canonical bytes of a plan that was announced, by its hash. Raises BadInput for none."""
+        with self._database.reading() as connection:
+            found = translog.find(connection, "plan", plan_hash)
+        if found is None:
+            raise BadInput(f"the log holds no plan {plan_hash[:12]}")
+        return str(found.body["plan"]).encode()
+
     def note_key(self, name: str, key: bytes) -> None:
         """Put in the log that a public key (raw Ed25519) came into use; once. `announce` and `checkpoint`
         do so for the keys of plans and of the log."""

@@ -47,7 +47,7 @@ def test_an_accent_more_isolates_that_accent() -> None:
     assert found.isolated.devices == 200
     assert sentence(found) == (
         "counts some of the same rows as release old of weekly; subtracting the two isolates accent es-en "
-        "(at most about 200 devices)"
+        "(about 200 devices at most)"
     )
 
 

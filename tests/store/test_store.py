@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, inspect
 
 from fa_core.errors import BadInput, Refused
 from fa_core.privacy.ledger import Policy
-from fa_core.store import Declaration, Query, Store, migrations, open_store
+from fa_core.store import Declaration, Query, Store, chain, migrations, open_store, translog
 from fa_core.store.database import connect_folder, connect_server
 from fa_core.store.schema import metadata
 from tests.store.samples import (
@@ -207,6 +207,17 @@ def test_an_untouched_store_verifies(store: Store) -> None:
     store.checkpoint(LOG_KEY, witness)
     assert store.verify_ledger() == []
     assert store.verify_log(LOG_KEY.public_key(), WITNESS_KEY.public_key(), witness.signed) == []
+
+
+def test_a_reader_sees_one_moment_while_others_write(where: str) -> None:
+    with open_store(where) as reader, open_store(where) as writer:
+        announce(writer, plan())
+        with reader._database.reading() as connection:
+            before = translog.size(connection)
+            writer.charge(charge_for(make_release()))
+            assert translog.size(connection) == before
+            assert chain.populations(connection) == ()
+        assert reader.populations() == ("homes",)
 
 
 def test_migrations_build_the_declared_tables_both_ways(where: str, tmp_path: Path) -> None:
