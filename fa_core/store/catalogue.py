@@ -167,6 +167,11 @@ def read(connection: Connection, bodies: Bodies, found: Entry) -> tuple[Release,
     return release, read_estimates(*_part(connection, bodies, found, "estimates"))
 
 
+def glance(connection: Connection, bodies: Bodies, found: Entry) -> Estimates:
+    """Return a release's estimates without the cells of its tables."""
+    return read_estimates(*_part(connection, bodies, found, "estimates"), cells=False)
+
+
 def _part(connection: Connection, bodies: Bodies, found: Entry, part: str) -> tuple[bytes, str]:
     """Return the bytes of a part of a release, and what errors call them."""
     digest = {"release": found.release_sha256, "estimates": found.estimates_sha256}[part]

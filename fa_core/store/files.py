@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fa_core.errors import BadInput
@@ -206,9 +207,14 @@ def estimates_table(data: bytes, name: str, columns: list[str] | None = None) ->
     return _read(data, name, ESTIMATES_SCHEMA, columns)[0]
 
 
-def read_estimates(data: bytes, name: str) -> Estimates:
-    """Return the estimates in a Parquet file. Raises BadInput, naming `name`, for any other bytes."""
+def read_estimates(data: bytes, name: str, *, cells: bool = True) -> Estimates:
+    """Return the estimates in a Parquet file, without the cells of tables where they are not wanted.
+
+    Raises BadInput, naming `name`, for any other bytes.
+    """
     table, facts = _read(data, name, ESTIMATES_SCHEMA)
+    if not cells:
+        table = table.filter(pc.is_null(table["cell"]))
     try:
         return Estimates(
             facts["release"],

@@ -177,6 +177,11 @@ class Store:
         with self._database.reading() as connection:
             return catalogue.read(connection, self._bodies, found)
 
+    def glance(self, found: Entry) -> Estimates:
+        """Return a release's numbers and verdicts without the cells of its tables, which are most of the rows."""
+        with self._database.reading() as connection:
+            return catalogue.glance(connection, self._bodies, found)
+
     def release(self, release: str) -> Release:
         """Return the release with this id (or its first digits, or `latest`)."""
         return self.read(self.find(release))[0]
