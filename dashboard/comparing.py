@@ -115,7 +115,8 @@ def table(found: Sequence[Difference]) -> None:
     for each in sorted(found, key=lambda one: (one.difference is None, order.index(one.change))):
         kind, sign = CHIPS[each.change]
         half = None if each.low is None or each.high is None else (each.high - each.low) / 2
-        number = f'<span class="lead">{esc(of.text(each.difference, half))}</span>'
+        interval = esc(of.interval(each.low, each.high))
+        number = f'<span class="lead">{esc(of.text(each.difference, half))}</span> <small class="narrow">{interval}</small>'
         if each.difference is None:
             number = f'<span class="why">not shown: {esc(each.reason)}</span>'
         row = [esc(group_text(each.group), 120)]

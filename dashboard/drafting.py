@@ -75,7 +75,7 @@ def page(files: Mapping[str, Path]) -> None:
     key = f"editor-{start}"
     typed = editor.text_of(key, text)
     checked = check(typed, devices)
-    left, right = st.columns([1.35, 1], gap="medium")
+    left, right = st.columns([1.1, 1], gap="medium")
     with left:
         editor.edit(key, text, checked.problems, locked=False)
         _verdict(checked)
@@ -166,6 +166,6 @@ def _expected(each: Expectation) -> list[str]:
         width = f'<span class="lead">± {esc(of.text(each.half_width, each.half_width).lstrip("+"))}</span>'
     need = "" if each.devices_for is None else f"{each.devices_for:,}"
     if each.windows_for is not None and each.windows_for > 1:
-        need += f" <small>or {each.windows_for} windows</small>"
+        need += f" <small>or {each.windows_for:,} windows</small>"
     return [f"{esc(words(each.metric))} <small>{esc(grouping_text(each.grouping))}</small>", width,
             f"{each.shown:.0%} of {each.groups}", need]  # fmt: skip

@@ -143,15 +143,18 @@ def _watch(identifier: str) -> None:
     look.show(_stages(launch))
     outcome = launch.outcome
     if outcome is None:
+        st.session_state["watched"] = identifier
+        if not launch.stages:
+            look.prose("Starting: the fleet is read, the plan put into the log and charged.", "note")
         if session.may("operator") and st.button("Stop it", icon=":material/stop_circle:", key="stop"):
             launches.stop(active().folder, launch)
             session.record("stop", launch=identifier)
         return
+    if st.session_state.pop("watched", "") == identifier:
+        reading.forget()
+        st.rerun()
     if "release" in outcome:
         look.prose(f"Released {short(outcome['release'])}. Its numbers are on every page.", "answer")
-        if st.session_state.get("seen-launch") != identifier:
-            st.session_state["seen-launch"] = identifier
-            reading.forget()
         links.link("", "Open Health", "monitor_heart")
     else:
         look.show(

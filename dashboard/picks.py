@@ -46,6 +46,18 @@ def choose(
     return options[chosen]
 
 
+def pager(pages: int) -> int:
+    """Let a person turn pages and return the page's number, from 1."""
+    state = _state("page")
+    if not 1 <= int(st.session_state.get(state, 0)) <= pages:
+        asked = st.query_params.get("page", "")
+        good = asked.isascii() and asked.isdigit() and len(asked) < 6 and 1 <= int(asked) <= pages
+        st.session_state[state] = int(asked) if good else 1
+    chosen = st.pagination(pages, key=state)
+    remember("page", str(chosen))
+    return int(chosen)
+
+
 def go(**choices: str) -> None:
     """Make choices for a person and show the page anew with them."""
     for name, value in choices.items():
@@ -132,8 +144,17 @@ def grouping(groupings: Sequence[tuple[str, ...]], first: tuple[str, ...] | None
 
 def body(entry: Entry) -> reading.Body:
     """Return everything of a release; says so and ends the page where its file is gone or damaged."""
+    return _readable(reading.body, entry)
+
+
+def glance(entry: Entry) -> reading.Body:
+    """Return a release without the cells of its tables; says so and ends the page where it cannot."""
+    return _readable(reading.glance, entry)
+
+
+def _readable(read: Callable[[str, Entry], reading.Body], entry: Entry) -> reading.Body:
     try:
-        return reading.body(active().store, entry)
+        return read(active().store, entry)
     except BadInput as error:
         look.empty("This release cannot be read.", str(error), f"fa log verify --store {active().store}")
         st.stop()

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, from_canonical
-from fa_core.store import Entry, Failure, Query, Store, open_store
+from fa_core.store import Entry, Failure, Query, Store, labels, open_store
 from fa_core.values import Estimate, Estimates, Release
 
 FRESH_SECONDS: Final = 3.0
-KEPT: Final = 48
-"""Releases held in memory at once; the numbers of one take a few megabytes at most."""
+KEPT, GLANCES = 24, 1024
+"""Releases held in memory whole, some megabytes each at most, and without the cells of their tables."""
 
 TABLES: Final = frozenset({"det", "confusion", "histogram"})
 """Kinds that have many numbers a group."""
@@ -31,15 +31,15 @@ SHOWN_FAILURES: Final = 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """A release with everything that is read from it.
+    """A release with everything that pages read from it.
 
     Attributes:
+        estimates: its numbers; those of a glance are without the cells of tables.
         document: the plan as JSON, for its names; it may hold what this version would refuse.
         plan: the same as a checked plan, None where this version refuses it.
     """
 
     entry: Entry
-    release: Release
     estimates: Estimates
     document: Mapping[str, Any]
     plan: Plan | None
@@ -125,15 +125,54 @@ def failures(where: str) -> tuple[Failure, ...]:
 @lru_cache(maxsize=KEPT)
 def body(where: str, entry: Entry) -> Body:
     """Return everything of a release. Raises BadInput where its file is gone or damaged."""
-    release, estimates = open_catalogue(where).read(entry)
-    document = json.loads(release.plan)
+    return Body(entry, open_catalogue(where).read(entry)[1], *_plan(where, entry.plan_hash))
+
+
+@lru_cache(maxsize=GLANCES)
+def glance(where: str, entry: Entry) -> Body:
+    """Return a release without the cells of its tables, which is quick. Raises BadInput as `body` does."""
+    return Body(entry, open_catalogue(where).glance(entry), *_plan(where, entry.plan_hash))
+
+
+def release(where: str, entry: Entry) -> Release:
+    """Return the noised sums of a release and what is public about them."""
+    return open_catalogue(where).read(entry)[0]
+
+
+@lru_cache(maxsize=GLANCES)
+def _plan(where: str, plan_hash: str) -> tuple[Mapping[str, Any], Plan | None]:
+    data = open_catalogue(where).plan(plan_hash)
     try:
-        plan = from_canonical(release.plan)
+        return json.loads(data), from_canonical(data)
     except BadInput:
-        plan = None
-    return Body(entry, release, estimates, document, plan)
+        return json.loads(data), None
 
 
+def most_confused(where: str, entry: Entry) -> tuple[str, str, dict[str, Any]] | None:
+    """Return of everyone's confusion matrix what was meant, what it was most surely taken for, and that cell."""
+    wanted = (
+        (pc.field("kind") == "confusion") & (pc.field("grouping") == "") & pc.field("estimate").is_valid()
+    )
+    table = open_catalogue(where).results([entry], _CONFUSED, wanted & pc.field("cell").is_valid())
+    mixed = [(labels(row["cell"]), row) for row in table.to_pylist()]
+    mixed = [(pair, row) for pair, row in mixed if len({label for _, label in pair}) == 2]
+    if not mixed:
+        return None
+    pair, row = max(mixed, key=lambda each: each[1]["simultaneous_low"])
+    return pair[0][1], pair[1][1], row
+
+
+_CONFUSED: Final = (
+    "metric",
+    "kind",
+    "unit",
+    "grouping",
+    "cell",
+    "estimate",
+    "low",
+    "high",
+    "simultaneous_low",
+)
 _TREND: Final = (
     "metric",
     "grouping",
@@ -156,10 +195,12 @@ def _numbers(where: str, entry: Entry) -> pa.Table:
     return table.filter(pc.field("cell").is_null()).drop_columns(["cell"])
 
 
-@lru_cache(maxsize=4096)
 def kinds(where: str, entry: Entry) -> frozenset[str]:
-    """Return the kinds of metrics that a release holds."""
-    return frozenset(open_catalogue(where).results([entry], ("kind",))["kind"].unique().to_pylist())
+    """Return the kinds of metrics that a release holds, which its plan says."""
+    document, _ = _plan(where, entry.plan_hash)
+    metrics = document.get("metrics")
+    said = metrics.values() if isinstance(metrics, Mapping) else ()
+    return frozenset(str(each.get("kind")) for each in said if isinstance(each, Mapping))
 
 
 def history(where: str, found: Sequence[Entry], metric: str, grouping: Sequence[str]) -> list[dict[str, Any]]:
@@ -184,9 +225,8 @@ def with_kind(where: str, kind: str) -> dict[str, tuple[Entry, ...]]:
     found = {}
     for name, each in plans(where).items():
         if kind in kinds(where, each[0]):
-            found[name] = tuple(
-                entry for entry in each if entry.plan_hash == each[0].plan_hash or kind in kinds(where, entry)
-            )
+            same = {entry.plan_hash: kind in kinds(where, entry) for entry in reversed(each)}
+            found[name] = tuple(entry for entry in each if same[entry.plan_hash])
     return found
 
 
@@ -199,4 +239,4 @@ def warm(where: str) -> None:
     """Read what the first page shows, so that nobody waits for it."""
     for each in plans(where).values():
         for entry in each[:2]:
-            body(where, entry)
+            glance(where, entry)

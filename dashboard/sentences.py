@@ -8,7 +8,7 @@ from dashboard.numbers import MINUS, Measure, difference, group_text, grouping_t
 from fa_core.cli.compare import HIGHER_IS_BETTER
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference
-from fa_core.estimate.judge import Gap
+from fa_core.estimate.judge import Gap, name_of
 from fa_core.metrics import exact_text
 from fa_core.values import Estimate, Judgement
 
@@ -36,24 +36,27 @@ def by_evidence(results: Sequence[Estimate]) -> list[Estimate]:
     return sorted(results, key=lambda r: (r.estimate is None, -_known(r.simultaneous_low)))
 
 
-def about_groups(results: Sequence[Estimate]) -> str:
-    """Return who fares worst, who best, and whether the two can be told apart."""
+def about_groups(results: Sequence[Estimate], *, brief: bool = False) -> str:
+    """Return who fares worst, who best, and whether the two can be told apart; `brief` leaves out their numbers."""
     pair, found = worst_and_best(results), gap(results)
     hidden = [group_text(result.group) for result in results if result.estimate is None]
     if pair is None or found is None:
         return f"Too little is shown to compare: {listed(hidden)} cannot be shown yet." if hidden else ""
     of = measure(results[0].kind, results[0].unit)
     told = difference(results[0].kind, results[0].unit)
+    names = [group_text(each.group) for each in pair]
     if found.low <= 0:
-        text = (
-            f"No group is surely worse than another: the widest gap may be anything from 0 to "
-            f"{_plain(told, found.high)}. {_named(pair[0])} looks worst at {of.with_interval(pair[0])}."
-        )
+        text = "No group is surely worse than another"
+        text += "." if brief else (
+            f": the widest gap may be anything from 0 to {_plain(told, found.high)}. {names[0]} looks worst at "
+            f"{of.with_interval(pair[0])}."
+        )  # fmt: skip
+    elif brief:
+        text = f"{names[0]} is surely worse than {names[1]}, by at least {_plain(told, found.low)}."
     else:
         text = (
-            f"{_named(pair[0])} fares worst at {of.with_interval(pair[0])}, {_named(pair[1])} best at "
-            f"{of.with_interval(pair[1])}. The gap is at least {_plain(told, found.low)} "
-            f"and at most {_plain(told, found.high)}."
+            f"{names[0]} fares worst at {of.with_interval(pair[0])}, {names[1]} best at {of.with_interval(pair[1])}. "
+            f"The gap is at least {_plain(told, found.low)} and at most {_plain(told, found.high)}."
         )
     return text + (f" Not shown: {listed(hidden)}." if hidden else "")
 
@@ -76,8 +79,11 @@ def about_limit(judgement: Judgement, kind: str, unit: str) -> str:
     return f"{name}: at most {measure(kind, unit).text(number)}{by}"
 
 
-def about_verdict(judgement: Judgement, kind: str, unit: str) -> str:
-    """Return why a guardrail stands as it does: the judgement's own sentence, its numbers with their unit."""
+def about_verdict(judgement: Judgement, results: Sequence[Estimate], kind: str, unit: str) -> str:
+    """Return why a guardrail stands as it does: the judgement's own sentence, its numbers with their unit.
+
+    `results` are the groups that were judged; those cut by several segments are named as everywhere here.
+    """
     what, number = _limit(judgement)
     of = difference(kind, unit) if what == "max gap" else measure(kind, unit)
     text = judgement.sentence
@@ -87,6 +93,9 @@ def about_verdict(judgement: Judgement, kind: str, unit: str) -> str:
             values[f"{bound:.3g}"] = bound
     for written, value in values.items():
         text = re.sub(rf"(?<![\w.]){re.escape(written)}(?![\w.])", _plain(of, value), text)
+    for result in results:
+        if len(result.group) > 1:
+            text = text.replace(name_of(result), group_text(result.group))
     return text[:1].upper() + text[1:] + "."
 
 
@@ -117,10 +126,6 @@ def change_cell(changed: Difference | None) -> tuple[str, str]:
 
 def _plain(of: Measure, value: float, half: float | None = None) -> str:
     return of.text(value, half if half is not None else value).lstrip("+").replace(MINUS, "")
-
-
-def _named(result: Estimate) -> str:
-    return group_text(result.group)
 
 
 def _limit(judgement: Judgement) -> tuple[str, float]:

@@ -146,7 +146,7 @@ def _corrections() -> None:
 
 def _newest_by_intent() -> tuple[Body, str, tuple[str, ...]] | None:
     for entries in reading.plans(active().store).values():
-        body = picks.body(entries[0])
+        body = picks.glance(entries[0])
         if body.plan is None:
             continue
         for metric in body.metrics("rate"):

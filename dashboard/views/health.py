@@ -1,6 +1,6 @@
 """Health: for the newest release of each plan, what it says in one glance, and what needs a hand first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import streamlit as st
@@ -17,7 +17,7 @@ from fa_core.values import Estimate, Judgement
 
 ON_A_PAGE: Final = 8
 ORDER: Final = {"broken": 0, "not_enough_evidence": 1, "met": 2}
-TABLES: Final = frozenset({"det", "confusion"})
+Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def page() -> None:
@@ -31,7 +31,7 @@ def page() -> None:
             "fa run eval_plans/wake-word-weekly.yaml --fleet DIR",
         )
         return
-    newest = [picks.body(each[0]) for each in plans.values()]
+    newest = [picks.glance(each[0]) for each in plans.values()]
     newest.sort(key=lambda body: min([ORDER[j.verdict] for j in body.estimates.judgements], default=3))
     _strip(newest)
     if any(body.entry.simulated for body in newest):
@@ -42,15 +42,20 @@ def page() -> None:
     pages = -(-len(newest) // ON_A_PAGE)
     place = 1
     if pages > 1:
-        numbers = {str(number): number for number in range(1, pages + 1)}
-        place = picks.choose("Page", numbers, "page", lambda number: f"{number} of {pages}")
+        place = picks.pager(pages)
     for body in newest[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]:
         before = plans[body.entry.plan][1:2]
-        _card(body, picks.body(before[0]) if before else None)
+        _card(body, picks.glance(before[0]) if before else None)
 
 
 def _strip(newest: Sequence[Body]) -> None:
     judgements = [judgement for body in newest for judgement in body.estimates.judgements]
+    broken = [
+        f"<li>{look.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> {esc(_told(body, judgement))}</li>"
+        for body in newest
+        for judgement in body.estimates.judgements
+        if judgement.verdict == "broken"
+    ]
     hidden = sum(body.entry.suppressed for body in newest)
     shown = sum(body.entry.results for body in newest)
     tiles = [("", len(newest), "plans with a release")]
@@ -66,6 +71,7 @@ def _strip(newest: Sequence[Body]) -> None:
             for kind, number, text in tiles
         )
         + "</div>"
+        + (f'<ul class="uh-told" aria-label="Broken guardrails">{"".join(broken[:6])}</ul>' if broken else "")
     )
 
 
@@ -87,68 +93,68 @@ def _card(body: Body, before: Body | None) -> None:
 
 def _numbers(body: Body, before: Body | None) -> str:
     changes = {(c.metric, c.group): c for c in _changes(body, before) if not c.cell}
-    rows, told, sentences_ = [], [], []
-    for metric in body.metrics():
-        results = [r for r in body.estimates.results if r.metric == metric]
-        if any(result.cells for result in results):
-            continue
-        for grouping in body.groupings(metric):
-            groups = body.results(metric, grouping)
-            if len(grouping) <= 1:
-                row, data = _row(metric, grouping, groups, changes)
-                rows.append(row)
-                told.append(data)
-            if len(groups) > 1:
-                text = sentences.about_groups(groups)
-                sentences_.append(
-                    f"<li><b>{esc(words(metric))} by {esc(grouping_text(grouping))}.</b> {esc(text)}</li>"
-                )
+    rows, told, lines = [], [], []
+    for metric in body.plain_metrics():
+        groupings = body.groupings(metric)
+        everyone = next(iter(body.results(metric, ())), None)
+        cuts = [grouping for grouping in groupings if len(grouping) == 1] or [()]
+        for grouping in cuts:
+            row, data = _row(metric, everyone, body.results(metric, grouping) if grouping else (), changes)
+            rows.append(row)
+            told.append(data)
+        for grouping in groupings:
+            if grouping:
+                text = sentences.about_groups(body.results(metric, grouping), brief=len(grouping) == 1)
+                name = f"{words(metric)} by {grouping_text(grouping)}"
+                lines.append(f"<li><b>{esc(name[:1].upper() + name[1:])}.</b> {esc(text)}</li>")
     if not rows:
         return ""
     columns = (
-        Column("Metric"), Column("Everyone", True), Column("Worst"), Column("Best", minor=True),
-        Column("Gap", True, minor=True), Column("Since the release before", minor=True),
+        Column("Metric"), Column("Everyone", True), Column("Worst", True), Column("Best", True, True),
+        Column("Gap", True, True), Column("Since the release before", True, True),
     )  # fmt: skip
     return look.table(columns, rows, f"Headline numbers of {body.entry.plan}", told) + (
-        f'<ul class="uh-told">{"".join(sentences_)}</ul>' if sentences_ else ""
+        f'<ul class="uh-told">{"".join(lines)}</ul>' if lines else ""
     )
 
 
 def _row(
-    metric: str,
-    grouping: tuple[str, ...],
-    groups: Sequence[Estimate],
-    changes: dict[tuple[str, tuple[tuple[str, str], ...]], Difference],
+    metric: str, everyone: Estimate | None, groups: Sequence[Estimate], changes: Mapping[Key, Difference]
 ) -> tuple[list[str], dict[str, object]]:
-    first = groups[0]
-    everyone, worst, best, apart, since = "", "", "", "", ""
-    data: dict[str, object] = {"metric": metric, "by": ",".join(grouping)}
-    name = f"{esc(words(metric))}"
-    if not grouping:
-        everyone = _number(first)
-        change, interval = sentences.change_cell(changes.get((metric, first.group)))
-        since = (
-            f"{esc(change)} <small>{esc(interval)}</small>"
-            if change
-            else '<span class="soft">no earlier release</span>'
-        )
-        data |= {"estimate": first.estimate, "low": first.low, "high": first.high}
-    else:
-        name += f" <small>by {esc(grouping_text(grouping))}</small>"
+    """Return a row of the table of headlines, and the exact numbers behind it."""
+    data: dict[str, object] = {"metric": metric}
+    name, all_, worst, best, apart = esc(words(metric)), "", "", "", ""
+    watched = everyone
+    if everyone is not None:
+        all_ = _number(everyone)
+        data |= {"estimate": everyone.estimate, "low": everyone.low, "high": everyone.high}
+    if groups:
+        by = [segment for segment, _ in groups[0].group]
+        name += f" <small>by {esc(grouping_text(by))}</small>"
         pair, found = sentences.worst_and_best(groups), gap(groups)
         if pair is not None and found is not None:
             worst, best = (f"{esc(group_text(each.group), 40)} {_number(each)}" for each in pair)
-            apart = esc(sentences.gap_text(found, first.kind, first.unit))
-            data |= {"worst": group_text(pair[0].group), "gaplow": found.low, "gaphigh": found.high}
-            change, interval = sentences.change_cell(changes.get((metric, pair[0].group)))
-            since = (
-                f"{esc(group_text(pair[0].group), 40)} {esc(change)} <small>{esc(interval)}</small>"
-                if change
-                else ""
-            )
+            apart = esc(sentences.gap_text(found, groups[0].kind, groups[0].unit))
+            data |= {
+                "by": ",".join(by),
+                "worst": group_text(pair[0].group),
+                "gaplow": found.low,
+                "gaphigh": found.high,
+            }
+            watched = everyone or pair[0]
         else:
             worst = '<span class="why">too few groups can be shown</span>'
-    return [name, everyone, worst, best, apart, since], data
+    return [name, all_, worst, best, apart, _since(watched, everyone, changes)], data
+
+
+def _since(watched: Estimate | None, everyone: Estimate | None, changes: Mapping[Key, Difference]) -> str:
+    change, interval = sentences.change_cell(
+        None if watched is None else changes.get((watched.metric, watched.group))
+    )
+    if not change:
+        return '<span class="soft">nothing to compare</span>'
+    who = "" if watched is everyone or watched is None else f"{esc(group_text(watched.group), 40)} "
+    return f"{who}{esc(change)} <small>{esc(interval)}</small>"
 
 
 def _number(result: Estimate) -> str:
@@ -166,22 +172,19 @@ def _changes(body: Body, before: Body | None) -> tuple[Difference, ...]:
 
 
 def _tables(body: Body) -> str:
-    lines = []
-    for result in body.estimates.results:
-        if result.kind != "confusion" or result.group:
-            continue
-        mixed = [
-            c for c in result.cells if c.estimate is not None and len({label for _, label in c.labels}) > 1
-        ]
-        if mixed:
-            most = max(mixed, key=lambda cell: cell.simultaneous_low or 0.0)
-            actual, predicted = (label for _, label in most.labels)
-            of = measure(result.kind, result.unit)
-            lines.append(
-                f"<li><b>{esc(words(result.metric))}.</b> {esc(actual)} is most surely taken for {esc(predicted)}: "
-                f"{esc(of.with_interval(most))} of the time.</li>"
-            )
-    return f'<ul class="uh-told">{"".join(lines)}</ul>' if lines else ""
+    """Return what a confusion matrix of everyone says at a glance."""
+    if "confusion" not in {result.kind for result in body.estimates.results if not result.group}:
+        return ""
+    found = reading.most_confused(active().store, body.entry)
+    if found is None:
+        return ""
+    actual, predicted, row = found
+    of = measure(row["kind"], row["unit"])
+    number = (
+        f"{of.text(row['estimate'], (row['high'] - row['low']) / 2)} ({of.interval(row['low'], row['high'])})"
+    )
+    text = f"{actual} is most surely taken for {predicted}: {number} of the time."
+    return f'<ul class="uh-told"><li><b>{esc(words(row["metric"]))}.</b> {esc(text)}</li></ul>'
 
 
 def _guardrails(body: Body) -> str:
@@ -193,19 +196,26 @@ def _guardrails(body: Body) -> str:
 
 
 def _guardrail(body: Body, judgement: Judgement) -> str:
-    of = next((r for r in body.estimates.results if r.metric == judgement.metric), None)
-    kind, unit = ("rate", "") if of is None else (of.kind, of.unit)
-    return (
-        f"{look.verdict(judgement.verdict)} <b>{esc(sentences.about_limit(judgement, kind, unit))}.</b> "
-        f"{esc(sentences.about_verdict(judgement, kind, unit))}"
-    )
+    kind, unit = _shape(body, judgement)
+    limit = sentences.about_limit(judgement, kind, unit)
+    return f"{look.verdict(judgement.verdict)} <b>{esc(limit[:1].upper() + limit[1:])}.</b> {esc(_told(body, judgement))}"
+
+
+def _told(body: Body, judgement: Judgement) -> str:
+    results = body.results(judgement.metric, judgement.by)
+    return sentences.about_verdict(judgement, results, *_shape(body, judgement))
+
+
+def _shape(body: Body, judgement: Judgement) -> tuple[str, str]:
+    of = next((result for result in body.estimates.results if result.metric == judgement.metric), None)
+    return ("rate", "") if of is None else (of.kind, of.unit)
 
 
 def _links(body: Body) -> None:
     where = {"plan": body.entry.plan, "release": short(body.entry.id)}
     kinds = {result.kind for result in body.estimates.results}
     with st.container(horizontal=True, gap="small"):
-        if kinds - TABLES:
+        if kinds - reading.TABLES:
             link("segments", "Segments", "groups", **where)
             link("trends", "Trends", "compare_arrows", **where)
         if "det" in kinds:

@@ -1,5 +1,6 @@
 """Plans: read them, write one and see at once what is wrong and what it could tell, launch it, watch it run."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -48,7 +49,7 @@ def _read() -> None:
     )
     rows = []
     for name, entries in sent.items():
-        body = picks.body(entries[0])
+        body = picks.glance(entries[0])
         rows.append([esc(name, 80), esc(body.told("question"), 200), esc(body.told("owner"), 60), f"{len(entries):,}",
                      day(entries[0].created)])  # fmt: skip
     for name in found.keys() - sent.keys():
@@ -64,7 +65,7 @@ def _read() -> None:
 def _show(name: str, file: Path | None) -> None:
     entries = reading.plans(active().store).get(name)
     if entries:
-        body = picks.body(entries[0])
+        body = picks.glance(entries[0])
         look.prose(
             f"As it was sent for release {short(entries[0].id)}, presets and defaults written out.", "note"
         )
@@ -72,7 +73,7 @@ def _show(name: str, file: Path | None) -> None:
             _document(describe(body.plan))
         else:
             look.prose("This version cannot read the plan; these are the bytes that were signed.", "note")
-            _document(body.release.plan.decode("utf-8", "replace"), body.entry.plan_hash)
+            _document(json.dumps(body.document, indent=2, ensure_ascii=False), body.entry.plan_hash)
     elif file is not None:
         plan, trouble = _loaded(file)
         _document(trouble if plan is None else describe(plan))

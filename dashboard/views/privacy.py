@@ -75,8 +75,7 @@ def _budget(now: datetime) -> None:
 def _releases() -> None:
     entries = reading.entries(active().store)
     pages = max(1, -(-len(entries) // ON_A_PAGE))
-    numbers = {str(number): number for number in range(1, pages + 1)}
-    place = picks.choose("Page", numbers, "page", lambda number: f"{number} of {pages}") if pages > 1 else 1
+    place = picks.pager(pages) if pages > 1 else 1
     columns = (
         Column("Window"), Column("Plan"), Column("Release", minor=True), Column("Cost", True), Column("Devices counted", True),
         Column("Not shown", True, True), Column("", minor=True),
@@ -121,13 +120,13 @@ def _coverage() -> None:
         with left:
             plan = picks.plan(plans)
         with right:
-            body = picks.body(picks.release_of(plans[plan]))
+            body = picks.glance(picks.release_of(plans[plan]))
     entry = body.entry
     look.prose(_took_part(entry), "answer")
     _who(body)
     _not_shown(body)
     look.heading("What is promised", "to every device, by this release")
-    for sentence in guarantee(body.release):
+    for sentence in guarantee(reading.release(active().store, entry)):
         look.prose(sentence)
 
 

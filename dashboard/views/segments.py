@@ -42,7 +42,7 @@ def page() -> None:
             plan = picks.plan(plans)
         with right:
             entry = picks.release_of(plans[plan])
-        body = picks.body(entry)
+        body = picks.glance(entry)
         metrics = body.plain_metrics()
         if not metrics:
             look.empty(

@@ -43,7 +43,7 @@ def _over_time() -> None:
         first, second, third, fourth = st.columns([1.1, 1.2, 1, 1.2])
         with first:
             plan = picks.plan(plans)
-        body = picks.body(plans[plan][0])
+        body = picks.glance(plans[plan][0])
         metrics = body.plain_metrics()
         if not metrics:
             look.empty(
@@ -142,7 +142,7 @@ def _models() -> None:
         with first:
             plan = picks.plan(plans)
         with second:
-            body = picks.body(picks.release_of(plans[plan]))
+            body = picks.glance(picks.release_of(plans[plan]))
         metric = body.metrics("paired_difference")[0]
         groupings = body.groupings(metric)
         with third:
@@ -181,11 +181,11 @@ def _two_releases() -> None:
             )
             return
         with second:
-            after = picks.body(picks.release_of(entries, label="After"))
+            after = picks.glance(picks.release_of(entries, label="After"))
         with third:
             rest = [entry for entry in entries if entry.id != after.entry.id]
             older = [entry for entry in rest if entry.created < after.entry.created] or rest
-            before = picks.body(
+            before = picks.glance(
                 picks.release_of([*older, *(e for e in rest if e not in older)], "before", "Before")
             )
         metrics = [m for m in after.plain_metrics() if m in before.metrics()]

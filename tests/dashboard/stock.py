@@ -1,8 +1,7 @@
 """Stores for the dashboard's tests, made by the real way: counts, noise, charge, estimates, save, checkpoint."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +17,7 @@ from fa_core.privacy.ledger import Charge, Policy
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.rounds.parties import LocalKeys, local_keys, local_parties
 from fa_core.store import Declaration, Entry, Store, open_store
+from fa_core.store.catalogue import plan_name
 from fa_core.values import Int64Array, Participation, Release
 from tests.dashboard.tables import START, WEEK, cohort
 
@@ -93,7 +93,7 @@ class Stock:
         self.store.charge(
             Charge(
                 population=release.population,
-                family=_family(release.plan),
+                family=plan_name(release.plan),
                 release=release.id,
                 plan_hash=layout.plan_hash,
                 currency=layout.accounting,
@@ -118,15 +118,7 @@ class Stock:
         self.store.checkpoint(self.keys.log, self.witness)
 
 
-def _family(plan: bytes) -> str:
-    from fa_core.store.catalogue import plan_name
-
-    return plan_name(plan)
-
-
-def weeks(
-    stock: Stock, plans: Sequence[Plan], how_many: int, devices: int, *, newest_first: Iterable[str] = ()
-) -> list[Entry]:
+def weeks(stock: Stock, plans: Sequence[Plan], how_many: int, devices: int) -> list[Entry]:
     """Put a release of every plan for each of some weeks into a store."""
     entries = []
     for week in range(how_many):
@@ -139,6 +131,27 @@ def weeks(
 def _release(plan: Plan, fleet: Cohort, until: datetime, week: int) -> Release:
     sums = fleet_sum(plan, compile_plan(plan), fleet, until, seeded_randomness(week))
     return released(plan, sums, until, len(fleet), release_id(plan.name, week))
+
+
+def large(folder: Path, releases: int = 500, plans: int = 20, devices: int = 1500) -> Stock:
+    """Return a store of the size that the dashboard has to be quick at: 500 releases of 2,000 rows each.
+
+    Each plan's sums are made once from one fleet; every release has its own noise, charge and estimates.
+    """
+    ample = Policy(Fraction(1), Fraction(500), Fraction(500), Fraction(500), Fraction(500))
+    stock = Stock(folder, ample)
+    fleet, until = cohort(devices, 0)
+    text = (HERE / "large.yaml").read_text()
+    made = [plan_of(text.replace("name: large", f"name: large-{number:02}")) for number in range(plans)]
+    layout = compile_plan(made[0])
+    sums = fleet_sum(made[0], layout, fleet, until, seeded_randomness(0))
+    for number in range(releases):
+        plan, week = made[number % plans], number // plans
+        last = number == releases - 1
+        stock.add(
+            released(plan, sums, until + week * WEEK, devices, release_id("large", number)), checkpoint=last
+        )
+    return stock
 
 
 def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> Stock:
@@ -158,7 +171,7 @@ def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> Stock:
         release_id("failed"),
     )
     stock.fail(
-        replace(failed, created=failed.created),
+        failed,
         "masked",
         "1,702 of 2,500 devices answered `masked` in time, 2,250 are needed; nothing was released",
     )
