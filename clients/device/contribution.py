@@ -10,9 +10,9 @@ the counts away and sends zeros with its share of the noise, so that its absence
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from hashlib import sha256
 from threading import Lock
@@ -34,6 +34,7 @@ from clients.device.trust import Believed, Pins, answered, believe
 from fa_core.agreement import task_of
 from fa_core.errors import BadInput, Refused
 from fa_core.invitation import Invitation, decode
+from fa_core.plan import Plan
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
 from fa_core.values import Layout
 
@@ -103,7 +104,7 @@ class StoredDevice:
         self._conditions = conditions
         self._clock = clock
         self._rounds: dict[bytes, _Round] = {}
-        self._declined: set[tuple[bytes, Reason]] = set()
+        self._declined: set[tuple[str, Reason, date]] = set()
         self._lock = Lock()
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
@@ -148,7 +149,7 @@ class StoredDevice:
         try:
             self._admit(invitation, believed, layout, now)
         except Declined as declined:
-            self._note(invitation, believed, declined.reason, now)
+            self._note(invitation, believed.plan, declined.reason, now)
             raise
         return self._enter(invitation, believed, layout, task, digest)
 
@@ -179,15 +180,12 @@ class StoredDevice:
         entered = self._rounds.get(request[_SESSION])
         if entered is None:
             raise Declined(Reason.ORDER)
-        party = entered.party
-        answers: Mapping[str, Callable[[bytes], bytes]] = {
-            name: getattr(party, name) for name in ("shares", "masked", "unmask") if hasattr(party, name)
-        }
-        if stage not in answers:
+        answer: Callable[[bytes], bytes] | None = getattr(entered.party, stage, None)
+        if answer is None:
             raise Declined(Reason.ORDER)
         try:
             with self._store.transaction(self._clock.now()):
-                reply = answers[stage](request)
+                reply = answer(request)
                 invitation = entered.invitation
                 self._books.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
         except BaseException:
@@ -265,14 +263,14 @@ class StoredDevice:
         if self._conditions(self._clock.now()).speaking is not False:
             raise Declined(Reason.SPEAKING)
 
-    def _note(self, invitation: Invitation, believed: Believed, why: Reason, now: datetime) -> None:
-        """Write a decision against a believed plan into the journal, once a release and reason."""
-        key = (invitation.release, why)
+    def _note(self, invitation: Invitation, plan: Plan, why: Reason, now: datetime) -> None:
+        """Write a decision against a believed plan into the journal, once a day for a plan and reason."""
+        key = (plan.hash, why, now.date())
         if key in self._declined:
             return
         self._declined.add(key)
         with self._store.transaction(now):
-            body = {"plan": believed.plan.name, "release": invitation.release.hex(), "why": why.value}
+            body = {"plan": plan.name, "release": invitation.release.hex(), "why": why.value}
             self._store.append(now, "declined", body)
 
 

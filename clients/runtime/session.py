@@ -34,6 +34,10 @@ class Session:
         """Take in what the person did."""
         self._labeller.react(reaction)
 
+    def command(self, row: dict[str, object], now: datetime) -> None:
+        """Write what became of a command, a row of `labels.command_row`."""
+        self._write("command_events", [row], now)
+
     def finish(self, now: datetime) -> list[Heard]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
         heard, listened = self._listener.finish()

@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from clients.device import database
+from clients.device.store import Store
 from clients.runtime.detectors import SAMPLE_RATE, Pcm
 from clients.runtime.events import Heard, Listener
 from clients.runtime.labels import Labeller, Reaction, command_row, label
 from clients.runtime.ring import FRAME, Ring, snr_db
+from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files, stream_pieces
 from fa_core.errors import BadInput
-from tests.device.house import NOW
+from tests.device.house import KEY, NOW, RULES
 
 HOP = 1_600
 """Samples between two scores of the scripted detector: 0.1 s."""
@@ -209,6 +212,18 @@ def test_a_correction_says_that_the_intent_was_another() -> None:
     wrong = command_row(NOW, "micro-1", "lights_on", "lights_off", **said)  # type: ignore[arg-type]
     assert (right["intent_actual"], right["corrected"]) == ("lights_on", False)
     assert (wrong["intent_actual"], wrong["corrected"]) == ("lights_off", True)
+
+
+def test_a_session_writes_what_became_of_a_command(tmp_path: Path) -> None:
+    database.create(tmp_path / "store.db", KEY)
+    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    store.grant("quality_metrics", NOW + timedelta(days=9), NOW)
+    session = Session(Listener(Scripted({}), NOW), store, "quality_metrics")
+    said = {"succeeded": True, "retries": 0, "cancelled": False, "latency_ms": 31.5}
+    session.command(command_row(NOW, "micro-1", "lights_on", "call Ada", **said), NOW)  # type: ignore[arg-type]
+    (row,) = store.table("command_events", "quality_metrics", NOW, NOW + timedelta(1)).to_pylist()
+    assert (row["intent_predicted"], row["intent_actual"], row["corrected"]) == ("lights_on", "other", True)
+    assert session.written == 1
 
 
 # Where audio comes from.
