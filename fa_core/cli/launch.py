@@ -103,8 +103,21 @@ def launch(order: Order, narrate: Narrate = lambda: narrator(Console(stderr=True
 
 
 def _play(scene: _Scene) -> Outcome:
+    """Start the engine; the run itself begins when the engine has the nodes ready."""
+    ended: Future[Outcome] = Future()
+
+    def main(grid: Grid, config: Mapping[str, Any]) -> None:
+        _settle(ended, lambda: _run(scene, grid))
+
+    if scene.order.engine == "local":
+        _on_local(scene, server_app(main))
+    else:
+        _on_simulation(scene, server_app(main), ended)
+    return ended.result(timeout=LAST_SECONDS)
+
+
+def _run(scene: _Scene, grid: Grid) -> Outcome:
     local = scene.order.engine == "local"
-    pace = Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1)
     job = Job(
         plan=scene.plan,
         signed=scene.signed,
@@ -116,20 +129,16 @@ def _play(scene: _Scene) -> Outcome:
         nodes=len(scene.cohort),
         devices=len(scene.cohort),
     )
-    ended: Future[Outcome] = Future()
-    with open_store(scene.order.store) as store, scene.narrate() as report:
-        parties = local_parties(scene.keys, scene.authority, _today)
-        watch = Watch(report, scene.stopped.is_set)
-        around = Surroundings(store, parties, pace, MonotonicClock(), _today, watch)
-
-        def main(grid: Grid, config: Mapping[str, Any]) -> None:
-            _settle(ended, lambda: run(job, grid, around))
-
-        if local:
-            _on_local(scene, server_app(main))
-        else:
-            _on_simulation(scene, server_app(main), ended)
-        return ended.result(timeout=LAST_SECONDS)
+    with open_store(scene.order.store) as store, narrator(Console(stderr=True)) as report:
+        around = Surroundings(
+            store=store,
+            parties=local_parties(scene.keys, scene.authority, _today),
+            pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
+            clock=MonotonicClock(),
+            today=_today,
+            watch=Watch(report, scene.stopped.is_set),
+        )
+        return run(job, grid, around)
 
 
 def _on_local(scene: _Scene, server: ServerApp) -> None:

@@ -49,8 +49,11 @@ class LocalKeys:
 
 
 def local_keys(folder: Path) -> LocalKeys:
-    """Return the keys in a folder, made at the first call. Raises BadInput for a file that is no key."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Return the keys in a folder, made at the first call. Raises BadInput where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
     plan, log, witness = (_key(folder / f"{name}.key") for name in ("plan", "log", "witness"))
     return LocalKeys(plan, log, witness, folder / "witness")
 
