@@ -191,3 +191,19 @@ def test_no_text_of_a_device_reaches_the_server() -> None:
         over(UnkindGrid(relay(broken), 6, node=BAD + 1, stage="join", spoil=keep))  # type: ignore[arg-type]
     assert len(seen) == 2
     assert not any(CANARY in text for text in [*seen, str(caught.value)])
+
+
+class FullGrid(LocalGrid):
+    """Takes no message for one node, as Flower does for a node that has just left."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        kept = [each for each in messages if each.metadata.dst_node_id != BAD + 1]
+        return super().push_messages(kept)
+
+
+def test_a_node_that_cannot_be_reached_is_a_dropout() -> None:
+    table, clock = fakes.vectors(), FakeClock()
+    ran = run_round([FakeDevice(row) for row in table], grid=FullGrid, clock=clock)
+    assert np.array_equal(ran.result.total, np.delete(table, BAD, axis=0).sum(axis=0))
+    assert (ran.invited, ran.result.joined) == (6, 5)
+    assert clock.now() < 2.0
