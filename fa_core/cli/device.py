@@ -81,8 +81,9 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     table.add_row("contributions", str(found.contributions))
     table.add_row("takes part from", found.takes_part_from or "it has not been invited yet")
     table.add_row("enrolled", "yes" if found.enrolled else "no")
-    table.add_row("journal", f"{found.journal_entries} entries, head {found.journal_head}")
+    table.add_row("journal", f"{found.journal_entries} entries")
     Console().print(table)
+    typer.echo(f"note this down, for `fa device verify --head`: {found.journal_head}")
 
 
 @app.command()
@@ -244,7 +245,7 @@ def _open(folder: Path) -> "Household":
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _is_hex(text: str, length: int) -> bool:
