@@ -178,7 +178,7 @@ class Store:
             return catalogue.read(connection, self._bodies, found)
 
     def glance(self, found: Entry) -> Estimates:
-        """Return a release's numbers and verdicts without the cells of its tables, which are most of the rows."""
+        """Return a release's numbers and verdicts without the cells of its tables, most of the rows."""
         with self._database.reading() as connection:
             return catalogue.glance(connection, self._bodies, found)
 

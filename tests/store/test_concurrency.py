@@ -17,7 +17,8 @@ from fa_core.store import Declaration, Store, open_store
 from tests.store import workers
 from tests.store.samples import DAY, NOW, announce, charge_for, make_release, plan, release_id
 
-SPAWN = multiprocessing.get_context("spawn")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.store.workers"])
 POLICY = Policy(Fraction(1, 2), Fraction(1), Fraction(1), Fraction(3, 2), Fraction(5, 4))
 WRITERS = 3
 
@@ -25,8 +26,8 @@ WRITERS = 3
 @contextmanager
 def started(target: Any, where: str, *arguments: Any) -> Iterator[tuple[Any, Connection]]:
     """Run a worker beside us; kill it at the end."""
-    ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=target, args=(where, theirs, *arguments), daemon=True)
+    ours, theirs = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=target, args=(where, theirs, *arguments), daemon=True)
     process.start()
     try:
         yield process, ours

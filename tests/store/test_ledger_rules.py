@@ -73,13 +73,13 @@ def reference(policy: Policy, charges: Sequence[Charge]) -> bool:
 
 
 @given(st.lists(CHARGES, max_size=25))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_no_stretch_of_time_is_ever_over_budget_whatever_the_order_of_charges(asked: list[Charge]) -> None:
     assert reference(POLICY, admitted(POLICY, asked))
 
 
 @given(st.lists(CHARGES, max_size=12), CHARGES)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_what_the_reference_admits_in_order_of_time_is_admitted(asked: list[Charge], last: Charge) -> None:
     """Where windows end when they are charged, budgets of time refuse nothing that would have held."""
     policy = replace(POLICY, window=HUGE)
@@ -95,7 +95,7 @@ def test_a_ledger_that_forgets_the_week_is_caught() -> None:
 
 
 @given(st.lists(CHARGES, max_size=25), CHARGES)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_a_refused_charge_fits_when_it_is_told_to_and_not_before(asked: list[Charge], last: Charge) -> None:
     past = admitted(POLICY, asked)
     for short in shortages(POLICY, past, last):

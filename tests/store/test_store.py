@@ -38,6 +38,8 @@ def test_a_release_and_its_estimates_come_back_equal(store: Store) -> None:
     assert store.find("latest") == entry
     assert same(store.release(release.id), release)
     assert same(store.estimates(release.id[:6]), make_estimates())
+    glance = replace(make_estimates(), results=tuple(replace(r, cells=()) for r in make_estimates().results))
+    assert same(store.glance(entry), glance)
     assert (entry.results, entry.suppressed, entry.broken, entry.synthetic) == (4, 1, 1, True)
 
 

@@ -1,4 +1,4 @@
-"""What the other processes of the concurrency tests do. Started by `spawn`, so each has its own store."""
+"""What the other processes of the concurrency tests do. Forked off a server: each has its own store."""
 
 import time
 from multiprocessing.connection import Connection
