@@ -1,0 +1,221 @@
+"""The pipelines that are audited: the real ones, and the same ones broken in five ways.
+
+The plan is compiled, devices count with the evaluation that is handed in, and the noise is what a round adds:
+`central_noise` on the sum, or the devices' own shares, of which only those that are certain are taken, as the
+server and its accomplices may know the rest. Many releases are drawn at once, side by side, by the very
+functions that draw one: `side_by_side` is a layout whose blocks hold each cell so many times.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan, parse
+from fa_core.privacy.distributed import certain_shares, noise_share, scales_of, shares_of
+from fa_core.privacy.mechanisms import central_noise
+from fa_core.values import Block, FloatArray, Int64Array, Layout
+
+Window = Literal[0, 1]
+Fleet = Literal["neighbours", "population"]
+Evaluate = Callable[[Plan, Layout, Fleet, bool, Window], Int64Array]
+"""(plan, layout, fleet, whether the worst device is there, window) -> bounded counts, int64 (devices, cells).
+Of "neighbours" the worst device is the first; "population" has none."""
+
+Release = Callable[[Int64Array, Int64Array, int], tuple[FloatArray, FloatArray]]
+"""(counts of the first window, of the second, runs) -> values released of both, float64 (runs, cells)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pipeline:
+    """What is audited.
+
+    Attributes:
+        layout: the claim: bounds, cost, and for central noise the variance.
+        stated: each block's variance in every cell, as the release states it, in squared released units.
+        scales: public factor of each cell, int64 (cells,).
+        count: (worst device is there, window) -> int64 (devices, cells), as they go into the sum.
+        release: adds the noise.
+    """
+
+    name: str
+    broken: str
+    layout: Layout
+    stated: tuple[Fraction, ...]
+    scales: Int64Array
+    count: Callable[[bool, Window], Int64Array]
+    release: Release
+
+    @property
+    def variance(self) -> FloatArray:
+        """What is stated, for every cell: float64 (cells,)."""
+        cells = [block.cells for block in self.layout.blocks]
+        return np.repeat([float(variance) for variance in self.stated], cells)
+
+
+def audited_plan(accounting: str, noise: str, epsilon: str) -> Plan:
+    """Return the plan that is audited: a rate and a histogram of everyone, four events a device."""
+    currency = "accounting: pure" if accounting == "pure" else "delta: 1e-8"
+    secure = ", secure_aggregation: false" if noise == "central" else ""
+    text = f"""
+apiVersion: fa/v1
+kind: EvalPlan
+metadata: {{name: audit, revision: 1, owner: audit, question: Is the noise there?, expires: 2099-01-01}}
+source: wake_events
+window: 7d
+group_by: [[]]
+metrics:
+  missed:
+    kind: rate
+    of: {{outcome: false_reject}}
+    over: {{outcome: [false_reject, true_accept]}}
+    expect: 0.5
+  score: {{kind: histogram, field: score, edges: {{from: 0, to: 1, bins: 2}}}}
+privacy: {{epsilon: {epsilon}, {currency}, noise: {noise}{secure}, max_events: 4, min_cohort: 50}}
+"""
+    return parse(text.encode(), "audit.yaml", today=date(2026, 1, 1))
+
+
+def real(evaluate: Evaluate, accounting: str, noise: str) -> Pipeline:
+    plan = audited_plan(accounting, noise, "1" if accounting == "pure" else "4")
+    layout = compile_plan(plan)
+
+    def count(worst: bool, window: Window) -> Int64Array:
+        return evaluate(plan, layout, "neighbours", worst, window)
+
+    name = f"{noise}, {layout.mechanism.replace('_', ' ')}"
+    cells = [block.cells for block in layout.blocks]
+    if noise == "central":
+        stated = tuple(block.variance for block in layout.blocks)
+        ones = np.ones(layout.length, np.int64)
+        return Pipeline(name, "", layout, stated, ones, count, _twice(central(layout)))
+    joined = len(count(True, 0))
+    shares = shares_of(layout, joined, plan.privacy.dropout, plan.privacy.corrupt)
+    certain = certain_shares(joined, plan.privacy.dropout, plan.privacy.corrupt)
+    scales = np.repeat(scales_of(shares), cells)
+
+    def add(counts: Int64Array, runs: int) -> FloatArray:
+        known = counts[certain:].sum(axis=0) * scales
+        wide = side_by_side(layout, runs)
+        noised = sum(noise_share(wide, spread_out(layout, row, runs), shares) for row in counts[:certain])
+        view: FloatArray = gather(layout, np.asarray(noised), runs) + known
+        return view
+
+    stated = tuple(certain * share.variance for share in shares)
+    return Pipeline(name, "", layout, stated, scales, count, _twice(add))
+
+
+def _twice(add: Callable[[Int64Array, int], FloatArray]) -> Release:
+    """Return a release of two windows, each with noise of its own."""
+    return lambda first, second, runs: (add(first, runs), add(second, runs))
+
+
+def central(layout: Layout) -> Callable[[Int64Array, int], FloatArray]:
+    def add(counts: Int64Array, runs: int) -> FloatArray:
+        sums = spread_out(layout, counts.sum(axis=0), runs)
+        return gather(layout, central_noise(side_by_side(layout, runs), sums), runs)
+
+    return add
+
+
+def side_by_side(layout: Layout, runs: int) -> Layout:
+    """Return a layout of the same blocks in which every cell stands `runs` times."""
+    blocks = [replace(block, start=runs * block.start, cells=runs * block.cells) for block in layout.blocks]
+    return replace(layout, blocks=tuple(blocks))
+
+
+def spread_out(layout: Layout, vector: Int64Array, runs: int) -> Int64Array:
+    return np.concatenate([np.tile(vector[block.slice], runs) for block in layout.blocks])
+
+
+def gather(layout: Layout, wide: Int64Array, runs: int) -> FloatArray:
+    """Return the vectors of all runs, float64 (runs, cells)."""
+    parts = [
+        wide[runs * block.start : runs * block.stop].reshape(runs, block.cells) for block in layout.blocks
+    ]
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def controls(real: Pipeline) -> Sequence[Pipeline]:
+    """Return the pipeline broken in five ways."""
+    layout = real.layout
+    histogram = np.concatenate([np.full(b.cells, b.part == "cells") for b in layout.blocks])
+
+    def shrunk(factor: Fraction) -> Release:
+        """Noise of a standard deviation that is smaller by a factor."""
+        if layout.noise == "central":
+            return _twice(central(_with_noise(layout, factor)))
+
+        def release(first: Int64Array, second: Int64Array, runs: int) -> tuple[FloatArray, FloatArray]:
+            exact = [counts.sum(axis=0) * real.scales for counts in (first, second)]
+            noised = real.release(first, second, runs)
+            left, right = (
+                np.rint(total + float(factor) * (values - total))
+                for total, values in zip(exact, noised, strict=True)
+            )
+            return left, right
+
+        return release
+
+    def reused(first: Int64Array, second: Int64Array, runs: int) -> tuple[FloatArray, FloatArray]:
+        once, _ = real.release(first, first, runs)
+        return once, once + (second.sum(axis=0) - first.sum(axis=0)) * real.scales
+
+    def weighted(worst: bool, window: Window) -> Int64Array:
+        return np.where(histogram, 3, 1) * real.count(worst, window)
+
+    def floating(first: Int64Array, second: Int64Array, runs: int) -> tuple[FloatArray, FloatArray]:
+        left, right = (
+            counts.sum(axis=0) * real.scales + np.sqrt(real.variance) * _float_normal(runs, layout.length)
+            for counts in (first, second)
+        )
+        return left, right
+
+    halved = replace(layout, blocks=tuple(_with_half_the_bounds(block) for block in layout.blocks))
+    return (
+        replace(real, broken="sigma short by a third", release=shrunk(Fraction(2, 3))),
+        replace(
+            real,
+            broken="sensitivity too small by 2",
+            layout=halved,
+            stated=tuple(variance / 4 for variance in real.stated),
+            release=shrunk(Fraction(1, 2)),
+        ),
+        replace(real, broken="noise used for two releases", release=reused),
+        replace(real, broken="a histogram weighted after bounding", count=weighted),
+        replace(real, broken="floating-point noise", release=floating),
+    )
+
+
+def _with_noise(layout: Layout, factor: Fraction) -> Layout:
+    """Return the layout with noise of `factor` times the standard deviation, drawn as the mechanism does."""
+    geometric = layout.mechanism == "geometric"
+    return replace(
+        layout,
+        blocks=tuple(
+            replace(
+                block,
+                cost=block.cost / factor if geometric else block.cost,
+                variance=block.variance * factor**2,
+            )
+            for block in layout.blocks
+        ),
+    )
+
+
+def _with_half_the_bounds(block: Block) -> Block:
+    return replace(block, l1=(block.l1 + 1) // 2, l2_squared=(block.l2_squared + 3) // 4)
+
+
+def _float_normal(runs: int, cells: int) -> FloatArray:
+    """Return textbook floating-point normal noise (Box & Muller 1958) from the system's randomness."""
+    bits = np.frombuffer(secrets.token_bytes(16 * runs * cells), dtype=np.uint64).reshape(2, runs, cells)
+    uniform = (bits.astype(np.float64) + 0.5) / 2.0**64
+    normal: FloatArray = np.sqrt(-2 * np.log(uniform[0])) * np.cos(2 * math.pi * uniform[1])
+    return normal
