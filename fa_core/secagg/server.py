@@ -243,8 +243,11 @@ class Server:
             dealt=self._dealt,
             survivors=self._survivors,
         )
-        # what i's neighbours hold of i: the share that each of them sent for the slot in which i stands
-        held = lambda owners: shares[self._neighbours[owners], self._mirror]  # noqa: E731
+
+        def held(owners: NDArray[np.int64]) -> NDArray[np.uint32]:
+            """What the neighbours of these devices sent of them, each in the slot where the device stands."""
+            return shares[self._neighbours[owners], self._mirror]
+
         unmask(self._sum, opening, held)
         counted = tuple(self._nodes[i] for i in np.flatnonzero(self._survivors).tolist())
         self._result = Result(lower(self._sum), n, counted, dict(self._missing))
