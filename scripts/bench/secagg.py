@@ -244,9 +244,11 @@ def scale(largest: int) -> Iterator[Cost]:
 def show(cost: Cost, ratios: str = "") -> None:
     """One line of the table."""
     print(
-        f"{cost.what:30} k={cost.neighbours:<4} server {cost.server:9.3f} s"
-        f"  device {1000 * cost.device:8.1f} ms  witness {cost.witness:6.3f} s  sends {cost.sent / 1024:6.1f} KiB"
-        f"  gets {cost.received / 1024:6.1f} KiB  {cost.memory:6.0f} MiB {ratios}",
+        f"{cost.what:30} k={cost.neighbours:<4}",
+        f"server {cost.server:9.3f} s  device {1000 * cost.device:8.1f} ms  witness {cost.witness:6.3f} s",
+        f"sends {cost.sent / 1024:6.1f} KiB  gets {cost.received / 1024:6.1f} KiB  {cost.memory:6.0f} MiB",
+        ratios,
+        sep="  ",
         flush=True,
     )
 
