@@ -169,7 +169,7 @@ def test_killed_at_every_statement_of_every_stage(scene_at: Callable[[Stage], Sc
     assert walk(scene_at(stage)) > 20
 
 
-@pytest.mark.parametrize("kills", [12, pytest.param(1_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [12, pytest.param(300, marks=pytest.mark.long)])
 def test_killed_inside_the_databases_own_steps(scene_at: Callable[[Stage], Scene], kills: int) -> None:
     """The statements above are Python's; these deaths come between two instructions of SQLite's machine."""
     scene = scene_at("masked")
