@@ -80,16 +80,14 @@ def _by_grouping(each: Difference) -> tuple[str, tuple[str, ...], tuple[str, ...
 def _row(each: Difference) -> tuple[str, ...]:
     labels = [label for _, label in each.group] or ["everyone"]
     labels += [label for _, label in each.cell]
-    bounds = (
-        "" if each.low is None else f"{render.difference(bound, each.unit)}"
-        for bound in (each.low, each.high)
-    )
+    unit = render.unit_of(each, each.cell)
+    bounds = (render.difference(bound, unit) for bound in (each.low, each.high))
     change = f"{each.change}: {each.reason}" if each.reason else each.change
     return (
         *labels,
-        render.number(each.before, each.unit) or "not shown",
-        render.number(each.after, each.unit) or "not shown",
-        render.difference(each.difference, each.unit),
+        render.number(each.before, unit) or "not shown",
+        render.number(each.after, unit) or "not shown",
+        render.difference(each.difference, unit),
         " to ".join(filter(None, bounds)).replace(" points to", " to"),
         change,
     )

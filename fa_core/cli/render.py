@@ -10,11 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fa_core.estimate.compare import Difference
 from fa_core.privacy.conversions import gaussian_approximation
 from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Judgement, Layout, Release
 
 UNIT = "device"
+POINTS = "points"
 SIMULATION = "SIMULATION: a seed, an in-process fleet or a synthetic fleet took part"
 SYNTHETIC = "synthetic voice: a dozen voices are not a population"
 _CELL = (
@@ -157,10 +159,22 @@ def short(value: Fraction | float) -> str:
     return f"{float(value):.3g}"
 
 
+def unit_of(result: Estimate | Difference, labels: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the unit that a number is written in: "" is a share, POINTS a difference of shares.
+
+    `labels` are a cell's: a DET curve has shares on one axis and false accepts per hour on the other.
+    """
+    if result.kind == "paired_difference":
+        return POINTS
+    return "per hour" if labels and labels[0][1].endswith("_per_hour") else result.unit
+
+
 def number(value: float | None, unit: str) -> str:
     """Return a result for a person: a plain share as per cent, anything else to three digits; "" for none."""
     if value is None:
         return ""
+    if unit == POINTS:
+        return f"{100 * value:+.2f} points"
     if unit == "":
         return f"{100 * value:.2f} %"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
@@ -170,7 +184,7 @@ def difference(value: float | None, unit: str) -> str:
     """Return a difference for a person, signed: of plain shares in percentage points; "" for none."""
     if value is None:
         return ""
-    return f"{100 * value:+.2f} points" if unit == "" else f"{value:+.3g}"
+    return f"{100 * value:+.2f} points" if unit in ("", POINTS) else f"{value:+.3g}"
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
@@ -178,7 +192,7 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
     if low is None or high is None:
         return ""
     left, right = number(low, unit), number(high, unit)
-    return f"{left.removesuffix(' %')} to {right}"
+    return f"{left.removesuffix(' %').removesuffix(' points')} to {right}"
 
 
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

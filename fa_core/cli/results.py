@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import typer
 
 from fa_core.cli import render
+from fa_core.cli.coverage import coverage
 from fa_core.errors import BadInput
 from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store
 from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 app = typer.Typer(help="List, show and export what was released.", no_args_is_help=True)
+app.command()(coverage)
 
 CELLS_SHOWN = 12
 Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
@@ -168,10 +170,11 @@ def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate])
 def _numbers(result: Estimate) -> tuple[str, str, str]:
     if result.suppressed:
         return "not shown", "", ""
+    unit = render.unit_of(result)
     return (
-        render.number(result.estimate, result.unit),
-        render.interval(result.low, result.high, result.unit),
-        render.interval(result.noise_low, result.noise_high, result.unit),
+        render.number(result.estimate, unit),
+        render.interval(result.low, result.high, unit),
+        render.interval(result.noise_low, result.noise_high, unit),
     )
 
 
@@ -183,46 +186,40 @@ def _devices(result: Estimate) -> str:
 
 
 def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) -> None:
-    """Print the tables of a histogram, DET or confusion: of each group its largest cells, in their order."""
+    """Print the tables of a histogram, DET or confusion: of each group the cells that say most."""
     axes = next(tuple(axis for axis, _ in cell.labels) for result in results for cell in result.cells)
-    headers = (
-        *(names or ("group",)),
-        *axes,
-        "estimate",
-        f"{100 * results[0].level:g} % interval",
-        "devices",
-        "",
-    )
+    level = f"{100 * results[0].level:g} % interval"
+    headers = (*(names or ("group",)), *axes, "estimate", level, "devices", "")
     rows, hidden = [], 0
     for result in results:
         group = [label for _, label in result.group] or ["everyone"]
         if result.suppressed:
             rows.append((*group, *("" for _ in axes), "not shown", "", _devices(result), result.reason))
             continue
-        shown = _largest(result.cells)
+        shown = _telling(result)
         hidden += len(result.cells) - len(shown)
-        for cell in shown:
-            rows.append((*group, *_cell(cell, result), _devices(result), cell.reason))
+        rows += [(*group, *_cell(cell, result), _devices(result), cell.reason) for cell in shown]
     render.table(title, headers, rows)
     if hidden:
-        typer.echo(f"{hidden} smaller cells: `fa results show --json` or `fa results export` has them")
+        typer.echo(f"{hidden} more cells: `fa results show --json` or `fa results export` has them")
 
 
-def _largest(cells: tuple[Cell, ...]) -> list[Cell]:
-    ranked = sorted(cells, key=lambda cell: -(cell.estimate or 0.0))[:CELLS_SHOWN]
-    kept = {cell.labels for cell in ranked}
-    return [cell for cell in cells if cell.labels in kept]
+def _telling(result: Estimate) -> list[Cell]:
+    """Return the cells that a person is shown: of a DET every few thresholds, of a confusion the largest
+    mistakes, of anything else the largest cells; in their order."""
+    cells = [cell for cell in result.cells if not cell.suppressed]
+    if result.kind == "det":
+        return cells[:: max(1, -(-len(cells) // CELLS_SHOWN))]
+    if result.kind == "confusion":
+        cells = [cell for cell in cells if cell.labels[0][1] != cell.labels[1][1]]
+    kept = sorted(cells, key=lambda cell: cell.estimate or 0.0, reverse=True)[:CELLS_SHOWN]
+    return [cell for cell in cells if cell in kept]
 
 
 def _cell(cell: Cell, result: Estimate) -> tuple[str, ...]:
-    labels = tuple(label for _, label in cell.labels)
-    if cell.suppressed:
-        return (*labels, "not shown", "")
-    return (
-        *labels,
-        render.number(cell.estimate, result.unit),
-        render.interval(cell.low, cell.high, result.unit),
-    )
+    unit = render.unit_of(result, cell.labels)
+    shown = render.number(cell.estimate, unit), render.interval(cell.low, cell.high, unit)
+    return (*(label for _, label in cell.labels), *shown)
 
 
 def _exported(store: Store, entry: Entry, form: Format) -> bytes:

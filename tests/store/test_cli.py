@@ -235,3 +235,27 @@ def test_an_entry_is_proved_by_number_or_release(folder: Path, tmp_path: Path) -
 def test_without_a_store_every_command_says_so(tmp_path: Path, command: tuple[str, ...]) -> None:
     with pytest.raises(BadInput, match="there is no store in"):
         fa(tmp_path / "none", *command)
+
+
+def test_units_are_those_of_each_kind_and_axis() -> None:
+    share = make_estimates().results[0]
+    assert render.number(0.125, render.unit_of(share)) == "12.50 %"
+    paired = replace(share, kind="paired_difference", unit="b less a")
+    assert render.interval(-0.02, 0.01, render.unit_of(paired)) == "-2.00 to +1.00 points"
+    det = replace(share, kind="det")
+    assert render.number(0.25, render.unit_of(det, (("axis", "false_accepts_per_hour"),))) == "0.25"
+    assert render.number(0.25, render.unit_of(det, (("axis", "false_reject_rate"),))) == "25.00 %"
+    assert render.number(12345.6, "events") == "12,346"
+
+
+def test_of_a_confusion_the_mistakes_are_shown_and_of_a_det_some_thresholds() -> None:
+    cell = make_estimates().results[3].cells[0]
+    words = ("stop", "play", "other")
+    pairs = [(a, b) for a in words for b in words]
+    cells = tuple(replace(cell, labels=(("actual", a), ("predicted", b))) for a, b in pairs)
+    confusion = replace(make_estimates().results[3], kind="confusion", cells=cells)
+    shown = {tuple(label for _, label in each.labels) for each in results._telling(confusion)}
+    assert shown == {(a, b) for a, b in pairs if a != b}
+    many = tuple(replace(cell, labels=(("threshold", str(place)),)) for place in range(50))
+    thresholds = [each.labels[0][1] for each in results._telling(replace(confusion, kind="det", cells=many))]
+    assert thresholds == [str(place) for place in range(0, 50, 5)]
