@@ -73,6 +73,7 @@ class Status:
     frees_up: str | None
     contributions: int
     takes_part_from: str | None
+    key: str
     enrolled: bool
     journal_entries: int
     journal_head: str
@@ -98,6 +99,7 @@ def status(home: Household, now: datetime) -> Status:
         frees_up=free.isoformat() if free else None,
         contributions=len(books.contributions()),
         takes_part_from=(seen.first + budget.settle).isoformat() if seen.first else None,
+        key=books.key().public_key().public_bytes_raw().hex(),
         enrolled=books.enrolled(),
         journal_entries=last.sequence,
         journal_head=last.hash,

@@ -32,7 +32,7 @@ class Reason(StrEnum):
     LIMITS = "the plan asks for more than this device's policy allows"
     CONDITIONS = "network, power or idleness are not as required, or not known"
     QUIET_HOURS = "these are quiet hours"
-    SPEAKING = "somebody is speaking to the device"
+    SPEAKING = "somebody is speaking to the device, or that is not known"
     DAILY_LIMIT = "the day's plans or minutes are used up"
     SETTLING = "the store is too new to take part"
     ORDER = "the request does not belong to a round that this device is in"

@@ -83,6 +83,7 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     table.add_row("enrolled", "yes" if found.enrolled else "no")
     table.add_row("journal", f"{found.journal_entries} entries")
     Console().print(table)
+    typer.echo(f"this device's public key: {found.key}")
     typer.echo(f"note this down, for `fa device verify --head`: {found.journal_head}")
 
 
