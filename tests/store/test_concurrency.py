@@ -116,6 +116,15 @@ def test_ten_thousand_schedules(where: str) -> None:
     assert refused > 10_000
 
 
+def test_several_processes_may_be_the_first_to_open_a_store(where: str) -> None:
+    with (
+        started(workers.serve, where) as a,
+        started(workers.serve, where) as b,
+        started(workers.serve, where) as c,
+    ):
+        assert [told(each[1]) for each in (a, b, c)] == ["ready"] * 3
+
+
 def test_a_ledger_that_does_not_see_the_others_is_caught(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
