@@ -207,6 +207,21 @@ def test_bad_shares_are_found_and_left_out(tmp_path: Path, width: int, liars: se
         bench.run({Stage.MASKED: {5}}, reply=lie)
 
 
+def test_a_share_outside_the_field_is_absent_and_not_wrong(tmp_path: Path) -> None:
+    """Five of fourteen shares may be absent where nine open a secret; only two of them may be wrong."""
+    liars = {3, 8, 11}
+
+    def overflow(stage: Stage, node: int, reply: bytes) -> bytes:
+        if stage is not Stage.UNMASK or node not in liars:
+            return reply
+        shares = messages.read_unmask_reply(TASK.session, reply, 14)
+        shares[:, 4] = 2**31 - 1 + node
+        return messages.unmask_reply(TASK.session, shares)
+
+    bench = lab.make(tmp_path, 15).run(reply=overflow)
+    assert np.array_equal(bench.server.result.total, bench.expected())
+
+
 def test_shares_of_another_secret_than_the_committed_one_fail_the_round(tmp_path: Path) -> None:
     bench = lab.make(tmp_path, 10)
 
