@@ -37,7 +37,7 @@ def started(target: Any, where: str, *arguments: Any) -> Iterator[tuple[Any, Con
 
 
 def told(pipe: Connection) -> Any:
-    assert pipe.poll(60), "the other process says nothing"
+    assert pipe.poll(900), "the other process says nothing"  # a guard against hanging, not a measure
     return pipe.recv()
 
 
