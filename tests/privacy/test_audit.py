@@ -103,7 +103,7 @@ class TestABrokenPathIsCaught:
         def path(sums: Int64Array) -> Int64Array:
             return sums + np.rint((central_noise(layout, 0 * sums)) * (2 / 3)).astype(np.int64)
 
-        found = failed(audit(layout, path, canary, [1] * len(layout.blocks), 300, ALARM))
+        found = failed(audit(layout, path, canary, [1] * len(layout.blocks), 600, ALARM))
         assert "spread of misses by everyone, events" in found
 
     def test_noise_too_small_by_half_is_found_by_what_a_device_loses(
@@ -164,7 +164,7 @@ class TestABrokenPathIsCaught:
         def path(sums: Int64Array) -> Int64Array:
             return sums + sum(noise_share(layout, nothing, shares) for _ in range(5))
 
-        found = failed(audit(layout, path, worst(plan, layout), scales, 80, ALARM))
+        found = failed(audit(layout, path, worst(plan, layout), scales, 250, ALARM))
         assert "spread of misses by everyone, events" in found
 
     def test_noise_of_another_shape(self) -> None:
