@@ -125,7 +125,7 @@ class TestABrokenPathIsCaught:
             return sums + np.rint(central_noise(layout, 0 * sums) * (2 / 3)).astype(np.int64)
 
         canary = worst(plan, layout)
-        found = failed(audit(layout, path, canary, [1] * len(layout.blocks), 600, ALARM))
+        found = failed(audit(layout, path, canary, [1] * len(layout.blocks), 1500, ALARM))
         assert "spread of misses by everyone, events" in found
 
     def test_a_sensitivity_that_ignores_the_clip(self) -> None:
