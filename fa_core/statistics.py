@@ -41,7 +41,7 @@ def _tail_normal_laplace(x: FloatArray, normal_sd: FloatArray, laplace_scale: Fl
     """
     u = x / normal_sd
     r = normal_sd / laplace_scale
-    near = np.minimum((r - u) / np.sqrt(2), 25.0)
+    near = (r - u) / np.sqrt(2)
     below = np.exp(-0.5 * u * u) * erfcx(np.maximum(near, -6.0)) / 2
     # erfcx grows like 2·exp(y²) for very negative y: there the product is exp(r²/2 − u·r)·Φ(u − r).
     deep = np.exp(np.minimum(0.5 * r * r - u * r, 700.0)) * ndtr(u - r)
