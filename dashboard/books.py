@@ -1,7 +1,7 @@
 """The books that a reviewer reads: what was spent, the transparency log, and the audit trail."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final
@@ -123,7 +123,8 @@ class Spending:
         """Return a table of what each plan has spent of its own budget."""
         rows = []
         for family in sorted({charge.family for charge in self.charges}):
-            balance = next(each for each in self._balances(family) if each.budget == "family")
+            own = replace(self, charges=[charge for charge in self.charges if charge.family == family])
+            balance = next(each for each in own._balances(family) if each.budget == "family")
             rows.append(
                 [esc(family, 80), f"{self.unit} {cost(balance.spent)}", f"{self.unit} {cost(balance.left)}",
                  look.bar(0.0, float(balance.spent), float(balance.spent), 0.0, float(balance.limit))]

@@ -21,10 +21,14 @@ CHIPS: dict[Change, tuple[str, str]] = {
 }
 
 
+MARGIN = Fraction(1, 100)
+"""Differences within this, one percentage point of a share, are none unless somebody says otherwise."""
+
+
 def pick_margin() -> Fraction:
     """Let a person choose the margin within which a difference is none, in tenths of the metric's points."""
     tenths = picks.whole(
-        "Same within, tenths of a point", "margin", 10, 0, 500,
+        "Same within, tenths of a point", "margin", int(MARGIN * 1000), 0, 500,
         help="A difference that is surely smaller than this, either way, counts as none. 10 is one percentage point.",
     )  # fmt: skip
     return Fraction(tenths, 1000)
@@ -83,7 +87,7 @@ def _size(each: Difference, of: Measure) -> str:
     return f"{of.text(each.difference, half)}, {of.interval(each.low, each.high)}"
 
 
-def show(found: Sequence[Difference], margin: Fraction, title: str, entry: Entry) -> base.Chart:
+def show(found: Sequence[Difference], margin: Fraction, title: str, entry: Entry) -> base.Figure:
     """Put the chart of some differences on the page and return it."""
     chart = differences(
         found, _measure(found), look.palette(), margin=float(margin),

@@ -17,7 +17,7 @@ from dashboard.reading import Body, open_catalogue
 from dashboard.settings import active
 
 
-def offer(body: Body, metric: str, grouping: tuple[str, ...], chart: base.Chart | None) -> None:
+def offer(body: Body, metric: str, grouping: tuple[str, ...], chart: base.Figure | None) -> None:
     """Offer what is on the page as CSV, Parquet, PNG and SVG."""
     name = f"{body.entry.plan}-{short(body.entry.id)}-{metric}-{'-'.join(grouping) or 'everyone'}"[:120]
     files: dict[str, tuple[str, Callable[[], bytes]]] = {

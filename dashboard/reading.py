@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, from_canonical
+from fa_core.privacy.ledger import Charge
 from fa_core.store import Entry, Failure, Query, Store, labels, open_store
 from fa_core.values import Estimate, Estimates, Release
 
@@ -119,6 +120,14 @@ def entries(where: str) -> tuple[Entry, ...]:
 def failures(where: str) -> tuple[Failure, ...]:
     """Return the newest failed rounds."""
     found: tuple[Failure, ...] = _fresh.get(where, "failures", lambda store: store.failures(SHOWN_FAILURES))
+    return found
+
+
+def charges(where: str, population: str) -> tuple[Charge, ...]:
+    """Return every charge of a population, oldest first."""
+    found: tuple[Charge, ...] = _fresh.get(
+        where, f"charges of {population}", lambda store: store.charges(population)
+    )
     return found
 
 

@@ -1,6 +1,7 @@
 """What all charts share: fonts, axes, the watermark of a simulation, and how one is shown or written to a file."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import altair as alt
@@ -8,26 +9,64 @@ import streamlit as st
 
 from dashboard.look import LIGHT, Palette
 
-FONT: Final = "Source Sans, Source Sans 3, Source Sans Pro, Liberation Sans, sans-serif"
+FONT: Final = "Source Sans, Liberation Sans, sans-serif"
 NARROW: Final = 520
 """Plots narrower than this, in pixels, leave out what is also in the table under them."""
 
 Rows = Sequence[Mapping[str, Any]]
-Chart = alt.LayerChart | alt.Chart | alt.VConcatChart | alt.HConcatChart
+
+# Charts are built by the functions of this package alone and shown in tests: checking each against the schema of
+# Vega-Lite, again and again while it is put together, would take most of the time that a click may take.
+alt.utils.schemapi.DEBUG_MODE = False
 
 
-def data(rows: Rows) -> alt.InlineData:
-    """Return rows as a chart's own data; nothing is loaded from elsewhere."""
-    return alt.InlineData(values=[dict(row) for row in rows])
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart and its data, by name: apart, because Altair copies a chart whenever a part is added."""
+
+    chart: alt.LayerChart
+    data: Mapping[str, Rows]
+
+    def spec(self, palette: Palette, **more: Any) -> dict[str, Any]:
+        """Return the chart as Vega-Lite in the dashboard's fonts and colours, with more of its top-level keys."""
+        data = {name: [dict(row) for row in rows] for name, rows in self.data.items()}
+        return self.chart.to_dict(validate=False) | {"datasets": data, "config": config(palette)} | more
 
 
-def layered(*layers: alt.Chart) -> alt.LayerChart:
-    """Return layers on top of each other, without those that have no rows: an empty one has no scale."""
-    return alt.layer(*(layer for layer in layers if _has_rows(layer)))
+class Sheet:
+    """Layers of a chart as they are put together."""
 
+    def __init__(self) -> None:
+        self._data: dict[str, Rows] = {}
 
-def _has_rows(layer: alt.Chart) -> bool:
-    return not isinstance(layer.data, alt.InlineData) or bool(layer.data.values)
+    def chart(self, rows: Rows) -> alt.Chart:
+        """Return a layer's beginning over some rows; nothing is loaded from elsewhere."""
+        name = f"rows{len(self._data)}"
+        self._data[name] = rows
+        return alt.Chart(alt.NamedData(name=name))
+
+    def figure(self, layers: Sequence[alt.Chart], height: int) -> Figure:
+        """Return the layers on top of each other, without those that have no rows: an empty one has no scale."""
+        kept = [layer for layer in layers if self._data[layer.data.name]]
+        apart = alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
+        return Figure(
+            alt.layer(*kept, height=height, resolve=apart),
+            {name: rows for name, rows in self._data.items() if rows},
+        )
+
+    def watermark(self, palette: Palette, simulated: bool, synthetic: bool) -> list[alt.Chart]:
+        """Return the layers that mark a chart of a simulation, none for a real fleet."""
+        if not (simulated or synthetic):
+            return []
+        words = " · ".join(
+            word for word, on in (("SIMULATION", simulated), ("SYNTHETIC VOICES", synthetic)) if on
+        )
+        mark = self.chart([{"words": words}]).mark_text(
+            fontSize=alt.ExprRef("max(13, min(34, width / 17))"), fontWeight=700, color=palette.ink, opacity=0.075,
+            angle=344, align="center", baseline="middle", aria=False, tooltip=None,
+        )  # fmt: skip
+        middle = {"x": alt.value(alt.expr("width / 2")), "y": alt.value(alt.expr("height / 2"))}
+        return [mark.encode(**middle, text="words:N")]
 
 
 def when_wide(value: str, otherwise: str) -> alt.ExprRef:
@@ -43,62 +82,38 @@ def beside(chart: alt.Chart, field: str, palette: Palette) -> alt.Chart:
     )
 
 
-def watermark(palette: Palette, simulated: bool, synthetic: bool) -> list[alt.Chart]:
-    """Return the layers that mark a chart of a simulation, none for a real fleet."""
-    if not (simulated or synthetic):
-        return []
-    words = " · ".join(
-        word for word, on in (("SIMULATION", simulated), ("SYNTHETIC VOICES", synthetic)) if on
-    )
-    mark = alt.Chart(data([{"words": words}])).mark_text(
-        fontSize=alt.ExprRef("max(13, min(34, width / 17))"), fontWeight=700, color=palette.ink, opacity=0.075,
-        angle=344, align="center", baseline="middle", aria=False, tooltip=None,
-    )  # fmt: skip
-    return [
-        mark.encode(x=alt.value(alt.expr("width / 2")), y=alt.value(alt.expr("height / 2")), text="words:N")
-    ]
-
-
-def dressed(chart: Chart, palette: Palette, background: str | None = None) -> Chart:
-    """Return a chart with the dashboard's fonts, colours and axes."""
+def config(palette: Palette) -> dict[str, Any]:
+    """Return what every chart looks like: no frames, quiet axes, the dashboard's own letters."""
     axis = {
         "domain": False, "gridColor": palette.line, "gridWidth": 1, "labelColor": palette.muted, "labelFontSize": 13,
         "labelPadding": 8, "ticks": False, "titleColor": palette.muted, "titleFontSize": 13, "titleFontWeight": 400,
         "titlePadding": 12, "labelLimit": 190,
     }  # fmt: skip
-    return (
-        chart.configure(background=background or "transparent", font=FONT, padding=4)
-        .configure_axis(**axis)
-        .configure_axisX(titleAnchor="start")
-        .configure_axisY(titleAlign="left")
-        .configure_view(stroke=None)
-        .configure_legend(
-            labelColor=palette.ink, titleColor=palette.muted, labelFontSize=13, titleFontSize=13,
-            titleFontWeight=400, symbolStrokeWidth=2, orient="bottom", columns=alt.ExprRef("width > 500 ? 4 : 2"),
-        )
-        .configure_header(labelColor=palette.ink, labelFontSize=13, titleColor=palette.muted)
-        .configure_title(color=palette.ink, subtitleColor=palette.muted, anchor="start", fontSize=16, subtitleFontSize=13)
-    )  # fmt: skip
+    title = {
+        "color": palette.ink,
+        "subtitleColor": palette.muted,
+        "anchor": "start",
+        "fontSize": 16,
+        "subtitleFontSize": 13,
+    }
+    return {
+        "background": "transparent", "font": FONT, "padding": 4, "axis": axis, "axisX": {"titleAnchor": "start"},
+        "axisY": {"titleAlign": "left"}, "view": {"stroke": None}, "title": title,
+    }  # fmt: skip
 
 
-def show(chart: Chart, palette: Palette, told: str, key: str) -> None:
+def show(figure: Figure, palette: Palette, told: str, key: str) -> None:
     """Put a chart on the page; `told` says to a screen reader what it shows."""
-    drawn = dressed(chart, palette).properties(
-        usermeta={"embedOptions": {"renderer": "svg", "actions": False}}
-    )
-    st.altair_chart(drawn, width="stretch", theme=None, key=key, alt=told)
+    spec = figure.spec(palette, usermeta={"embedOptions": {"renderer": "svg", "actions": False}})
+    st.vega_lite_chart(spec, width="stretch", theme=None, key=key, alt=told)
 
 
-def picture(chart: Chart, form: Literal["png", "svg"], title: str, subtitle: str) -> bytes:
+def picture(figure: Figure, form: Literal["png", "svg"], title: str, subtitle: str) -> bytes:
     """Return a chart as a file: on white, with its title, what it is of, and the watermark it has."""
     import vl_convert
 
-    drawn = dressed(chart, LIGHT, LIGHT.paper).properties(
-        title=alt.TitleParams(title, subtitle=subtitle, offset=18),
-        width=760,
-        autosize=alt.AutoSizeParams("pad"),
-    )
-    spec = drawn.to_dict()
+    words = {"text": title, "subtitle": subtitle, "offset": 18}
+    spec = figure.spec(LIGHT, background=LIGHT.paper, width=760, autosize="pad", title=words)
     if form == "svg":
-        return vl_convert.vegalite_to_svg(spec).encode()
+        return str(vl_convert.vegalite_to_svg(spec)).encode()
     return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))

@@ -5,15 +5,16 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, layered
+from dashboard.charts.base import Figure, Sheet
 from dashboard.look import Palette
 
 HEIGHT = 240
 
 
-def burn(rows: Sequence[Mapping[str, Any]], limit: float, unit: str, palette: Palette) -> Chart:
+def burn(rows: Sequence[Mapping[str, Any]], limit: float, unit: str, palette: Palette) -> Figure:
     """Return what is left over time: rows of `at` (ISO time), `left`, and `what` for the pointer."""
-    base = alt.Chart(data(rows))
+    sheet = Sheet()
+    base = sheet.chart(rows)
     x = alt.X(
         "at:T",
         title=None,
@@ -23,7 +24,7 @@ def burn(rows: Sequence[Mapping[str, Any]], limit: float, unit: str, palette: Pa
     y = alt.Y("left:Q", title=f"left of the year's budget, {unit}", scale=alt.Scale(domain=[0, limit]), stack=None,
               axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=5))  # fmt: skip
     tips = [alt.Tooltip("what:N", title="charge"), alt.Tooltip("left:Q", title="left", format=".3f")]
-    return layered(
+    layers = [
         base.mark_area(interpolate="step-after", color=palette.accent, opacity=0.14, aria=False).encode(
             x=x, y=y
         ),
@@ -31,4 +32,5 @@ def burn(rows: Sequence[Mapping[str, Any]], limit: float, unit: str, palette: Pa
         base.mark_point(filled=True, size=26, color=palette.accent, opacity=0.9).encode(
             x=x, y=y, tooltip=tips
         ),
-    ).properties(height=HEIGHT)
+    ]
+    return sheet.figure(layers, HEIGHT)

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, layered, watermark
+from dashboard.charts.base import Figure, Sheet
 from dashboard.look import Palette
 from dashboard.numbers import Measure
 from fa_core.estimate.thresholds import Point
@@ -25,12 +25,13 @@ def det(
     weight: float,
     simulated: bool,
     synthetic: bool,
-) -> Chart:
+) -> Figure:
     """Return the curves of all groups, `chosen` in the accent colour, with a dot at `threshold`.
 
     Args:
         weight: share of misses that one false wake an hour is worth; lines of equal cost are drawn for it.
     """
+    sheet = Sheet()
     rows = [_row(name, point) for name, points in curves.items() for point in points]
     rows = [row for row in rows if row["rejects"] is not None and row["accepts"] is not None]
     mine = [row for row in rows if row["group"] == chosen]
@@ -41,13 +42,13 @@ def det(
               axis=alt.Axis(tickCount=6, format="~g"))  # fmt: skip
     y = alt.Y("rejects:Q", title=REJECTS.axis, scale=alt.Scale(domain=[0, top]),
               axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=6))  # fmt: skip
-    layers: list[alt.Chart] = [*watermark(palette, simulated, synthetic)]
-    layers += _equal_cost(mine, threshold, weight, most, top, palette)
+    layers: list[alt.Chart] = [*sheet.watermark(palette, simulated, synthetic)]
+    layers += _equal_cost(sheet, mine, threshold, weight, most, top, palette)
     for part, color, faint, wide in ((others, palette.muted, 0.1, 1.4), (mine, palette.accent, 0.16, 2.8)):
-        base = alt.Chart(data(part))
+        base = sheet.chart(part)
         here = base.transform_filter(f"abs(datum.threshold - {threshold}) < 1e-9")
         layers += [
-            alt.Chart(data(_bands(part)))
+            sheet.chart(_bands(part))
             .mark_line(fill=color, fillOpacity=faint, strokeWidth=0, aria=False)
             .encode(x=alt.X("accepts:Q"), y=alt.Y("rejects:Q"), detail="group:N", order="order:Q"),
             base.mark_line(color=color, strokeWidth=wide).encode(x=x, y=y, detail="group:N", order="threshold:Q"),
@@ -55,10 +56,11 @@ def det(
             here.mark_point(filled=True, size=130, color=color, opacity=1, stroke=palette.paper, strokeWidth=2)
             .encode(x=x, y=y, tooltip=_tips()),
         ]  # fmt: skip
-    return layered(*layers).properties(height=HEIGHT)
+    return sheet.figure(layers, HEIGHT)
 
 
 def _equal_cost(
+    sheet: Sheet,
     mine: Sequence[Mapping[str, Any]],
     threshold: float,
     weight: float,
@@ -79,7 +81,7 @@ def _equal_cost(
             if 0 <= rejects <= top:
                 rows.append({"level": level, "accepts": accepts, "rejects": rejects})
     return [
-        alt.Chart(data(rows)).mark_line(color=palette.muted, strokeDash=[2, 4], strokeWidth=1, opacity=0.9, aria=False)
+        sheet.chart(rows).mark_line(color=palette.muted, strokeDash=[2, 4], strokeWidth=1, opacity=0.9, aria=False)
         .encode(x="accepts:Q", y="rejects:Q", detail="level:N")
     ]  # fmt: skip
 

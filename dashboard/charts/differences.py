@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, beside, data, layered, watermark
+from dashboard.charts.base import Figure, Sheet, beside
 from dashboard.look import Palette
 from dashboard.numbers import Measure, group_text
 from fa_core.estimate.compare import Difference
@@ -21,8 +21,9 @@ def differences(
     margin: float,
     simulated: bool,
     synthetic: bool,
-) -> Chart:
+) -> Figure:
     """Return differences with 0 in the middle and ±margin shaded; what is surely worse is in the alert colour."""
+    sheet = Sheet()
     rows = [_row(each, of, palette) for each in found]
     shown = [row for row in rows if row["difference"] is not None]
     order = [row["group"] for row in rows]
@@ -36,29 +37,29 @@ def differences(
     x = alt.X("low:Q", title=of.axis, scale=scale, axis=alt.Axis(tickCount=6))
     color = alt.Color("color:N", scale=None, legend=None)
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
-    base = alt.Chart(data(shown))
+    base = sheet.chart(shown)
     layers: list[alt.Chart] = []
     if margin:
         band = {"from": -margin * of.factor, "to": margin * of.factor}
         layers.append(
-            alt.Chart(data([band]))
+            sheet.chart([band])
             .mark_rect(color=palette.muted, opacity=0.12)
             .encode(x=alt.X("from:Q"), x2="to:Q")
         )
     layers += [
-        *watermark(palette, simulated, synthetic),
-        alt.Chart(data([{"zero": 0}])).mark_rule(color=palette.ink, strokeWidth=1.2).encode(x="zero:Q"),
+        *sheet.watermark(palette, simulated, synthetic),
+        sheet.chart([{"zero": 0}]).mark_rule(color=palette.ink, strokeWidth=1.2).encode(x="zero:Q"),
         base.mark_rule(strokeWidth=1).encode(y=y, x=alt.X("alllow:Q"), x2="allhigh:Q", color=color, tooltip=tips),
         base.mark_rule(strokeWidth=3.2, strokeCap="round").encode(y=y, x=x, x2="high:Q", color=color, tooltip=tips),
         base.mark_point(size=95, filled=True, opacity=1).encode(
             y=y, x="difference:Q", color=color, tooltip=tips, description="text:N"
         ),
-        alt.Chart(data([row for row in rows if row["difference"] is None])).mark_text(
+        sheet.chart([row for row in rows if row["difference"] is None]).mark_text(
             align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted, limit=alt.ExprRef("width - 8"),
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
         beside(base, "verdict", palette).encode(y=y),
     ]  # fmt: skip
-    return layered(*layers).properties(height=ROW * max(len(rows), 1))
+    return sheet.figure(layers, ROW * max(len(rows), 1))
 
 
 _TIPS = (("group", "group"), ("text", "difference"), ("together", "for all groups together"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, beside, data, layered, watermark
+from dashboard.charts.base import Figure, Sheet, beside
 from dashboard.look import Palette
 from dashboard.numbers import Measure, group_text, half_width
 from fa_core.values import Estimate
@@ -26,13 +26,14 @@ def forest(
     everyone: Estimate | None,
     simulated: bool,
     synthetic: bool,
-) -> Chart:
+) -> Figure:
     """Return the forest plot of some groups, in the order given.
 
     Args:
         limit: of a guardrail, in the metric's unit; groups surely above it are drawn in the alert colour.
         everyone: the number of all groups together, drawn as a reference.
     """
+    sheet = Sheet()
     rows = [_row(result, of, limit, palette) for result in results]
     order = [row["group"] for row in rows]
     y = alt.Y(
@@ -44,11 +45,11 @@ def forest(
     domain = [min([*ends, 0.0]), max([*ends, 1e-9])]
     x = alt.X("low:Q", title=of.axis, scale=alt.Scale(domain=domain, nice=True), axis=alt.Axis(tickCount=6))
     color = alt.Color("color:N", scale=None, legend=None)
-    shown = alt.Chart(data(numbers))
+    shown = sheet.chart(numbers)
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
     layers: list[alt.Chart] = [
-        *watermark(palette, simulated, synthetic),
-        *_references(everyone, limit, of, palette),
+        *sheet.watermark(palette, simulated, synthetic),
+        *_references(sheet, everyone, limit, of, palette),
         shown.mark_rule(strokeWidth=11, opacity=0.22).encode(
             y=y, x=alt.X("noiselow:Q"), x2="noisehigh:Q", color=color, tooltip=tips
         ),
@@ -58,15 +59,13 @@ def forest(
             y=y, x="estimate:Q", tooltip=tips, description="text:N",
             fill=alt.Fill("fill:N", scale=None, legend=None), stroke=alt.Stroke("color:N", scale=None, legend=None),
         ),
-        alt.Chart(data([row for row in rows if row["estimate"] is None])).mark_text(
+        sheet.chart([row for row in rows if row["estimate"] is None]).mark_text(
             align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted,
             limit=alt.ExprRef("width - 8"),
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
     ]  # fmt: skip
     layers.append(beside(shown, "text", palette).encode(y=y))
-    return layered(*layers).properties(
-        height=ROW * max(len(rows), 1), padding={"left": 4, "top": 4, "bottom": 4, "right": 4}
-    ).resolve_scale(color="independent")  # fmt: skip
+    return sheet.figure(layers, ROW * max(len(rows), 1))
 
 
 _TIPS = (("group", "group"), ("text", "estimate"), ("together", "for all groups together"),
@@ -100,19 +99,21 @@ def _row(result: Estimate, of: Measure, limit: float | None, palette: Palette) -
 
 
 def _references(
-    everyone: Estimate | None, limit: float | None, of: Measure, palette: Palette
+    sheet: Sheet, everyone: Estimate | None, limit: float | None, of: Measure, palette: Palette
 ) -> list[alt.Chart]:
     found = []
     if everyone is not None and everyone.estimate is not None:
-        found.append(_rule(everyone.estimate * of.factor, f"everyone {of.text(everyone.estimate, half_width(everyone))}",
+        found.append(_rule(sheet, everyone.estimate * of.factor, f"everyone {of.text(everyone.estimate, half_width(everyone))}",
                            palette.muted, [2, 3], -6))  # fmt: skip
     if limit is not None:
-        found.append(_rule(limit * of.factor, f"limit {of.text(limit)}", palette.alert, [6, 4], -20))
+        found.append(_rule(sheet, limit * of.factor, f"limit {of.text(limit)}", palette.alert, [6, 4], -20))
     return [layer for pair in found for layer in pair]
 
 
-def _rule(value: float, words: str, color: str, dash: list[int], dy: int) -> tuple[alt.Chart, alt.Chart]:
-    base = alt.Chart(data([{"value": value, "words": words}]))
+def _rule(
+    sheet: Sheet, value: float, words: str, color: str, dash: list[int], dy: int
+) -> tuple[alt.Chart, alt.Chart]:
+    base = sheet.chart([{"value": value, "words": words}])
     rule = base.mark_rule(color=color, strokeDash=dash, strokeWidth=1.6).encode(x="value:Q")
     text = base.mark_text(align="center", baseline="bottom", color=color, fontSize=12.5, dy=dy).encode(
         x="value:Q", y=alt.value(0), text="words:N"

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, layered, watermark, when_wide
+from dashboard.charts.base import Figure, Sheet, when_wide
 from dashboard.look import Palette
 from dashboard.numbers import Measure, group_text, half_width
 from fa_core.values import Estimate
@@ -15,10 +15,11 @@ ROW = 54
 
 def heat(
     results: Sequence[Estimate], of: Measure, palette: Palette, *, simulated: bool, synthetic: bool
-) -> Chart:
+) -> Figure:
     """Return the heat map of groups that are cut by two segments, in the order of the plan."""
     shown = [result.estimate for result in results if result.estimate is not None]
     reach = (max(shown) - min(shown)) if shown else 0.0
+    sheet = Sheet()
     rows = [_cell(result, of, reach) for result in results]
     order = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("row", "column")}
     x = alt.X(
@@ -38,9 +39,9 @@ def heat(
         range=list(palette.ramp),
         domain=[min(shown, default=0) * of.factor, max(shown, default=1) * of.factor],
     )
-    known = alt.Chart(data([row for row in rows if row["estimate"] is not None]))
-    hidden = alt.Chart(data([row for row in rows if row["estimate"] is None]))
-    middle = (min(shown, default=0.0) + max(shown, default=1.0)) / 2 * of.factor
+    known = sheet.chart([row for row in rows if row["estimate"] is not None])
+    hidden = sheet.chart([row for row in rows if row["estimate"] is None])
+    middle = (min(shown, default=0.0) + 0.6 * reach) * of.factor
     dark = palette.paper == "#ffffff"
     light_on = f"datum.estimate > {middle} && !datum.unsure"
     ink = alt.condition(light_on, alt.value("#ffffff" if dark else palette.paper), alt.value(palette.ink))
@@ -59,9 +60,9 @@ def heat(
         hidden.mark_text(fontSize=12, fontStyle="italic", color=palette.muted).encode(
             x=x, y=y, text=alt.value("not shown"), tooltip=tips
         ),
-        *watermark(palette, simulated, synthetic),
+        *sheet.watermark(palette, simulated, synthetic),
     ]  # fmt: skip
-    return layered(*layers).properties(height=ROW * len(order["row"])).resolve_scale(color="independent")
+    return sheet.figure(layers, ROW * len(order["row"]))
 
 
 _TIPS = (("group", "group"), ("text", "estimate"), ("together", "for all groups together"),

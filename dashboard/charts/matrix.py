@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, layered, watermark, when_wide
+from dashboard.charts.base import Figure, Sheet, when_wide
 from dashboard.look import Palette
 from dashboard.numbers import Measure, half_width
 from fa_core.values import Cell
@@ -15,11 +15,12 @@ ROW = 30
 
 def matrix(
     cells: Sequence[Cell], of: Measure, palette: Palette, *, simulated: bool, synthetic: bool
-) -> Chart:
+) -> Figure:
     """Return the matrix of a confusion's cells, rows and columns in the order of the plan.
 
     Cells whose interval starts at nothing are faded: they may be noise alone.
     """
+    sheet = Sheet()
     rows = [_cell(cell, of) for cell in cells]
     names = list(dict.fromkeys(row["actual"] for row in rows))
     columns = list(dict.fromkeys(row["predicted"] for row in rows))
@@ -33,9 +34,7 @@ def matrix(
         alt.Tooltip("together:N", title="for all cells together"),
         alt.Tooltip("reason:N", title="not shown"),
     ]
-    shown, hidden = (
-        alt.Chart(data([r for r in rows if (r["share"] is None) == none])) for none in (False, True)
-    )
+    shown, hidden = (sheet.chart([r for r in rows if (r["share"] is None) == none]) for none in (False, True))
     scale = alt.Scale(type="sqrt", domain=[0, 100], range=[palette.paper, palette.ramp[1]])
     pale = palette.paper == "#ffffff"
     ink = alt.condition(
@@ -51,9 +50,9 @@ def matrix(
         shown.mark_text(fontSize=12).encode(
             x=x, y=y, text="number:N", color=ink, tooltip=tips, opacity=alt.value(when_wide("1", "0"))
         ).transform_filter("datum.sure"),
-        *watermark(palette, simulated, synthetic),
+        *sheet.watermark(palette, simulated, synthetic),
     ]  # fmt: skip
-    return layered(*layers).properties(height=ROW * len(names))
+    return sheet.figure(layers, ROW * len(names))
 
 
 def _cell(cell: Cell, of: Measure) -> dict[str, Any]:

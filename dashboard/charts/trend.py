@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Chart, data, layered, watermark
+from dashboard.charts.base import Figure, Sheet
 from dashboard.look import Palette
 from dashboard.numbers import Measure
 
@@ -21,13 +21,14 @@ def trend(
     limit: float | None,
     simulated: bool,
     synthetic: bool,
-) -> Chart:
+) -> Figure:
     """Return numbers over time.
 
     Args:
         rows: `group`, `at` (ISO time of the window's end), `estimate`, `low`, `high`, `text`, `release`; numbers in
             the metric's unit, None where not shown.
     """
+    sheet = Sheet()
     scaled = [_scaled(row, of) for row in rows]
     mine = [row for row in scaled if row["group"] == chosen and row["estimate"] is not None]
     others = [row for row in scaled if row["group"] != chosen and row["estimate"] is not None]
@@ -36,19 +37,19 @@ def trend(
     y = alt.Y("estimate:Q", title=of.axis, scale=alt.Scale(zero=not of.signed, nice=True),
               axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=6))  # fmt: skip
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
-    own = alt.Chart(data(mine))
-    layers: list[alt.Chart] = [*watermark(palette, simulated, synthetic)]
+    own = sheet.chart(mine)
+    layers: list[alt.Chart] = [*sheet.watermark(palette, simulated, synthetic)]
     if limit is not None:
         layers.append(
-            alt.Chart(data([{"limit": limit * of.factor}])).mark_rule(
+            sheet.chart([{"limit": limit * of.factor}]).mark_rule(
                 color=palette.alert, strokeDash=[6, 4], strokeWidth=1.6
             ).encode(y="limit:Q")
         )  # fmt: skip
     layers += [
-        alt.Chart(data(others)).mark_line(color=palette.muted, strokeWidth=1.2, opacity=0.45).encode(
+        sheet.chart(others).mark_line(color=palette.muted, strokeWidth=1.2, opacity=0.45).encode(
             x=x, y=y, detail="group:N"
         ),
-        alt.Chart(data(others)).mark_point(filled=True, color=palette.muted, size=22, opacity=0.55).encode(
+        sheet.chart(others).mark_point(filled=True, color=palette.muted, size=22, opacity=0.55).encode(
             x=x, y=y, tooltip=tips
         ),
         own.mark_area(color=palette.accent, opacity=0.15, aria=False).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
@@ -56,7 +57,7 @@ def trend(
         own.mark_line(color=palette.accent, strokeWidth=2.4).encode(x=x, y=y),
         own.mark_point(filled=True, color=palette.accent, size=75, opacity=1).encode(x=x, y=y, tooltip=tips),
     ]  # fmt: skip
-    return layered(*layers).properties(height=HEIGHT)
+    return sheet.figure(layers, HEIGHT)
 
 
 _TIPS = (("group", "group"), ("window", "window"), ("text", "estimate"), ("release", "release"))

@@ -5,7 +5,7 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard import look, picks, reading, sentences
+from dashboard import comparing, look, picks, reading, sentences
 from dashboard.links import link
 from dashboard.look import Column, esc
 from dashboard.numbers import group_text, grouping_text, half_width, measure, short, span, words
@@ -104,7 +104,7 @@ def _numbers(body: Body, before: Body | None) -> str:
             told.append(data)
         for grouping in groupings:
             if grouping:
-                text = sentences.about_groups(body.results(metric, grouping), brief=len(grouping) == 1)
+                text = _sentence(body.results(metric, grouping))
                 name = f"{words(metric)} by {grouping_text(grouping)}"
                 lines.append(f"<li><b>{esc(name[:1].upper() + name[1:])}.</b> {esc(text)}</li>")
     if not rows:
@@ -116,6 +116,15 @@ def _numbers(body: Body, before: Body | None) -> str:
     return look.table(columns, rows, f"Headline numbers of {body.entry.plan}", told) + (
         f'<ul class="uh-told">{"".join(lines)}</ul>' if lines else ""
     )
+
+
+def _sentence(groups: Sequence[Estimate]) -> str:
+    """Return what a grouping says: of two models whether the new one may be shipped, else who fares worst."""
+    first = groups[0]
+    if first.kind == "paired_difference":
+        candidate, _, baseline = first.unit.partition(" less ")
+        return comparing.about_models(comparing.paired(groups, comparing.MARGIN), candidate, baseline)
+    return sentences.about_groups(groups, brief=len(first.group) == 1)
 
 
 def _row(

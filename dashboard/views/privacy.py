@@ -50,7 +50,7 @@ def _budget(now: datetime) -> None:
     store = reading.open_catalogue(active().store)
     populations = store.populations()
     population = picks.choose("Population", {name: name for name in populations}, "population")
-    declared, charges = store.declaration(population), store.charges(population)
+    declared, charges = store.declaration(population), reading.charges(active().store, population)
     assert declared is not None, "a population with a ledger has declared its budgets"
     spent = books.Spending(declared, charges, now)
     look.prose(spent.sentence(), "answer")

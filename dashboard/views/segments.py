@@ -86,7 +86,7 @@ def _limit(body: Body, metric: str, grouping: tuple[str, ...]) -> Guardrail | No
     )
 
 
-def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence[Estimate]) -> base.Chart:
+def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence[Estimate]) -> base.Figure:
     of, entry = measure_of(results), body.entry
     marks = {"simulated": entry.simulated, "synthetic": entry.synthetic}
     told = f"{words(metric)} by {grouping_text(grouping)}: " + "; ".join(

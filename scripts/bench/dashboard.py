@@ -1,0 +1,125 @@
+#!/usr/bin/env python
+"""How long a person waits for the dashboard: its first view, and every click, with 500 releases of 2,000 rows.
+
+Run it from the repository, with the virtual environment: `python scripts/bench/dashboard.py [--store DIR]`. The store
+is made where it is not there yet, which takes some minutes. Times are wall seconds in real Chromium, the median of
+some tries, from the click to the moment that everything is drawn.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fa_core.store import open_store
+from tests.dashboard.browser import View, chromium, serving, viewing
+from tests.dashboard.stock import large
+
+FIRST, CLICK = 2.0, 1.0
+"""Seconds to reach, for the first view and for every click."""
+
+
+def main() -> int:
+    """Measure, print and return 0 where every time is within reach."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, help="where the store is, or is to be made")
+    parser.add_argument("--releases", type=int, default=500)
+    parser.add_argument("--tries", type=int, default=5)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = told.store or Path(temporary) / "store"
+        if not (folder / "store.db").exists():
+            print(f"making {told.releases} releases in {folder}", flush=True)
+            large(folder, told.releases).store.close()
+        with open_store(folder, create=False) as store:
+            entries = store.releases(limit=10**6)
+            rows = sum(
+                len(store.results(entries[at : at + 50], ["metric"])) for at in range(0, len(entries), 50)
+            )
+        print(f"{len(entries)} releases, {rows:,} result rows")
+        return measure(folder, told.tries)
+
+
+def measure(folder: Path, tries: int) -> int:
+    """Start the dashboard, look at it, and print how long everything took."""
+    late = 0
+    with serving(folder) as base, chromium() as browser:
+        time.sleep(5.0)
+        first = []
+        for _ in range(tries):
+            with viewing(browser, base) as view:
+                first.append(timed(lambda view=view: view.open("/")))
+        late += report("first view (Health, a new browser)", first, FIRST)
+        with viewing(browser, base) as view:
+            view.open("/")
+            for name, act in clicks(view):
+                late += report(
+                    name, [timed(lambda act=act, turn=turn: act(turn)) for turn in range(tries)], CLICK
+                )
+            if view.complaints:
+                print("console:", *view.complaints[:5], sep="\n  ")
+                late += 1
+    return 1 if late else 0
+
+
+def clicks(view: View) -> list[tuple[str, Callable[[int], None]]]:
+    """Return what is clicked, by name; each takes the number of the try."""
+    page = view.page
+
+    def to(title: str) -> Callable[[int], None]:
+        def go(turn: int) -> None:
+            page.locator(f'[data-testid="stTopNavLink"]:has-text("{title}")').first.click()
+            page.wait_for_selector(f"h1.uh-title:text-is('{title}')")
+            view.settle()
+
+        return go
+
+    def choose(label: str) -> Callable[[int], None]:
+        def pick(turn: int) -> None:
+            page.get_by_label(label, exact=True).first.click()
+            options = page.locator("[role=option]")
+            options.first.wait_for()
+            options.nth(1 + turn % 2 if options.count() > 2 else turn % options.count()).click()
+            page.wait_for_timeout(60)
+            view.settle()
+
+        return pick
+
+    found: list[tuple[str, Callable[[int], None]]] = []
+    for title in ("Segments", "Trends", "Confusions", "Privacy", "Plans", "Health"):
+        found.append((f"to {title}", to(title)))
+    found.append(("to Segments again", to("Segments")))
+    found += [
+        (f"Segments: another {name.lower()}", choose(name))
+        for name in ("Plan", "Release", "Metric", "Cut by")
+    ]
+    found.append(("to Trends again", to("Trends")))
+    found += [(f"Trends: another {name.lower()}", choose(name)) for name in ("Plan", "Group")]
+    found.append(("to Confusions again", to("Confusions")))
+    found += [(f"Confusions: another {name.lower()}", choose(name)) for name in ("Release", "Group")]
+    return found
+
+
+def timed(act: Callable[[], None]) -> float:
+    """Return the seconds that something took."""
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
+
+
+def report(name: str, seconds: list[float], reach: float) -> int:
+    """Print the times of one thing and return 1 where their median is over what is to be reached."""
+    middle = median(seconds)
+    verdict = "" if middle <= reach else "  LATE"
+    spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
+    print(f"{name:<40} {middle:6.2f} s   ({spread}, to reach: {reach:g} s){verdict}", flush=True)
+    return int(middle > reach)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The real page: `fa dashboard` as a process, and Debian's Chromium looking at it."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FLAGS: Final = (
+    "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+START: Final = "import typer; from fa_core.cli.dashboard import dashboard; typer.run(dashboard)"
+"""`fa dashboard` alone: the other commands take seconds to import."""
+
+STARTS_WITHIN: Final = 120.0
+IDLE: Final = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+
+@contextmanager
+def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[str]:
+    """Yield the address of a dashboard over a store."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", START, "--store", str(store), "--port", str(port), *more]
+    with open(log or "/dev/null", "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        _wait(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(f"the dashboard did not start (exit code {process.poll()})")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Yield a browser. Raises AssertionError where Chromium is not installed."""
+    found = shutil.which("chromium")
+    assert found is not None, "Chromium is not installed; scripts/setup chromium installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class View:
+    """A page in a browser, and everything that its console said that it should not have."""
+
+    page: Page
+    base: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        """Open a path and wait until everything is drawn."""
+        self.page.goto(self.base + path)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the script has ended and no placeholder is left."""
+        self.page.wait_for_selector("h1.uh-title", timeout=60_000)
+        self.page.wait_for_selector(IDLE, timeout=60_000)
+        self.page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
+        self.page.wait_for_function("document.querySelectorAll('[data-stale=true]').length === 0")
+
+
+@contextmanager
+def viewing(browser: Browser, base: str, width: int = 1280, theme: str = "light") -> Iterator[View]:
+    """Yield a fresh visitor's page of a width and a theme."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+    page = context.new_page()
+    view = View(page, base)
+
+    def heard(kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            view.complaints.append(text)
+
+    page.on("console", lambda message: heard(message.type, message.text))
+    page.on("pageerror", lambda error: view.complaints.append(str(error)))
+    page.on("requestfailed", lambda request: _failed(view, request.url))
+    page.on("request", lambda request: _asked(view, request.url))
+    try:
+        yield view
+    finally:
+        context.close()
+
+
+def _failed(view: View, url: str) -> None:
+    view.complaints.append(f"could not load {url}")
+
+
+def _asked(view: View, url: str) -> None:
+    if not url.startswith((view.base, view.base.replace("http", "ws", 1), "data:", "blob:")):
+        view.complaints.append(f"asked elsewhere: {url}")

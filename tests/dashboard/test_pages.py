@@ -1,0 +1,185 @@
+"""Every page over a store of real shape: it says what the release says, and nothing is left out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dashboard import audit
+from fa_core.cli.render import release_object
+from fa_core.store import Query, open_store
+from tests.dashboard.looking import exact, look, markup, rows, words
+
+PAGES = ("health", "segments", "thresholds", "confusions", "trends", "plans", "privacy")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_without_a_choice(opened: Path, name: str) -> None:
+    page = look(name)
+    assert "uh-title" in markup(page)
+
+
+def shown(shop: Path, plan: str) -> dict[str, object]:
+    """What `fa results show --json` prints of a plan's newest release."""
+    with open_store(shop, create=False) as store:
+        entry = store.releases(Query(plan=plan), 1)[0]
+        return json.loads(json.dumps(release_object(*store.read(entry), synthetic=entry.synthetic)))
+
+
+def test_segments_shows_the_numbers_of_the_release_and_every_reason(opened: Path, shop: Path) -> None:
+    told = shown(shop, "wake-word-weekly")
+    page = look("segments", plan="wake-word-weekly", metric="false_reject_rate", by="accent")
+    found = {row["group"]: row for row in rows(markup(page)) if row.get("metric") == "false_reject_rate"}
+    expected = [
+        m for m in told["metrics"] if m["metric"] == "false_reject_rate" and set(m["group"]) == {"accent"}
+    ]
+    assert len(found) == len(expected) == 10
+    for each in expected:
+        row = found[each["group"]["accent"]]
+        assert {key: row[key] for key in ("estimate", "low", "high", "suppressed")} == {
+            key: exact(each[key]) for key in ("estimate", "low", "high", "suppressed")
+        }
+        if each["suppressed"]:
+            assert each["reason"] in row["text"]
+        else:
+            assert f"{100 * each['estimate']:.0f}" in row["text"].replace(".", " ") or "%" in row["text"]
+
+
+def test_an_interval_stands_beside_every_estimate(opened: Path) -> None:
+    page = look("segments", plan="wake-word-weekly", metric="false_reject_rate", by="accent")
+    for row in rows(markup(page)):
+        if row["suppressed"] == "False":
+            assert "–" in row["text"] or " to " in row["text"]
+
+
+def test_health_puts_a_broken_guardrail_first_and_counts_verdicts(opened: Path, shop: Path) -> None:
+    text = words(markup(look("health")))
+    with open_store(shop, create=False) as store:
+        newest = {entry.plan: entry for entry in reversed(store.releases(limit=1000))}.values()
+        verdicts = [j.verdict for entry in newest for j in store.estimates(entry.id).judgements]
+    assert f"{verdicts.count('broken')} ✕ guardrails broken" in text
+    assert f"{verdicts.count('not_enough_evidence')} ◌ guardrails not enough evidence" in text
+
+
+def test_a_simulation_is_marked_on_every_page_that_shows_numbers(opened: Path) -> None:
+    for name in ("health", "segments", "thresholds", "confusions", "trends"):
+        text = words(markup(look(name)))
+        assert "simulation" in text.lower(), name
+        assert "synthetic voices" in text, name
+
+
+def test_a_deep_link_opens_what_it_names_and_another_release_says_so(opened: Path, shop: Path) -> None:
+    with open_store(shop, create=False) as store:
+        older = store.releases(Query(plan="wake-word-weekly"), 3)[2]
+    page = look("segments", release=older.id[:8], metric="false_reject_rate", by="everyone")
+    assert page.selectbox(key="pick-release").value == older.id[:8]
+    assert page.selectbox(key="pick-by").value == "everyone"
+    assert page.query_params["plan"] == "wake-word-weekly"
+    lost = look("segments", release="ffffffff")
+    assert "No release here starts with ffffffff" in words(markup(lost))
+
+
+def test_a_two_way_grouping_has_a_heat_map_and_a_forest_plot(opened: Path) -> None:
+    page = look("segments", plan="accent-by-device", by="accent,device_class")
+    assert "Faded: the interval is wider" in words(markup(page))
+    page.segmented_control(key="pick-view").set_value("Forest plot").run()
+    assert not page.exception
+    assert "95% interval of the group" in words(markup(page))
+
+
+def test_thresholds_answers_what_keeps_every_accent_under_a_limit(opened: Path) -> None:
+    loose = words(markup(look("thresholds", under="99")))
+    tight = words(markup(look("thresholds", under="1")))
+    assert "surely keeps every accent shown under 99% missed" in loose
+    assert "No threshold" in tight
+
+
+def test_a_new_model_is_judged_group_by_group(opened: Path) -> None:
+    page = look("trends", view="models")
+    text = words(markup(page))
+    assert any(answer in text for answer in ("Not safe to ship", "Cannot tell yet", "Safe to ship"))
+    assert {row["change"] for row in rows(markup(page))} <= {
+        "better", "worse", "same within margin", "not enough evidence",
+    }  # fmt: skip
+
+
+def test_two_releases_are_compared_as_fa_compare_does(opened: Path, shop: Path) -> None:
+    from fa_core.estimate.compare import compare
+
+    with open_store(shop, create=False) as store:
+        after, before = store.releases(Query(plan="wake-word-weekly"), 2)
+        found = compare(store.estimates(before.id), store.estimates(after.id))
+    page = look("trends", view="releases", plan="wake-word-weekly", metric="false_reject_rate", by="accent")
+    shown_ = {row["group"]: row["estimate"] for row in rows(markup(page)) if "change" in row}
+    expected = {
+        each.group[0][1]: exact(each.difference)
+        for each in found
+        if each.metric == "false_reject_rate" and [name for name, _ in each.group] == ["accent"]
+    }
+    assert shown_ == expected
+
+
+def test_privacy_says_what_was_spent_exactly(opened: Path, shop: Path) -> None:
+    page = look("privacy", population="homes")
+    with open_store(shop, create=False) as store:
+        charges = store.charges("homes")
+    by_month = {row["month"]: row["cost"] for row in rows(markup(page)) if "month" in row}
+    months = {f"{charge.at:%B %Y}" for charge in charges}
+    assert by_month == {
+        month: str(sum(charge.cost for charge in charges if f"{charge.at:%B %Y}" == month))
+        for month in months
+    }
+
+
+def test_a_failed_round_says_what_happened(opened: Path) -> None:
+    text = words(markup(look("privacy", view="releases")))
+    assert "1,702 of 2,500 devices answered" in text
+
+
+def test_verifying_recomputes_the_log_and_is_in_the_audit_trail(opened: Path) -> None:
+    page = look("privacy", view="log")
+    page.button(key="verify").click().run()
+    assert "The log, the ledger and every release agree" in words(markup(page))
+    deeds, problems = audit.read(opened)
+    assert [(deed.who, deed.action) for deed in deeds] == [("tester", "verify")]
+    assert problems == []
+
+
+def test_reading_a_plan_shows_it_as_it_was_sent(opened: Path) -> None:
+    text = words(markup(look("plans", view="read", plan="wake-word-weekly")))
+    assert "Does any accent or kind of device miss the wake word" in text
+    assert "the server adds it to the exact sum" in text
+
+
+def test_the_editor_s_check_says_what_fa_plan_check_says(opened: Path) -> None:
+    from dashboard.drafting import EMPTY, check
+
+    assert check(EMPTY, 5000).plan is not None
+    bad = check(EMPTY.replace("window: 7d", "window: 7 days"), 5000)
+    assert bad.plan is None
+    assert [(p.position.line, p.position.column) for p in bad.problems] == [(10, 9)]
+    assert check("\x00", None).plan is None
+
+
+def test_a_viewer_may_not_launch_verify_or_read_the_trail(
+    opened: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dashboard import session
+    from dashboard.users import User
+
+    monkeypatch.setattr(session, "somebody", lambda: User("guest", frozenset()))
+    log = look("privacy", view="log")
+    assert log.button(key="verify").disabled
+    assert "for reviewers" in words(markup(look("privacy", view="audit")))
+
+
+def test_nobody_sees_nothing(opened: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    from dashboard import session
+
+    monkeypatch.setattr(session, "somebody", lambda: None)
+    page = AppTest.from_file(Path("dashboard/app.py").resolve(), default_timeout=60).run()
+    assert not page.exception
+    assert "Your session has ended" in words(markup(page))
+    assert "wake-word-weekly" not in markup(page)
