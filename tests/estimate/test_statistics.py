@@ -33,7 +33,8 @@ def wilson(hits: int, n: int, z: float) -> tuple[float, float]:
 
 def interval(
     t: float, n: float, variance: tuple[float, float, float], z: float, p0: float, sd: float
-) -> tuple:
+) -> tuple[float, float, bool]:
+    v0, v1, v2 = (np.array([each]) for each in variance)
     found = wilson_fieller(
         np.array([t]), np.array([n]), (v0, v1, v2), np.array([z]), p0=p0, denominator_sd=np.array([sd])
     )
