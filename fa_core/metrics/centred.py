@@ -41,7 +41,8 @@ from fa_core.statistics import (
 )
 
 WELL_MEASURED: Final = 0.25
-"""Where V is known to within this share, it is scaled with p as φ·n·p(1−p); else its excess is a constant."""
+"""Where V is known to within this share, and the noise on p does not halve n·p(1−p), V is scaled with p as
+φ·n·p(1−p); else its excess is a constant."""
 
 ALIKE: Final = 20.0
 """Public guess for previews: events of one device are as alike as in a beta distribution of a + b = 20."""
@@ -242,7 +243,9 @@ class Centred(MetricSpec):
         least = np.maximum(_at(floor, ratio.d), _at(floor, np.zeros_like(ratio.d)) / n)
         found = lean_on_others(ratio.variance, ratio.variance_sd, least, n)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
-        known = (found.sd <= WELL_MEASURED * found.value) & (least > 0)
+        step = np.sqrt(noise) / n
+        steady = np.minimum(_at(floor, ratio.d - step), _at(floor, ratio.d + step)) > least / 2
+        known = steady & (found.sd <= WELL_MEASURED * found.value)
         factor = np.where(known, found.value / np.where(least > 0, least, 1.0), 1.0)
         constant = np.where(known, 0.0, found.value - least)
         sampling = (floor[0] * factor + constant, floor[1] * factor, floor[2] * factor)
