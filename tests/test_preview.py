@@ -4,7 +4,9 @@ from datetime import date
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from fa_core.cli import build
 from fa_core.errors import BadInput, Refused
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
@@ -143,3 +145,13 @@ def test_a_fleet_without_devices_or_too_small_for_the_noise_is_refused():
         preview(plan_of("rate"), 0)
     with pytest.raises(Refused):
         preview(plan_of("rate", "noise: distributed, dropout: 0.2, corrupt: 0.25"), 1)
+
+
+def test_a_first_preview_needs_no_store(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.replace("METRIC", METRICS["rate"]).replace("NOISE", "noise: distributed"))
+    (tmp_path / "empty").mkdir()
+    for store in ("nowhere", "empty"):
+        result = CliRunner().invoke(build(), ["plan", "preview", str(plan), "--store", str(tmp_path / store)])
+        assert result.exit_code == 0, result.output
+        assert "epsilon 4" in result.output

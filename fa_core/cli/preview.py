@@ -17,6 +17,7 @@ from fa_core.preview import TYPICAL_EVENTS, Expectation, Preview
 from fa_core.preview import preview as preview_plan
 from fa_core.privacy.differencing import Overlap, sentence
 from fa_core.store import DEFAULT, open_store
+from fa_core.store.database import FILE
 
 OVERLAPS_SHOWN = 5
 
@@ -87,7 +88,7 @@ def preview(
 
 def _proposed(plan: Plan, width: float | None, store: str) -> Proposed | None:
     """Return which bounds would do by the newest release of this plan, None where it tells nothing."""
-    if "://" not in store and not Path(store).exists():
+    if not _has_history(store):
         return None
     with open_store(store, create=False) as opened:
         return proposed(opened, plan.metadata.name, width)
@@ -95,11 +96,16 @@ def _proposed(plan: Plan, width: float | None, store: str) -> Proposed | None:
 
 def _overlaps(plan: Plan, devices: int, store: str) -> tuple[Overlap, ...]:
     """Return the earlier releases that a run about the time until now would overlap with."""
-    if "://" not in store and not Path(store).exists():
+    if not _has_history(store):
         return ()
     until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     with open_store(store, create=False) as opened:
         return earlier(opened, plan, until, devices)
+
+
+def _has_history(store: str) -> bool:
+    """Return whether there is a store; a first preview is made before there is one."""
+    return "://" in store or (Path(store) / FILE).exists()
 
 
 def _width(item: Expectation) -> str:
