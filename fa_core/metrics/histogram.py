@@ -1,6 +1,8 @@
 """`histogram`: how a number is distributed, in public bins, by the value of a label column."""
 
 from collections.abc import Mapping
+from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -31,18 +33,35 @@ class Bins(BaseModel):
 
     def edges(self) -> tuple[float, ...]:
         """Return the bins + 1 edges."""
-        step = (self.high - self.low) / self.bins
-        return tuple(float(self.low + step * index) for index in range(self.bins + 1))
+        return tuple(float(edge) for edge in _edges(self.low, self.high, self.bins))
 
     def inner(self) -> tuple[float, ...]:
         """Return the edges between two bins."""
-        return self.edges()[1:-1]
+        return _inner(self.low, self.high, self.bins)
 
     def labels(self) -> tuple[str, ...]:
         """Return each bin's name, such as `0.2 to 0.4`."""
-        step = (self.high - self.low) / self.bins
-        texts = [exact_text(self.low + step * index) for index in range(self.bins + 1)]
-        return tuple(f"{low} to {high}" for low, high in pairwise(texts))
+        return _names(self.low, self.high, self.bins)
+
+
+# Devices ask for these over and over, and exact arithmetic is slow.
+
+
+@lru_cache(maxsize=64)
+def _edges(low: Fraction, high: Fraction, bins: int) -> tuple[Fraction, ...]:
+    step = (high - low) / bins
+    return tuple(low + step * index for index in range(bins + 1))
+
+
+@lru_cache(maxsize=64)
+def _inner(low: Fraction, high: Fraction, bins: int) -> tuple[float, ...]:
+    return tuple(float(edge) for edge in _edges(low, high, bins)[1:-1])
+
+
+@lru_cache(maxsize=64)
+def _names(low: Fraction, high: Fraction, bins: int) -> tuple[str, ...]:
+    texts = [exact_text(edge) for edge in _edges(low, high, bins)]
+    return tuple(f"{below} to {above}" for below, above in pairwise(texts))
 
 
 @register

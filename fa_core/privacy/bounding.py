@@ -44,8 +44,9 @@ def enforce(counts: Int64Array, l1: int, l2_squared: int) -> Int64Array:
     Returns:
         int64 (devices, cells); the input itself where every row keeps both bounds.
     """
-    size = np.abs(counts.astype(np.float64))  # cannot overflow, and is exact up to 2^53
-    over = (size.sum(axis=1) > l1) | ((size * size).sum(axis=1) > float(l2_squared))
+    values = counts.astype(np.float64)  # cannot overflow, and is exact up to 2^53
+    over = np.einsum("dc,dc->d", values, values) > float(l2_squared)
+    over |= np.abs(values, out=values).sum(axis=1) > l1
     if not over.any():
         return counts
     result = counts.copy()

@@ -62,6 +62,8 @@ class World:
 
     def rates(self) -> Floats:
         """True rate of each group, (K,)."""
+        if self.groups == 1:
+            return np.array([self.p])
         return self.p * (0.6 + 0.8 * np.arange(self.groups) / max(self.groups - 1, 1))
 
 
