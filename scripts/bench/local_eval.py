@@ -1,180 +1,443 @@
-"""Counting on a device and over a fleet, beside pandas and DuckDB on the same tables, in one run.
+"""How quickly tables become bounded counts: one device, and a fleet, beside pandas and DuckDB.
 
-    python scripts/bench/local_eval.py            # one device of 10,000 events, and 100,000 devices
-    python scripts/bench/local_eval.py --full     # … and 1,000,000 devices of 32 events
+    python -m scripts.bench.local_eval [--devices 1000000] [--events 32] [--peers 20000]
 
-The peers do less: they count misses and events by accent, and by accent and noise, without a cap, a bound
-or second moments. Ours makes the whole vector of the plan.
+All three count the same: misses, false fires an hour and scores, in four groupings, with what measures how
+much devices differ. Where nothing has to be drawn their sums are compared, and must be equal. Times are of
+the process's own CPU as well as of the clock, for a machine that is shared.
 """
 
 import argparse
+import json
 import resource
 import time
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from typing import Final
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from clients.evaluate import Cohort, cohort_of_one, device_vectors, fleet_sum, system_randomness
+from clients.evaluate import Cohort, device_vectors, fleet_sum
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import compile_plan
 from fa_core.metrics import PartSum
-from fa_core.plan import parse
+from fa_core.plan import Plan, parse
 from fa_core.privacy.mechanisms import central_noise
-from fa_core.tables import ARROW_TYPES
+from fa_core.values import Layout
+from scripts.bench.tables import ACCENTS, CLASSES, UNTIL, cohort
 
-UNTIL = datetime(2026, 11, 22, tzinfo=UTC)
-ACCENTS = tuple(f"accent-{index}" for index in range(12))
-PLAN = f"""
-apiVersion: fa/v1
-kind: EvalPlan
-metadata: {{name: bench, revision: 1, owner: bench, question: How quick is counting?, expires: 2099-01-01}}
-source: wake_events
-window: 7d
-where: {{wake_word: okay_nabu}}
-segments:
-  accent: {{device: accent, values: [{", ".join(ACCENTS)}]}}
-  environment: {{event: snr_db, edges: [8, 18], labels: [noisy, moderate, quiet]}}
-group_by: [[accent], [accent, environment]]
-metrics:
-  false_reject_rate:
-    kind: rate
-    of: {{outcome: false_reject}}
-    over: {{outcome: [true_accept, false_reject]}}
-    expect: 0.1
-privacy: {{epsilon: 1, noise: central, secure_aggregation: false, max_events: 32, min_cohort: 100}}
+SEGMENTS: Final = {
+    "accent": {"device": "accent", "values": ACCENTS[:4]},
+    "device_class": {"device": "device_class", "values": CLASSES},
+    "environment": {"event": "snr_db", "edges": [8, 18], "labels": ["noisy", "moderate", "quiet"]},
+}
+GROUPINGS: Final = ((), ("accent",), ("accent", "device_class"), ("environment",))
+SCORES: Final = ((), ("accent",))
+BINS: Final = 25
+OUTCOMES: Final = ("true_accept", "false_reject", "false_accept", "true_reject")
+
+Sums = dict[tuple[str, tuple[str, ...], str], np.ndarray]
+
+
+def plan_of(cap: int) -> Plan:
+    """Return the plan that is timed; `cap` is max_events and the most hours."""
+    body = {
+        "apiVersion": "fa/v1",
+        "kind": "EvalPlan",
+        "metadata": {
+            "name": "timed",
+            "revision": 1,
+            "owner": "bench",
+            "question": "How quickly is it counted?",
+            "expires": "2027-03-31",
+        },
+        "source": "wake_events",
+        "window": "7d",
+        "where": {"wake_word": "okay_nabu", "model_version": ["2.1"]},
+        "segments": SEGMENTS,
+        "group_by": GROUPINGS,
+        "metrics": {
+            "misses": {
+                "kind": "rate",
+                "of": {"outcome": "false_reject"},
+                "over": {"outcome": ["false_reject", "true_accept"]},
+                "expect": "1/20",
+            },
+            "fires": {
+                "kind": "rate_per_hour",
+                "of": {"outcome": "false_accept"},
+                "expect": "1/2",
+                "max_hours": min(cap, 168),
+                "max_per_hour": 8,
+            },
+            "score": {
+                "kind": "histogram",
+                "field": "score",
+                "edges": {"from": 0, "to": 1, "bins": BINS},
+                "by": "outcome",
+                "group_by": SCORES,
+            },
+        },
+        "privacy": {"epsilon": 1, "delta": 1e-8, "noise": "central", "max_events": cap, "min_cohort": 100},
+    }
+    return parse(json.dumps(body).encode(), "timed", today=date(2026, 11, 22), policy=None)
+
+
+def ours(plan: Plan, layout: Layout, fleet: Cohort) -> Sums:
+    """Return the fleet's sums by (metric, grouping, part)."""
+    total = fleet_sum(plan, layout, fleet, UNTIL)
+    return {(b.metric, b.grouping, b.part): total[b.slice] for b in layout.blocks}
+
+
+def _cells(grouping: tuple[str, ...]) -> list[int]:
+    return [len(SEGMENTS[name].get("values", SEGMENTS[name].get("labels"))) + 1 for name in grouping]  # type: ignore[arg-type,attr-defined,unused-ignore]
+
+
+def _centred(
+    frame: pd.DataFrame, grouping: tuple[str, ...], excess: str, size: str, half: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the parts of a centred ratio by pandas groupby: by device and group, bounded, then by group."""
+    keys = ["device", *grouping]
+    own = frame.groupby(keys, observed=True, sort=False)[[excess, size]].sum()
+    norm = own[excess].abs().groupby(level="device", sort=False).transform("sum")
+    kept = np.where(norm > half, np.fix(own[excess] * half / norm), own[excess])
+    own = own.rename(columns={excess: "excess", size: "size"})
+    own["devices"] = (own["size"] > 0).astype(np.int64)
+    own["excess_squared"] = (kept * kept).astype(np.int64)
+    own["excess_size"] = (kept * own["size"]).astype(np.int64)
+    own["size_squared"] = own["size"] ** 2
+    yield from _by_group(own, grouping)
+
+
+def _by_group(own: pd.DataFrame, grouping: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    shape = _cells(grouping)
+    cells = int(np.prod(shape, dtype=int))
+    if not grouping:
+        for name in own.columns:
+            yield name, np.array([own[name].sum()], dtype=np.int64)
+        return
+    summed = own.groupby(level=list(grouping), observed=False).sum()
+    codes = [summed.index.get_level_values(name).to_numpy() for name in grouping]
+    place = np.ravel_multi_index(tuple(np.asarray(code, dtype=int) for code in codes), shape)
+    for name in own.columns:
+        result = np.zeros(cells, np.int64)
+        result[place] = summed[name].to_numpy()
+        yield name, result
+
+
+class Frames:
+    """The same tables as pandas frames, with segments already labelled where they are facts of a device."""
+
+    def __init__(self, fleet: Cohort) -> None:
+        self.events = self._frame(fleet, "wake_events")
+        self.hours = self._frame(fleet, "listening")
+
+    @staticmethod
+    def _frame(fleet: Cohort, source: str) -> pd.DataFrame:
+        table, offsets = fleet.tables[source], fleet.offsets[source]
+        device = np.repeat(np.arange(len(fleet)), np.diff(offsets))
+        frame = table.to_pandas()
+        frame["device"] = device
+        for name, most in (("accent", 4), ("device_class", 3)):
+            frame[name] = np.minimum(fleet.facts[name][0], most)[device]
+        return frame
+
+
+def by_pandas(plan: Plan, frames: Frames) -> Sums:
+    """Return the same sums by pandas: filter, cap by a random sample, cut, group."""
+    cap, hours_cap = plan.privacy.max_events, plan.metrics["fires"].max_hours  # type: ignore[attr-defined]
+    sums: Sums = {}
+    events, hours = frames.events, frames.hours
+    events = events[(events["wake_word"] == "okay_nabu") & events["model_version"].isin(["2.1"])]
+    over = _capped(events[events["outcome"].isin(["false_reject", "true_accept"])], cap)
+    over = over.assign(
+        excess=np.where(over["outcome"] == "false_reject", 19, -1), size=1, environment=_environment(over)
+    )
+    for grouping in GROUPINGS:
+        for part, cells in _centred(over, grouping, "excess", "size", 19 * cap // 2):
+            sums["misses", grouping, part] = cells
+    hours = hours[(hours["wake_word"] == "okay_nabu") & hours["model_version"].isin(["2.1"])]
+    hours = _capped(hours, hours_cap)
+    fired = events[events["outcome"] == "false_accept"]
+    fired = (
+        fired.assign(hour=fired["time"].dt.floor("h"))
+        .groupby(["device", "hour", "playback"], observed=True)
+        .size()
+        .rename("fires")
+        .reset_index()
+    )
+    joined = hours.merge(
+        fired, how="left", left_on=["device", "time", "playback"], right_on=["device", "hour", "playback"]
+    )
+    heard = joined["fires"].fillna(0).clip(upper=8).astype(np.int64)
+    joined = joined.assign(excess=120 * heard - joined["minutes"], environment=_environment(joined))
+    most = hours_cap * max(60, 120 * 8)
+    for grouping in GROUPINGS:
+        for part, cells in _centred(joined, grouping, "excess", "minutes", most // 2):
+            sums["fires", grouping, part] = cells
+    sums.update(_scores(events, cap))
+    return sums
+
+
+def _scores(events: pd.DataFrame, cap: int) -> Iterator[tuple[tuple[str, tuple[str, ...], str], np.ndarray]]:
+    scored = _capped(events, cap)
+    row = pd.Categorical(scored["outcome"], categories=list(OUTCOMES)).codes.astype(np.int64)
+    column = np.clip((scored["score"].to_numpy() * BINS).astype(np.int64), 0, BINS - 1)
+    scored = scored.assign(row=row, cell=row * BINS + column)
+    for grouping in SCORES:
+        own = scored.groupby(["device", *grouping, "row", "cell"], observed=True, sort=False).size()
+        own = own.rename("n").reset_index()
+        yield ("score", grouping, "cells"), _dense(own, grouping, "cell", 4 * BINS, own["n"])
+        yield ("score", grouping, "cell_squares"), _dense(own, grouping, "row", 4, own["n"] ** 2)
+        rows = own.groupby(["device", *grouping, "row"], sort=False)["n"].sum().reset_index()
+        yield ("score", grouping, "row_squares"), _dense(rows, grouping, "row", 4, rows["n"] ** 2)
+        seen = own.groupby(["device", *grouping], sort=False).size().reset_index()
+        ones = pd.Series(np.ones(len(seen), np.int64), seen.index)
+        yield ("score", grouping, "devices"), _dense(seen.assign(one=0), grouping, "one", 1, ones)
+
+
+def _dense(
+    frame: pd.DataFrame, grouping: tuple[str, ...], last: str, width: int, values: pd.Series
+) -> np.ndarray:
+    shape = [*_cells(grouping), width]
+    keys = [frame[name] for name in (*grouping, last)]
+    summed = values.groupby(keys).sum()
+    place = np.ravel_multi_index(
+        tuple(np.asarray(summed.index.get_level_values(level), dtype=int) for level in range(len(keys))),
+        shape,
+    )
+    result = np.zeros(int(np.prod(shape)), np.int64)
+    result[place] = summed.to_numpy()
+    return result
+
+
+def _environment(frame: pd.DataFrame) -> np.ndarray:
+    cut = pd.cut(frame["snr_db"], [-np.inf, 8, 18, np.inf], right=False, labels=False)
+    return cut.fillna(3).to_numpy().astype(np.int64)
+
+
+def _capped(frame: pd.DataFrame, cap: int) -> pd.DataFrame:
+    """Return at most `cap` rows of each device, drawn at random."""
+    if frame.groupby("device", sort=False).size().max() <= cap:
+        return frame
+    shuffled = frame.sample(frac=1.0)
+    return shuffled[shuffled.groupby("device", sort=False).cumcount() < cap]
+
+
+DUCK_EVENTS: Final = """
+create or replace temp table kept as
+select device, accent, device_class, outcome, least(greatest(floor(score * 25), 0), 24)::int as bin,
+       case when snr_db < 8 then 0 when snr_db < 18 then 1 when snr_db >= 18 then 2 else 3 end as environment,
+       date_trunc('hour', time) as hour, playback,
+       row_number() over (partition by device order by luck) as place_all,
+       case when outcome in ('false_reject', 'true_accept') then
+         row_number() over (partition by device, outcome in ('false_reject', 'true_accept') order by luck)
+       end as place_over
+from (select *, random() as luck from events) where wake_word = 'okay_nabu' and model_version = '2.1'
+"""
+DUCK_HOURS: Final = """
+create or replace temp table heard as
+with drawn as (
+  select *, row_number() over (partition by device order by luck) as place
+  from (select *, random() as luck from hours)
+  where wake_word = 'okay_nabu' and model_version = '2.1'
+), fired as (
+  select device, hour, playback, count(*) as fires from kept where outcome = 'false_accept' group by all
+)
+select drawn.device, accent, device_class, minutes, least(coalesce(fires, 0), 8) as fires,
+       case when snr_db < 8 then 0 when snr_db < 18 then 1 when snr_db >= 18 then 2 else 3 end as environment
+from drawn left join fired
+  on drawn.device = fired.device and drawn.time = fired.hour and drawn.playback = fired.playback
+where place <= {cap}
+"""
+DUCK_CENTRED: Final = """
+with own as (select device, {keys} sum({excess}) as t, sum({size}) as n from {table} group by all),
+bounded as (select *, sum(abs(t)) over (partition by device) as norm from own),
+kept as (select *, case when norm > {half} then trunc(t * {half} / norm) else t end as s from bounded)
+select {keys} sum(t), sum(n), count(*) filter (n > 0), sum(s * s), sum(s * n), sum(n * n) from kept {group}
 """
 
 
-def events(count: int, rng: np.random.Generator) -> pa.Table:
-    """Return a table of wake events in the window, in the device's own types."""
+def by_duckdb(plan: Plan, frames: Frames) -> Sums:
+    """Return the same sums by SQL in DuckDB, over the same frames, on all cores."""
+    cap, hours_cap = plan.privacy.max_events, plan.metrics["fires"].max_hours  # type: ignore[attr-defined]
+    base = duckdb.connect()
+    base.register("events", frames.events)
+    base.register("hours", frames.hours)
+    base.execute(DUCK_EVENTS)
+    base.execute(DUCK_HOURS.format(cap=hours_cap))
+    sums: Sums = {}
+    misses = f"(select * from kept where place_over <= {cap})"
+    hit = "case when outcome = 'false_reject' then 19 else -1 end"
+    most = hours_cap * max(60, 120 * 8)
+    for grouping in GROUPINGS:
+        for metric, table, excess, size, half in (
+            ("misses", misses, hit, "1", 19 * cap // 2),
+            ("fires", "heard", "120 * fires - minutes", "minutes", most // 2),
+        ):
+            text = DUCK_CENTRED.format(
+                keys="".join(f"{name}, " for name in grouping),
+                group=f"group by {', '.join(grouping)}" if grouping else "",
+                table=table,
+                excess=excess,
+                size=size,
+                half=half,
+            )
+            rows = np.array(base.execute(text).fetchall(), dtype=np.float64)
+            for index, part in enumerate(
+                ("excess", "size", "devices", "excess_squared", "excess_size", "size_squared")
+            ):
+                sums[metric, grouping, part] = _placed(rows, grouping, index, [])
+    for grouping in SCORES:
+        keys = "".join(f"{name}, " for name in grouping)
+        order = " ".join(f"when '{outcome}' then {place}" for place, outcome in enumerate(OUTCOMES))
+        base.execute(
+            f"create or replace temp table own as select device, {keys} (case outcome {order} end) as line, "
+            f"bin, count(*) as n from kept where place_all <= {cap} group by all"
+        )
+        text = f"select {keys} line, bin, sum(n) from own group by all"
+        sums["score", grouping, "cells"] = _placed(_rows(base, text), grouping, 0, [4, BINS])
+        text = f"select {keys} line, sum(n * n) from own group by all"
+        sums["score", grouping, "cell_squares"] = _placed(_rows(base, text), grouping, 0, [4])
+        inner = f"select device, {keys} line, sum(n) as n from own group by all"
+        text = f"select {keys} line, sum(n * n) from ({inner}) group by all"
+        sums["score", grouping, "row_squares"] = _placed(_rows(base, text), grouping, 0, [4])
+        group = f"group by {', '.join(grouping)}" if grouping else ""
+        text = f"select {keys} count(distinct device) from own {group}"
+        sums["score", grouping, "devices"] = _placed(_rows(base, text), grouping, 0, [])
+    return sums
 
-    def label(codes: np.ndarray, names: tuple[str, ...]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names))
 
-    end = int(UNTIL.timestamp()) * 1_000_000
-    time_us = end - rng.integers(1, 7 * 24 * 3_600_000_000, count)
-    return pa.table(
-        {
-            "time": pa.array(time_us).cast(ARROW_TYPES["time"]),
-            "wake_word": label(np.zeros(count, np.int32), ("okay_nabu",)),
-            "outcome": label(
-                rng.choice(3, count, p=[0.8, 0.1, 0.1]), ("true_accept", "false_reject", "false_accept")
-            ),
-            "snr_db": pa.array(rng.normal(13, 6, count)),
-        }
-    )
+def _rows(base: duckdb.DuckDBPyConnection, text: str) -> np.ndarray:
+    return np.array(base.execute(text).fetchall(), dtype=np.float64)
 
 
-def fastest(work: Callable[[], object], tries: int) -> float:
-    """Return the least CPU time of several runs, in seconds."""
-    best = float("inf")
-    for _ in range(tries):
-        start = time.process_time()
+def _placed(rows: np.ndarray, grouping: tuple[str, ...], index: int, inner: list[int]) -> np.ndarray:
+    shape = [*_cells(grouping), *inner]
+    result = np.zeros(int(np.prod(shape, dtype=int)), np.int64)
+    keys = len(shape)
+    place = np.ravel_multi_index(tuple(rows[:, :keys].T.astype(int)), shape) if keys else np.zeros(1, int)
+    result[place] = rows[:, keys + index]
+    return result
+
+
+def timed(work: Callable[[], object], repeats: int = 1) -> tuple[float, float]:
+    """Return the least (CPU, clock) seconds of some repeats."""
+    best = []
+    for _ in range(repeats):
+        cpu, clock = time.process_time(), time.perf_counter()
         work()
-        best = min(best, time.process_time() - start)
-    return best
+        best.append((time.process_time() - cpu, time.perf_counter() - clock))
+    return min(best)[0], min(each[1] for each in best)
 
 
-def by_pandas(table: pa.Table) -> Callable[[], object]:
-    """The same counts by pandas: filter, cut, and one groupby a grouping."""
+def same(one: Mapping[object, np.ndarray], other: Mapping[object, np.ndarray]) -> None:
+    """Raise where two ways of counting differ."""
+    for key, cells in one.items():
+        if not np.array_equal(cells, other[key]):
+            raise SystemExit(f"{key}: {cells} here, {other[key]} there")
 
-    def work() -> object:
-        frame = table.to_pandas()
-        frame = frame[
-            (frame["wake_word"] == "okay_nabu") & frame["outcome"].isin(["true_accept", "false_reject"])
-        ]
-        frame = frame.assign(
-            miss=frame["outcome"] == "false_reject",
-            accent="accent-0",
-            environment=pd.cut(frame["snr_db"], [-np.inf, 8, 18, np.inf], right=False),
+
+def show(what: str, found: Mapping[str, tuple[float, float]]) -> None:
+    """Print times, and ratios of CPU and of clock to ours."""
+    print(what)
+    mine = found["unheard"]
+    for name, (cpu, clock) in found.items():
+        print(
+            f"  {name:<8} {cpu * 1e3:10.1f} ms CPU {clock * 1e3:10.1f} ms clock"
+            f"   {cpu / mine[0]:6.1f} x CPU {clock / mine[1]:6.1f} x clock"
         )
-        first = frame.groupby("accent", observed=True)["miss"].agg(["sum", "count"])
-        second = frame.groupby(["accent", "environment"], observed=True)["miss"].agg(["sum", "count"])
-        return first, second
-
-    return work
 
 
-def by_duckdb(table: pa.Table, accent: str) -> Callable[[], object]:
-    """The same counts by DuckDB, over the Arrow table in place."""
-    connection = duckdb.connect()
-    connection.execute("SET threads TO 1")
-    connection.register("events", table)
-    kept = "wake_word = 'okay_nabu' AND outcome IN ('true_accept', 'false_reject')"
-    cut = "CASE WHEN snr_db < 8 THEN 0 WHEN snr_db < 18 THEN 1 ELSE 2 END"
-    sums = "sum((outcome = 'false_reject')::INT), count(*)"
-
-    def work() -> object:
-        first = connection.execute(
-            f"SELECT {accent} a, {sums} FROM events WHERE {kept} GROUP BY a"
-        ).fetchall()
-        second = connection.execute(
-            f"SELECT {accent} a, {cut} e, {sums} FROM events WHERE {kept} GROUP BY a, e"
-        ).fetchall()
-        return first, second
-
-    return work
-
-
-def one_device() -> None:
-    """10,000 events of one device to its vector."""
-    plan = parse(PLAN.encode(), "bench", today=date(2026, 11, 22))
-    layout = compile_plan(plan)
-    table = events(10_000, np.random.default_rng(1))
-    cohort = cohort_of_one({"accent": "accent-0"}, {"wake_events": table})
-    ours = fastest(lambda: device_vectors(plan, layout, cohort, UNTIL), 30)
-    pandas = fastest(by_pandas(table), 30)
-    duck = fastest(by_duckdb(table, "'accent-0'"), 30)
-    print(f"one device, 10,000 events, {layout.length} cells (CPU, least of 30 runs)")
-    print(f"  ours    {ours * 1e3:8.2f} ms")
-    print(f"  pandas  {pandas * 1e3:8.2f} ms   {pandas / ours:.1f} times ours")
-    print(f"  duckdb  {duck * 1e3:8.2f} ms   {duck / ours:.1f} times ours")
-
-
-def whole_fleet(devices: int) -> None:
-    """32 events for each of many devices: bounded, summed, noised, with intervals."""
-    plan = parse(PLAN.encode(), "bench", today=date(2026, 11, 22))
-    layout = compile_plan(plan)
-    rng = np.random.default_rng(2)
-    table = events(32 * devices, rng)
-    accent = rng.integers(0, len(ACCENTS), devices)
-    cohort = Cohort(
-        ids=tuple(str(index) for index in range(devices)),
-        facts={"accent": (accent, ACCENTS)},
-        tables={"wake_events": table},
-        offsets={"wake_events": np.arange(devices + 1, dtype=np.int64) * 32},
+def one_device(events: int) -> None:
+    """Time one device with many events, drawn down to 64 and 24 hours."""
+    plan, device = plan_of(64), cohort(1, events, 168)
+    layout, frames = compile_plan(plan), Frames(device)
+    whole = plan_of(10 * events)
+    same(ours(whole, compile_plan(whole), device), by_pandas(whole, frames))
+    device_vectors(plan, layout, device, UNTIL)
+    show(
+        f"one device, {events:,} events to its vector of {layout.length:,} cells",
+        {
+            "unheard": timed(lambda: device_vectors(plan, layout, device, UNTIL), 30),
+            "pandas": timed(lambda: by_pandas(plan, frames), 10),
+            "duckdb": timed(lambda: by_duckdb(plan, frames), 10),
+        },
     )
-    start, cpu = time.perf_counter(), time.process_time()
-    sums = central_noise(layout, fleet_sum(plan, layout, cohort, UNTIL, system_randomness))
+
+
+def peers(devices: int, events: int) -> None:
+    """Time a fleet that all three can hold, and compare their sums."""
+    plan, fleet = plan_of(64), cohort(devices, events, 16)
+    layout, frames = compile_plan(plan), Frames(fleet)
+    mine = ours(plan, layout, fleet)
+    same(mine, by_pandas(plan, frames))
+    same(mine, by_duckdb(plan, frames))
+    print("the sums of all three are equal, cell by cell")
+    show(
+        f"{devices:,} devices x {events} events",
+        {
+            "unheard": timed(lambda: ours(plan, layout, fleet), 3),
+            "pandas": timed(lambda: by_pandas(plan, frames)),
+            "duckdb": timed(lambda: by_duckdb(plan, frames)),
+        },
+    )
+
+
+def fleet(devices: int, events: int) -> None:
+    """Time a large fleet from tables to intervals, and say what memory it took."""
+    plan = plan_of(64)
+    layout, whole = compile_plan(plan), _joined(devices, events)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    cpu, clock = time.process_time(), time.perf_counter()
+    sums = fleet_sum(plan, layout, whole, UNTIL)
+    counted = time.perf_counter() - clock
+    noised = central_noise(layout, sums).astype(np.float64)
     parts = {
-        (block.metric, block.grouping, block.part): PartSum(
-            sums[block.slice].astype(np.float64), float(block.variance), False
-        )
-        for block in layout.blocks
+        (b.metric, b.grouping, b.part): PartSum(noised[b.slice], float(b.variance), False)
+        for b in layout.blocks
     }
-    shown = sum(result.estimate is not None for result in estimates_of_sums(plan, parts, devices))
-    wall, spent = time.perf_counter() - start, time.process_time() - cpu
-    coded = table.append_column("accent", pa.array(np.repeat(accent, 32)))
-    duck = fastest(by_duckdb(coded, "accent"), 1)
+    results = estimates_of_sums(plan, parts, devices)
+    cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{devices:,} devices of 32 events, bounded, summed, noised, {shown} numbers with intervals")
-    print(f"  ours    {wall:6.1f} s wall, {spent:6.1f} s CPU, {peak:.1f} GiB at most")
-    print(f"  duckdb  {duck:6.1f} s CPU for the two plain group-bys alone")
+    shown = sum(not result.suppressed for result in results)
+    print(
+        f"{devices:,} devices x {events} events ({devices * events:,} rows and as many hours by 2), bounded, "
+        f"summed, noised, with {len(results)} results ({shown} shown):\n"
+        f"  {clock:.1f} s by the clock ({counted:.1f} s counting), {cpu:.1f} s CPU, one process; "
+        f"{peak:.2f} GiB at most, tables included ({before:.2f} GiB to make them)"
+    )
+
+
+def _joined(devices: int, events: int, step: int = 50_000) -> Cohort:
+    """Return a large cohort, made piece by piece so that making it takes no more room than having it."""
+    pieces = [cohort(min(step, devices - start), events, 16, seed=start) for start in range(0, devices, step)]
+    facts = {
+        name: (np.concatenate([piece.facts[name][0] for piece in pieces]), labels)
+        for name, (_, labels) in pieces[0].facts.items()
+    }
+    tables = {name: pa.concat_tables([piece.tables[name] for piece in pieces]) for name in pieces[0].tables}
+    offsets = {
+        name: np.arange(devices + 1, dtype=np.int64) * width
+        for name, width in (("wake_events", events), ("listening", 16))
+    }
+    return Cohort(tuple(map(str, range(devices))), facts, tables, offsets)
 
 
 def main() -> None:
-    """Print both rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--devices", type=int, default=100_000, help="the large fleet (1,000,000 in the record)"
     )
-    parser.add_argument("--full", action="store_true", help="a million devices in place of 100,000")
-    full = parser.parse_args().full
-    one_device()
-    whole_fleet(1_000_000 if full else 100_000)
+    parser.add_argument("--events", type=int, default=32, help="wake events of each of its devices")
+    parser.add_argument("--peers", type=int, default=20_000, help="devices that pandas and DuckDB count, too")
+    options = parser.parse_args()
+    fleet(options.devices, options.events)
+    one_device(10_000)
+    peers(options.peers, options.events)
 
 
 if __name__ == "__main__":
