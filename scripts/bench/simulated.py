@@ -284,7 +284,7 @@ def _draw_ratio(rng: np.random.Generator, world: World, devices: int, metric: Me
 def _draw_mean(rng: np.random.Generator, world: World, devices: int, metric: MetricSpec) -> dict[str, Units]:
     found = pairs(rng, world, devices, world.cap)
     p = world.rates()[found.group]
-    own = np.clip(rng.beta(world.kappa * p, world.kappa * (1 - p)), 1e-3, 1 - 1e-3)
+    own = np.clip(rng.beta(world.kappa * p, world.kappa * (1 - p)), 1e-12, 1 - 1e-12)
     each = np.repeat(own, found.events)
     steps = np.rint(1000 * rng.beta(5 * each, 5 * (1 - each)))
     owner = np.repeat(np.arange(len(own)), found.events)
