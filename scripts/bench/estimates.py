@@ -304,8 +304,8 @@ def coverage_table(fleets: Sequence[int], seconds: float) -> None:
     """Print coverage by kind, grouping and fleet."""
     print(
         "\nCoverage of 95% intervals, given shown; zCDP at (1, 1e-8) and (4, 1e-8), central; rates of 2, 10\n"
-        "and 20%, devices of kappa 5 and 40. `together`: releases whose simultaneous intervals all hold. The\n"
-        "least and most of single worlds are of few releases: chance moves each by its column `±`."
+        "and 20%, devices of kappa 5 and 40. `together`: releases whose simultaneous intervals all hold.\n"
+        "The least and most of single worlds are of few releases: chance moves each by its column `±`."
     )
     print(
         f"  {'kind':<18}{'grouping':<10}{'devices':>8} {'covered':>9} {'worlds':>15} {'±':>6} {'together':>9}"
