@@ -37,6 +37,9 @@ SEGMENTS: Final = {
 GROUPINGS: Final = ((), ("accent",), ("accent", "device_class"), ("environment",))
 SCORES: Final = ((), ("accent",))
 BINS: Final = 25
+HOURS: Final = 16
+"""Hours that each device of a fleet listens in."""
+
 OUTCOMES: Final = ("true_accept", "false_reject", "false_accept", "true_reject")
 
 Sums = dict[tuple[str, tuple[str, ...], str], np.ndarray]
@@ -371,7 +374,7 @@ def one_device(events: int) -> None:
 
 def peers(devices: int, events: int) -> None:
     """Time a fleet that all three can hold, and compare their sums."""
-    plan, fleet = plan_of(64), cohort(devices, events, 16)
+    plan, fleet = plan_of(64), cohort(devices, events, HOURS)
     layout, frames = compile_plan(plan), Frames(fleet)
     mine = ours(plan, layout, fleet)
     same(mine, by_pandas(plan, frames))
@@ -405,7 +408,7 @@ def fleet(devices: int, events: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     shown = sum(not result.suppressed for result in results)
     print(
-        f"{devices:,} devices x {events} events ({devices * events:,} rows and as many hours by 2), bounded, "
+        f"{devices:,} devices x {events} events ({devices * events:,} events, {devices * HOURS:,} hours), bounded, "
         f"summed, noised, with {len(results)} results ({shown} shown):\n"
         f"  {clock:.1f} s by the clock ({counted:.1f} s counting), {cpu:.1f} s CPU, one process; "
         f"{peak:.2f} GiB at most, tables included ({before:.2f} GiB to make them)"
@@ -414,7 +417,9 @@ def fleet(devices: int, events: int) -> None:
 
 def _joined(devices: int, events: int, step: int = 50_000) -> Cohort:
     """Return a large cohort, made piece by piece so that making it takes no more room than having it."""
-    pieces = [cohort(min(step, devices - start), events, 16, seed=start) for start in range(0, devices, step)]
+    pieces = [
+        cohort(min(step, devices - start), events, HOURS, seed=start) for start in range(0, devices, step)
+    ]
     facts = {
         name: (np.concatenate([piece.facts[name][0] for piece in pieces]), labels)
         for name, (_, labels) in pieces[0].facts.items()
@@ -422,7 +427,7 @@ def _joined(devices: int, events: int, step: int = 50_000) -> Cohort:
     tables = {name: pa.concat_tables([piece.tables[name] for piece in pieces]) for name in pieces[0].tables}
     offsets = {
         name: np.arange(devices + 1, dtype=np.int64) * width
-        for name, width in (("wake_events", events), ("listening", 16))
+        for name, width in (("wake_events", events), ("listening", HOURS))
     }
     return Cohort(tuple(map(str, range(devices))), facts, tables, offsets)
 
