@@ -187,11 +187,13 @@ def _means() -> str:
 
 def _verify() -> None:
     settings, store = active(), reading.open_catalogue(active().store)
-    keys = [None if key is None else Ed25519PublicKey.from_public_bytes(key)
-            for key in (settings.log_key, settings.witness_key)]  # fmt: skip
+    log, witness = (
+        None if key is None else Ed25519PublicKey.from_public_bytes(key)
+        for key in (settings.log_key, settings.witness_key)
+    )
     with st.spinner("Recomputing the log, the ledger and every file"):
         try:
-            problems = [*store.verify_log(*keys), *store.verify_ledger()]
+            problems = [*store.verify_log(log, witness), *store.verify_ledger()]
         except BadInput as error:
             problems = [str(error)]
     session.record("verify", problems=str(len(problems)))
@@ -235,8 +237,12 @@ def audit_trail() -> None:
     columns = (Column("When (UTC)"), Column("Who"), Column("Did"), Column("With"))
     rows = [
         [f"{deed.at:%Y-%m-%d %H:%M:%S}", esc(deed.who, 64), esc(deed.action),
-         esc(", ".join(f"{key} {value}" for key, value in deed.details.items()), 300)]
+         esc(", ".join(f"{key} {_cut(value)}" for key, value in deed.details.items()), 300)]
         for deed in reversed(deeds[-500:])
     ]  # fmt: skip
     look.prose(f"{len(deeds)} deeds, each with the hash of the one before.", "note")
     look.show(look.table(columns, rows, "Audit trail", scroll=len(rows) > 20))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= 24 else value[:16] + "…"

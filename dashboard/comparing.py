@@ -24,14 +24,20 @@ CHIPS: dict[Change, tuple[str, str]] = {
 MARGIN = Fraction(1, 100)
 """Differences within this, one percentage point of a share, are none unless somebody says otherwise."""
 
+SHARES, OTHERS = ("0", "0.5", "1", "2", "5"), ("0", "0.01", "0.1", "1", "10", "100")
+"""Margins to choose from, as they are shown: points of a share, or the metric's own unit."""
 
-def pick_margin() -> Fraction:
-    """Let a person choose the margin within which a difference is none, in tenths of the metric's points."""
-    tenths = picks.whole(
-        "Same within, tenths of a point", "margin", int(MARGIN * 1000), 0, 500,
-        help="A difference that is surely smaller than this, either way, counts as none. 10 is one percentage point.",
+
+def pick_margin(of: Measure) -> Fraction:
+    """Let a person choose the margin within which a difference is none; returns it in the metric's unit."""
+    share = of.factor == 100.0
+    options = {text: text for text in (SHARES if share else OTHERS)}
+    unit = " points" if share else of.suffix
+    chosen = picks.choose(
+        "Same within", options, "margin", lambda text: f"± {text}{unit}", "1" if share else "0",
+        "A difference that is surely smaller than this, either way, counts as none.",
     )  # fmt: skip
-    return Fraction(tenths, 1000)
+    return Fraction(chosen) / int(of.factor)
 
 
 def paired(results: Sequence[Estimate], margin: Fraction) -> list[Difference]:

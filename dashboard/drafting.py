@@ -19,6 +19,8 @@ from fa_core.preview import TYPICAL_EVENTS, Expectation, Preview, preview
 
 NAME: Final = "plan.yaml"
 DEVICES: Final = 5000
+WISHES: Final = ("0", "0.5", "1", "2", "5")
+"""Half-widths to wish for: points of a share, hundredths of any other unit; 0 wishes nothing."""
 EMPTY: Final = """\
 apiVersion: fa/v1
 kind: EvalPlan
@@ -70,8 +72,8 @@ def page(files: Mapping[str, Path]) -> None:
         with three:
             events = picks.whole("Events of each device", "events", int(TYPICAL_EVENTS), 1, 100_000)
         with four:
-            wished = picks.whole("Wished ±, tenths of a point", "wished", 10, 0, 1000,
-                                 "0 asks nothing. 10 is ± 1 percentage point.")  # fmt: skip
+            wished = picks.choose("Wished width", {text: text for text in WISHES}, "wished", _wish, "1",
+                                  "How wide an interval you would accept; says how many devices it takes.")  # fmt: skip
     key = f"editor-{start}"
     typed = editor.text_of(key, text)
     checked = check(typed, devices)
@@ -93,6 +95,10 @@ def _start(files: Mapping[str, Path]) -> tuple[str, str]:
     if start in files:
         return start, files[start].read_text(encoding="utf-8", errors="replace")
     return "new", EMPTY
+
+
+def _wish(text: str) -> str:
+    return "no wish" if text == "0" else f"± {text} points"
 
 
 def _guess(fleets: Sequence[launches.Fleet]) -> int:
@@ -122,14 +128,14 @@ def _verdict(checked: Checked) -> None:
 
 
 @lru_cache(maxsize=64)
-def _previewed(plan_hash: str, devices: int, events: int, wished: int, text: bytes) -> Preview | str:
+def _previewed(plan_hash: str, devices: int, events: int, wished: str, text: bytes) -> Preview | str:
     try:
-        return preview(from_canonical(text), devices, float(events), wished / 1000 if wished else None)
+        return preview(from_canonical(text), devices, float(events), float(wished) / 100 or None)
     except UnheardError as error:
         return str(error)
 
 
-def _preview(plan: Plan, devices: int, events: int, wished: int) -> None:
+def _preview(plan: Plan, devices: int, events: int, wished: str) -> None:
     found = _previewed(plan.hash, devices, events, wished, canonical(plan))
     if isinstance(found, str):
         look.empty("It cannot be sent like this.", found)

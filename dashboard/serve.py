@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +78,9 @@ def _listening(address: Address) -> Iterator[socket.socket]:
         yield listener
 
 
-def options(address: Address) -> Mapping[str, Any]:
+def options(address: Address) -> dict[str, Any]:
     """Return Streamlit's settings: nothing is sent anywhere, nothing is watched, errors stay on the server."""
-    fixed = {
+    fixed: dict[str, Any] = {
         "browser.gatherUsageStats": False,
         "browser.serverAddress": address.host,
         "client.allowedOrigins": [],

@@ -30,7 +30,8 @@ class Figure:
     def spec(self, palette: Palette, **more: Any) -> dict[str, Any]:
         """Return the chart as Vega-Lite in the dashboard's fonts and colours, with more of its top-level keys."""
         data = {name: [dict(row) for row in rows] for name, rows in self.data.items()}
-        return self.chart.to_dict(validate=False) | {"datasets": data, "config": config(palette)} | more
+        drawn: dict[str, Any] = self.chart.to_dict(validate=False)
+        return drawn | {"datasets": data, "config": config(palette)} | more
 
 
 class Sheet:

@@ -52,6 +52,9 @@ def trend(
         sheet.chart(others).mark_point(filled=True, color=palette.muted, size=22, opacity=0.55).encode(
             x=x, y=y, tooltip=tips
         ),
+        sheet.chart(others).mark_rule(color=palette.muted, strokeWidth=1, opacity=0.22, aria=False).encode(
+            x=x, y=alt.Y("low:Q"), y2="high:Q"
+        ),
         own.mark_area(color=palette.accent, opacity=0.15, aria=False).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
         own.mark_rule(color=palette.accent, strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", tooltip=tips),
         own.mark_line(color=palette.accent, strokeWidth=2.4).encode(x=x, y=y),

@@ -97,8 +97,8 @@ def _numbers(body: Body, before: Body | None) -> str:
     for metric in body.plain_metrics():
         groupings = body.groupings(metric)
         everyone = next(iter(body.results(metric, ())), None)
-        cuts = [grouping for grouping in groupings if len(grouping) == 1] or [()]
-        for grouping in cuts:
+        cuts: list[tuple[str, ...]] = [grouping for grouping in groupings if len(grouping) == 1]
+        for grouping in cuts or [()]:
             row, data = _row(metric, everyone, body.results(metric, grouping) if grouping else (), changes)
             rows.append(row)
             told.append(data)

@@ -49,7 +49,8 @@ def page() -> None:
 def _budget(now: datetime) -> None:
     store = reading.open_catalogue(active().store)
     populations = store.populations()
-    population = picks.choose("Population", {name: name for name in populations}, "population")
+    newest = next((entry.population for entry in reading.entries(active().store)), None)
+    population = picks.choose("Population", {name: name for name in populations}, "population", first=newest)
     declared, charges = store.declaration(population), reading.charges(active().store, population)
     assert declared is not None, "a population with a ledger has declared its budgets"
     spent = books.Spending(declared, charges, now)
@@ -90,11 +91,11 @@ def _releases() -> None:
     if not failures:
         look.prose("None.", "note")
         return
-    columns = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("What happened"))
+    headings = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("What happened"))
     cells = [
         [day(each.at), esc(each.plan, 80), esc(each.stage), esc(each.reason)] for each in failures[:ON_A_PAGE]
     ]
-    look.show(look.table(columns, cells, "Rounds that failed"))
+    look.show(look.table(headings, cells, "Rounds that failed"))
 
 
 def _release(entry: Entry) -> list[str]:
@@ -151,7 +152,7 @@ def _who(body: Body) -> None:
     ]
     if not groupings:
         return
-    metric, grouping = groupings[0]
+    metric, grouping = max(groupings, key=lambda each: len(body.results(*each)))
     results = body.results(metric, grouping)[:MOST_GROUPS]
     total = sum(max(result.devices or 0.0, 0.0) for result in results) or 1.0
     look.heading(

@@ -126,7 +126,7 @@ def _slide(options: list[str]) -> str:
     asked = st.query_params.get("threshold", "")
     if st.session_state.get("pick-threshold") not in options:
         st.session_state["pick-threshold"] = asked if asked in options else options[len(options) // 2]
-    chosen = st.select_slider("Threshold", options, key="pick-threshold")
+    chosen = str(st.select_slider("Threshold", options, key="pick-threshold"))
     picks.remember("threshold", chosen)
     return chosen
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import streamlit as st
 
-from dashboard import comparing, downloads, look, picks, reading
+from dashboard import comparing, downloads, look, picks, reading, sentences
 from dashboard.charts import base
 from dashboard.charts.trend import trend
 from dashboard.look import Column, esc
@@ -58,7 +58,9 @@ def _over_time() -> None:
         rows = _history(entries, metric, grouping)
         names = list(dict.fromkeys(row["group"] for row in rows))
         with fourth:
-            chosen = picks.choose("Group", {name: name for name in names}, "group")
+            pair = sentences.worst_and_best(body.results(metric, grouping))
+            first_name = None if pair is None else group_text(pair[0].group)
+            chosen = picks.choose("Group", {name: name for name in names}, "group", first=first_name)
     picks.notice()
     newest = body.results(metric, grouping)[0]
     of = measure(newest.kind, newest.unit)
@@ -147,10 +149,11 @@ def _models() -> None:
         groupings = body.groupings(metric)
         with third:
             grouping = picks.grouping(groupings, next((g for g in groupings if g), groupings[0]))
+        results = body.results(metric, grouping)
         with fourth:
-            margin = comparing.pick_margin()
+            margin = comparing.pick_margin(measure(results[0].kind, results[0].unit))
     picks.notice()
-    found = comparing.paired(body.results(metric, grouping), margin)
+    found = comparing.paired(results, margin)
     candidate, _, baseline = found[0].unit.partition(" less ")
     look.prose(
         comparing.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
@@ -197,8 +200,9 @@ def _two_releases() -> None:
             metric = picks.metric(metrics)
         with second:
             grouping = picks.grouping([g for g in after.groupings(metric) if g in before.groupings(metric)])
+        first_result = after.results(metric, grouping)[0]
         with third:
-            margin = comparing.pick_margin()
+            margin = comparing.pick_margin(measure(first_result.kind, first_result.unit))
     picks.notice()
     found = [
         each

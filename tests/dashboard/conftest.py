@@ -1,5 +1,6 @@
 """A store of real shape, made once for all tests of the dashboard, and somebody who looks at it."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ EVERYTHING = User("tester", frozenset(ROLES))
 def no_other_components(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit looks through every installed package for components at each start; here there are none."""
     monkeypatch.setattr(BidiComponentManager, "discover_and_register_components", lambda self, **_: None)
+
+
+@pytest.fixture(autouse=True)
+def the_same_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's AppTest puts the page in the place of `__main__`, and every process started later by
+    multiprocessing would run it again."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

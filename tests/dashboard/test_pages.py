@@ -88,9 +88,9 @@ def test_a_two_way_grouping_has_a_heat_map_and_a_forest_plot(opened: Path) -> No
 
 
 def test_thresholds_answers_what_keeps_every_accent_under_a_limit(opened: Path) -> None:
-    loose = words(markup(look("thresholds", under="99")))
+    loose = words(markup(look("thresholds", under="100")))
     tight = words(markup(look("thresholds", under="1")))
-    assert "surely keeps every accent shown under 99% missed" in loose
+    assert "surely keeps every accent shown under 100% missed" in loose
     assert "No threshold" in tight
 
 
