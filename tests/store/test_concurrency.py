@@ -29,6 +29,7 @@ def started(target: Any, where: str, *arguments: Any) -> Iterator[tuple[Any, Con
     ours, theirs = PROCESSES.Pipe()
     process = PROCESSES.Process(target=target, args=(where, theirs, *arguments), daemon=True)
     process.start()
+    theirs.close()  # so that a worker that dies is the end of the pipe, and not a silence
     try:
         yield process, ours
     finally:
