@@ -1,4 +1,4 @@
-"""Stores for the dashboard's tests, made by the real way but with noise by seed: counts, charge, estimates, save."""
+"""Stores for the dashboard's tests, made by the real way but for noise by seed."""
 
 import hashlib
 from collections.abc import Sequence
