@@ -1,122 +1,19 @@
-"""Connections and transactions: one writer at a time, readers on a snapshot, every fault a sentence.
+"""Where a store's database is: a file in a folder, or a PostgreSQL."""
 
-SQLite writes under BEGIN IMMEDIATE with WAL and full synchronisation; PostgreSQL writes under one advisory
-lock, taken before anything is read, so that what a transaction checks is what it changes.
-"""
-
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
-
-from fa_core.errors import BadInput
-from fa_core.store import migrations
+from fa_core import database
+from fa_core.database import Database
+from fa_core.store.migrations import LINEAGE
 
 FILE = "store.db"
-BUSY_SECONDS = 60
-_LOCK = 0x756E68656172
-"""Key of the advisory lock, the word "unhear" in ASCII."""
-
-
-class Database:
-    """The SQL side of a store. `name` is what errors call it; it never holds a password."""
-
-    def __init__(self, engine: Engine, name: str) -> None:
-        self._engine = engine
-        self.name = name
-        self._sqlite = engine.dialect.name == "sqlite"
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Yield a connection that sees one snapshot."""
-        with self._sentences(), self._engine.connect() as connection:
-            if not self._sqlite:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin():
-                yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Yield a connection that no other writer overlaps; committed at the end, undone by an exception."""
-        with self._sentences(), self._engine.connect() as connection:
-            connection = connection.execution_options(unheard_writes=True)
-            with connection.begin():
-                if not self._sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-                yield connection
-
-    def prepare(self) -> None:
-        """Bring the tables to this version. Raises BadInput for a database that is not a store's."""
-        with self.reading() as connection:
-            if migrations.current(connection) == migrations.HEAD:
-                return
-        with self.writing() as connection:
-            found = migrations.current(connection)
-            if found is None and set(inspect(connection).get_table_names()) - {"alembic_version"}:
-                raise BadInput(f"{self.name} is a database of something else; a store needs an empty one")
-            if found is not None and found not in migrations.KNOWN:
-                raise BadInput(f"{self.name} was written by a newer version of Unheard (its tables: {found})")
-            migrations.upgrade(connection)
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        try:
-            yield
-        except OperationalError as error:
-            if "locked" in str(error.orig):
-                raise BadInput(
-                    f"{self.name} was busy for {BUSY_SECONDS} seconds; is another run stuck?"
-                ) from None
-            raise BadInput(f"{self.name} cannot be used: {_first_line(error)}") from None
-        except DBAPIError as error:
-            raise BadInput(f"{self.name} cannot be read: {_first_line(error)}") from None
-        except sqlite3.Error as error:
-            raise BadInput(f"{self.name} cannot be read: {error}") from None
 
 
 def connect_folder(folder: Path) -> Database:
     """Return the SQLite database in `folder`, whose tables may not be there yet."""
-    engine = create_engine(URL.create("sqlite+pysqlite", database=str(folder / FILE)))
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout = {BUSY_SECONDS * 1000}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("unheard_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return Database(engine, str(folder / FILE))
+    return database.connect_file(folder / FILE, LINEAGE)
 
 
 def connect_server(url: str) -> Database:
     """Return the PostgreSQL database at `url`. Raises BadInput for any other address."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise BadInput("the store's address is neither a folder nor postgresql://…") from None
-    if parsed.get_backend_name() != "postgresql":
-        raise BadInput(f"a store is a folder or postgresql://…, not {parsed.get_backend_name()}://…")
-    parsed = parsed.set(drivername="postgresql+psycopg")
-    engine = create_engine(parsed, pool_pre_ping=True)
-    return Database(engine, parsed.set(drivername="postgresql").render_as_string(hide_password=True))
-
-
-def _first_line(error: DBAPIError) -> str:
-    return (str(error.orig).splitlines() or ["unknown"])[0]
+    return database.connect_server(url, LINEAGE)

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fa_core.checkpoint import plan_entry
+from fa_core.database import Database
 from fa_core.errors import BadInput
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
@@ -29,7 +30,7 @@ from fa_core.store import catalogue, chain, translog
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
 from fa_core.store.catalogue import Entry, Failure, Query
 from fa_core.store.chain import Declaration, Row
-from fa_core.store.database import FILE, Database, connect_folder, connect_server
+from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
 from fa_core.values import Estimates, Release

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, inspect
 
 from fa_core.errors import BadInput, Refused
 from fa_core.privacy.ledger import Policy
-from fa_core.store import Declaration, Query, Store, chain, migrations, open_store, translog
+from fa_core.store import Declaration, Query, Store, chain, open_store, translog
 from fa_core.store.database import connect_folder, connect_server
 from fa_core.store.schema import metadata
 from tests.store.samples import (
@@ -239,7 +239,7 @@ def test_migrations_build_the_declared_tables_both_ways(where: str, tmp_path: Pa
     }
     assert built == declared
     with database.writing() as connection:
-        migrations.downgrade(connection, "base")
+        database.lineage.downgrade(connection, "base")
     assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
     engine.dispose()
     database.close()
