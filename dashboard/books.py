@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -19,7 +19,6 @@ from fa_core.privacy.accounting import epsilon_for
 from fa_core.privacy.ledger import UNITS, WEEK, YEAR, Balance, Charge, balances
 from fa_core.store import Declaration, LogEntry
 
-MONTH: Final = timedelta(days=30)
 DELTA: Final = Fraction(1, 10**8)
 MEANING: Final = {
     "window": "the same events, here the last 7 days",
@@ -43,16 +42,19 @@ class Spending:
         return {"rho": "ρ", "epsilon": "ε"}[UNITS[self.declared.currency]]
 
     def sentence(self) -> str:
-        """Return what was spent in the last 30 days, and what is left of the year."""
-        recent = [charge for charge in self.charges if charge.at > self.now - MONTH]
+        """Return what was spent this month, and what is left of the year."""
+        month = f"{self.now:%B %Y}"
+        recent = [charge for charge in self.charges if f"{charge.at:%B %Y}" == month]
         total = sum((charge.cost for charge in recent), Fraction(0))
         year = next(each for each in self._balances() if each.budget == "year")
-        releases = "1 release" if len(recent) == 1 else f"{len(recent)} releases"
-        return (
-            f"In the last 30 days {releases} charged every device of {self.declared.population} "
-            f"{self.unit} {cost(total)}{self._implied(total)}. Of the year's {self.unit} {cost(year.limit)}, "
-            f"{self.unit} {cost(year.left)} is left."
+        rounds = "1 round" if len(recent) == 1 else f"{len(recent)} rounds"
+        spent = f"So far in {month}, {rounds} cost every device of {self.declared.population} {self.unit} {cost(total)}"
+        if not recent:
+            spent = f"Nothing was spent on {self.declared.population} so far in {month}"
+        left = (
+            f"Of the {self.unit} {cost(year.limit)} of any 365 days, {self.unit} {cost(year.left)} is left."
         )
+        return f"{spent}{self._implied(total)}. {left}"
 
     def _implied(self, total: Fraction) -> str:
         if self.declared.currency != "zcdp" or total == 0:
@@ -79,7 +81,7 @@ class Spending:
         most = max((charge.cost for charge in self.charges), default=Fraction(0))
         yield look.gauge(
             float(most), float(limit), "Release: one at a time", f"the dearest cost {self.unit} {cost(most)} of {cost(limit)}",
-            "a release over this is refused",
+            "a release over this is refused", shared=False,
         )  # fmt: skip
 
     def left_over_time(self) -> list[dict[str, Any]]:

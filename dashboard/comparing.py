@@ -7,7 +7,7 @@ from dashboard import look, picks
 from dashboard.charts import base
 from dashboard.charts.differences import differences
 from dashboard.look import Column, esc
-from dashboard.numbers import Measure, difference, group_text, listed, measure
+from dashboard.numbers import Measure, difference, group_text, listed, measure, points
 from fa_core.cli.compare import HIGHER_IS_BETTER
 from fa_core.estimate.compare import Change, Difference, change_of
 from fa_core.store import Entry
@@ -32,9 +32,8 @@ def pick_margin(of: Measure) -> Fraction:
     """Let a person choose the margin within which a difference is none; returns it in the metric's unit."""
     share = of.factor == 100.0
     options = {text: text for text in (SHARES if share else OTHERS)}
-    unit = " points" if share else of.suffix
     chosen = picks.choose(
-        "Same within", options, "margin", lambda text: f"± {text}{unit}", "1" if share else "0",
+        "Same within", options, "margin", lambda text: f"± {points(text) if share else text + of.suffix}", "1" if share else "0",
         "A difference that is surely smaller than this, either way, counts as none.",
     )  # fmt: skip
     return Fraction(chosen) / int(of.factor)
@@ -96,12 +95,23 @@ def _size(each: Difference, of: Measure) -> str:
 def show(found: Sequence[Difference], margin: Fraction, title: str, entry: Entry) -> base.Figure:
     """Put the chart of some differences on the page and return it."""
     chart = differences(
-        found, _measure(found), look.palette(), margin=float(margin),
+        _ordered(found), _measure(found), look.palette(), margin=float(margin),
         simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip
     told = "; ".join(f"{group_text(each.group)}: {each.change}" for each in found[:40])
     base.show(chart, look.palette(), f"Differences in {title}. {told}", "differences")
+    same = '<span><i class="same"></i>the same: within the margin</span>' if margin else ""
+    look.show(
+        '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span><span><i class="all"></i>95% for all '
+        f"groups together: verdicts use it</span>{same}</div>"
+    )
     return chart
+
+
+def _ordered(found: Sequence[Difference]) -> list[Difference]:
+    """Return what is worse first, and last what is not shown."""
+    order = list(CHIPS)
+    return sorted(found, key=lambda each: (each.difference is None, order.index(each.change)))
 
 
 def _measure(found: Sequence[Difference]) -> Measure:
@@ -120,9 +130,8 @@ def table(found: Sequence[Difference]) -> None:
     columns += [Column("Before", True, True), Column("After", True, True)] if both else []
     columns += [Column("Difference", True), Column("95% interval", True, True), Column("All groups together", True, True),
                 Column("Verdict")]  # fmt: skip
-    order = list(CHIPS)
     rows, told = [], []
-    for each in sorted(found, key=lambda one: (one.difference is None, order.index(one.change))):
+    for each in _ordered(found):
         kind, sign = CHIPS[each.change]
         half = None if each.low is None or each.high is None else (each.high - each.low) / 2
         interval = esc(of.interval(each.low, each.high))

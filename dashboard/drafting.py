@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import editor, launches, launching, look, picks, reading
 from dashboard.look import Column, esc
-from dashboard.numbers import Measure, cost, grouping_text, measure, words
+from dashboard.numbers import Measure, cost, grouping_text, measure, points, words
 from dashboard.settings import active
 from fa_core.errors import BadInput, UnheardError
 from fa_core.plan import BadPlan, Plan, Problem, canonical, from_canonical, parse
@@ -98,7 +98,7 @@ def _start(files: Mapping[str, Path]) -> tuple[str, str]:
 
 
 def _wish(text: str) -> str:
-    return "no wish" if text == "0" else f"± {text} points"
+    return "no wish" if text == "0" else f"± {points(text)}"
 
 
 def _guess(fleets: Sequence[launches.Fleet]) -> int:

@@ -183,10 +183,10 @@ def bar(low: float, point: float, high: float, least: float, most: float, limit:
     )
 
 
-def gauge(spent: float, limit: float, label: str, words: str, aside: str) -> str:
-    """Return a budget as a bar with its words, full where nothing is left."""
+def gauge(spent: float, limit: float, label: str, words: str, aside: str, shared: bool = True) -> str:
+    """Return a budget as a bar with its words; one that is shared, and so runs out, warns when it is nearly full."""
     share = min(max(spent / limit, 0.0), 1.0) if limit else 1.0
-    kind = "full" if share >= 0.9 else ""
+    kind = "full" if shared and share >= 0.9 else ""
     return (
         f'<div class="uh-gauge {kind}" role="meter" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{100 * share:.0f}" aria-label="{esc(label)}"><b>{esc(label)}</b><span>{esc(words)}</span>'

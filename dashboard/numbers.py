@@ -136,6 +136,11 @@ def span(start: datetime, stop: datetime) -> str:
     return f"{first} {DASH} {day(stop)}"
 
 
+def points(number: str) -> str:
+    """Return a number of percentage points: `1 point`, `0.5 points`."""
+    return f"{number} point" if number == "1" else f"{number} points"
+
+
 def short(release: str) -> str:
     """Return the digits by which a person names a release."""
     return release[:8]

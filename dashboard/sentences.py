@@ -1,7 +1,7 @@
 """What the numbers say, in plain sentences. Every claim is one that the intervals make; nothing is computed here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from dashboard.numbers import MINUS, Measure, difference, group_text, grouping_text, listed, measure, words
@@ -20,12 +20,16 @@ def more_is_better(metric: str) -> bool:
 
 def worst_and_best(results: Sequence[Estimate]) -> tuple[Estimate, Estimate] | None:
     """Return the group for which there is most evidence of being worst and that of being best, None for fewer
-    than two groups with a number. Ranked by the bounds that hold for all groups together."""
+    than two groups with a number. Ranked by the bounds that hold for all groups together; where those make one group
+    both, for its interval is the narrowest, by the estimates."""
     shown = [result for result in results if result.estimate is not None]
     if len(shown) < 2:
         return None
     highest = max(shown, key=lambda result: _known(result.simultaneous_low))
     lowest = min(shown, key=lambda result: _known(result.simultaneous_high))
+    if highest is lowest:
+        highest = max(shown, key=lambda result: _known(result.estimate))
+        lowest = min(shown, key=lambda result: _known(result.estimate))
     return (lowest, highest) if more_is_better(shown[0].metric) else (highest, lowest)
 
 
@@ -93,10 +97,30 @@ def about_verdict(judgement: Judgement, results: Sequence[Estimate], kind: str, 
             values[f"{bound:.3g}"] = bound
     for written, value in values.items():
         text = re.sub(rf"(?<![\w.]){re.escape(written)}(?![\w.])", _plain(of, value), text)
-    for result in results:
-        if len(result.group) > 1:
-            text = text.replace(name_of(result), group_text(result.group))
-    return text[:1].upper() + text[1:] + "."
+    names = {name_of(result): group_text(result.group) for result in results}
+    start, _, rest = text.partition(_OPEN)
+    if not start and (groups := _several(rest, names)):
+        text = _OPEN + listed(groups)
+    for written, name in names.items():
+        if written != name:
+            text = text.replace(written, name)
+    starts_with_a_name = any(text.startswith(name) for name in names.values())
+    return (text if starts_with_a_name else text[:1].upper() + text[1:]) + "."
+
+
+_OPEN = "cannot tell yet for "
+
+
+def _several(text: str, names: Mapping[str, str]) -> list[str]:
+    """Return the groups that are named one after another, as a person reads them; empty where that is not all."""
+    found = []
+    while text:
+        known = max((name for name in names if f"{text}, ".startswith(f"{name}, ")), key=len, default=None)
+        if known is None:
+            return []
+        found.append(names[known])
+        text = text[len(known) + 2 :]
+    return found
 
 
 def about_change(changed: Difference) -> str:

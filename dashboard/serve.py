@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +57,9 @@ def serve(chosen: settings.Settings, address: Address, access: Access) -> None:
     reading.open_catalogue(chosen.store)
     with _listening(address) as listener:
         bootstrap.load_config_options(options(address))
+        # Nobody waits for imports: the port is taken, but answers only once they are done.
+        for path in shell.PATHS:
+            import_module(f"dashboard.views.{path or 'health'}")
         app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(Gate, access=access)])
         threading.Thread(target=reading.warm, args=(chosen.store,), daemon=True).start()
         # Proxy headers stay as they came: the gate compares the peer's own address.
@@ -89,6 +93,7 @@ def options(address: Address) -> dict[str, Any]:
         "client.showErrorLinks": False,
         "client.toolbarMode": "minimal",
         "global.developmentMode": False,
+        "global.disableWidgetStateDuplicationWarning": True,
         "runner.magicEnabled": False,
         "server.address": address.host,
         "server.enableAgentApi": False,

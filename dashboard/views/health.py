@@ -51,7 +51,8 @@ def page() -> None:
 def _strip(newest: Sequence[Body]) -> None:
     judgements = [judgement for body in newest for judgement in body.estimates.judgements]
     broken = [
-        f"<li>{look.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> {esc(_told(body, judgement))}</li>"
+        f"<li>{look.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> "
+        f"{esc(words(judgement.metric))}: {esc(_told(body, judgement))}</li>"
         for body in newest
         for judgement in body.estimates.judgements
         if judgement.verdict == "broken"
@@ -98,7 +99,7 @@ def _numbers(body: Body, before: Body | None) -> str:
         groupings = body.groupings(metric)
         everyone = next(iter(body.results(metric, ())), None)
         cuts: list[tuple[str, ...]] = [grouping for grouping in groupings if len(grouping) == 1]
-        for grouping in cuts or [()]:
+        for grouping in cuts or groupings:
             row, data = _row(metric, everyone, body.results(metric, grouping) if grouping else (), changes)
             rows.append(row)
             told.append(data)

@@ -1,6 +1,7 @@
 """Segments: one metric, group by group, with everything that is known about the doubt."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import streamlit as st
 
@@ -15,7 +16,6 @@ from dashboard.numbers import (
     grouping_text,
     half_width,
     measure_of,
-    short,
     span,
     words,
 )
@@ -23,6 +23,8 @@ from dashboard.reading import Body
 from dashboard.settings import active
 from fa_core.plan.schema import Guardrail
 from fa_core.values import Estimate
+
+VIEWS: Final = {"heat": "Heat map", "forest": "Forest plot"}
 
 
 def page() -> None:
@@ -95,15 +97,10 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
     )
     guardrail = _limit(body, metric, grouping)
     limit = None if guardrail is None or guardrail.max is None else float(guardrail.max)
+    view = "forest"
     if len(grouping) == 2:
-        st.segmented_control(
-            "View",
-            ["Heat map", "Forest plot"],
-            default="Heat map",
-            key="pick-view",
-            label_visibility="collapsed",
-        )
-    if len(grouping) == 2 and st.session_state.get("pick-view") != "Forest plot":
+        view = picks.tabs(VIEWS, "view")
+    if view == "heat":
         chart = heat(body.results(metric, grouping), of, look.palette(), **marks)
         base.show(chart, look.palette(), told, "heat")
         look.show(
@@ -172,6 +169,3 @@ def facts(result: Estimate) -> dict[str, object]:
         "high": result.high,
         "suppressed": result.suppressed,
     }
-
-
-__all__ = ["facts", "page", "short"]

@@ -78,7 +78,7 @@ def _over_time() -> None:
     base.show(chart, look.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
     look.show(
         f'<div class="uh-facts"><span>{look.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
-        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span><span>{len(entries)} releases</span></div>"
+        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span><span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
     )
     _numbers([row for row in rows if row["group"] == chosen])
     downloads.offer(body, metric, grouping, chart)
