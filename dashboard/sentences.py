@@ -1,14 +1,14 @@
 """What the numbers say, in plain sentences. Every claim is one that the intervals make; nothing is computed here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from dashboard.numbers import MINUS, Measure, difference, group_text, grouping_text, listed, measure, words
 from fa_core.cli.compare import HIGHER_IS_BETTER
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference
-from fa_core.estimate.judge import Gap, name_of
+from fa_core.estimate.judge import Gap
 from fa_core.metrics import exact_text
 from fa_core.values import Estimate, Judgement
 
@@ -86,7 +86,7 @@ def about_limit(judgement: Judgement, kind: str, unit: str) -> str:
 def about_verdict(judgement: Judgement, results: Sequence[Estimate], kind: str, unit: str) -> str:
     """Return why a guardrail stands as it does: the judgement's own sentence, its numbers with their unit.
 
-    `results` are the groups that were judged; those cut by several segments are named as everywhere here.
+    `results` are the groups that were judged; the name of one keeps its letters at the sentence's beginning.
     """
     what, number = _limit(judgement)
     of = difference(kind, unit) if what == "max gap" else measure(kind, unit)
@@ -97,30 +97,8 @@ def about_verdict(judgement: Judgement, results: Sequence[Estimate], kind: str, 
             values[f"{bound:.3g}"] = bound
     for written, value in values.items():
         text = re.sub(rf"(?<![\w.]){re.escape(written)}(?![\w.])", _plain(of, value), text)
-    names = {name_of(result): group_text(result.group) for result in results}
-    start, _, rest = text.partition(_OPEN)
-    if not start and (groups := _several(rest, names)):
-        text = _OPEN + listed(groups)
-    for written, name in names.items():
-        if written != name:
-            text = text.replace(written, name)
-    starts_with_a_name = any(text.startswith(name) for name in names.values())
-    return (text if starts_with_a_name else text[:1].upper() + text[1:]) + "."
-
-
-_OPEN = "cannot tell yet for "
-
-
-def _several(text: str, names: Mapping[str, str]) -> list[str]:
-    """Return the groups that are named one after another, as a person reads them; empty where that is not all."""
-    found = []
-    while text:
-        known = max((name for name in names if f"{text}, ".startswith(f"{name}, ")), key=len, default=None)
-        if known is None:
-            return []
-        found.append(names[known])
-        text = text[len(known) + 2 :]
-    return found
+    named = any(text.startswith(group_text(result.group)) for result in results)
+    return (text if named else text[:1].upper() + text[1:]) + "."
 
 
 def about_change(changed: Difference) -> str:

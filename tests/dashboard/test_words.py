@@ -86,32 +86,11 @@ def test_a_judgement_keeps_its_words_and_gets_units() -> None:
         "The gap between a and b may be anything from 14 points to 40 points."
     )
     most = Judgement(
-        "misses", ("accent", "class"), "max 0.3", "broken", None, None, None, "es-en, watch is above 0.3"
+        "misses", ("accent", "class"), "max 0.3", "broken", None, None, None, "es-en · watch is above 0.3"
     )
     group = replace(number("es-en", 0.5), group=(("accent", "es-en"), ("class", "watch")))
     assert sentences.about_verdict(most, [group], "rate", "") == "es-en · watch is above 30%."
     assert sentences.about_limit(most, "rate", "") == "misses: at most 30% for every accent and class"
-
-
-def test_many_groups_that_cannot_be_told_yet_are_named_in_part() -> None:
-    groups = [
-        ("en-GB", "phone"),
-        ("en-GB-scotland", "phone"),
-        ("a, b", "watch"),
-        *((f"x{n}", "tv") for n in range(9)),
-    ]
-    results = [
-        replace(number(accent, 0.5), group=(("accent", accent), ("class", kind))) for accent, kind in groups
-    ]
-    sentence = "cannot tell yet for " + ", ".join(f"{accent}, {kind}" for accent, kind in groups)
-    judged = Judgement(
-        "misses", ("accent", "class"), "max 0.3", "not_enough_evidence", None, None, None, sentence
-    )
-    told = sentences.about_verdict(judged, results, "rate", "")
-    assert told.startswith("Cannot tell yet for en-GB · phone, en-GB-scotland · phone, a, b · watch, x0 · tv")
-    assert told.endswith("x2 · tv and 6 more.")
-    nobody = replace(judged, sentence="cannot tell yet for any group")
-    assert sentences.about_verdict(nobody, results, "rate", "") == "Cannot tell yet for any group."
 
 
 def test_worst_and_best_are_never_the_same_group() -> None:
