@@ -7,6 +7,7 @@ public half comes here.
 
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,11 +99,17 @@ def load(directory: Path) -> Authority:
 
 def register(directory: Path, device: bytes, name: str) -> bytes:
     """Certify a device and write it into the register, once. The certificate; the same for the same key."""
-    certificate = load(directory).certify(device)
-    if device not in {key for key, _ in registered(directory)}:
-        with open(directory / _REGISTER, "a", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow([device.hex(), name])
-    return certificate
+    return certify_all(directory, [(device, name)])[0]
+
+
+def certify_all(directory: Path, devices: Sequence[tuple[bytes, str]]) -> list[bytes]:
+    """Certify devices, each a public key and a name, and write those that are new into the register."""
+    authority, known = load(directory), {key for key, _ in registered(directory)}
+    certificates = [authority.certify(device) for device, _ in devices]
+    rows = [[device.hex(), name] for device, name in devices if device not in known]
+    with open(directory / _REGISTER, "a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return certificates
 
 
 def registered(directory: Path) -> list[tuple[bytes, str]]:

@@ -91,8 +91,12 @@ def affords(charges: Iterable[Charge], rho: Fraction, moment: Moment, budget: Bu
 
 
 def settled(first_witnessed: datetime, moment: Moment, budget: Budget) -> bool:
-    """Return whether a store whose first witnessed time was `first_witnessed` is old enough to take part."""
-    return moment.earliest - first_witnessed >= budget.settle
+    """Return whether a store whose first witnessed time was `first_witnessed` is old enough to take part.
+
+    One that need not settle takes part in the round in which it first sees a witness's word: two clocks that
+    agree are still seconds apart.
+    """
+    return not budget.settle or moment.earliest - first_witnessed >= budget.settle
 
 
 def frees_up(charges: Iterable[Charge], now: datetime, age: timedelta, budget: Budget) -> datetime | None:

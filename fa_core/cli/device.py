@@ -232,10 +232,20 @@ def serve(
         list[Path] | None, typer.Argument(help="The devices of a hub, in the order of their slots.")
     ] = None,
     folder: Folder = HERE,
+    hub: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of devices: all of them, in the order of their names.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Hold store, keys, consent and budget in this process, and answer invitations at its socket."""
     from clients.device.process import serve as serve_devices
 
+    if hub is not None:
+        folders = sorted(each.parent for each in hub.glob("*/device.toml"))
+        if not folders:
+            raise BadInput(f"{hub} holds no device: no folder in it has a device.toml")
     serve_devices(folders or [folder])
 
 

@@ -5,28 +5,93 @@ from typing import Annotated
 
 import typer
 
+from fa_core.errors import BadInput
+
+HERE = ("local", "simulation")
+"""The engines that need no federation."""
+
+DETACHED = 130
+
 
 def run(
-    plan: Annotated[Path, typer.Argument(help="A plan, in YAML.", show_default=False)],
+    plan: Annotated[Path | None, typer.Argument(help="A plan, in YAML.", show_default=False)] = None,
     fleet: Annotated[
         Path | None, typer.Option(help="A fleet directory: the devices to ask.", show_default=False)
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, simulation (Flower's), or the name of a federation.")
+        str, typer.Option(help="local, simulation (Flower's), or a federation: its directory or name.")
     ] = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     seed: Annotated[
         int | None, typer.Option(help="Draw the events that count by this seed.", show_default=False)
     ] = None,
-    store: Annotated[str, typer.Option(help="A folder, or postgresql://…")] = ".unheard",
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, or postgresql://…  [.unheard; a federation has its own]", show_default=False
+        ),
+    ] = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", show_default=False, help="Come back to a federation's run: `latest` or its id."
+        ),
+    ] = None,
 ) -> None:
     """Ask devices what a plan asks, and release the noised answer. The ledger is charged before."""
     # Imported here: Flower and the samplers take seconds, for which no other command should wait.
     from fa_core.cli.launch import Order, launch
     from fa_core.cli.results import show_release
-    from fa_core.store import open_store
+    from fa_core.store import DEFAULT, open_store
 
-    release, estimates = launch(Order(plan, fleet, engine, seed, store))
-    with open_store(store, create=False) as opened:
+    if engine not in HERE:
+        _on_federation(engine, plan, attach, (fleet, seed, store), as_json)
+        return
+    if attach is not None:
+        raise BadInput("--attach comes back to a run on a federation: name it with --engine")
+    if plan is None:
+        raise BadInput("which plan? `fa run PLAN`")
+    place = store or DEFAULT
+    release, estimates = launch(Order(plan, fleet, engine, seed, place))
+    with open_store(place, create=False) as opened:
         synthetic = opened.find(release.id).synthetic
     show_release(release, estimates, synthetic=synthetic, as_json=as_json)
+
+
+def _on_federation(
+    engine: str, plan: Path | None, attach: str | None, not_here: tuple[object, ...], as_json: bool
+) -> None:
+    """Launch a plan on a federation, or come back to a run there; end as the run ends."""
+    from rich.console import Console
+
+    from fa_core.cli.results import show_release
+    from fa_core.federation import runs
+    from fa_core.federation.directory import open_federation
+    from fa_core.rounds.narrate import narrator
+
+    federation = open_federation(Path(engine))
+    if (plan is None) == (attach is None):
+        raise BadInput("either a plan to launch, or --attach RUN to come back to one")
+    if any(each is not None for each in not_here):
+        raise BadInput(
+            "a federation has its own devices, store and randomness: no --fleet, --seed or --store here"
+        )
+    if plan is not None:
+        run = runs.launch(federation, plan)
+        typer.echo(f"run {run.release}: {runs.bears(federation, plan)}", err=True)
+    else:
+        assert attach is not None
+        run = runs.find(federation, attach)
+    try:
+        with narrator(Console(stderr=True)) as report:
+            ended = runs.follow(federation, run, report)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"detached; the run goes on. Come back with: fa run --attach {run.release} --engine {engine}",
+            err=True,
+        )
+        raise typer.Exit(DETACHED) from None
+    found = runs.outcome(federation, run, ended)
+    show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json)
+    if not as_json:
+        typer.echo(f"stored in {federation.store}")

@@ -3,7 +3,11 @@
 Its run configuration (`flwr run --run-config`) says what the run is about and where the others are:
 
     plan         file of the plan; what `fa plan sign` left beside it says who vouches for it
+    release      id of the release that is to be, 32 hexadecimal digits, by which its end is found
     population   whose budget is charged
+    until        end of the window, a whole hour in UTC (ISO 8601); empty: the last full hour
+    simulated    whether the devices are a laboratory's
+    synthetic    whether their voices are synthetic
     engine       what the release calls this federation
     nodes        how many nodes to wait for
     devices      how many devices they stand for
@@ -13,46 +17,58 @@ Its run configuration (`flwr run --run-config`) says what the run is about and w
     authority    file with the enrolment authority's public key
     witness      the witness's socket
 
-The window ends with the last full hour. How the run ended is in the store; an end without a release also ends
-the ServerApp with its error.
+How the run ended is in the store; an end without a release also ends the ServerApp with its error. How far
+it is, and how it ended, is said on standard output as well (`fa_core.rounds.telling`).
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from fa_core.enrolment import read_hex, read_key
 from fa_core.errors import BadInput
 from fa_core.plan import load
-from fa_core.rounds.narrate import narrator
 from fa_core.rounds.parties import Parties, signature_beside
 from fa_core.rounds.round import MonotonicClock, Pace, Watch
 from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.rounds.telling import tell_end, teller
 from fa_core.store import open_store
 from fa_core.transport import Grid, server_app
 from fa_core.witness_socket import WitnessClient
 
 POLL_SECONDS = 1.0
 
-KEYS = (
-    "plan",
-    "population",
-    "engine",
-    "nodes",
-    "devices",
-    "deadline",
-    "store",
-    "log-key",
-    "authority",
-    "witness",
-)
+KEYS: Mapping[str, str | int | float | bool] = {
+    "plan": "",
+    "release": "",
+    "population": "",
+    "until": "",
+    "simulated": False,
+    "synthetic": False,
+    "engine": "",
+    "nodes": 0,
+    "devices": 0,
+    "deadline": 0.0,
+    "store": "",
+    "log-key": "",
+    "authority": "",
+    "witness": "",
+}
+"""The run configuration's keys, each with a value of its type: Flower wants them declared in the bundle."""
 
 
 def main(grid: Grid, config: Mapping[str, Any]) -> None:
-    """Run the plan that the run configuration names over the nodes of a federation."""
+    """Run the plan that the run configuration names over the nodes of a federation, and say how it ended."""
+    try:
+        _run(grid, config)
+    except BaseException as error:
+        tell_end(error)
+        raise
+    tell_end(None)
+
+
+def _run(grid: Grid, config: Mapping[str, Any]) -> None:
     if missing := [key for key in KEYS if key not in config]:
         raise BadInput(f"the run configuration lacks {', '.join(missing)}")
     file = Path(config["plan"])
@@ -64,12 +80,13 @@ def main(grid: Grid, config: Mapping[str, Any]) -> None:
         plan=plan,
         signed=signed,
         population=str(config["population"]),
-        until=_now().replace(minute=0, second=0, microsecond=0),
+        until=_until(str(config["until"])),
         engine=str(config["engine"]),
-        simulated=False,
-        synthetic=False,
+        simulated=bool(config["simulated"]),
+        synthetic=bool(config["synthetic"]),
         nodes=int(config["nodes"]),
         devices=int(config["devices"]),
+        release=_release(str(config["release"])),
     )
     parties = Parties(
         log_key=read_key(Path(config["log-key"])),
@@ -77,9 +94,32 @@ def main(grid: Grid, config: Mapping[str, Any]) -> None:
         witness=WitnessClient(Path(config["witness"])),
     )
     pace = Pace(float(config["deadline"]), POLL_SECONDS)
-    with open_store(str(config["store"])) as store, narrator(Console(stderr=True)) as report:
-        watch = Watch(report, lambda: False)
+    with open_store(str(config["store"])) as store:
+        watch = Watch(teller(), lambda: False)
         run(job, grid, Surroundings(store, parties, pace, MonotonicClock(), _now, watch))
+
+
+def _until(text: str) -> datetime:
+    """Return the end of the window. Raises BadInput for anything but a whole hour in UTC."""
+    if not text:
+        return _now().replace(minute=0, second=0, microsecond=0)
+    try:
+        until = datetime.fromisoformat(text)
+    except ValueError:
+        until = None
+    if until is None or until.utcoffset() != timedelta(0) or until.timestamp() % 3600:
+        raise BadInput(f"until: {text!r} is not a whole hour in UTC, such as 2026-11-22T07:00:00Z")
+    return until.astimezone(UTC)
+
+
+def _release(text: str) -> bytes:
+    try:
+        release = bytes.fromhex(text)
+    except ValueError:
+        release = b""
+    if len(release) != 16:
+        raise BadInput("release: expected an id of 32 hexadecimal digits")
+    return release
 
 
 def _now() -> datetime:

@@ -9,7 +9,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 
@@ -49,6 +49,7 @@ class Job:
         synthetic: whether the voices are synthetic.
         nodes: how many nodes to wait for before the round starts.
         devices: how many devices they stand for: as many, or more where nodes are hubs.
+        release: id of the release that is to be, 16 bytes.
     """
 
     plan: Plan
@@ -60,6 +61,7 @@ class Job:
     synthetic: bool
     nodes: int
     devices: int
+    release: bytes = field(default_factory=lambda: secrets.token_bytes(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
     nodes = invite(_present(job, grid, around), job.plan.eligibility.sample)
     if around.watch.stopped():
         raise Interrupted(Stage.JOIN)
-    release = secrets.token_bytes(16)
+    release = job.release
     layout, task, invitation = _announce(job, release, around)
     around.store.charge(_charge(job, layout, release.hex(), around.today()))
     try:

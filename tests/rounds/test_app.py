@@ -22,6 +22,7 @@ from fa_core.witness_socket import WitnessServer
 from tests.rounds.small import SEED, devices_table, wake_table, write_plan
 
 DEVICES = 52
+RELEASE = "5e" * 16
 
 
 @pytest.fixture
@@ -39,7 +40,11 @@ def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
         thread.start()
         yield {
             "plan": str(plan),
+            "release": RELEASE,
             "population": "small",
+            "until": "",
+            "simulated": False,
+            "synthetic": False,
             "engine": "lab",
             "nodes": DEVICES,
             "devices": DEVICES,

@@ -1,0 +1,132 @@
+"""Hubs for a laboratory: devices on disk as they are deployed, filled from a fleet's tables.
+
+A hub is a folder with one folder a device, each with its own device.toml, key and encrypted store; `fa
+device serve --hub` serves them. Every device makes its own key, and the authority certifies it.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from clients.device.books import Books
+from clients.device.config import CONFIG
+from clients.device.owner import Household
+from clients.evaluate import Cohort
+from fa_core.enrolment import Authority, certify_all, load
+from fa_core.tables import SOURCES
+
+CONSENT = timedelta(days=365)
+MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder there
+"""Where stores are made: a store waits for the disk at every step, and a laboratory's need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Whom a laboratory's devices trust: raw Ed25519 public keys in hexadecimal digits."""
+
+    plan: str
+    log: str
+    witness: str
+    authority: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """One hub to make: where, its socket, and which devices of the fleet it has, from `start` to `stop`."""
+
+    folder: Path
+    socket: Path
+    start: int
+    stop: int
+
+
+def make_hub(hub: Hub, cohort: Cohort, trusted: Trusted, authority: Path, now: datetime) -> None:
+    """Make the devices of a hub and have them enrolled. What is there is left as it is."""
+    if hub.folder.exists():
+        return
+    labels = _labels(cohort)
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
+        names = []
+        admits = load(authority)
+        for number in range(hub.start, hub.stop):
+            slot = f"{number - hub.start:04d}"
+            folder = Path(made) / "hub" / slot
+            folder.mkdir(mode=0o700, parents=True)
+            (folder / CONFIG).write_text(_config(f"{hub.folder.name}-{slot}", hub, trusted, labels))
+            names.append((_make(folder, cohort.part(number, number + 1), admits, now), folder))
+        certify_all(authority, [(key, folder.name) for key, folder in names])
+        hub.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        making = hub.folder.with_name(hub.folder.name + ".new")
+        shutil.rmtree(making, ignore_errors=True)
+        shutil.copytree(Path(made) / "hub", making)
+        making.chmod(0o700)
+        making.rename(hub.folder)
+
+
+def _make(folder: Path, one: Cohort, authority: Authority, now: datetime) -> bytes:
+    """Make one device, take in its facts and rows at the door, enrol it; return its public key."""
+    home = Household.make(folder, now)
+    store, books = home.store, Books(home.store)
+    facts = {name: labels[codes[0]] for name, (codes, labels) in one.facts.items() if codes[0] >= 0}
+    store.set_facts(facts, now)
+    store.grant("quality_metrics", now + CONSENT, now)
+    for name, table in one.tables.items():
+        store.record(name, table.to_pylist(), "quality_metrics", now)
+    with store.transaction(now):
+        public = books.key().public_key().public_bytes_raw()
+        books.certify(authority.certify(public))
+    store.close()
+    return public
+
+
+def _config(name: str, hub: Hub, trusted: Trusted, labels: Mapping[str, Iterable[str]]) -> str:
+    """Return a device.toml for a laboratory: ample limits, tables of any age, conditions from the hub."""
+    kept = "\n".join(f"{source} = 3660" for source in SOURCES)
+    allowed = "\n".join(f"{column} = {json.dumps(sorted(values))}" for column, values in labels.items())
+    return f"""\
+name = "{name}"
+conditions = "../conditions.json"
+[retention_days]
+{kept}
+[labels]
+{allowed}
+[budget]
+rho = 1000000
+settle_days = 0
+[policy]
+plans_a_day = 1000000
+minutes_a_day = 1440
+max_epsilon = 100
+max_cells = 1000000
+min_cohort = 2
+single_vectors = true
+[trust]
+log = "{trusted.log}"
+witness = "{trusted.witness}"
+authority = "{trusted.authority}"
+[[trust.plan_keys]]
+name = "lab"
+key = "{trusted.plan}"
+first = 2000-01-01
+last = 2999-12-31
+[serve]
+socket = "{hub.socket}"
+"""
+
+
+def _labels(cohort: Cohort) -> dict[str, list[str]]:
+    """Return for each open label column of device.toml the labels that the fleet has."""
+    found: dict[str, set[str]] = {}
+    names = {"intent_predicted": "intent", "intent_actual": "intent"}
+    for name, table in cohort.tables.items():
+        for column, facts in SOURCES[name].columns.items():
+            if facts.type == "label" and facts.domain is None:
+                values = pa.chunked_array(table.column(column)).unique().cast(pa.string()).to_pylist()
+                found.setdefault(names.get(column, column), set()).update(each for each in values if each)
+    return {column: sorted(values) for column, values in found.items()}

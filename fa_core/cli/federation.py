@@ -1,0 +1,183 @@
+"""`fa federation`: what an operator needs, and a lab of real processes on one machine."""
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fa_core.cli import render
+from fa_core.errors import BadInput
+from fa_core.federation.directory import Federation, Settings, node_name, open_federation
+from fa_core.federation.lab import Lab, find_lab, write_lab
+
+if TYPE_CHECKING:
+    from fa_core.federation.setup import State
+
+app = typer.Typer(
+    help="Make a federation's keys and units; start, look at and stop a lab of it.", no_args_is_help=True
+)
+
+Directory = Annotated[Path, typer.Argument(help="The federation's directory.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def init(
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="What releases call it; the directory's name by default.")] = "",
+    host: Annotated[str, typer.Option(help="Name or address of the SuperLink.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=1024, max=65000, help="Its port; a lab uses those after it too.")
+    ] = 18443,
+    nodes: Annotated[int, typer.Option(min=1, max=200, help="For how many SuperNodes to make keys.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Make keys, certificates, settings, systemd units and a compose file. What is private is the owner's."""
+    from pydantic import ValidationError
+
+    from fa_core.federation.setup import init as make
+
+    try:
+        settings = Settings(
+            name=name or directory.resolve().name, host=host, port=port, nodes=nodes, devices=nodes
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{first['loc'][0]}: {first['msg'].lower()}") from None
+    federation = make(directory, settings)
+    if as_json:
+        typer.echo(json.dumps({"federation": str(federation.folder), "name": settings.name, "nodes": nodes}))
+        return
+    typer.echo(f"{directory}: a federation of {nodes} nodes, SuperLink at {federation.address}")
+    typer.echo(f"a lab of it: `fa federation up {directory} --fleet FLEETDIR`")
+
+
+@app.command()
+def up(
+    directory: Directory,
+    nodes: Annotated[int | None, typer.Option(min=1, max=200, help="SuperNodes, each with a hub.")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, max=2000, help="Devices behind each node.")] = None,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(help="A fleet directory: fills the devices' stores, once.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a lab on this machine: witness, SuperLink, SuperExec, hubs of encrypted devices, SuperNodes."""
+    from fa_core.federation import setup
+
+    federation = open_federation(directory)
+    _make_lab(federation, nodes, devices, fleet)
+    _show(federation, setup.up(federation), as_json)
+
+
+@app.command()
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Show the processes of a lab and whether its nodes are online."""
+    from fa_core.federation import setup
+
+    federation = open_federation(directory)
+    _show(federation, setup.status(federation), as_json)
+
+
+@app.command()
+def down(directory: Directory) -> None:
+    """Stop a lab. Stores, keys and what was released stay."""
+    from fa_core.federation import setup
+
+    federation = open_federation(directory)
+    typer.echo(f"{directory}: {'stopped' if setup.down(federation) else 'was not up'}")
+
+
+def _make_lab(federation: Federation, nodes: int | None, devices: int | None, place: Path | None) -> None:
+    """Make the hubs of a lab from a fleet, where there are none yet."""
+    from fa_core.federation.setup import make_node_keys
+
+    lab = find_lab(federation)
+    if lab is not None:
+        if (nodes or lab.nodes, devices or lab.devices) != (lab.nodes, lab.devices) or place is not None:
+            raise BadInput(
+                f"{federation.folder} already has a lab of {lab.nodes} nodes with {lab.devices} devices each: "
+                "start it without options, or make another federation"
+            )
+        return
+    if place is None:
+        raise BadInput(
+            f"{federation.folder} has no devices yet: --fleet FLEETDIR fills them, "
+            "and `fa fleet make` makes a fleet"
+        )
+    lab = _fill(federation, nodes or federation.settings.nodes, devices, place)
+    make_node_keys(federation, lab.nodes)
+    write_lab(federation, lab)
+
+
+def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) -> Lab:
+    from clients.device.laboratory import Hub, Trusted, make_hub
+    from clients.evaluate import cohort_of_fleet
+    from clients.fleet.tables import read_fleet
+
+    fleet = read_fleet(place)
+    each = devices or fleet.devices.num_rows // nodes
+    if each < 1 or nodes * each > fleet.devices.num_rows:
+        raise BadInput(
+            f"{place} has {fleet.devices.num_rows} devices; {nodes} nodes of {max(each, 1)} need "
+            f"{nodes * max(each, 1)}"
+        )
+    cohort, folder, now = cohort_of_fleet(fleet.devices, fleet.tables), federation.folder, datetime.now(UTC)
+    public = {
+        name: (folder / f"{path}.pub").read_text(encoding="ascii").strip()
+        for name, path in (
+            ("plan", "keys/plan"),
+            ("log", "keys/log"),
+            ("witness", "witness/witness"),
+            ("authority", "authority/authority"),
+        )
+    }
+    hubs = [
+        Hub(federation.hub(number), federation.hub_socket(number), number * each, (number + 1) * each)
+        for number in range(nodes)
+    ]
+    rest = (cohort, Trusted(**public), folder / "authority", now.replace(microsecond=0))
+    workers = min(len(os.sched_getaffinity(0)), nodes)
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        for done in [pool.submit(make_hub, hub, *rest) for hub in hubs]:
+            done.result()
+    return Lab(nodes, each, fleet.population, fleet.until.isoformat(), fleet.synthetic)
+
+
+def _show(federation: Federation, state: "State", as_json: bool) -> None:
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"federation": str(federation.folder), "ready": state.ready, **asdict(state)}, indent=2
+            )
+        )
+        return
+    if not state.up:
+        typer.echo(f"{federation.settings.name} is not up")
+        return
+    lab = find_lab(federation)
+    rows = []
+    for name, process in state.processes.items():
+        pid = "" if process["pid"] is None else str(process["pid"])
+        ended = "" if process["last_exit"] is None else str(process["last_exit"])
+        rows.append(
+            (name, pid or "waits to start", str(process["restarts"]), ended, state.nodes.get(name, ""))
+        )
+    devices = f", {lab.nodes * lab.devices:,} devices" if lab else ""
+    title = f"{federation.settings.name} at {federation.address}{devices}"
+    render.table(title, ("process", "id", "restarts", "last exit", "SuperLink says"), rows)
+    if state.problem:
+        typer.echo(state.problem)
+    others = sorted(
+        set(state.nodes) - set(state.processes) - {node_name(n) for n in range(lab.nodes if lab else 0)}
+    )
+    for name in others:
+        typer.echo(f"{name or 'a node without a name'}: {state.nodes[name]}, not of this lab")
+    typer.echo("ready" if state.ready else "not ready yet")

@@ -1,0 +1,147 @@
+"""The directory of a federation: what it holds, and the settings in `federation.toml`.
+
+    federation.toml    name, address, store, deadline, nodes
+    tls/               ca.crt, ca.key, server.crt, server.key
+    nodes/             node-00.key, node-00.pub, …: one NIST P-384 key a SuperNode
+    authority/         the enrolment authority (`fa enrol`)
+    witness/           the witness's key and journal (`fa witness`)
+    keys/              plan.key and log.key with their .pub, superexec.secret
+    home/              FLWR_HOME of who launches: config.toml with the connection
+    units/             systemd units and a compose file
+    runs/              what was launched: one folder a run
+    lab.json, hubs/, nodes' homes, run/, log/, state/    of a lab that `fa federation up` started
+
+In a deployment the parts go to those whose they are: `authority/` and `witness/` never to the aggregator.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fa_core.errors import BadInput
+
+CONFIG = "federation.toml"
+PLACE = Path(".unheard") / "federations"
+"""Where a federation is looked for by its name, from the working directory."""
+
+LONGEST_SOCKET = 107
+"""Most bytes of a Unix socket's path on Linux (unix(7))."""
+
+
+class Settings(BaseModel):
+    """`federation.toml`.
+
+    Attributes:
+        name: what a release calls the engine.
+        host, port: of the SuperLink, which serves all of Flower's APIs there.
+        store: a folder (from the federation's directory) or postgresql://….
+        population: whose budget is charged; a lab's is its fleet's.
+        deadline: seconds that a stage may take.
+        nodes: SuperNodes to wait for. devices: how many devices they stand for together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1024, le=65000)] = 18443
+    store: str = "store"
+    population: str = ""
+    deadline: Annotated[float, Field(gt=0, le=12 * 3600)] = 180.0
+    nodes: Annotated[int, Field(ge=1)] = 3
+    devices: Annotated[int, Field(ge=1)] = 3
+
+    def text(self) -> str:
+        """Return the file."""
+        return (
+            "# A federation of Unheard. `fa federation up` starts a lab of it, `fa run --engine` uses it.\n"
+            f'name = "{self.name}"\n'
+            f'host = "{self.host}"          # of the SuperLink\n'
+            f"port = {self.port}\n"
+            f'store = "{self.store}"              # a folder, or postgresql://…\n'
+            f'population = "{self.population}"          # whose budget is charged\n'
+            f"deadline = {self.deadline}          # seconds that a stage may take\n"
+            f"nodes = {self.nodes}                  # SuperNodes to wait for\n"
+            f"devices = {self.devices}                # devices that they stand for, together\n"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """A federation's directory, opened. Paths are absolute."""
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def address(self) -> str:
+        """Where the SuperLink answers, host:port."""
+        return f"{self.settings.host}:{self.settings.port}"
+
+    @property
+    def store(self) -> str:
+        """The store that runs write into, as `open_store` takes it."""
+        said = self.settings.store
+        return said if "://" in said else str(self.folder / said)
+
+    @property
+    def certificate(self) -> Path:
+        """The TLS authority's certificate."""
+        return self.folder / "tls" / "ca.crt"
+
+    @property
+    def witness_socket(self) -> Path:
+        """Where the witness listens."""
+        return socket_path(self.folder / "run" / "witness.sock")
+
+    def node_key(self, number: int) -> Path:
+        """Return the private key of a SuperNode."""
+        return self.folder / "nodes" / f"{node_name(number)}.key"
+
+    def hub(self, number: int) -> Path:
+        """Return the folder of the devices behind a SuperNode."""
+        return self.folder / "hubs" / node_name(number)
+
+    def hub_socket(self, number: int) -> Path:
+        """Return where the devices behind a SuperNode listen."""
+        return socket_path(self.folder / "run" / f"{node_name(number)}.sock")
+
+
+def node_name(number: int) -> str:
+    """Return what a SuperNode is called."""
+    return f"node-{number:02d}"
+
+
+def socket_path(path: Path) -> Path:
+    """Return `path`. Raises BadInput where it is too long for a Unix socket."""
+    if len(str(path).encode()) > LONGEST_SOCKET:
+        raise BadInput(
+            f"{path} is longer than a socket's path may be ({LONGEST_SOCKET} bytes); "
+            "put the federation into a folder nearer to the root"
+        )
+    return path
+
+
+def open_federation(place: Path) -> Federation:
+    """Return the federation in a directory, or the one of that name in `.unheard/federations`.
+
+    Raises BadInput where there is none, or its `federation.toml` is wrong.
+    """
+    folder = place if (place / CONFIG).is_file() or place.is_dir() else PLACE / place
+    file = folder / CONFIG
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        return Federation(folder.resolve(), Settings(**said))
+    except FileNotFoundError:
+        raise BadInput(f"there is no federation at {place}; `fa federation init {place}` makes one") from None
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{file}: {where}: {first['msg'].lower()}") from None

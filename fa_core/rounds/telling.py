@@ -1,0 +1,92 @@
+"""What a ServerApp says while it runs, for whoever follows its log: public counts, and how it ended.
+
+Flower carries a ServerApp's output to whoever asks for a run's log. A line of ours is the mark, then JSON.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
+from fa_core.rounds.round import Progress
+from fa_core.secagg.task import Stage
+
+MARK = "unheard:"
+EVERY = 5.0
+"""Seconds between two lines about a stage in which nothing changes but the time left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a ServerApp ended: with a release (code 0), or with an error's exit code and its sentence."""
+
+    code: int
+    text: str
+
+    def error(self) -> UnheardError | None:
+        """Return the error that it ended with, None for a release."""
+        if self.code == 0:
+            return None
+        kinds = {kind.exit_code: kind for kind in (BadInput, Refused, RoundFailed)}
+        return kinds.get(self.code, RoundFailed)(self.text)
+
+
+def teller(out: TextIO | None = None) -> Callable[[Progress], None]:
+    """Return what writes each `Progress` that says something new on `out`, standard output by default."""
+    last: Progress | None = None
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        same = last is not None and _counts(last) == _counts(progress)
+        if same and last is not None and progress.left > 0 and last.left - progress.left < EVERY:
+            return
+        last = progress
+        left = None if progress.left == float("inf") else round(progress.left, 1)
+        _say(
+            {
+                "stage": progress.stage.value,
+                "asked": progress.asked,
+                "answered": progress.answered,
+                "dropped": progress.dropped,
+                "left": left,
+            },
+            out,
+        )
+
+    return tell
+
+
+def tell_end(error: BaseException | None, out: TextIO | None = None) -> None:
+    """Write how it ended. Of a defect only its kind is told."""
+    if error is None:
+        _say({"ended": 0, "text": "released"}, out)
+    elif isinstance(error, UnheardError):
+        _say({"ended": error.exit_code, "text": str(error)}, out)
+    else:
+        _say({"ended": 1, "text": f"the run broke off ({type(error).__name__})"}, out)
+
+
+def hear(line: str) -> Progress | Ended | None:
+    """Return what a line says, None for a line that is not one of ours."""
+    mark, found, said = line.partition(MARK)
+    if not found or mark.strip():
+        return None
+    try:
+        told = json.loads(said)
+        if "ended" in told:
+            return Ended(int(told["ended"]), str(told["text"]))
+        left = float("inf") if told["left"] is None else float(told["left"])
+        counts = int(told["asked"]), int(told["answered"]), int(told["dropped"])
+        return Progress(Stage(told["stage"]), *counts, left)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _counts(progress: Progress) -> tuple[Stage, int, int, int]:
+    return progress.stage, progress.asked, progress.answered, progress.dropped
+
+
+def _say(what: dict[str, object], out: TextIO | None) -> None:
+    print(MARK, json.dumps(what), file=out or sys.stdout, flush=True)
