@@ -3,6 +3,8 @@
 import io
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
@@ -25,6 +27,9 @@ app = typer.Typer(help="List, show and export what was released.", no_args_is_he
 app.command()(coverage)
 
 CELLS_SHOWN = 12
+SUPPRESSED_SHOWN = 10
+"""Suppressed groups that a table names; more of them are counted below it."""
+
 Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Wanted = Annotated[
@@ -160,11 +165,24 @@ def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate])
         "devices",
         "",
     )
+    hidden = [result for result in results if result.suppressed]
+    if len(hidden) <= SUPPRESSED_SHOWN:
+        hidden = []
     rows = []
     for result in results:
-        group = [label for _, label in result.group] or ["everyone"]
-        rows.append((*group, *_numbers(result), _devices(result), result.reason))
+        if result not in hidden:
+            group = [label for _, label in result.group] or ["everyone"]
+            rows.append((*group, *_numbers(result), _devices(result), result.reason))
     render.table(title, headers, rows)
+    if hidden:
+        _print_hidden(hidden, len(results))
+
+
+def _print_hidden(hidden: Sequence[Estimate], of: int) -> None:
+    """Say in a few lines how many groups are not shown, and why."""
+    typer.echo(f"{len(hidden)} of {of} groups are not shown (`fa results show --json` names them):")
+    for reason, count in Counter(result.reason for result in hidden).most_common():
+        typer.echo(f"  {count}: {reason}")
 
 
 def _numbers(result: Estimate) -> tuple[str, str, str]:

@@ -7,11 +7,15 @@ The `other` group counts as a planned group unless it has too few devices to be 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from fa_core.metrics import exact_text
 from fa_core.plan import Plan
 from fa_core.plan.schema import OTHER, Guardrail
 from fa_core.values import Estimate, Judgement, Verdict
+
+NAMED: Final = 6
+"""Groups that a sentence names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,14 @@ def gap(results: Sequence[Estimate]) -> Gap | None:
 
 def name_of(result: Estimate) -> str:
     """Return the group as a person reads it."""
-    return ", ".join(f"{label}" for _, label in result.group) or "everyone"
+    return " · ".join(label for _, label in result.group) or "everyone"
+
+
+def _some(results: Sequence[Estimate]) -> str:
+    """Name a few groups and count the rest."""
+    names = [name_of(result) for result in results]
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more groups" if more > 0 else "") or "any group"
 
 
 def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
@@ -77,7 +88,7 @@ def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
         sentence = f"every group is at most {exact_text(guardrail.max)}"
     else:
         open_groups = [r for r in judged if r.estimate is None or _bound(r.simultaneous_high) > limit]
-        sentence = "cannot tell yet for " + (", ".join(name_of(r) for r in open_groups) or "any group")
+        sentence = f"cannot tell yet for {_some(open_groups)}"
     return Judgement(
         metric=guardrail.metric,
         by=guardrail.by,

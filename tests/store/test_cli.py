@@ -259,3 +259,19 @@ def test_of_a_confusion_the_mistakes_are_shown_and_of_a_det_some_thresholds() ->
     many = tuple(replace(cell, labels=(("threshold", str(place)),)) for place in range(50))
     thresholds = [each.labels[0][1] for each in results._telling(replace(confusion, kind="det", cells=many))]
     assert thresholds == [str(place) for place in range(0, 50, 5)]
+
+
+def test_many_groups_without_a_number_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = make_estimates().results[0]
+    gone = replace(shown, suppressed=True, estimate=None, low=None, high=None, reason="fewer than 50 devices")
+    group = [(("accent", f"accent-{number}"),) for number in range(13)]
+    few = [replace(gone, group=each) for each in group[:10]]
+    results._print_results("misses", ("accent",), [replace(shown, group=group[12]), *few])
+    assert "accent-9" in capsys.readouterr().out
+    many = [replace(gone, group=each) for each in group[:11]]
+    results._print_results("misses", ("accent",), [replace(shown, group=group[12]), *many])
+    told = capsys.readouterr().out
+    assert "accent-12" in told
+    assert "accent-9" not in told
+    assert "11 of 12 groups are not shown" in told
+    assert "  11: fewer than 50 devices" in told
