@@ -18,7 +18,7 @@ from fa_core.plan import BadPlan
 NOUNS: Final = ("plan", "fleet", "results", "ledger", "log", "device", "enrol", "witness", "federation")
 """Groups of commands, one module each."""
 
-VERBS: Final = ("run", "compare", "report", "audit", "dashboard")
+VERBS: Final = ("run", "compare", "report", "audit", "dashboard", "demo")
 """Single commands, one module each, with a function of that name."""
 
 

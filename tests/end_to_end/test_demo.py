@@ -1,0 +1,49 @@
+"""`fa demo`: what it refuses, and (long) that it runs to the end and leaves a page that answers."""
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from typer.testing import CliRunner
+
+from fa_core.cli import build
+from fa_core.cli.demo import PLANS, _stop, _unexpired
+from fa_core.errors import BadInput
+from fa_core.plan import load
+
+
+def test_without_its_plans_it_makes_nothing(tmp_path: Path) -> None:
+    result = CliRunner().invoke(build(), ["demo", "--out", str(tmp_path / "out"), "--plans", str(tmp_path)])
+    assert isinstance(result.exception, BadInput)
+    assert "there is no such plan" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_that_lapsed_is_asked_as_if_written_today(name: str, tmp_path: Path) -> None:
+    plan = load(_unexpired(Path("eval_plans") / f"{name}.yaml", tmp_path), fleet=2000)
+    assert plan.metadata.expires == datetime.now(UTC).date() + timedelta(days=7)
+    assert plan.metadata.question == load(Path("eval_plans") / f"{name}.yaml", policy=None).metadata.question
+
+
+def test_another_process_with_the_dashboards_number_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "dashboard.pid"
+    file.write_text(str(os.getppid()))
+    _stop(file)
+    os.kill(os.getppid(), 0)
+
+
+@pytest.mark.long
+def test_the_whole_demo(tmp_path: Path) -> None:
+    result = CliRunner().invoke(build(), ["demo", "--devices", "300", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    number = int((tmp_path / "dashboard.pid").read_text())
+    try:
+        url = result.output.split("It is running at ")[1].split()[0]
+        with urlopen(url) as page:
+            assert page.status == 200
+    finally:
+        os.kill(number, signal.SIGTERM)
