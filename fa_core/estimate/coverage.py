@@ -62,7 +62,8 @@ def coverage(release: Release, registry: Shares | None = None) -> tuple[Counted,
     """Return who was counted, for each segment of device facts, label by label.
 
     Args:
-        registry: public shares; labels that it leaves out share the rest, for `other`.
+        registry: public shares. `other` gets the rest where every other label has a share; a label without
+            one is held against nothing.
 
     Raises:
         BadInput: where the registry names a segment or a label that the release does not cut by.
@@ -131,7 +132,10 @@ def _reference(segment: str, shares: Mapping[str, float], labels: tuple[str, ...
             f"the registry names {segment} {', '.join(strange)}, which the plan counts as {OTHER}; "
             f"give the share of {OTHER} instead"
         )
-    return {OTHER: max(0.0, 1.0 - sum(shares.values()))} | dict(shares)
+    named = set(labels) - {OTHER}
+    # Where a label is left out, what remains is not the share of `other` alone.
+    rest = {OTHER: max(0.0, 1.0 - sum(shares.values()))} if named <= set(shares) else {}
+    return rest | dict(shares)
 
 
 def _marginal(plan: Plan, release: Release, segment: str) -> tuple[FloatArray, float] | None:
