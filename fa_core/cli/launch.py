@@ -129,7 +129,7 @@ def _run(scene: _Scene, grid: Grid) -> Outcome:
         nodes=len(scene.cohort),
         devices=len(scene.cohort),
     )
-    with open_store(scene.order.store) as store, narrator(Console(stderr=True)) as report:
+    with open_store(scene.order.store) as store, scene.narrate() as report:
         around = Surroundings(
             store=store,
             parties=local_parties(scene.keys, scene.authority, _today),
