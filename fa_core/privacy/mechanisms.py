@@ -12,14 +12,19 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import opendp.prelude as dp
 from numpy.typing import NDArray
+
+# Not opendp.prelude: it imports scikit-learn and pandas, for which every device process would wait.
+from opendp.domains import atom_domain, vector_domain
+from opendp.measurements import make_gaussian, make_laplace
+from opendp.metrics import l1_distance, l2_distance
+from opendp.mod import enable_features
 
 from fa_core.values import Block, Layout
 
 Int64Array = NDArray[np.int64]
 
-dp.enable_features("contrib")
+enable_features("contrib")
 
 
 def root_up(variance: Fraction) -> float:
@@ -89,11 +94,11 @@ def _noised(layout: Layout, block: Block, sums: Int64Array) -> Int64Array:
 
 @lru_cache(maxsize=256)
 def _gaussian(scale: float) -> Any:
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
-    return dp.m.make_gaussian(*space, scale=scale)
+    space = vector_domain(atom_domain(T="i64")), l2_distance(T="f64")
+    return make_gaussian(*space, scale=scale)
 
 
 @lru_cache(maxsize=256)
 def _laplace(scale: float) -> Any:
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64")
-    return dp.m.make_laplace(*space, scale=scale)
+    space = vector_domain(atom_domain(T="i64")), l1_distance(T="i64")
+    return make_laplace(*space, scale=scale)
