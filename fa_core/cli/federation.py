@@ -103,7 +103,7 @@ def _make_lab(federation: Federation, nodes: int | None, devices: int | None, pl
     if lab is not None:
         if (nodes or lab.nodes, devices or lab.devices) != (lab.nodes, lab.devices) or place is not None:
             raise BadInput(
-                f"{federation.folder} already has a lab of {lab.nodes} nodes with {lab.devices} devices each: "
+                f"{federation.folder} already has a lab of {lab.nodes} nodes, {lab.devices} devices each: "
                 "start it without options, or make another federation"
             )
         return

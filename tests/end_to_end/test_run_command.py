@@ -114,7 +114,7 @@ def test_too_many_dropouts_are_exit_code_4(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--engine", "lab"], "no engine 'lab'"),
+        (["--engine", "lab"], "no federation at lab"),
         (["--fleet", "nowhere"], "no such directory"),
         (["--store", __file__], "cannot be made"),
         (["--store", "mysql://here"], "a store is a folder or postgresql"),
