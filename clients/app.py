@@ -2,7 +2,8 @@
 
 A SuperNode runs app code that it is sent, so nothing private lives here: no store, no key, no consent.
 Each part of a letter goes to its device and the device's reply goes back; a device that declines, breaks
-or is off leaves an empty part, and nothing else about it leaves the node.
+or is off leaves an empty part, and nothing else about it leaves the node. Where the devices are far away,
+the letter goes whole to a gateway on this machine, which hands it on.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from typing import Any, cast
 
 from clients.device.seam import STAGES, Device, Stage
 from clients.device.serve import SocketDevice
+from clients.gateway import collect, seconds
+from fa_core.bundle import Bundle
 from fa_core.transport import ClientApp, Message, client_app, read, reply
 
 Devices = Mapping[int, Device]
@@ -19,15 +22,18 @@ Devices = Mapping[int, Device]
 
 def relay(devices: Callable[[Mapping[str, Any]], Devices]) -> ClientApp:
     """Return the ClientApp of nodes whose devices `devices(node configuration)` finds."""
+    return client_app(lambda message, node_config: answer(devices, message, node_config), STAGES)
 
-    def answer(message: Message, node_config: Mapping[str, Any]) -> Message:
-        letter = read(message)
-        here = devices(node_config)
-        parts = dict.fromkeys(here, letter.everyone) if letter.everyone else letter.parts
-        stage = cast(Stage, letter.stage)
-        return reply(message, {slot: _ask(here, slot, stage, part) for slot, part in parts.items()})
 
-    return client_app(answer, STAGES)
+def answer(
+    devices: Callable[[Mapping[str, Any]], Devices], message: Message, node_config: Mapping[str, Any]
+) -> Message:
+    """Return the reply of the devices that `devices(node configuration)` finds on this machine."""
+    letter = read(message)
+    here = devices(node_config)
+    parts = dict.fromkeys(here, letter.everyone) if letter.everyone else letter.parts
+    stage = cast(Stage, letter.stage)
+    return reply(message, {slot: _ask(here, slot, stage, part) for slot, part in parts.items()})
 
 
 def _ask(devices: Devices, slot: int, stage: Stage, request: bytes) -> bytes:
@@ -43,4 +49,18 @@ def behind_socket(node_config: Mapping[str, Any]) -> Devices:
     return {slot: SocketDevice(socket, slot) for slot in range(int(node_config.get("devices", 1)))}
 
 
-app = relay(behind_socket)
+def through_gateway(message: Message, node_config: Mapping[str, Any]) -> Message:
+    """Return the reply of the devices of the gateway whose socket the node's configuration names."""
+    letter = read(message)
+    within = seconds(node_config, float(message.metadata.ttl))
+    asked = Bundle(letter.release, letter.node, letter.stage, within, letter.parts, letter.everyone)
+    return reply(message, collect(node_config, asked))
+
+
+def _answer(message: Message, node_config: Mapping[str, Any]) -> Message:
+    if "gateway" in node_config:
+        return through_gateway(message, node_config)
+    return answer(behind_socket, message, node_config)
+
+
+app = client_app(_answer, STAGES)

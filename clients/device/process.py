@@ -8,16 +8,43 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clients.device.books import Books
 from clients.device.consent import PURPOSES
 from clients.device.contribution import Clock
 from clients.device.owner import Household
 from clients.device.policy import utc_now
 from clients.device.redaction import LogFilter, guard_crashes
+from clients.device.remote import attend, line
 from clients.device.seam import STAGES
 from clients.device.serve import Server, harden
 
 LOGGERS = ("clients", "fa_core")
 """Our own loggers; of others it is only said that they spoke."""
+
+
+def connect(folder: Path, url: str, authority: Path | None) -> None:
+    """Have the device in `folder` take part through the gateway at `url`, until SIGTERM or SIGINT.
+
+    Raises BadInput or Refused before anything is asked where it cannot be opened or was not enrolled.
+    """
+    harden()
+    guard_crashes(sys.stderr)
+    quiet_log()
+    home = Household.open(folder, utc_now())
+    device = home.device(Clock(utc_now, time.monotonic))
+    gateway = line(url, Books(home.store).identity(), authority)
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        gateway.hang_up()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        attend(device, gateway, stopped)
+    finally:
+        home.store.close()
 
 
 def serve(folders: Sequence[Path]) -> None:

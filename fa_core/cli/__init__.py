@@ -15,7 +15,18 @@ from fa_core.cli.preview import preview
 from fa_core.errors import UnheardError
 from fa_core.plan import BadPlan
 
-NOUNS: Final = ("plan", "fleet", "results", "ledger", "log", "device", "enrol", "witness", "federation")
+NOUNS: Final = (
+    "plan",
+    "fleet",
+    "results",
+    "ledger",
+    "log",
+    "device",
+    "enrol",
+    "witness",
+    "gateway",
+    "federation",
+)
 """Groups of commands, one module each."""
 
 VERBS: Final = ("run", "compare", "report", "audit", "dashboard", "demo")

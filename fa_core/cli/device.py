@@ -249,6 +249,23 @@ def serve(
     serve_devices(folders or [folder])
 
 
+@app.command()
+def connect(
+    gateway: Annotated[str, typer.Argument(help="A gateway: https://HOST:PORT.", show_default=False)],
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authority of the gateway's certificate; else the system's.", show_default=False
+        ),
+    ] = None,
+    folder: Folder = HERE,
+) -> None:
+    """Take part in rounds through a gateway. Nothing listens here: this device asks, and decides."""
+    from clients.device.process import connect as connect_device
+
+    connect_device(folder, gateway, ca)
+
+
 def _open(folder: Path) -> "Household":
     from clients.device.owner import Household
 

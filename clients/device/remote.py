@@ -1,0 +1,213 @@
+"""A device that reaches its rounds through a gateway: it asks for requests over HTTPS and posts its replies.
+
+The connection goes out from the device and nothing listens at it. Each request is signed by the device's
+certified key (`fa_core.admission`). A device that declines hangs up and stays away for a while, as one does
+that lost its connection: why it was silent, or that it declined at all, cannot be seen.
+"""
+
+import http.client
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from secrets import SystemRandom
+from urllib.parse import urlsplit
+
+from clients.device.seam import STAGES, Declined, Device, Stage
+from fa_core.admission import LETTER, STAGE, Request, authorization, digest_of
+from fa_core.errors import BadInput
+from fa_core.secagg import DeviceIdentity
+
+WAIT_SECONDS = 20
+ANSWER_SECONDS = 60.0
+"""How long the gateway may take to say anything at all, beyond the wait that was asked for."""
+
+AWAY_SECONDS = 300.0
+"""How long a device stays away that declined, half as long again at most."""
+
+RETRY_SECONDS = (1.0, 60.0)
+MAX_BYTES = 64 * 1024 * 1024
+_SKIPPED = 16
+
+logger = logging.getLogger(__name__)
+
+
+class Unreachable(Exception):
+    """The gateway did not answer, or not as one does. Carries no text of the other end."""
+
+
+class NotAdmitted(Unreachable):
+    """The gateway does not admit this device, or not at this time by its clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A request for this device, by the gateway's number."""
+
+    number: int
+    stage: Stage
+    request: bytes
+
+
+@dataclass(slots=True)
+class Line:
+    """One device's line to a gateway: a connection that is kept, and opened again when it broke.
+
+    Attributes:
+        address: host and port, as devices are told it; it is signed, so it is the gateway's own name.
+        trust: checks the gateway's certificate.
+    """
+
+    address: str
+    trust: ssl.SSLContext
+    identity: DeviceIdentity
+    clock: Callable[[], float] = time.time
+    _connection: http.client.HTTPSConnection | None = None
+    _stamp: int = 0
+    _ahead: float = 0.0
+    _skipped: deque[int] = field(default_factory=lambda: deque(maxlen=_SKIPPED))
+
+    def next(self, wait: int = WAIT_SECONDS) -> Letter | None:
+        """Return the next request, None where none came in `wait` seconds. Raises Unreachable."""
+        skip = ",".join(map(str, self._skipped))
+        status, headers, body = self._ask("GET", f"/v1/letters?wait={wait}&skip={skip}", b"", wait)
+        if status == 204:
+            return None
+        number, stage = headers.get(LETTER, ""), headers.get(STAGE, "")
+        if status != 200 or stage not in STAGES or not (number.isascii() and number.isdigit()):
+            raise Unreachable
+        return Letter(int(number), stage, body)
+
+    def reply(self, letter: Letter, reply: bytes) -> bool:
+        """Post a reply; whether it was still wanted. Raises Unreachable; posting it again is then right."""
+        status, _, _ = self._ask("PUT", f"/v1/letters/{letter.number}", reply, 0)
+        if status not in (204, 409):
+            raise Unreachable
+        return status == 204
+
+    def skip(self, letter: Letter) -> None:
+        """Do not ask for a letter again."""
+        self._skipped.append(letter.number)
+
+    def hang_up(self) -> None:
+        """Close the connection, also under a request that waits in another thread."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.sock is not None:
+            try:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                logger.debug("the connection was closed already")
+        connection.close()
+
+    def _ask(
+        self, method: str, target: str, body: bytes, wait: int
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Ask, and once more by the gateway's clock where it says that ours is off."""
+        answer = self._exchange(method, target, body, wait)
+        if answer[0] == 401 and self._set_clock(answer[1]):
+            answer = self._exchange(method, target, body, wait)
+        if answer[0] == 401:
+            raise NotAdmitted
+        return answer
+
+    def _exchange(
+        self, method: str, target: str, body: bytes, wait: int
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        self._stamp = max(self._stamp + 1, int((self.clock() + self._ahead) * 1_000_000))
+        request = Request(method, target, digest_of(body))
+        headers = {"Authorization": authorization(self.identity, self.address, request, self._stamp)}
+        if self._connection is None:
+            self._connection = http.client.HTTPSConnection(self.address, context=self.trust)
+        connection = self._connection
+        connection.timeout = wait + ANSWER_SECONDS
+        if connection.sock is not None:
+            connection.sock.settimeout(connection.timeout)
+        try:
+            connection.request(method, target, body or None, headers)
+            response = connection.getresponse()
+            data = response.read(MAX_BYTES)
+            if not response.isclosed() and response.read(1):
+                raise Unreachable
+            return response.status, response.headers, data
+        except (OSError, http.client.HTTPException, ValueError, Unreachable):
+            self.hang_up()
+            raise Unreachable from None
+
+    def _set_clock(self, headers: http.client.HTTPMessage) -> bool:
+        """Take the gateway's time for stamps, and for nothing else; whether that changes much."""
+        try:
+            theirs = parsedate_to_datetime(headers.get("date", "")).timestamp()
+        except (TypeError, ValueError):
+            return False
+        before, self._ahead = self._ahead, theirs - self.clock()
+        self._stamp = 0
+        return abs(self._ahead - before) > 2.0
+
+
+def line(url: str, identity: DeviceIdentity, authority: Path | None) -> Line:
+    """Return the line to a gateway at https://host[:port].
+
+    Args:
+        authority: the certificate that must have signed the gateway's, PEM; None for the system's.
+    Raises:
+        BadInput: for another kind of address, or a file that holds no certificate.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise BadInput(f"a gateway's address is https://HOST or https://HOST:PORT, not {url}")
+    try:
+        trust = ssl.create_default_context(cafile=None if authority is None else str(authority))
+    except (OSError, ssl.SSLError):
+        raise BadInput(f"{authority}: expected a certificate authority's certificate, in PEM") from None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Line(f"{host}:{port}", trust, identity)
+
+
+def attend(device: Device, gateway: Line, stopped: threading.Event) -> None:
+    """Take part in rounds until stopped: ask, answer, and ask again."""
+    chance = SystemRandom()
+    trouble = RETRY_SECONDS[0]
+    while not stopped.is_set():
+        try:
+            away = _turn(device, gateway)
+            trouble = RETRY_SECONDS[0]
+        except NotAdmitted:
+            logger.warning("the gateway does not admit this device")
+            away = RETRY_SECONDS[1]
+        except Unreachable:
+            logger.info("the gateway cannot be reached")
+            away, trouble = trouble, min(2 * trouble, RETRY_SECONDS[1])
+        if away and not stopped.is_set():
+            stopped.wait(away * (1 + 0.5 * chance.random()))
+    gateway.hang_up()
+
+
+def _turn(device: Device, gateway: Line) -> float:
+    """Answer the next request, if one comes; return how long to stay away after that."""
+    letter = gateway.next()
+    if letter is None:
+        return 0.0
+    try:
+        reply = device.handle(letter.stage, letter.request)
+    except Declined as declined:
+        logger.info("declined at %s: %s", letter.stage, declined.reason)
+    except Exception:
+        logger.exception("a defect at %s", letter.stage)
+    else:
+        gateway.reply(letter, reply)
+        return 0.0
+    gateway.skip(letter)
+    gateway.hang_up()
+    return AWAY_SECONDS

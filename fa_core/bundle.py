@@ -1,0 +1,120 @@
+"""What a relay and a gateway say to each other over a Unix socket: the parts of one letter, and no more.
+
+A frame is a length (u32) and so many bytes. A request's bytes are: version (u8, 1), stage (u8, 0 to 3),
+release (16 bytes), node (u64), milliseconds to answer in (u32), then a sheaf: a length (u32) and the request
+for everyone, a count (u32) and for each part its slot (u32), length (u32) and bytes. A reply's bytes are a
+sheaf with an empty request for everyone. All big-endian.
+"""
+
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STAGES = ("join", "shares", "masked", "unmask")
+VERSION = 1
+MAX_BYTES = 1 << 31
+MAX_PARTS = 1 << 20
+
+_HEAD = struct.Struct(">BB16sQI")
+_PAIR = struct.Struct(">II")
+_COUNT = struct.Struct(">I")
+
+
+class Unreadable(Exception):
+    """The other end said something of another form, or stopped in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One letter for the devices behind a node, and how long they may take.
+
+    Attributes:
+        release: hex id of the release. node: Flower's id of the node. stage: one of STAGES.
+        seconds: within which the replies are wanted, with a reply from each slot or without.
+        parts: slot -> request. everyone: the request for all, b"" where `parts` says it for each.
+    """
+
+    release: str
+    node: int
+    stage: str
+    seconds: float
+    parts: Mapping[int, bytes]
+    everyone: bytes
+
+
+def encode(bundle: Bundle) -> bytes:
+    """Return a bundle's bytes."""
+    head = _HEAD.pack(
+        VERSION,
+        STAGES.index(bundle.stage),
+        bytes.fromhex(bundle.release),
+        bundle.node,
+        round(bundle.seconds * 1000),
+    )
+    return head + encode_parts(bundle.parts, bundle.everyone)
+
+
+def decode(data: bytes) -> Bundle:
+    """Return the bundle in bytes. Raises Unreadable."""
+    try:
+        version, stage, release, node, milliseconds = _HEAD.unpack_from(data)
+    except struct.error:
+        raise Unreadable from None
+    if version != VERSION or stage >= len(STAGES):
+        raise Unreadable
+    parts, everyone = decode_parts(data[_HEAD.size :])
+    return Bundle(release.hex(), node, STAGES[stage], milliseconds / 1000, parts, everyone)
+
+
+def encode_parts(parts: Mapping[int, bytes], everyone: bytes = b"") -> bytes:
+    """Return a sheaf's bytes."""
+    pieces = [_COUNT.pack(len(everyone)), everyone, _COUNT.pack(len(parts))]
+    for slot, part in parts.items():
+        pieces += (_PAIR.pack(slot, len(part)), part)
+    return b"".join(pieces)
+
+
+def decode_parts(data: bytes) -> tuple[dict[int, bytes], bytes]:
+    """Return (parts, the request for everyone) of a sheaf. Raises Unreadable."""
+    try:
+        (length,) = _COUNT.unpack_from(data)
+        at = _COUNT.size + length
+        everyone = data[_COUNT.size : at]
+        (count,) = _COUNT.unpack_from(data, at)
+        at += _COUNT.size
+        parts: dict[int, bytes] = {}
+        for _ in range(min(count, MAX_PARTS + 1)):
+            slot, length = _PAIR.unpack_from(data, at)
+            at += _PAIR.size + length
+            parts[slot] = data[at - length : at]
+    except struct.error:
+        raise Unreadable from None
+    if at != len(data) or len(parts) != count:
+        raise Unreadable
+    return parts, everyone
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """Send a frame. Raises OSError."""
+    connection.sendall(_COUNT.pack(len(data)))
+    connection.sendall(data)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Return the next frame. Raises OSError or Unreadable."""
+    (length,) = _COUNT.unpack(_exactly(connection, _COUNT.size))
+    if length > MAX_BYTES:
+        raise Unreadable
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    data = bytearray(length)
+    view = memoryview(data)
+    while view:
+        count = connection.recv_into(view)
+        if not count:
+            raise Unreadable
+        view = view[count:]
+    return bytes(data)

@@ -1,0 +1,75 @@
+"""The bell of one worker: wakes those requests that wait for news, when the database has some for them.
+
+A worker looks at the list of rounds a few times a second, which is a handful of rows, and wakes who sits in a
+round whose serial rose. Of those who sit in none it wakes as many as there are free seats.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from fa_core.gateway.desk import Beat
+
+
+class Waiter:
+    """One request that waits. `looking` while its own look at the database is under way."""
+
+    __slots__ = ("event", "looking", "rounds")
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.looking = True
+        self.rounds: frozenset[int] = frozenset()
+
+    def sits(self, rounds: frozenset[int]) -> None:
+        """Say which rounds the device was found to sit in: only news of these wake it, and free seats."""
+        self.rounds, self.looking = rounds, False
+
+    async def news(self, seconds: float) -> bool:
+        """Wait until something may be new, for so long; return whether it is."""
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                await self.event.wait()
+        except TimeoutError:
+            return False
+        self.event.clear()
+        self.looking = True
+        return True
+
+
+class Bell:
+    """Everybody who waits at this worker. Used in its event loop alone."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[Waiter, None] = {}
+        self._serials: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    @contextmanager
+    def waiting(self) -> Iterator[Waiter]:
+        """Yield a waiter, to be made before the first look so that no news falls between look and wait."""
+        waiter = Waiter()
+        self._waiters[waiter] = None
+        try:
+            yield waiter
+        finally:
+            del self._waiters[waiter]
+
+    def ring(self, beats: Iterable[Beat]) -> None:
+        """Wake whom the rounds, as they are now, have news for."""
+        now = {beat.round: beat for beat in beats}
+        risen = {number for number, beat in now.items() if self._serials.get(number) != beat.serial}
+        self._serials = {number: beat.serial for number, beat in now.items()}
+        free = sum(beat.free for beat in now.values())
+        if not risen and not free:
+            return
+        for waiter in self._waiters:
+            if waiter.event.is_set():
+                continue
+            if (waiter.looking and risen) or not risen.isdisjoint(waiter.rounds):
+                waiter.event.set()
+            elif free and not waiter.looking and not waiter.rounds:
+                waiter.event.set()
+                free -= 1

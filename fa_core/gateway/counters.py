@@ -1,0 +1,84 @@
+"""Counts of the service for Prometheus: of requests, rounds and bytes, never of a device.
+
+Labels are of fixed sets written in the source. What is counted is public anyway (who was invited, joined and
+dropped, and when); sizes are those of the protocol, equal for all. Each worker writes its counts into a file
+of its own, and whoever is asked adds the files up: counters of workers that ended stay in the sum.
+"""
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+FRESH_SECONDS = 15.0
+"""Gauges in files not written for so long belong to a worker that ended."""
+
+REQUESTS = "unheard_gateway_requests_total"
+WORK = "unheard_gateway_request_seconds_total"
+RECEIVED = "unheard_gateway_received_bytes_total"
+SENT = "unheard_gateway_sent_bytes_total"
+LETTERS = "unheard_gateway_letters_total"
+STAGES_ENDED = "unheard_gateway_stages_total"
+ERRORS = "unheard_gateway_database_errors_total"
+WAITING = "unheard_gateway_waiting"
+
+HELP = {
+    REQUESTS: ("counter", "Requests answered, by method and status."),
+    WORK: ("counter", "Seconds of work on requests, without waiting."),
+    RECEIVED: ("counter", "Bytes of replies taken from devices."),
+    SENT: ("counter", "Bytes of requests handed to devices."),
+    LETTERS: ("counter", "Letters to devices by stage and whether they were answered in time."),
+    STAGES_ENDED: ("counter", "Stages that ended."),
+    ERRORS: ("counter", "Times that the database could not be used."),
+    WAITING: ("gauge", "Requests that wait for news now."),
+}
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class Counters:
+    """Counts of one process."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Key] = Counter()
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._counts[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
+
+    def set(self, name: str, value: float) -> None:
+        """Set a gauge."""
+        self._counts[name, ()] = value  # type: ignore[assignment]
+
+    def write(self, folder: Path) -> None:
+        """Write the counts as this process's file."""
+        rows = [[name, labels, value] for (name, labels), value in self._counts.items()]
+        file = folder / f"counts-{os.getpid()}.json"
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(rows), encoding="utf-8")
+        part.replace(file)
+
+
+def exposition(folder: Path) -> str:
+    """Return the counts of all processes in Prometheus's text format (version 0.0.4)."""
+    totals: Counter[Key] = Counter()
+    for file in sorted(folder.glob("counts-*.json")):
+        fresh = time.time() - file.stat().st_mtime < FRESH_SECONDS
+        for name, labels, value in json.loads(file.read_text(encoding="utf-8")):
+            if fresh or HELP[name][0] == "counter":
+                totals[name, tuple((key, told) for key, told in labels)] += value
+    lines = []
+    for name, (kind, told) in HELP.items():
+        lines += [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]
+        for (found, labels), value in sorted(totals.items()):
+            if found == name:
+                inside = ",".join(f'{key}="{text}"' for key, text in labels)
+                lines.append(f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}")
+    return "\n".join(lines) + "\n"
+
+
+def forget(folder: Path) -> None:
+    """Remove what processes of an earlier start left."""
+    for file in folder.glob("counts-*"):
+        file.unlink(missing_ok=True)

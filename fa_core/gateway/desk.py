@@ -1,0 +1,267 @@
+"""The desk: what a gateway knows, in a database that all of its processes share.
+
+Every method is one transaction of statements that guard themselves, so that several workers, and the door
+beside them, may come at the same time. A seat is given once, a letter is answered once, a stamp is used
+once, whoever asks where.
+
+    open -> (devices take seats until the window ends) -> collect -> ask -> collect -> … -> close
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, insert, select, text, update
+
+from fa_core.bundle import STAGES
+from fa_core.database import Database
+from fa_core.gateway.schema import letters, rounds, seats, stamps
+
+STAMP_SECONDS = 3600.0
+"""How long a device's last stamp is kept; far longer than one is taken."""
+
+
+class Replayed(Exception):
+    """A stamp that is not higher than the device's last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for a device: the letter's number, the stage, and the bytes."""
+
+    letter: int
+    stage: str
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a device that asks is given: a request or none, and the rounds in which it sits."""
+
+    asked: Asked | None
+    rounds: frozenset[int]
+
+
+class Taken(Enum):
+    """What became of a reply: taken, taken before byte for byte, or not wanted (any more)."""
+
+    NOW = auto()
+    BEFORE = auto()
+    UNWANTED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A round that begins: for whom, the invitation, and how many may join until when."""
+
+    release: str
+    node: int
+    invitation: bytes
+    room: int
+    joining_until: float
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How far a stage is: letters written, of these answered; and the seats still free."""
+
+    asked: int
+    answered: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One round as the workers watch it: its serial rises when there is something new for who sits in it."""
+
+    round: int
+    serial: int
+    free: int
+
+
+class Desk:
+    """The state of a gateway in `database`, whose tables are up to date."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # What devices ask.
+
+    def next(self, device: bytes, stamp: int, skip: Sequence[int], now: float) -> Found:
+        """Return the oldest request that the device has not answered, or a seat where one is free.
+
+        Args:
+            skip: letters that the device does not want to see again.
+        Raises:
+            Replayed: for a stamp that was used.
+        """
+        with self._change() as connection:
+            _use(connection, device, stamp)
+            asked = _waiting(connection, device, skip) or _seat(connection, device, now)
+            sits = select(seats.c.round).where(seats.c.device == device)
+            return Found(asked, frozenset(connection.execute(sits).scalars()))
+
+    def again(self, device: bytes, skip: Sequence[int], now: float) -> Found:
+        """Return the same as `next`, for a device that still waits for the answer to one request."""
+        with self._change() as connection:
+            asked = _waiting(connection, device, skip) or _seat(connection, device, now)
+            sits = select(seats.c.round).where(seats.c.device == device)
+            return Found(asked, frozenset(connection.execute(sits).scalars()))
+
+    def answer(self, device: bytes, stamp: int, letter: int, reply: bytes) -> Taken:
+        """Keep a device's reply to a letter of its own, once. Raises Replayed."""
+        with self._change() as connection:
+            _use(connection, device, stamp)
+            mine = (
+                select(seats.c.device)
+                .where(seats.c.round == letters.c.round, seats.c.slot == letters.c.slot)
+                .where(seats.c.device == device)
+                .exists()
+            )
+            where = (letters.c.id == letter, mine)
+            kept = connection.execute(
+                update(letters).where(*where, letters.c.reply.is_(None)).values(reply=reply)
+            )
+            if kept.rowcount:
+                return Taken.NOW
+            before = connection.execute(select(letters.c.reply).where(*where)).scalar()
+            return Taken.BEFORE if before == reply else Taken.UNWANTED
+
+    # What the door does for the server.
+
+    def open(self, opening: Opening) -> int | None:
+        """Begin a round and return its number; None where this node's round of the release was begun."""
+        with self._change() as connection:
+            made = connection.execute(_OPEN, asdict(opening) | {"node": str(opening.node)}).scalar()
+            return None if made is None else int(made)
+
+    def find(self, release: str, node: int) -> tuple[int, int] | None:
+        """Return (number, stage) of a round that goes on, or None."""
+        with self._database.reading() as connection:
+            query = select(rounds.c.id, rounds.c.stage)
+            row = connection.execute(
+                query.where(rounds.c.release == release, rounds.c.node == str(node))
+            ).first()
+            return None if row is None else (row.id, row.stage)
+
+    def ask(self, number: int, stage: int, requests: Mapping[int, bytes], everyone: bytes) -> None:
+        """Write the letters of the next stage, to seats that there are; a request for all goes to each."""
+        with self._change() as connection:
+            held = set(connection.execute(select(seats.c.slot).where(seats.c.round == number)).scalars())
+            rows = [
+                {"round": number, "slot": slot, "stage": stage, "request": request}
+                for slot, request in (dict.fromkeys(held, everyone) if everyone else requests).items()
+                if slot in held
+            ]
+            if rows:
+                connection.execute(insert(letters), rows)
+            connection.execute(
+                update(rounds).where(rounds.c.id == number).values(stage=stage, serial=rounds.c.serial + 1)
+            )
+
+    def tally(self, number: int, stage: int) -> Tally:
+        """Return how far a stage of a round is."""
+        with self._database.reading() as connection:
+            query = select(func.count(), func.count(letters.c.reply))
+            asked, answered = connection.execute(query.where(*_stage(number, stage))).one()
+            free = connection.execute(select(rounds.c.room - rounds.c.taken).where(rounds.c.id == number))
+            return Tally(asked, answered, free.scalar() or 0)
+
+    def collect(self, number: int, stage: int) -> dict[int, bytes]:
+        """End a stage: return each letter's reply, b"" for none, by slot, and forget the letters."""
+        with self._change() as connection:
+            connection.execute(
+                update(rounds)
+                .where(rounds.c.id == number)
+                .values(joining_until=0.0, serial=rounds.c.serial + 1)
+            )
+            query = select(letters.c.slot, letters.c.reply).where(*_stage(number, stage))
+            replies = {slot: reply or b"" for slot, reply in connection.execute(query)}
+            connection.execute(delete(letters).where(*_stage(number, stage)))
+            return replies
+
+    def close(self, number: int) -> None:
+        """End a round and forget everything of it."""
+        with self._change() as connection:
+            connection.execute(delete(rounds).where(rounds.c.id == number))
+
+    def sweep(self, now: float) -> int:
+        """Forget rounds that nobody went on with, and stamps too old to matter; return how many rounds."""
+        with self._change() as connection:
+            oldest = int((now - STAMP_SECONDS) * 1_000_000)
+            connection.execute(delete(stamps).where(stamps.c.stamp < oldest))
+            return connection.execute(delete(rounds).where(rounds.c.expires < now)).rowcount
+
+    def pulse(self, now: float) -> list[Beat]:
+        """Return every round, for workers that watch for news."""
+        with self._database.reading() as connection:
+            free = rounds.c.room - rounds.c.taken
+            query = select(rounds.c.id, rounds.c.serial, free, rounds.c.joining_until)
+            return [
+                Beat(number, serial, free if until > now else 0)
+                for number, serial, free, until in connection.execute(query)
+            ]
+
+    def _change(self) -> AbstractContextManager[Connection]:
+        return self._database.changing()
+
+
+_OPEN = text(
+    "INSERT INTO gateway_rounds "
+    "(release, node, stage, serial, invitation, room, taken, joining_until, expires) "
+    "VALUES (:release, :node, 0, 0, :invitation, :room, 0, :joining_until, :expires) "
+    "ON CONFLICT (release, node) DO NOTHING RETURNING id"
+)
+
+_USE = text(
+    "INSERT INTO gateway_stamps (device, stamp) VALUES (:device, :stamp) "
+    "ON CONFLICT (device) DO UPDATE SET stamp = excluded.stamp WHERE gateway_stamps.stamp < excluded.stamp"
+)
+
+_TAKE = text(
+    "UPDATE gateway_rounds SET taken = taken + 1 WHERE taken < room AND joining_until > :now AND id = ("
+    "SELECT id FROM gateway_rounds r WHERE r.joining_until > :now AND r.taken < r.room AND NOT EXISTS ("
+    "SELECT 1 FROM gateway_seats s WHERE s.device = :device AND s.release = r.release) "
+    "ORDER BY r.taken, r.id LIMIT 1) RETURNING id, release, taken, invitation"
+)
+
+
+def _use(connection: Connection, device: bytes, stamp: int) -> None:
+    if connection.execute(_USE, {"device": device, "stamp": stamp}).rowcount != 1:
+        raise Replayed
+
+
+def _waiting(connection: Connection, device: bytes, skip: Sequence[int]) -> Asked | None:
+    """Return the oldest letter to this device that has no reply."""
+    request = func.coalesce(letters.c.request, rounds.c.invitation).label("request")
+    query = (
+        select(letters.c.id, letters.c.stage, request)
+        .join(seats, (seats.c.round == letters.c.round) & (seats.c.slot == letters.c.slot))
+        .join(rounds, rounds.c.id == letters.c.round)
+        .where(seats.c.device == device, letters.c.reply.is_(None), letters.c.id.not_in(list(skip)))
+        .order_by(letters.c.id)
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else Asked(row.id, STAGES[row.stage], row.request)
+
+
+def _seat(connection: Connection, device: bytes, now: float) -> Asked | None:
+    """Take a seat in a round that devices may join, and return its invitation."""
+    row: RowMapping | None = connection.execute(_TAKE, {"device": device, "now": now}).mappings().first()
+    if row is None:
+        return None
+    slot = row["taken"] - 1
+    connection.execute(
+        insert(seats).values(round=row["id"], slot=slot, release=row["release"], device=device)
+    )
+    made = connection.execute(
+        insert(letters).values(round=row["id"], slot=slot, stage=0).returning(letters.c.id)
+    )
+    return Asked(int(made.scalar_one()), STAGES[0], bytes(row["invitation"]))
+
+
+def _stage(number: int, stage: int) -> tuple[ColumnElement[bool], ...]:
+    return (letters.c.round == number, letters.c.stage == stage)

@@ -1,0 +1,8 @@
+"""The history of a gateway's tables."""
+
+from pathlib import Path
+from typing import Final
+
+from fa_core.lineage import Lineage
+
+LINEAGE: Final = Lineage("gateway", Path(__file__).parent, ("0001",), "gateway_version")

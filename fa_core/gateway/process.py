@@ -1,0 +1,169 @@
+"""The processes of a gateway: uvicorn's workers for devices, and their supervisor.
+
+Beside the supervisor are the door for relays and the operator's page (health, readiness, metrics). A worker
+that dies is started again; workers end with their supervisor.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from fa_core.errors import BadInput, UnheardError
+from fa_core.gateway import counters
+from fa_core.gateway.desk import Desk
+from fa_core.gateway.door import Collector, Door, sweep
+from fa_core.gateway.service import ENVIRONMENT
+from fa_core.gateway.settings import Home, address
+from fa_core.logs import structured
+
+KEEP_ALIVE_SECONDS = 75
+STOP_SECONDS = 3
+_PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
+
+
+def serve(home: Home) -> None:
+    """Serve until SIGTERM or SIGINT. Raises BadInput or Refused before anything is served."""
+    settings = home.settings
+    home.authority()
+    for name in (settings.certificate, settings.key):
+        if not (home.folder / name).is_file():
+            raise BadInput(f"{home.folder / name}: there is no such file; TLS needs it")
+    database = home.database()
+    database.prepare()
+    home.counts.mkdir(mode=0o700, exist_ok=True)
+    counters.forget(home.counts)
+    structured("gateway")
+    os.environ[ENVIRONMENT] = str(home.folder.resolve())
+    listening = _listen(settings.listen)
+    desk, counts = Desk(database), counters.Counters()
+    door = Door(
+        home.folder / settings.door.socket,
+        frozenset(settings.door.relays),
+        Collector(desk, settings.cohort, counts),
+    )
+    page = _Page(home, desk)
+    stopped = threading.Event()
+    config = _config(home)
+
+    def keep() -> None:
+        sweep(desk, stopped, lambda: counts.write(home.counts))
+
+    with _beside(door.serve_forever), _beside(page.serve_forever), _beside(keep):
+        try:
+            logger.info("the gateway serves")
+            Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
+        finally:
+            stopped.set()
+            for server in (door, page):
+                server.shutdown()
+                server.server_close()
+    database.close()
+
+
+def settle_worker() -> None:
+    """Make a worker end when its supervisor does, and log as the gateway does."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    structured("gateway")
+
+
+def _config(home: Home) -> uvicorn.Config:
+    settings = home.settings
+    return uvicorn.Config(
+        "fa_core.gateway.service:application",
+        factory=True,
+        workers=settings.workers,
+        http="fa_core.gateway.patience:PatientProtocol",
+        ws="none",
+        ssl_certfile=home.folder / settings.certificate,
+        ssl_keyfile=home.folder / settings.key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=settings.limits.connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_worker_healthcheck=30,
+    )
+
+
+def _listen(where: str) -> socket.socket:
+    host, port = address(where)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(4096)
+    except OSError as error:
+        raise BadInput(f"{where} cannot be listened on: {error.strerror or error}") from None
+    listening.set_inheritable(True)
+    return listening
+
+
+@contextmanager
+def _beside(work: Callable[[], None]) -> Iterator[None]:
+    """Do `work` in a thread of its own; leaving waits for it."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+class _Page(ThreadingHTTPServer):
+    """The operator's page: GET /health, /ready, /metrics in plain HTTP, for this machine or a private net."""
+
+    daemon_threads = True
+
+    def __init__(self, home: Home, desk: Desk) -> None:
+        self.home = home
+        self.desk = desk
+        try:
+            super().__init__(address(home.settings.operations), _PageHandler)
+        except OSError as error:
+            where = home.settings.operations
+            raise BadInput(f"{where} cannot be listened on: {error.strerror or error}") from None
+
+
+class _PageHandler(BaseHTTPRequestHandler):
+    timeout = 10.0
+
+    def do_GET(self) -> None:
+        """Answer."""
+        assert isinstance(self.server, _Page)
+        status, kind, text = 200, "text/plain; charset=utf-8", "ok\n"
+        if self.path == "/metrics":
+            kind, text = (
+                "text/plain; version=0.0.4; charset=utf-8",
+                counters.exposition(self.server.home.counts),
+            )
+        elif self.path == "/ready":
+            try:
+                self.server.desk.pulse(time.time())
+            except UnheardError:
+                status, text = 503, "the database cannot be used\n"
+        elif self.path != "/health":
+            status, text = 404, "GET /health, /ready or /metrics\n"
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a scrape is no event."""

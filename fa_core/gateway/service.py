@@ -1,0 +1,275 @@
+"""What devices see of a gateway: two requests over HTTPS, each signed, and whether the gateway is well.
+
+    GET /v1/letters?wait=20&skip=3,7    the next request for this device, after waiting for one; 204: none
+    PUT /v1/letters/{number}            the device's reply to it; 204
+    GET /health, GET /ready             whether the process runs; whether its database does
+
+Whoever is not admitted gets 401, whatever the reason: wrong certificate, wrong signature, a stamp used
+before, a clock far off (every answer carries the gateway's `Date`). A reply that is not wanted gets 409,
+whatever the reason: another device's letter, no letter, a second reply, a stage that is over. A device that
+declines says nothing; its silence is not told from another's.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fa_core.admission import LETTER, SKEW_SECONDS, STAGE, Credentials, digest_of
+from fa_core.errors import UnheardError
+from fa_core.gateway.bell import Bell
+from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, WAITING, WORK, Counters
+from fa_core.gateway.desk import Asked, Desk, Replayed, Taken
+from fa_core.gateway.limits import Limiter
+from fa_core.gateway.settings import Home, read_home
+
+ENVIRONMENT = "UNHEARD_GATEWAY"
+"""Environment variable that tells a worker the gateway's folder."""
+
+LOOKS_A_SECOND = 5.0
+THREADS = 5
+"""Database connections of a worker."""
+
+FAILURES_A_SECOND, FAILURE_BURST = 1.0, 30.0
+"""Requests that are not admitted, for each address."""
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class _Ended(Exception):
+    """A request that ends with this status and nothing else."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a worker's requests share."""
+
+    home: Home
+    authority: bytes
+    desk: Desk
+    bell: Bell
+    counters: Counters
+    devices: Limiter
+    strangers: Limiter
+    threads: CapacityLimiter
+    clock: Callable[[], float]
+
+    async def work(self, call: Callable[[], T]) -> T:
+        """Do what blocks in a thread. Ends the request with 503 where the database cannot be used."""
+        began = time.perf_counter()
+        try:
+            return await anyio.to_thread.run_sync(call, limiter=self.threads)
+        except UnheardError:
+            self.counters.add(ERRORS)
+            logger.error("the database cannot be used")
+            raise _Ended(503) from None
+        finally:
+            self.counters.add(WORK, time.perf_counter() - began)
+
+    def admit(self, request: Request) -> Credentials:
+        """Return who asks, if it is admitted: certified, signed for this gateway, now, not too often."""
+        address = request.client.host if request.client else ""
+        if self.strangers.spent(address):
+            raise _Ended(429)
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        try:
+            found = Credentials.read(request.headers.get("authorization", ""))
+        except ValueError:
+            found = None
+        now = self.clock() * 1_000_000
+        if (
+            found is None
+            or abs(found.stamp - now) > SKEW_SECONDS * 1_000_000
+            or not found.hold(self.authority, self.home.settings.name, request.method, target)
+        ):
+            self.strangers.allows(address)
+            raise _Ended(401)
+        if not self.devices.allows(found.device):
+            raise _Ended(429)
+        return found
+
+    async def body(self, request: Request, digest: bytes) -> bytes:
+        """Return the request's body: whole, in time, not too large, and the one that was signed."""
+        limits = self.home.settings.limits
+        if int(request.headers.get("content-length", "0")) > limits.reply_bytes:
+            raise _Ended(413)
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > limits.reply_bytes:
+                        raise _Ended(413)
+                    parts.append(part)
+        except TimeoutError:
+            raise _Ended(408) from None
+        body = b"".join(parts)
+        if digest_of(body) != digest:
+            raise _Ended(401)
+        return body
+
+    async def watch(self) -> None:
+        """Ring the bell for what is new in the database, and leave the counts where they are read."""
+        written = 0.0
+        while True:
+            await asyncio.sleep(1 / LOOKS_A_SECOND)
+            try:
+                self.bell.ring(await self.work(lambda: self.desk.pulse(self.clock())))
+            except _Ended:
+                await asyncio.sleep(1.0)
+            if time.monotonic() - written > 1.0:
+                written = time.monotonic()
+                self.counters.set(WAITING, len(self.bell))
+                await anyio.to_thread.run_sync(self.counters.write, self.home.counts)
+
+
+def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
+    """Return the application of one worker. Raises BadInput where its files or address are wrong."""
+    database, limits = home.database(), home.settings.limits
+    room = _Room(
+        home,
+        home.authority(),
+        Desk(database),
+        Bell(),
+        Counters(),
+        Limiter(limits.requests_a_second, limits.burst),
+        Limiter(FAILURES_A_SECOND, FAILURE_BURST),
+        CapacityLimiter(THREADS),
+        clock,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        home.counts.mkdir(mode=0o700, exist_ok=True)
+        watching = asyncio.create_task(room.watch())
+        yield
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        room.counters.write(home.counts)
+        database.close()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_Counted, counters=room.counters)
+    app.exception_handler(_Ended)(_ended)
+    app.exception_handler(RequestValidationError)(_malformed)
+    _routes(app, room)
+    return app
+
+
+def application() -> FastAPI:
+    """Return the application of the gateway that the environment names, for uvicorn's workers."""
+    from fa_core.gateway.process import settle_worker
+
+    settle_worker()
+    return build(read_home(Path(os.environ[ENVIRONMENT])))
+
+
+def _routes(app: FastAPI, room: _Room) -> None:
+    @app.get("/v1/letters")
+    async def letters(
+        request: Request,
+        wait: Annotated[float, Query(ge=0, le=60)] = 0.0,
+        skip: Annotated[str, Query(pattern=r"^(\d{1,18}(,\d{1,18}){0,15})?$")] = "",
+    ) -> Response:
+        who = room.admit(request)
+        await room.body(request, who.digest)
+        seconds = min(wait, room.home.settings.limits.wait_seconds)
+        asked = await _next(room, who, [int(each) for each in skip.split(",") if each], seconds)
+        if asked is None:
+            return Response(status_code=204)
+        room.counters.add(SENT, len(asked.request), stage=asked.stage)
+        headers = {LETTER: str(asked.letter), STAGE: asked.stage, "cache-control": "no-store"}
+        return Response(asked.request, media_type="application/octet-stream", headers=headers)
+
+    @app.put("/v1/letters/{number}")
+    async def reply(request: Request, number: int) -> Response:
+        who = room.admit(request)
+        body = await room.body(request, who.digest)
+        if not body or not 0 < number < 1 << 62:
+            raise _Ended(409)
+        taken = await _fresh(room.work(lambda: room.desk.answer(who.device, who.stamp, number, body)))
+        if taken is Taken.UNWANTED:
+            raise _Ended(409)
+        room.counters.add(RECEIVED, len(body))
+        return Response(status_code=204)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        await room.work(lambda: room.desk.pulse(room.clock()))
+        return {"status": "ok"}
+
+
+async def _next(room: _Room, who: Credentials, skip: list[int], seconds: float) -> Asked | None:
+    """Return the next request for a device, after waiting for one for so long; None where there is none."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    with room.bell.waiting() as waiter:
+        found = await _fresh(room.work(lambda: room.desk.next(who.device, who.stamp, skip, room.clock())))
+        while found.asked is None:
+            waiter.sits(found.rounds)
+            if not await waiter.news(deadline - loop.time()):
+                return None
+            found = await room.work(lambda: room.desk.again(who.device, skip, room.clock()))
+        return found.asked
+
+
+async def _fresh(work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except Replayed:
+        raise _Ended(401) from None
+
+
+async def _ended(request: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, _Ended) else 500
+    headers = {"connection": "close"} if status in (408, 413) else {}
+    if status in (429, 503):
+        headers["retry-after"] = "5"
+    return Response(status_code=status, headers=headers)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    """Answer a request of another form without its own words, which FastAPI would repeat."""
+    return Response(status_code=400)
+
+
+class _Counted:
+    """Counts answers by method and status."""
+
+    def __init__(self, app: ASGIApp, counters: Counters) -> None:
+        self._app = app
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method = scope["method"] if scope["method"] in ("GET", "PUT") else "other"
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                code = str(message["status"])
+                self._counters.add(REQUESTS, method=method, code=code)
+            await send(message)
+
+        await self._app(scope, receive, counting)

@@ -1,0 +1,19 @@
+"""Every test of the desk, and of rounds through it, runs on SQLite and on a real PostgreSQL."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.store.conftest import new_database
+
+__all__ = ["new_database"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of a gateway's database that does not exist yet."""
+    if request.param == "sqlite":
+        return str(tmp_path / "gateway.db")
+    make: Callable[[], str] = request.getfixturevalue("new_database")
+    return make()

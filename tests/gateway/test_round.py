@@ -1,0 +1,158 @@
+"""Whole rounds through a gateway: the sum is the exact sum, whoever drops out."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients.device.seam import Declined, Reason, Stage
+from fa_core.errors import RoundFailed
+from fa_core.gateway.settings import CohortSection
+from fa_core.rounds import run as running
+from fa_core.transport import LocalGrid
+from tests.gateway.house import Gateway, gateway, until
+from tests.rounds.small import World, small_plan
+
+DEVICES = 10
+
+
+class Faulty:
+    """A simulated device that declines from one stage on, and notes what passes."""
+
+    def __init__(self, device: Any, lock: threading.Lock, declines: tuple[Stage, ...] = ()) -> None:
+        self.device, self.lock, self.declines = device, lock, declines
+        self.talk: dict[Stage, tuple[bytes, bytes]] = {}
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        if stage in self.declines:
+            raise Declined(Reason.ORDER)
+        with self.lock:  # the simulated devices share their fleet's tables
+            reply: bytes = self.device.handle(stage, request)
+        self.talk[stage] = (request, reply)
+        return reply
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World.make(tmp_path / "world", DEVICES)
+    yield made
+    made.store.close()
+
+
+def connect(here: Gateway, world: World, silent: dict[int, tuple[Stage, ...]]) -> list[Faulty]:
+    """Connect every device of a world."""
+    lock, stopped = threading.Lock(), threading.Event()
+    devices = []
+    for number in range(world.devices):
+        device = world.fleet.device(number)
+        devices.append(Faulty(device, lock, silent.get(number, ())))
+        here.attend(devices[-1], device._identity, stopped)
+    return devices
+
+
+def test_remote_devices_add_up_exactly(
+    world: World, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
+    seats = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
+    with gateway(tmp_path / "gateway", world.authority, database, seats) as here:
+        devices = connect(here, world, {})
+        release, _ = world.run_over(here.grid(), small_plan())
+        assert here.desk.pulse(0.0) == []  # nothing of the round is left
+    assert np.array_equal(release.sums, world.vectors(small_plan()).sum(axis=0))
+    assert (release.participation.joined, release.participation.counted) == (DEVICES, DEVICES)
+    assert all(set(device.talk) == {"join", "shares", "masked", "unmask"} for device in devices)
+    for stage in ("join", "shares", "masked", "unmask"):
+        assert len({len(device.talk[stage][1]) for device in devices}) == 1  # replies of a stage are alike
+
+
+def test_who_declines_drops_out_and_the_rest_is_released(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One declines at once, one after joining, one after its vector went out: only this one is counted."""
+    monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
+    seats = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
+    silent: dict[int, tuple[Stage, ...]] = {
+        2: ("join", "shares", "masked", "unmask"),
+        5: ("masked", "unmask"),
+        8: ("unmask",),
+    }
+    with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
+        connect(here, world, silent)
+        with hurried(here, [DEVICES - 1, DEVICES - 1, DEVICES - 2, DEVICES - 3]):
+            release, _ = world.run_over(here.grid(), small_plan())
+    exact = np.delete(world.vectors(small_plan()), [2, 5], axis=0).sum(axis=0)
+    assert np.array_equal(release.sums, exact)
+    facts = release.participation
+    assert (facts.invited, facts.joined, facts.counted) == (DEVICES, DEVICES - 1, DEVICES - 2)
+
+
+def test_under_the_minimum_the_server_hears_of_nobody(world: World, tmp_path: Path) -> None:
+    seats = CohortSection(window_seconds=600, minimum=DEVICES, maximum=DEVICES)
+    with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
+        connect(here, world, {0: ("join",)})
+        with hurried(here, [DEVICES - 1]), pytest.raises(RoundFailed, match="0 devices joined"):
+            world.run_over(here.grid(), small_plan())
+        assert here.desk.pulse(0.0) == []
+    assert world.store.count() == 0
+
+
+def test_two_nodes_share_the_devices_of_one_gateway(world: World, tmp_path: Path) -> None:
+    """Each device sits behind one node only, so that nobody counts twice."""
+    seats = CohortSection(window_seconds=600, minimum=1, maximum=DEVICES // 2)
+    with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
+        connect(here, world, {})
+        grid = _Both(here.grid(2))
+        release, _ = world.run_over(grid, small_plan())
+    assert release.participation.counted == DEVICES
+
+
+class _Both:
+    """A Grid over a local one that runs its nodes at the same time, as SuperNodes do."""
+
+    def __init__(self, grid: LocalGrid) -> None:
+        self._grid = grid
+        self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def get_node_ids(self) -> Any:
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Any) -> Any:
+        ids = list(self._grid.push_messages(messages))
+        for each in ids:
+            threading.Thread(target=self._run, args=(each,)).start()
+        return ids
+
+    def pull_messages(self, message_ids: Any) -> Any:
+        return [self._said.get() for _ in range(self._said.qsize())]
+
+    def _run(self, message_id: str) -> None:
+        for said in self._grid.pull_messages([message_id]):
+            self._said.put(said)
+
+
+class hurried:  # noqa: N801 - reads as a word of the test
+    """Moves the gateway's clock past each stage's deadline once so many devices have answered it."""
+
+    def __init__(self, here: Gateway, answers: list[int]) -> None:
+        self._here, self._answers = here, answers
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        for stage, answers in enumerate(self._answers):
+            until(lambda stage=stage, answers=answers: self._answered(stage) >= answers)
+            self._here.time.ahead += 700.0
+
+    def _answered(self, stage: int) -> int:
+        desk = self._here.desk
+        return sum(desk.tally(beat.round, stage).answered for beat in desk.pulse(0.0))
