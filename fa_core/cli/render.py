@@ -195,6 +195,14 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
     return f"{left.removesuffix(' %').removesuffix(' points')} to {right}"
 
 
+def devices(result: Estimate) -> str:
+    """Return how many devices had something to count, with the privacy noise on it; "" for none."""
+    if result.devices is None:
+        return ""
+    noise = f" ± {result.devices_sd:,.1f}" if result.devices_sd else ""
+    return f"{result.devices:,.0f}{noise}"
+
+
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: ruled on a terminal, aligned text with two spaces between elsewhere."""
     console = Console()

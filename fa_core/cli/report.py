@@ -24,7 +24,8 @@ BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 STYLE: Final = (
     "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#111;background:#fff}"
     "table{border-collapse:collapse;margin:.5em 0 1.5em}th,td{border:1px solid #bbb;padding:.2em .6em;"
-    "text-align:left}pre{background:#f4f4f4;padding:.8em;white-space:pre-wrap;overflow-wrap:anywhere}"
+    "text-align:left;vertical-align:top}td{overflow-wrap:anywhere;min-width:4.5em}"
+    ".notes{color:#444}pre{background:#f4f4f4;padding:.8em;white-space:pre-wrap;overflow-wrap:anywhere}"
     ".mark{border:3px solid #a00;color:#a00;padding:.4em .8em;font-weight:bold}"
 )
 
@@ -65,7 +66,7 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
         ("window", f"{utc_text(release.window_start)} to {utc_text(release.window_end)}"),
         ("population", release.population),
         ("devices", ", ".join(f"{count:,} {name}" for name, count in devices.items())),
-        ("charged to every device", f"{privacy['cost']} ({privacy['accounting']})"),
+        ("charged to every device", _charged(release)),
         ("mechanism", f"{privacy['noise']} {privacy['mechanism'].replace('_', ' ')}"),
     ]
     signed = [
@@ -75,22 +76,26 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
     sections = [
         *(f'<p class="mark">{escape(mark)}</p>' for mark in marks),
         f"<h1>{escape(plan)}</h1><p>{escape(str(told['question']))}</p>",
-        _table(("", ""), facts),
+        _table((), facts),
         "<h2>What every device is promised</h2>",
         *(f"<p>{escape(sentence)}</p>" for sentence in render.guarantee(release)),
-        "<h2>In the transparency log, and who signed</h2>",
-        _table(("place", "what", "key", "signature"), signed),
-        *_results(estimates),
         "<h2>Guardrails</h2>",
         _table(
             ("metric", "by", "limit", "verdict", ""),
-            [(j.metric, ", ".join(j.by), j.limit, j.verdict, j.sentence) for j in estimates.judgements],
+            [
+                (j.metric, ", ".join(j.by), j.limit, j.verdict.replace("_", " "), j.sentence)
+                for j in estimates.judgements
+            ],
         ),
+        *_results(estimates),
         "<h2>Who was counted</h2>",
         _table(
             ("fact", "value", "devices", "share", "95 % interval"),
             [coverage_row(each)[:5] for each in coverage(release)],
+            "The plan cuts no metric by facts of the device alone: nothing more can be told.",
         ),
+        "<h2>In the transparency log, and who signed</h2>",
+        _table(("place", "what", "key", "signature"), signed),
         "<h2>How to verify</h2>",
         f"<pre>{escape(_commands(entry))}</pre>",
         "<h2>The plan, as it was signed</h2>",
@@ -101,33 +106,58 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(sections)}</body></html>'
 
 
+def _charged(release: Release) -> str:
+    """Return the cost in its currency: readable, and exact as the ledger has it."""
+    cost = release.layout.cost
+    name = "rho" if release.layout.accounting == "zcdp" else "epsilon"
+    return f"{name} {render.short(cost)}, exactly {cost}"
+
+
 def _results(estimates: Estimates) -> Iterable[str]:
     def by(result: Estimate) -> tuple[str, tuple[str, ...]]:
         return result.metric, tuple(name for name, _ in result.group)
 
-    for (metric, names), results in groupby(estimates.results, by):
-        yield f"<h2>{escape(metric)} by {escape(', '.join(names) or 'everyone')}</h2>"
-        rows = [
-            _row(result, number)
+    level = f"{estimates.level:.0%} interval"
+    for (metric, names), found in groupby(estimates.results, by):
+        results = list(found)
+        unit = f", {results[0].unit}" if results[0].unit else ""
+        yield f"<h2>{escape(metric)} by {escape(', '.join(names) or 'everyone')}{escape(unit)}</h2>"
+        numbers = [
+            (result, number)
             for result in results
             for number in ((result,) if result.suppressed or not result.cells else result.cells)
         ]
-        yield _table(("group", "estimate", f"{estimates.level:.0%} interval", "not shown because"), rows)
+        rows = [_row(*each) for each in numbers if not each[1].suppressed]
+        yield _table(("group", "estimate", level, "privacy noise alone", "devices"), rows)
+        hidden: dict[str, list[str]] = {}
+        for result, number in numbers:
+            if number.suppressed:
+                hidden.setdefault(number.reason, []).append(_group(result, number))
+        for reason, groups in hidden.items():
+            yield f'<p class="notes">Not shown, {escape(reason)}: {escape("; ".join(groups))}.</p>'
 
 
-def _row(result: Estimate, shown: Estimate | Cell) -> tuple[str, str, str, str]:
+def _group(result: Estimate, shown: Estimate | Cell) -> str:
     labels = shown.labels if isinstance(shown, Cell) else ()
-    name = ", ".join(label for _, label in (*result.group, *labels)) or "everyone"
-    if shown.suppressed:
-        return name, "not shown", "", shown.reason
-    unit = render.unit_of(result, labels)
-    return name, render.number(shown.estimate, unit), render.interval(shown.low, shown.high, unit), ""
+    return " · ".join(label for _, label in (*result.group, *labels)) or "everyone"
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _row(result: Estimate, shown: Estimate | Cell) -> tuple[str, ...]:
+    unit = render.unit_of(result, shown.labels if isinstance(shown, Cell) else ())
+    noise = (shown.noise_low, shown.noise_high) if isinstance(shown, Estimate) else (None, None)
+    return (
+        _group(result, shown),
+        render.number(shown.estimate, unit),
+        render.interval(shown.low, shown.high, unit),
+        render.interval(*noise, unit),
+        render.devices(result),
+    )
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "None.") -> str:
     head = "".join(f"<th>{escape(header)}</th>" for header in headers)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>" if body else "<p>None.</p>"
+    return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>" if body else f"<p>{escape(empty)}</p>"
 
 
 def _commands(entry: Entry) -> str:

@@ -172,7 +172,7 @@ def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate])
     for result in results:
         if result not in hidden:
             group = [label for _, label in result.group] or ["everyone"]
-            rows.append((*group, *_numbers(result), _devices(result), result.reason))
+            rows.append((*group, *_numbers(result), render.devices(result), result.reason))
     render.table(title, headers, rows)
     if hidden:
         _print_hidden(hidden, len(results))
@@ -196,13 +196,6 @@ def _numbers(result: Estimate) -> tuple[str, str, str]:
     )
 
 
-def _devices(result: Estimate) -> str:
-    if result.devices is None:
-        return ""
-    noise = f" ± {result.devices_sd:,.1f}" if result.devices_sd else ""
-    return f"{result.devices:,.0f}{noise}"
-
-
 def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) -> None:
     """Print the tables of a histogram, DET or confusion: of each group the cells that say most."""
     axes = next(tuple(axis for axis, _ in cell.labels) for result in results for cell in result.cells)
@@ -212,11 +205,11 @@ def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) ->
     for result in results:
         group = [label for _, label in result.group] or ["everyone"]
         if result.suppressed:
-            rows.append((*group, *("" for _ in axes), "not shown", "", _devices(result), result.reason))
+            rows.append((*group, *("" for _ in axes), "not shown", "", render.devices(result), result.reason))
             continue
         shown = _telling(result)
         hidden += len(result.cells) - len(shown)
-        rows += [(*group, *_cell(cell, result), _devices(result), cell.reason) for cell in shown]
+        rows += [(*group, *_cell(cell, result), render.devices(result), cell.reason) for cell in shown]
     render.table(title, headers, rows)
     if hidden:
         typer.echo(f"{hidden} more cells: `fa results show --json` or `fa results export` has them")
