@@ -21,7 +21,7 @@ from fa_core.store import Declaration, LogEntry
 
 DELTA: Final = Fraction(1, 10**8)
 MEANING: Final = {
-    "window": "the same events, here the last 7 days",
+    "window": "the last 7 days' events",
     "week": "any 7 days",
     "year": "any 365 days",
 }
@@ -166,7 +166,7 @@ def log() -> None:
     entries = store.entries(max(0, size - SHOWN), size)
     columns = (Column("Entry", True), Column("Kind"), Column("What"))
     rows = [[str(each.index), esc(each.kind), _summary(each)] for each in reversed(entries)]
-    look.show(look.table(columns, rows, "Newest entries of the transparency log", scroll=True))
+    look.show(look.table(columns, rows, "Newest entries of the transparency log", scroll=len(rows) > 12))
 
 
 def _means() -> str:
@@ -179,7 +179,7 @@ def _means() -> str:
     signed = (
         f"the signatures of {' and '.join(keys)}"
         if keys
-        else "no signatures (start with --log-key, --witness-key)"
+        else "no signatures (start it with the public keys of the log and the witness)"
     )
     return (
         f"It recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "

@@ -164,6 +164,7 @@ def table(
     return (
         f'<div class="{kind}" tabindex="0" role="region" aria-label="{esc(caption)}"><table class="uh-table">'
         f"<caption>{esc(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        + (f'<p class="uh-note">{len(body)} rows; scroll the table for the rest.</p>' if scroll else "")
     )
 
 

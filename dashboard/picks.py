@@ -95,7 +95,7 @@ def whole(label: str, name: str, first: int, least: int, most: int, help: str | 
         asked = st.query_params.get(name, "")
         good = asked.isascii() and asked.isdigit() and len(asked) < 6 and least <= int(asked) <= most
         st.session_state[state] = int(asked) if good else first
-    chosen = st.number_input(label, least, most, key=state, width=220, help=help)
+    chosen = st.number_input(label, least, most, key=state, help=help)
     remember(name, str(chosen))
     return int(chosen)
 

@@ -20,7 +20,9 @@ def heat(
     shown = [result.estimate for result in results if result.estimate is not None]
     reach = (max(shown) - min(shown)) if shown else 0.0
     sheet = Sheet()
-    rows = [_cell(result, of, reach) for result in results]
+    rows = [
+        _cell(result, of, reach) for result in results
+    ]  # faded: wider than half of what is between groups
     order = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("row", "column")}
     x = alt.X(
         "column:N",
@@ -76,7 +78,7 @@ def _cell(result: Estimate, of: Measure, reach: float) -> dict[str, Any]:
         "column": result.group[1][1],
         "group": group_text(result.group),
         "estimate": None if result.estimate is None else result.estimate * of.factor,
-        "unsure": half is not None and 2 * half > reach,
+        "unsure": half is not None and 4 * half > reach,
         "number": of.text(result.estimate, half),
         "interval": of.interval(result.low, result.high),
         "text": of.with_interval(result),

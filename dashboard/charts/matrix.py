@@ -35,7 +35,7 @@ def matrix(
         alt.Tooltip("reason:N", title="not shown"),
     ]
     shown, hidden = (sheet.chart([r for r in rows if (r["share"] is None) == none]) for none in (False, True))
-    scale = alt.Scale(type="sqrt", domain=[0, 100], range=[palette.paper, palette.ramp[1]])
+    scale = alt.Scale(type="sqrt", domain=[0, 100], range=[palette.paper, palette.ramp[1]], interpolate="rgb")
     pale = palette.paper == "#ffffff"
     ink = alt.condition(
         "datum.share > 45", alt.value("#ffffff" if pale else palette.paper), alt.value(palette.ink)

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard import comparing, look, picks, reading, sentences
 from dashboard.links import link
 from dashboard.look import Column, esc
-from dashboard.numbers import group_text, grouping_text, half_width, measure, short, span, words
+from dashboard.numbers import group_text, grouping_text, half_width, listed, measure, short, span, words
 from dashboard.reading import Body
 from dashboard.settings import active
 from fa_core.estimate import gap
@@ -182,19 +182,41 @@ def _changes(body: Body, before: Body | None) -> tuple[Difference, ...]:
 
 
 def _tables(body: Body) -> str:
+    """Return what the metrics say that have many numbers a group."""
+    lines = [("DET curves", _curves(body, metric)) for metric in body.metrics("det")]
+    lines += [_confused(body)] if "confusion" in reading.kinds(active().store, body.entry) else []
+    items = "".join(
+        f"<li><b>{esc(name[:1].upper() + name[1:])}.</b> {esc(text)}</li>" for name, text in lines if text
+    )
+    return f'<ul class="uh-told">{items}</ul>' if items else ""
+
+
+def _curves(body: Body, metric: str) -> str:
+    """Return whose DET curves there are."""
+    results = [
+        result for grouping in body.groupings(metric)[-1:] for result in body.results(metric, grouping)
+    ]
+    known = [group_text(result.group) for result in results if not result.suppressed]
+    hidden = [group_text(result.group) for result in results if result.suppressed]
+    text = f"They are there for {listed(known)}: Thresholds says what another threshold would cost them."
+    return (text if known else "No curve can be shown.") + (
+        f" Not shown: {listed(hidden)}." if hidden else ""
+    )
+
+
+def _confused(body: Body) -> tuple[str, str]:
     """Return what a confusion matrix of everyone says at a glance."""
     if "confusion" not in {result.kind for result in body.estimates.results if not result.group}:
-        return ""
+        return "", ""
     found = reading.most_confused(active().store, body.entry)
     if found is None:
-        return ""
+        return "", ""
     actual, predicted, row = found
     of = measure(row["kind"], row["unit"])
     number = (
         f"{of.text(row['estimate'], (row['high'] - row['low']) / 2)} ({of.interval(row['low'], row['high'])})"
     )
-    text = f"{actual} is most surely taken for {predicted}: {number} of the time."
-    return f'<ul class="uh-told"><li><b>{esc(words(row["metric"]))}.</b> {esc(text)}</li></ul>'
+    return words(row["metric"]), f"{actual} is most surely taken for {predicted}: {number} of the time."
 
 
 def _guardrails(body: Body) -> str:

@@ -104,8 +104,8 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
         chart = heat(body.results(metric, grouping), of, look.palette(), **marks)
         base.show(chart, look.palette(), told, "heat")
         look.show(
-            '<div class="uh-key"><span>The stronger the colour, the higher.</span><span>Faded: the interval is wider than the '
-            "whole difference between the groups shown.</span><span>Dashed: not shown, with the reason on hover and below."
+            '<div class="uh-key"><span>The stronger the colour, the higher.</span><span>Faded: the interval is wider than half '
+            "the difference between the highest and the lowest.</span><span>Dashed: not shown, with the reason on hover and below."
             "</span></div>"
         )
         return chart

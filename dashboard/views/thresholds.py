@@ -29,7 +29,7 @@ def page() -> None:
         )
         return
     with st.container(key="picks"):
-        left, right, third = st.columns([1.1, 1.5, 1])
+        left, right, third, fourth = st.columns([1.1, 1.4, 0.9, 1])
         with left:
             plan = picks.plan(plans)
         with right:
@@ -38,18 +38,19 @@ def page() -> None:
         groupings = body.groupings(metric)
         with third:
             grouping = picks.grouping(groupings, groupings[-1])
+        with fourth:
+            limit = picks.whole("Keep misses under, %", "under", 20, 1, 100)
     picks.notice()
     results = body.results(metric, grouping)
     curves = {group_text(result.group): curve(result) for result in results if not result.suppressed}
     if not curves:
         look.empty("No curve of this release can be shown.", results[0].reason)
         return
-    _answer(results, grouping)
+    _answer(results, grouping, limit)
     _explore(body, metric, grouping, results, curves)
 
 
-def _answer(results: Sequence[Estimate], grouping: tuple[str, ...]) -> None:
-    limit = picks.whole("Keep misses under, %", "under", 20, 1, 100)
+def _answer(results: Sequence[Estimate], grouping: tuple[str, ...], limit: int) -> None:
     look.prose(_kept(keeping(results, limit / 100), limit, grouping), "answer")
     look.prose(
         "Bands hold for all thresholds and both axes of a group together, at 95%; for one group at a time.",

@@ -76,9 +76,10 @@ def _over_time() -> None:
     }
     chart = trend(rows, of, look.palette(), chosen=chosen, limit=limit, **marks)
     base.show(chart, look.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
+    told_limit = "" if limit is None else f"<span>dashed: the guardrail, {esc(of.text(limit))}</span>"
     look.show(
         f'<div class="uh-facts"><span>{look.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
-        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span><span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
+        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span>{told_limit}<span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
     )
     _numbers([row for row in rows if row["group"] == chosen])
     downloads.offer(body, metric, grouping, chart)

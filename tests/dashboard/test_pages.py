@@ -81,7 +81,7 @@ def test_a_deep_link_opens_what_it_names_and_another_release_says_so(opened: Pat
 
 def test_a_two_way_grouping_has_a_heat_map_and_a_forest_plot(opened: Path) -> None:
     page = look("segments", plan="accent-by-device", by="accent,device_class")
-    assert "Faded: the interval is wider" in words(markup(page))
+    assert "Faded: the interval is wider than half" in words(markup(page))
     page.segmented_control(key="pick-view").set_value("forest").run()
     assert not page.exception
     assert "95% interval of the group" in words(markup(page))
