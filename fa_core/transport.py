@@ -301,11 +301,13 @@ class Unanswered(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A SuperNode as the SuperLink lists it: `status` is registered, online, offline or unregistered."""
+    """A SuperNode as the SuperLink lists it: `status` is registered, online, offline or unregistered, and
+    `activated` when it last signed on (ISO 8601), "" for never."""
 
     id: int
     name: str
     status: str
+    activated: str
     public_key: bytes
 
 
@@ -349,7 +351,13 @@ class SuperLink:
         with self._told():
             found = self._client.ListNodes(ListNodesRequest()).nodes_info
         return [
-            Node(int(each.node_id), str(each.name), str(each.status), bytes(each.public_key))
+            Node(
+                int(each.node_id),
+                str(each.name),
+                str(each.status),
+                str(each.last_activated_at),
+                bytes(each.public_key),
+            )
             for each in found
             if each.status != "unregistered"
         ]

@@ -8,6 +8,7 @@ socket's owner and group; whatever is asked, the witness signs once.
 import os
 import socket
 import socketserver
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +19,7 @@ from fa_core.witness import Witness
 
 _LARGEST = 1 << 26
 _PATIENCE = 30.0
+_AGAIN = 0.5
 _OK, _REFUSED = 0, 1
 
 
@@ -76,11 +78,13 @@ class _Handler(socketserver.BaseRequestHandler):
 class WitnessClient:
     """The witness at the other end of a socket: the same four calls, each raising what the witness raised.
 
-    RoundFailed where it does not answer.
+    RoundFailed where it does not answer for `patience` seconds: one that is started again keeps its word, so
+    it may be asked again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         self._path = path
+        self._patience = patience
 
     def sign_roster(self, request: bytes) -> bytes:
         """As `Witness.sign_roster`."""
@@ -99,17 +103,25 @@ class WitnessClient:
         return self._ask(_Operation.COSIGN, len(note).to_bytes(4, "little") + note + b"".join(proof))
 
     def _ask(self, operation: _Operation, body: bytes) -> bytes:
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(_PATIENCE)
-                connection.connect(str(self._path))
-                connection.sendall(_pack(operation, body))
-                status, reply = _receive(connection)
-        except OSError as error:
-            raise RoundFailed(f"the witness at {self._path} does not answer ({error})") from None
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                status, reply = self._exchange(_pack(operation, body))
+                break
+            except OSError as error:
+                if time.monotonic() >= end:
+                    raise RoundFailed(f"the witness at {self._path} does not answer ({error})") from None
+            time.sleep(_AGAIN)
         if status != _OK:
             raise Refused(reply.decode(errors="replace"))
         return reply
+
+    def _exchange(self, request: bytes) -> tuple[int, bytes]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.connect(str(self._path))
+            connection.sendall(request)
+            return _receive(connection)
 
 
 def _read_cosign(body: bytes) -> tuple[bytes, Proof]:

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fa_core.federation.directory import CONFIG, Federation, Settings, open_fede
 from fa_core.federation.lab import Lab, read_lab
 from fa_core.federation.supervisor import lock, write_conditions
 from fa_core.federation.units import write_units
+from fa_core.transport import Node
 
 START_SECONDS, START_SECONDS_A_NODE = 120.0, 12.0
 """How long a lab may take until every node is there: SuperNodes start one after the other on few cores."""
@@ -135,7 +137,7 @@ def status(federation: Federation) -> State:
     if said["registered"]:
         try:
             with runs.connect(federation) as link:
-                nodes = {node.name: node.status for node in link.nodes()}
+                nodes = {node.name: _standing(node, said["since"]) for node in link.nodes()}
         except BadInput as error:
             problem = str(error)
     return State(True, said["processes"], nodes, problem)
@@ -195,6 +197,14 @@ def _check_ports(federation: Federation, lab: Lab) -> None:
                 ) from None
 
 
+def _standing(node: Node, since: str) -> str:
+    """Return a node's status. The SuperLink takes one that vanished for online until its time is over."""
+    signed_on = bool(node.activated) and datetime.fromisoformat(node.activated) >= datetime.fromisoformat(
+        since
+    )
+    return "signing on" if node.status == "online" and not signed_on else node.status
+
+
 def _said(federation: Federation) -> Path:
     return federation.folder / "run" / "supervisor.json"
 
@@ -206,7 +216,7 @@ def _supervisor(federation: Federation) -> dict[str, Any] | None:
     try:
         said = json.loads(_said(federation).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {"pid": 0, "registered": False, "processes": {}}
+        return {"pid": 0, "since": "", "registered": False, "processes": {}}
     assert isinstance(said, dict)
     return said
 

@@ -67,6 +67,7 @@ class Supervisor:
     children: dict[str, _Child] = field(default_factory=dict)
     registered: bool = False
     stopping: bool = False
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     _written: str = ""
     _conditions: float = 0.0
 
@@ -169,18 +170,14 @@ class Supervisor:
         logger.warning("%s ended with %d; it is started again", child.process.name, code)
 
     def _end(self) -> None:
-        """Stop everything, SuperNodes first, and wait until no process is left."""
-        for child in reversed(self.children.values()):
-            if child.running is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(child.running.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline and _descendants(os.getpid()):
-            self._forget_ended()
-            time.sleep(0.05)
-        for child in self.children.values():
-            if child.running is not None:
-                _kill_group(child.running.pid)
+        """Stop everything, and wait until no process is left.
+
+        SuperNodes go first: one that did not sign off is taken for alive for a minute, and its key refused.
+        """
+        nodes = {node_name(number) for number in range(self.lab.nodes)}
+        for names in (nodes, set(self.children) - nodes):
+            running = [self.children[name].running for name in names if name in self.children]
+            self._terminate([each.pid for each in running if each is not None])
         for _ in range(100):
             for pid in _descendants(os.getpid()):
                 with suppress(ProcessLookupError):
@@ -191,6 +188,17 @@ class Supervisor:
             time.sleep(0.05)
         (self.federation.folder / "run" / "supervisor.json").unlink(missing_ok=True)
 
+    def _terminate(self, pids: Sequence[int]) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not set(pids).isdisjoint(_descendants(os.getpid())):
+            self._forget_ended()
+            time.sleep(0.05)
+        for pid in pids:
+            _kill_group(pid)
+
     def _forget_ended(self) -> None:
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -199,6 +207,7 @@ class Supervisor:
     def _write(self) -> None:
         told = {
             "pid": os.getpid(),
+            "since": self.since,
             "registered": self.registered,
             "lab": asdict(self.lab),
             "processes": {

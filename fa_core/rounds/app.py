@@ -39,6 +39,9 @@ from fa_core.witness_socket import WitnessClient
 
 POLL_SECONDS = 1.0
 
+WITNESS_SECONDS = 60.0
+"""How long a witness that does not answer is asked again: it may be restarting."""
+
 KEYS: Mapping[str, str | int | float | bool] = {
     "plan": "",
     "release": "",
@@ -91,7 +94,7 @@ def _run(grid: Grid, config: Mapping[str, Any]) -> None:
     parties = Parties(
         log_key=read_key(Path(config["log-key"])),
         authority=read_hex(Path(config["authority"])),
-        witness=WitnessClient(Path(config["witness"])),
+        witness=WitnessClient(Path(config["witness"]), WITNESS_SECONDS),
     )
     pace = Pace(float(config["deadline"]), POLL_SECONDS)
     with open_store(str(config["store"])) as store:

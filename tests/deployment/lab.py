@@ -1,0 +1,125 @@
+"""A lab of real processes for a test, by the command line alone, and gone when the test is over."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from fa_core.privacy.ledger import Policy
+from fa_core.store import Declaration, Store, open_store
+from tests.rounds.small import plan_text, write_fleet
+
+ROOT = Path(__file__).parents[2]
+NODES, DEVICES = 3, 20
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+GUARD = 600.0
+"""Seconds after which a command that hangs fails its test; none is waited for on purpose."""
+
+
+def fa(*arguments: str, code: int | None = 0) -> "subprocess.CompletedProcess[str]":
+    """Run `fa` and return what it printed; its exit code must be `code`, None for any."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fa_core.cli", *arguments],
+        capture_output=True, text=True, env=ENVIRONMENT, timeout=GUARD, check=False,
+    )  # fmt: skip
+    assert code is None or done.returncode == code, f"{done.returncode}: {done.stderr}\n{done.stdout}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    """Start `fa` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fa_core.cli", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A federation of hubs of devices that is up."""
+
+    folder: Path
+    nodes: int
+    devices: int
+
+    def plan(self, name: str, **options: Any) -> Path:
+        """Write a plan of this name and return its file; a device answers once for a name and window."""
+        wanted: dict[str, Any] = {"cohort": 50, "noise": "distributed", "dropout": "0.34", "groups": "[[]]"}
+        file = self.folder.parent / f"{name}.yaml"
+        file.write_text(plan_text(**wanted | options).replace("name: small", f"name: {name}"))
+        return file
+
+    def run(self, plan: Path, code: int | None = 0) -> "subprocess.CompletedProcess[str]":
+        """Run a plan on the lab."""
+        return fa("run", str(plan), "--engine", str(self.folder), "--json", code=code)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `fa federation status` says."""
+        told: dict[str, Any] = json.loads(fa("federation", "status", str(self.folder), "--json").stdout)
+        return told
+
+    def store(self) -> Store:
+        """Return the lab's store."""
+        return open_store(str(self.folder / "store"))
+
+    def pid(self, process: str) -> int:
+        """Return the id of one of its processes, as the supervisor has it."""
+        said = json.loads((self.folder / "run" / "supervisor.json").read_text())
+        return int(said["processes"][process]["pid"])
+
+    def ample_budget(self) -> None:
+        """Declare a budget that many rounds do not use up."""
+        policy = Policy(*[Fraction(10**6)] * 5)
+        with self.store() as store:
+            store.declare(Declaration("small", "zcdp", policy, datetime.now(UTC)))
+
+
+@contextmanager
+def lab(folder: Path, nodes: int = NODES, devices: int = DEVICES, deadline: float = 180.0) -> Iterator[Lab]:
+    """Make a federation, start its lab, and leave nothing of it behind."""
+    place, fleet = folder / "lab", write_fleet(folder / "fleet", nodes * devices)
+    fa("federation", "init", str(place), "--nodes", str(nodes), "--port", str(free_ports(nodes + 1)))
+    config = place / "federation.toml"
+    config.write_text(config.read_text().replace("deadline = 180.0", f"deadline = {deadline}"))
+    try:
+        fa("federation", "up", str(place), "--fleet", str(fleet), "--devices", str(devices))
+        yield Lab(place, nodes, devices)
+    finally:
+        fa("federation", "down", str(place))
+        assert processes_of(place) == []
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many ports in a row that nobody listens at."""
+    for first in range(20000, 32000, 64):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no ports are free")
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the command lines of living processes that name `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in command:
+                found.append(command)
+    return found
