@@ -128,9 +128,9 @@ class Line:
             self._connection = http.client.HTTPSConnection(self.address, context=self.trust)
         connection = self._connection
         connection.timeout = wait + ANSWER_SECONDS
-        if connection.sock is not None:
-            connection.sock.settimeout(connection.timeout)
         try:
+            if connection.sock is not None:
+                connection.sock.settimeout(connection.timeout)
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
             data = response.read(MAX_BYTES)

@@ -1,0 +1,141 @@
+"""The device's end: clocks that are off, lines that break, and how a device is silent."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.device import remote
+from clients.device.remote import Letter, NotAdmitted, Unreachable, attend, line
+from clients.device.seam import Declined, Reason, Stage
+from fa_core.enrolment import Authority
+from fa_core.errors import BadInput
+from fa_core.gateway.desk import Opening
+from tests.gateway.house import Gateway, gateway, until
+
+AUTHORITY = Authority.generate()
+DEVICE = AUTHORITY.enrol()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Gateway]:
+    with gateway(tmp_path / "gateway", AUTHORITY) as running:
+        yield running
+
+
+def open_round(here: Gateway, release: str = "ab" * 16) -> int:
+    found = here.desk.open(Opening(release, 1, b"come", 5, time.time() + 600, time.time() + 600))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("ahead", [0.0, 600.0, -600.0, 3e8])
+def test_a_clock_that_is_off_is_set_right_for_stamps(here: Gateway, ahead: float) -> None:
+    theirs = here.line(DEVICE)
+    theirs.clock = lambda: time.time() + ahead
+    assert theirs.next(0) is None
+    open_round(here)
+    found = theirs.next(0)
+    assert found is not None
+    assert theirs.reply(found, b"me")
+    theirs.hang_up()
+
+
+def test_a_stranger_is_told_so_once(here: Gateway) -> None:
+    with pytest.raises(NotAdmitted):
+        here.line(Authority.generate().enrol()).next(0)
+
+
+def test_a_broken_line_is_opened_again(here: Gateway) -> None:
+    theirs = here.line(DEVICE)
+    assert theirs.next(0) is None
+    assert theirs._connection is not None
+    theirs._connection.sock.close()
+    with pytest.raises(Unreachable):
+        theirs.next(0)
+    assert theirs.next(0) is None
+    theirs.hang_up()
+
+
+def test_a_gateway_with_another_certificate_is_not_spoken_to(here: Gateway, tmp_path: Path) -> None:
+    from fa_core.federation.certificates import make_tls
+
+    (tmp_path / "other").mkdir()
+    make_tls(tmp_path / "other", "other", "127.0.0.1")
+    with pytest.raises(Unreachable):
+        line(here.url, DEVICE, tmp_path / "other" / "ca.crt").next(0)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x", "x:1", "https://", "https://x/path", "https://x?q", "https://x:99999", ""]
+)
+def test_another_kind_of_address_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match="https://HOST"):
+        line(url, DEVICE, None)
+
+
+def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("nothing")
+    for name in ("ca.crt", "missing.crt"):
+        with pytest.raises(BadInput, match="certificate"):
+            line("https://x", DEVICE, tmp_path / name)
+
+
+class Recording:
+    """A device that declines, or breaks, or answers."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked: list[tuple[Stage, bytes]] = []
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        self.asked.append((stage, request))
+        if self.error is not None:
+            raise self.error
+        return b"reply"
+
+
+@pytest.mark.parametrize("error", [Declined(Reason.CONSENT), ValueError("a secret")])
+def test_declining_is_hanging_up_and_staying_away(
+    here: Gateway, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = open_round(here)
+    device, stopped, theirs = Recording(error), threading.Event(), here.line(DEVICE)
+    aways: list[float] = []
+    monkeypatch.setattr(stopped, "wait", lambda seconds: aways.append(seconds) or stopped.set())
+    attend(device, theirs, stopped)
+    assert device.asked == [("join", b"come")]
+    assert remote.AWAY_SECONDS <= aways[0] <= 1.5 * remote.AWAY_SECONDS
+    assert theirs._connection is None
+    assert here.desk.tally(number, 0).answered == 0
+    assert theirs.next(0) is None  # the same letter is not asked for again
+    theirs.hang_up()
+
+
+def test_a_reply_whose_answer_was_lost_is_posted_again(here: Gateway) -> None:
+    number = open_round(here)
+    theirs = here.line(DEVICE)
+    found = theirs.next(0)
+    assert found is not None
+    assert theirs.reply(found, b"me")
+    assert theirs.reply(found, b"me")
+    assert not theirs.reply(found, b"another")
+    assert not theirs.reply(Letter(found.number + 1, "join", b""), b"me")
+    assert here.desk.collect(number, 0) == {0: b"me"}
+    assert not theirs.reply(found, b"me")
+    theirs.hang_up()
+
+
+def test_a_device_waits_and_hears_of_a_round_that_begins(here: Gateway) -> None:
+    device, stopped, theirs = Recording(), threading.Event(), here.line(DEVICE)
+    thread = threading.Thread(target=attend, args=(device, theirs, stopped))
+    thread.start()
+    until(lambda: here.desk.pulse(0.0) == [] and theirs._connection is not None)
+    number = open_round(here)
+    until(lambda: here.desk.tally(number, 0).answered == 1)
+    stopped.set()
+    theirs.hang_up()
+    thread.join()
+    assert device.asked == [("join", b"come")]
