@@ -232,7 +232,7 @@ def _source(metric: MetricSpec) -> str:
 def _rows(cohort: Cohort, source: str, plan: Plan, until: datetime) -> Rows:
     """Return the rows of a source that lie in the plan's window."""
     if source not in cohort.tables:
-        raise BadInput(f"the plan reads {source}, and there is no such table here")
+        raise BadInput(f"the plan reads {source}, and the fleet has no {source}.parquet")
     table, offsets = cohort.tables[source], cohort.offsets[source]
     device = np.repeat(np.arange(len(cohort), dtype=np.int64), np.diff(offsets))
     time = table.column("time").combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
