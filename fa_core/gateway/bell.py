@@ -38,11 +38,15 @@ class Waiter:
 
 
 class Bell:
-    """Everybody who waits at this worker. Used in its event loop alone."""
+    """Everybody who waits at this worker, and the free seats there were at the last look (`free`).
+
+    Used in the worker's event loop alone.
+    """
 
     def __init__(self) -> None:
         self._waiters: dict[Waiter, None] = {}
         self._serials: dict[int, int] = {}
+        self.free = 0
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -62,7 +66,7 @@ class Bell:
         now = {beat.round: beat for beat in beats}
         risen = {number for number, beat in now.items() if self._serials.get(number) != beat.serial}
         self._serials = {number: beat.serial for number, beat in now.items()}
-        free = sum(beat.free for beat in now.values())
+        free = self.free = sum(beat.free for beat in now.values())
         if not risen and not free:
             return
         for waiter in self._waiters:

@@ -12,7 +12,18 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
 from fa_core.bundle import STAGES
 from fa_core.database import Database
@@ -89,26 +100,23 @@ class Desk:
 
     # What devices ask.
 
-    def next(self, device: bytes, stamp: int, skip: Sequence[int], now: float) -> Found:
+    def next(self, device: bytes, stamp: int, skip: Sequence[int], now: float, seats: bool = True) -> Found:
         """Return the oldest request that the device has not answered, or a seat where one is free.
 
         Args:
             skip: letters that the device does not want to see again.
+            seats: whether to look for a free seat.
         Raises:
             Replayed: for a stamp that was used.
         """
         with self._change() as connection:
             _use(connection, device, stamp)
-            asked = _waiting(connection, device, skip) or _seat(connection, device, now)
-            sits = select(seats.c.round).where(seats.c.device == device)
-            return Found(asked, frozenset(connection.execute(sits).scalars()))
+            return _look(connection, device, skip, now, seats)
 
-    def again(self, device: bytes, skip: Sequence[int], now: float) -> Found:
+    def again(self, device: bytes, skip: Sequence[int], now: float, seats: bool = True) -> Found:
         """Return the same as `next`, for a device that still waits for the answer to one request."""
         with self._change() as connection:
-            asked = _waiting(connection, device, skip) or _seat(connection, device, now)
-            sits = select(seats.c.round).where(seats.c.device == device)
-            return Found(asked, frozenset(connection.execute(sits).scalars()))
+            return _look(connection, device, skip, now, seats)
 
     def answer(self, device: bytes, stamp: int, letter: int, reply: bytes) -> Taken:
         """Keep a device's reply to a letter of its own, once. Raises Replayed."""
@@ -233,22 +241,38 @@ def _use(connection: Connection, device: bytes, stamp: int) -> None:
         raise Replayed
 
 
-def _waiting(connection: Connection, device: bytes, skip: Sequence[int]) -> Asked | None:
-    """Return the oldest letter to this device that has no reply."""
-    request = func.coalesce(letters.c.request, rounds.c.invitation).label("request")
-    query = (
-        select(letters.c.id, letters.c.stage, request)
-        .join(seats, (seats.c.round == letters.c.round) & (seats.c.slot == letters.c.slot))
-        .join(rounds, rounds.c.id == letters.c.round)
-        .where(seats.c.device == device, letters.c.reply.is_(None), letters.c.id.not_in(list(skip)))
-        .order_by(letters.c.id)
-        .limit(1)
+_SITS = (
+    select(
+        seats.c.round,
+        letters.c.id,
+        letters.c.stage,
+        func.coalesce(letters.c.request, rounds.c.invitation).label("request"),
     )
-    row = connection.execute(query).first()
-    return None if row is None else Asked(row.id, STAGES[row.stage], row.request)
+    .join(rounds, rounds.c.id == seats.c.round)
+    .outerjoin(
+        letters,
+        (letters.c.round == seats.c.round)
+        & (letters.c.slot == seats.c.slot)
+        & letters.c.reply.is_(None)
+        & letters.c.id.not_in(bindparam("skip", expanding=True)),
+    )
+    .where(seats.c.device == bindparam("device"))
+    .order_by(letters.c.id)
+)
+"""The rounds in which a device sits, each with a letter that it has not answered, where there is one."""
 
 
-def _seat(connection: Connection, device: bytes, now: float) -> Asked | None:
+def _look(connection: Connection, device: bytes, skip: Sequence[int], now: float, seats: bool) -> Found:
+    """Return the oldest letter to this device that has no reply; else a seat, where it may take one."""
+    sits = connection.execute(_SITS, {"device": device, "skip": list(skip)}).all()
+    waiting = [Asked(row.id, STAGES[row.stage], row.request) for row in sits if row.id is not None]
+    if waiting:
+        return Found(min(waiting, key=lambda each: each.letter), frozenset(row.round for row in sits))
+    taken = _seat(connection, device, now) if seats else None
+    return taken or Found(None, frozenset(row.round for row in sits))
+
+
+def _seat(connection: Connection, device: bytes, now: float) -> Found | None:
     """Take a seat in a round that devices may join, and return its invitation."""
     row: RowMapping | None = connection.execute(_TAKE, {"device": device, "now": now}).mappings().first()
     if row is None:
@@ -260,7 +284,8 @@ def _seat(connection: Connection, device: bytes, now: float) -> Asked | None:
     made = connection.execute(
         insert(letters).values(round=row["id"], slot=slot, stage=0).returning(letters.c.id)
     )
-    return Asked(int(made.scalar_one()), STAGES[0], bytes(row["invitation"]))
+    asked = Asked(int(made.scalar_one()), STAGES[0], bytes(row["invitation"]))
+    return Found(asked, frozenset({row["id"]}))
 
 
 def _stage(number: int, stage: int) -> tuple[ColumnElement[bool], ...]:

@@ -224,12 +224,16 @@ async def _next(room: _Room, who: Credentials, skip: list[int], seconds: float) 
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     with room.bell.waiting() as waiter:
-        found = await _fresh(room.work(lambda: room.desk.next(who.device, who.stamp, skip, room.clock())))
+        found = await _fresh(
+            room.work(lambda: room.desk.next(who.device, who.stamp, skip, room.clock(), room.bell.free > 0))
+        )
         while found.asked is None:
             waiter.sits(found.rounds)
             if not await waiter.news(deadline - loop.time()):
                 return None
-            found = await room.work(lambda: room.desk.again(who.device, skip, room.clock()))
+            found = await room.work(
+                lambda: room.desk.again(who.device, skip, room.clock(), room.bell.free > 0)
+            )
         return found.asked
 
 

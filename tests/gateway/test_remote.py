@@ -37,7 +37,7 @@ def test_a_clock_that_is_off_is_set_right_for_stamps(here: Gateway, ahead: float
     theirs.clock = lambda: time.time() + ahead
     assert theirs.next(0) is None
     open_round(here)
-    found = theirs.next(0)
+    found = theirs.next(60)
     assert found is not None
     assert theirs.reply(found, b"me")
     theirs.hang_up()
@@ -117,7 +117,7 @@ def test_declining_is_hanging_up_and_staying_away(
 def test_a_reply_whose_answer_was_lost_is_posted_again(here: Gateway) -> None:
     number = open_round(here)
     theirs = here.line(DEVICE)
-    found = theirs.next(0)
+    found = theirs.next(60)
     assert found is not None
     assert theirs.reply(found, b"me")
     assert theirs.reply(found, b"me")

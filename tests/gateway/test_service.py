@@ -38,7 +38,7 @@ def letter(here: Gateway) -> int:
     """A round with a seat for DEVICE; return the number of its invitation."""
     release = time.monotonic_ns().to_bytes(16, "big").hex()
     here.desk.open(Opening(release, 1, b"invitation", 1, time.time() + 600, time.time() + 600))
-    status, headers, body = ask(here, DEVICE)
+    status, headers, body = ask(here, DEVICE, "/v1/letters?wait=60")
     assert (status, body) == (200, b"invitation")
     return int(headers[LETTER])
 
