@@ -26,6 +26,7 @@ NOUNS: Final = (
     "witness",
     "gateway",
     "federation",
+    "store",
 )
 """Groups of commands, one module each."""
 

@@ -23,10 +23,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fa_core.checkpoint import plan_entry
 from fa_core.database import Database
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
+from fa_core.store import backup as backups
 from fa_core.store import catalogue, chain, translog
+from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
 from fa_core.store.catalogue import Entry, Failure, Query
 from fa_core.store.chain import Declaration, Row
@@ -311,6 +313,21 @@ class Store:
                 return [str(error)]
             problems = translog.verify(connection, keys, witness_key, tuple(earlier))
             return problems or catalogue.verify(connection, self._bodies)
+
+    # Backup
+
+    def backup(self, file: Path) -> Contents:
+        """Write the whole store into a new file, from one snapshot. Raises Refused where it is damaged."""
+        with self._database.reading() as connection:
+            if problems := backups.verify(connection, self._bodies):
+                told = "\n".join(f"  {each}" for each in problems)
+                raise Refused(f"{self.name} does not verify, and so would no backup of it:\n{told}")
+            return backups.backup(connection, self._bodies, file)
+
+    def restore(self, file: Path) -> Contents:
+        """Fill this store, which must be empty, from a backup, and verify it. Nothing is kept otherwise."""
+        with self._database.writing() as connection:
+            return backups.restore(connection, self._bodies, file)
 
 
 def _public(keys: Iterable[bytes]) -> list[Ed25519PublicKey]:
