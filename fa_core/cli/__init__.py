@@ -30,7 +30,7 @@ NOUNS: Final = (
 )
 """Groups of commands, one module each."""
 
-VERBS: Final = ("run", "compare", "report", "audit", "dashboard", "demo")
+VERBS: Final = ("run", "compare", "report", "audit", "dashboard", "demo", "doctor")
 """Single commands, one module each, with a function of that name."""
 
 
