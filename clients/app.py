@@ -6,6 +6,7 @@ or is off leaves an empty part, and nothing else about it leaves the node. Where
 the letter goes whole to a gateway on this machine, which hands it on.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -28,12 +29,21 @@ def relay(devices: Callable[[Mapping[str, Any]], Devices]) -> ClientApp:
 def answer(
     devices: Callable[[Mapping[str, Any]], Devices], message: Message, node_config: Mapping[str, Any]
 ) -> Message:
-    """Return the reply of the devices that `devices(node configuration)` finds on this machine."""
-    letter = read(message)
+    """Return the reply of the devices that `devices(node configuration)` finds on this machine.
+
+    Nobody is asked once the letter's time is over: where devices hang, the node is free for the next round.
+    """
+    letter, end = read(message), time.monotonic() + float(message.metadata.ttl)
     here = devices(node_config)
     parts = dict.fromkeys(here, letter.everyone) if letter.everyone else letter.parts
     stage = cast(Stage, letter.stage)
-    return reply(message, {slot: _ask(here, slot, stage, part) for slot, part in parts.items()})
+    return reply(
+        message,
+        {
+            slot: _ask(here, slot, stage, part) if time.monotonic() < end else b""
+            for slot, part in parts.items()
+        },
+    )
 
 
 def _ask(devices: Devices, slot: int, stage: Stage, request: bytes) -> bytes:

@@ -28,6 +28,8 @@ VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 32
 IDLE_SECONDS = 120.0
+ANSWER_SECONDS = 30.0
+"""How long a relay waits for one device: one that hangs must not keep the others of its hub waiting."""
 
 _REQUEST = struct.Struct(">BBHI")
 _REPLY = struct.Struct(">BI")
@@ -119,7 +121,7 @@ class Server:
 class SocketDevice:
     """The relay's end: a `Device` at the other end of a socket. Holds nothing but the address."""
 
-    def __init__(self, path: Path, slot: int = 0, seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, path: Path, slot: int = 0, seconds: float = ANSWER_SECONDS) -> None:
         self._path = path
         self._slot = slot
         self._seconds = seconds

@@ -1,0 +1,211 @@
+"""Faults of a deployment, and what must be true after each: released once, or failed and nothing released.
+
+`STAGES` name the moment: a fault strikes when the first node has taken the letter of that stage. What is
+killed is a real process, by its id, with SIGKILL; the lab's supervisor starts it again.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fa_core.federation import runs
+from fa_core.federation.directory import open_federation
+from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, start
+
+STAGES = ("join", "shares", "masked", "unmask")
+
+Fault = Callable[[Lab], Callable[[], None]]
+"""Strikes, and returns what mends it."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One line of the table."""
+
+    fault: str
+    stage: str
+    outcome: str
+    counted: int | None
+    seconds: float
+    reason: str
+
+
+def strike(up: Lab, name: str, fault: Fault, stage: str) -> Told:
+    """Run a plan, strike at a stage, and return how the run ended, after checking all that must hold."""
+    began = time.monotonic()
+    plan = up.plan(f"{name}-{stage}")
+    process = start("run", str(plan), "--engine", str(up.folder))
+    mend: Callable[[], None] = nothing
+    try:
+        wait_for_stage(up, stage, process)
+        mend = fault(up)
+        _, err = process.communicate(timeout=GUARD)
+    finally:
+        mend()
+        process.kill()
+    seconds = time.monotonic() - began
+    assert "Traceback" not in err, err
+    assert process.returncode in (0, 4), err
+    return check(up, name, stage, process.returncode == 0, seconds, err.strip().splitlines()[-1])
+
+
+def check(up: Lab, name: str, stage: str, released: bool, seconds: float, reason: str) -> Told:
+    """Check that the run ended once, that store, ledger and log say the same, and return its line."""
+    federation = open_federation(up.folder)
+    run = runs.find(federation, "latest")
+    assert run.plan.startswith(f"{name}-{stage}")
+    with up.store() as store:
+        ended = [entry for entry in store.releases(limit=1000) if entry.id == run.release]
+        failed = [each for each in store.failures(limit=1000) if each.release == run.release]
+        charged = [each for each in store.charges("small") if each.release == run.release]
+        assert len(ended) == (1 if released else 0)
+        assert len(ended) + len(failed) == len(charged) == 1
+        logged = [
+            each.kind
+            for each in store.entries()
+            if each.body.get("release", each.body.get("id")) == run.release
+        ]
+        assert sorted(set(logged) & {"release", "failure"}) == ["release" if released else "failure"]
+        assert store.verify_ledger() == store.verify_log() == []
+    counted = ended[0].counted if ended else None
+    told = "" if released else reason.removeprefix("fa: ")
+    return Told(name, stage, "released" if released else "failed", counted, seconds, told)
+
+
+def wait_for_stage(up: Lab, stage: str, process: "subprocess.Popen[str]") -> None:
+    """Return when a node takes the letter of a stage in the run that `process` launched."""
+    log = up.folder / "log" / "node-00.log"
+    start_at = log.stat().st_size
+    end = time.monotonic() + GUARD
+    while time.monotonic() < end:
+        with log.open("rb") as file:
+            file.seek(start_at)
+            if f"Receiving: query.{stage} ".encode() in file.read():
+                return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"the stage {stage} never came")
+
+
+def nothing() -> None:
+    """Mend what needs no mending."""
+
+
+def kill(name: str) -> Fault:
+    """Return the fault that kills a process of the supervisor's."""
+
+    def strike_it(up: Lab) -> Callable[[], None]:
+        os.kill(up.pid(name), signal.SIGKILL)
+        return nothing
+
+    return strike_it
+
+
+def kill_serverapp(up: Lab) -> Callable[[], None]:
+    """Kill the aggregator itself."""
+    found = below(up.pid("superexec"), "flwr-serverapp")
+    assert len(found) == 1, found
+    os.kill(found[0], signal.SIGKILL)
+    return nothing
+
+
+def hang(name: str) -> Fault:
+    """Return the fault that stops a process and all below it, until the run is over."""
+
+    def strike_it(up: Lab) -> Callable[[], None]:
+        pids = [up.pid(name), *below(up.pid(name), "")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+
+        def mend() -> None:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+        return mend
+
+    return strike_it
+
+
+def fill_disk(up: Lab) -> Callable[[], None]:
+    """Fill the file system that the store is on."""
+    ballast = up.folder / "store" / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            pass
+        try:
+            while True:
+                file.write(b"\0")
+        except OSError:
+            pass
+    return lambda: ballast.unlink()
+
+
+def below(root: int, what: str) -> list[int]:
+    """Return the living processes below `root` whose command line has `what` in it."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int(re.search(r"PPid:\t(\d+)", (entry / "status").read_text()).group(1))  # type: ignore[union-attr]
+            except OSError:
+                continue
+            parents.setdefault(parent, []).append(int(entry.name))
+    found, front = [], [root]
+    while front:
+        front = [child for parent in front for child in parents.get(parent, [])]
+        found += front
+    return [pid for pid in found if what in _command(pid)]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def small_store(folder: Path, size: str = "24m") -> Iterator[None]:
+    """Put a small file system of its own at `folder`, where this user may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+KILLED = {
+    "superlink": kill("superlink"),
+    "superexec": kill("superexec"),
+    "serverapp": kill_serverapp,
+    "node": kill("node-01"),
+    "hub": kill("hub-01"),
+    "witness": kill("witness"),
+    "hung-node": hang("node-01"),
+    "hung-hub": hang("hub-01"),
+}
+"""Faults of processes: each at every stage."""
+
+
+def table(rows: list[Told]) -> str:
+    """Return the rows as a table."""
+    lines = [f"{'fault':<14}{'stage':<8}{'outcome':<10}{'counted':>8}{'seconds':>9}  why"]
+    for row in rows:
+        counted = "" if row.counted is None else str(row.counted)
+        lines.append(
+            f"{row.fault:<14}{row.stage:<8}{row.outcome:<10}{counted:>8}{row.seconds:>9.0f}  {row.reason}"
+        )
+    return "\n".join(lines)
+
+
+__all__ = ["ENVIRONMENT", "KILLED", "STAGES", "Told", "fill_disk", "small_store", "strike", "table"]
