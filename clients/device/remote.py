@@ -24,13 +24,16 @@ from fa_core.admission import LETTER, STAGE, Request, authorization, digest_of
 from fa_core.errors import BadInput
 from fa_core.secagg import DeviceIdentity
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 240
+"""How long a device waits for a request. What waiting devices cost a gateway is how often they ask anew."""
+
 ANSWER_SECONDS = 60.0
 """How long the gateway may take to say anything at all, beyond the wait that was asked for."""
 
 AWAY_SECONDS = 300.0
 """How long a device stays away that declined, half as long again at most."""
 
+KEEP_ALIVE_SECONDS = 30
 RETRY_SECONDS = (1.0, 60.0)
 MAX_BYTES = 64 * 1024 * 1024
 _SKIPPED = 16
@@ -125,12 +128,12 @@ class Line:
         request = Request(method, target, digest_of(body))
         headers = {"Authorization": authorization(self.identity, self.address, request, self._stamp)}
         if self._connection is None:
-            self._connection = http.client.HTTPSConnection(self.address, context=self.trust)
+            self._connection = http.client.HTTPSConnection(
+                self.address, context=self.trust, timeout=ANSWER_SECONDS
+            )
         connection = self._connection
-        connection.timeout = wait + ANSWER_SECONDS
         try:
-            if connection.sock is not None:
-                connection.sock.settimeout(connection.timeout)
+            _opened(connection).settimeout(wait + ANSWER_SECONDS)
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
             data = response.read(MAX_BYTES)
@@ -173,6 +176,25 @@ def line(url: str, identity: DeviceIdentity, authority: Path | None) -> Line:
         raise BadInput(f"{authority}: expected a certificate authority's certificate, in PEM") from None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return Line(f"{host}:{port}", trust, identity)
+
+
+def _opened(connection: http.client.HTTPSConnection) -> socket.socket:
+    """Return a connection's socket, opened where it is not. Raises OSError.
+
+    The system then asks a silent line now and then whether it is still there, which keeps routers awake too.
+    """
+    found: socket.socket | None = connection.sock
+    if found is not None:
+        return found
+    connection.connect()
+    found = connection.sock
+    if found is None:
+        raise ConnectionResetError  # closed by another thread meanwhile
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_SECONDS)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_SECONDS)
+    return found
 
 
 def attend(device: Device, gateway: Line, stopped: threading.Event) -> None:

@@ -1,6 +1,6 @@
 """What devices see of a gateway: two requests over HTTPS, each signed, and whether the gateway is well.
 
-    GET /v1/letters?wait=20&skip=3,7    the next request for this device, after waiting for one; 204: none
+    GET /v1/letters?wait=240&skip=3,7   the next request for this device, after waiting for one; 204: none
     PUT /v1/letters/{number}            the device's reply to it; 204
     GET /health, GET /ready             whether the process runs; whether its database does
 
@@ -184,7 +184,7 @@ def _routes(app: FastAPI, room: _Room) -> None:
     @app.get("/v1/letters")
     async def letters(
         request: Request,
-        wait: Annotated[float, Query(ge=0, le=60)] = 0.0,
+        wait: Annotated[float, Query(ge=0, le=600)] = 0.0,
         skip: Annotated[str, Query(pattern=r"^(\d{1,18}(,\d{1,18}){0,15})?$")] = "",
     ) -> Response:
         who = room.admit(request)

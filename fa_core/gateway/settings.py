@@ -56,7 +56,7 @@ class LimitsSection(Section):
 
     reply_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 4 * 1024 * 1024
     body_seconds: Seconds = 30.0
-    wait_seconds: Seconds = 25.0
+    wait_seconds: Seconds = 240.0
     requests_a_second: Annotated[float, Field(gt=0)] = 2.0
     burst: Annotated[float, Field(ge=1)] = 30.0
     connections: Annotated[int, Field(ge=1)] = 12_000
