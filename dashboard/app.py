@@ -30,6 +30,10 @@ def main() -> None:
     chosen = st.navigation(list(pages.values()), position="top")
     links.know(pages)
     st.logo(str(look.LOGO), size="large")
+    # A phone has no room for the bar of pages, and Streamlit would hide them behind a button.
+    with st.container(horizontal=True, gap="small", key="pages"):
+        for page in pages.values():
+            st.page_link(page)
     try:
         reading.entries(active().store)
         chosen.run()

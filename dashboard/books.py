@@ -117,7 +117,7 @@ class Spending:
                 ]
             )
             told.append({"month": name, "cost": total})
-        columns = (Column("Month (UTC)"), Column("Charges", True), Column("Spent on every device", True),
+        columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent on every device", True),
                    Column("Implies, at δ 1e-8" if self.declared.currency == "zcdp" else "Epsilon", True))  # fmt: skip
         return look.table(columns, rows, "Spending by month", told)
 

@@ -61,7 +61,7 @@ class Measure:
 def measure(kind: str, unit: str) -> Measure:
     """Return how numbers of a kind and unit are written: shares as per cent, differences of them as points."""
     if kind == "paired_difference":
-        return Measure(100.0, " points", f"difference, percentage points ({unit})", signed=True)
+        return Measure(100.0, " points", f"points, {unit}", signed=True)
     if kind == "ratio":
         return Measure(1.0, "", unit.replace("_", " "))
     if unit == "":

@@ -1,7 +1,6 @@
 """A metric over releases: one group in colour with its band, the others in grey behind it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import altair as alt
@@ -11,8 +10,6 @@ from dashboard.look import Palette
 from dashboard.numbers import Measure
 
 HEIGHT = 340
-FEW = 10
-"""Releases that each have their day on the axis; of more, some days are named."""
 
 
 def trend(
@@ -35,9 +32,7 @@ def trend(
     scaled = [_scaled(row, of) for row in rows]
     mine = [row for row in scaled if row["group"] == chosen and row["estimate"] is not None]
     others = [row for row in scaled if row["group"] != chosen and row["estimate"] is not None]
-    days = sorted({1000.0 * datetime.fromisoformat(row["at"]).timestamp() for row in scaled})
-    ticks = {"values": days} if len(days) <= FEW else {"tickCount": 6}
-    x = alt.X("at:T", title="end of the window", axis=alt.Axis(grid=False, format="%-d %b", labelAngle=0, **ticks),
+    x = alt.X("at:T", title="end of the window", axis=alt.Axis(grid=False, tickCount=6, format="%-d %b", labelAngle=0),
               scale=alt.Scale(type="utc", padding=14))  # fmt: skip
     y = alt.Y("estimate:Q", title=of.axis, scale=alt.Scale(zero=not of.signed, nice=True),
               axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=6))  # fmt: skip

@@ -5,13 +5,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 FLAGS: Final = (
     "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -21,6 +21,22 @@ START: Final = "import typer; from fa_core.cli.dashboard import dashboard; typer
 """`fa dashboard` alone: the other commands take seconds to import."""
 
 STARTS_WITHIN: Final = 120.0
+GUARD: Final = 120_000
+"""Milliseconds after which a page that does not come is given up, on however busy a machine."""
+
+RAN: Final = """
+() => {
+  let begun = false;
+  window.ran = false;
+  new MutationObserver((_, observer) => {
+    const idle = document.querySelector('[data-testid="stApp"]')?.dataset.testScriptState === 'notRunning';
+    if (begun && idle) { window.ran = true; observer.disconnect(); }
+    begun ||= !idle;
+  }).observe(document.body, { subtree: true, childList: true, attributeFilter: ['data-test-script-state'] });
+}
+"""
+"""Makes `window.ran` true once the script has begun and ended again."""
+
 IDLE: Final = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
@@ -79,10 +95,33 @@ class View:
         self.page.goto(self.base + path)
         self.settle()
 
+    def act(self, do: Callable[[], object]) -> None:
+        """Do something that makes the page run again, and wait until it has."""
+        self.page.evaluate(RAN)
+        do()
+        self.page.wait_for_function("window.ran")
+        self.settle()
+
+    def choose(self, box: Locator, which: int = -1) -> bool:
+        """Choose another option of a select box, the last one or one by its place; return whether there is one."""
+        box.locator("[role=combobox], input").first.click()
+        options = self.page.locator("[role=option]")
+        options.first.wait_for()
+        places = [
+            place
+            for place in range(options.count())
+            if options.nth(place).get_attribute("aria-selected") != "true"
+        ]
+        if not places:
+            self.page.keyboard.press("Escape")
+            return False
+        self.act(options.nth(places[which % len(places)] if which >= 0 else places[-1]).click)
+        return True
+
     def settle(self) -> None:
         """Wait until the script has ended and no placeholder is left."""
-        self.page.wait_for_selector("h1.uh-title", timeout=60_000)
-        self.page.wait_for_selector(IDLE, timeout=60_000)
+        self.page.wait_for_selector("h1.uh-title")
+        self.page.wait_for_selector(IDLE)
         self.page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
         self.page.wait_for_function("document.querySelectorAll('[data-stale=true]').length === 0")
 
@@ -92,6 +131,7 @@ def viewing(browser: Browser, base: str, width: int = 1280, theme: str = "light"
     """Yield a fresh visitor's page of a width and a theme."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
     page = context.new_page()
+    page.set_default_timeout(GUARD)
     view = View(page, base)
 
     def heard(kind: str, text: str) -> None:

@@ -22,6 +22,17 @@ PARTS = [f"/{path}" for path in PATHS] + [
     "/privacy?view=releases", "/privacy?view=coverage", "/privacy?view=log", "/privacy?view=audit",
     "/segments?plan=accent-by-device&by=accent,device_class",
 ]  # fmt: skip
+CHOICES = [
+    "/segments?plan=wake-word-weekly", "/thresholds", "/confusions", "/trends", "/trends?view=models",
+    "/trends?view=releases", "/privacy?view=coverage",
+]  # fmt: skip
+TABS = {
+    "/segments?plan=accent-by-device&by=accent,device_class": ("Forest plot", "Heat map"),
+    "/trends": ("New model against old", "Two releases", "Over time"),
+    "/plans": ("Write and launch", "Runs", "Read"),
+    "/privacy": ("Releases", "Coverage", "Transparency log", "Audit trail", "Budget"),
+}
+EVERYWHERE = list(product((1280, 390), ("light", "dark")))
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +56,21 @@ def whole(view: View) -> None:
     assert view.complaints == []
 
 
-def test_every_page_draws_and_nothing_complains(browser: Browser, base: str) -> None:
-    with viewing(browser, base) as view:
+def visit(view: View, path: str) -> None:
+    """Go to a page by its link: in the bar above, or on a phone in the rows under it."""
+    view.page.get_by_role("link", name=path.capitalize(), exact=True).first.click()
+    view.page.wait_for_selector(f"h1.uh-title:text-is('{path.capitalize()}')")
+    view.settle()
+
+
+@pytest.mark.parametrize("width, theme", EVERYWHERE)
+def test_every_page_draws_and_nothing_complains(browser: Browser, base: str, width: int, theme: str) -> None:
+    with viewing(browser, base, width, theme) as view:
         view.open("/")
         whole(view)
         for path in PATHS[1:]:
-            view.page.locator(f'[data-testid=stTopNavLink]:has-text("{path.capitalize()}")').first.click()
-            view.page.wait_for_selector(f"h1.uh-title:text-is('{path.capitalize()}')")
-            view.settle()
+            visit(view, path)
             whole(view)
-
-
-def test_a_phone_in_the_dark_sees_segments(browser: Browser, base: str) -> None:
-    with viewing(browser, base, 390, "dark") as view:
-        view.open("/segments?plan=wake-word-weekly&metric=false_reject_rate&by=accent")
-        expect(view.page.locator("svg.marks").first).to_be_visible()
-        whole(view)
 
 
 def test_the_page_says_what_fa_results_show_says(browser: Browser, base: str, shop: Path) -> None:
@@ -81,7 +91,7 @@ def test_the_page_says_what_fa_results_show_says(browser: Browser, base: str, sh
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("width, theme", list(product((1280, 390), ("light", "dark"))))
+@pytest.mark.parametrize("width, theme", EVERYWHERE)
 def test_every_part_draws_at_every_width_and_theme(
     browser: Browser, base: str, width: int, theme: str
 ) -> None:
@@ -91,26 +101,77 @@ def test_every_part_draws_at_every_width_and_theme(
             whole(view)
 
 
-@pytest.mark.long
-def test_every_control_can_be_used_and_lands_in_the_url(browser: Browser, base: str) -> None:
+def test_every_choice_can_be_made_and_lands_in_the_url(browser: Browser, base: str) -> None:
+    made = set()
     with viewing(browser, base) as view:
-        for path in (part for part in PARTS if "write" not in part):
+        for path in CHOICES:
             view.open(path)
-            for place in range(view.page.locator("[data-testid=stSelectbox]").count()):
-                box = view.page.locator("[data-testid=stSelectbox]").nth(place)
-                if not box.is_visible():
-                    continue
-                box.locator("[role=combobox], input").first.click()
-                view.page.locator("[role=option]").last.click()
-                view.page.wait_for_timeout(150)
-                view.settle()
+            for place in reversed(range(view.page.get_by_test_id("stSelectbox").count())):
+                box = view.page.get_by_test_id("stSelectbox").nth(place)
+                if view.choose(box):
+                    made.add(box.inner_text().splitlines()[0])
                 whole(view)
             address = view.page.url
+            shown = view.page.locator("h1.uh-title, [role=status]").all_inner_texts()
             view.open(address.removeprefix(base))
             assert view.page.url == address
+            assert view.page.locator("h1.uh-title, [role=status]").all_inner_texts() == shown
+    assert made >= {"Plan", "Release", "Metric", "Cut by", "Group", "Highlight", "Same within", "Before"}
 
 
-@pytest.mark.long
+def test_a_threshold_is_dragged_and_the_table_follows(browser: Browser, base: str) -> None:
+    with viewing(browser, base) as view:
+        view.open("/thresholds?plan=det-by-accent&threshold=0.5")
+        expect(view.page.get_by_role("heading", name="At threshold 0.5")).to_be_visible()
+        before = view.page.locator("tr[data-group]").first.inner_text()
+        thumb = view.page.get_by_role("slider", name="Threshold")
+        box = view.page.get_by_test_id("stSlider").first.bounding_box()
+        assert box is not None
+
+        def drag() -> None:
+            at = thumb.locator("xpath=../..").bounding_box()
+            assert at is not None
+            middle = at["y"] + at["height"] / 2
+            view.page.mouse.move(at["x"] + at["width"] / 2, middle)
+            view.page.mouse.down()
+            view.page.mouse.move(box["x"] + 0.9 * box["width"], middle, steps=6)
+            view.page.mouse.up()
+
+        view.act(drag)
+        expect(view.page.get_by_role("heading", name="At threshold 0.5")).to_have_count(0)
+        assert view.page.locator("tr[data-group]").first.inner_text() != before
+        dragged = float(view.page.url.partition("threshold=")[2].partition("&")[0])
+        assert dragged > 0.7
+        thumb.focus()
+        view.act(lambda: view.page.keyboard.press("ArrowLeft"))
+        assert float(view.page.url.partition("threshold=")[2].partition("&")[0]) < dragged
+        worth = view.page.get_by_role("slider", name="One false wake an hour")
+        lines = view.page.locator("path[stroke-dasharray='2,4']").count()
+        assert lines > 0
+        worth.focus()
+        view.act(lambda: view.page.keyboard.press("Home"))
+        assert view.page.locator("path[stroke-dasharray='2,4']").count() == 0
+        under = view.page.get_by_label("Keep misses under, %")
+        under.fill("100")
+        view.act(lambda: under.press("Enter"))
+        expect(view.page.get_by_role("status").first).to_contain_text("under 100% missed")
+        whole(view)
+
+
+def test_every_part_of_a_page_has_its_tab_and_a_reviewer_verifies(browser: Browser, base: str) -> None:
+    with viewing(browser, base) as view:
+        for path, parts in TABS.items():
+            view.open(path)
+            for part in parts:
+                tab = view.page.get_by_role("radio", name=part)
+                if tab.get_attribute("aria-checked") != "true":
+                    view.act(tab.click)
+                whole(view)
+        view.open("/privacy?view=log")
+        view.act(view.page.get_by_role("button", name="Verify now").click)
+        expect(view.page.get_by_text("The log, the ledger and every release agree.")).to_be_visible()
+
+
 def test_the_pages_can_be_reached_and_used_from_the_keyboard(browser: Browser, base: str) -> None:
     with viewing(browser, base) as view:
         view.open("/")
@@ -132,7 +193,6 @@ def test_the_pages_can_be_reached_and_used_from_the_keyboard(browser: Browser, b
         assert unnamed == []
 
 
-@pytest.mark.long
 def test_a_download_is_what_it_says_and_is_in_the_audit_trail(
     browser: Browser, base: str, shop: Path
 ) -> None:
@@ -149,7 +209,6 @@ def test_a_download_is_what_it_says_and_is_in_the_audit_trail(
     assert [(deed.action, deed.details["form"]) for deed in deeds] == [("export", form) for form in begins]
 
 
-@pytest.mark.long
 def test_a_plan_is_written_checked_launched_and_watched(browser: Browser, tmp_path: Path) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     fleet = write_fleet(tmp_path / "fleet", 220, hour, "lab")

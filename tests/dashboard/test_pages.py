@@ -131,6 +131,23 @@ def test_privacy_says_what_was_spent_exactly(opened: Path, shop: Path) -> None:
     }
 
 
+def test_releases_come_page_by_page_and_the_url_says_which(
+    opened: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dashboard.views import privacy
+
+    monkeypatch.setattr(privacy, "ON_A_PAGE", 10)
+    seen = [
+        row["release"]
+        for page in ("1", "2", "3")
+        for row in rows(markup(look("privacy", view="releases", page=page)))
+        if "release" in row
+    ]
+    assert len(seen) == len(set(seen)) == 24
+    beyond = look("privacy", view="releases", page="99")
+    assert beyond.query_params["page"] in ("1", ["1"])
+
+
 def test_a_failed_round_says_what_happened(opened: Path) -> None:
     text = words(markup(look("privacy", view="releases")))
     assert "1,702 of 2,500 devices answered" in text
