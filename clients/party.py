@@ -111,7 +111,9 @@ class SimulatedFleet:
         except BadInput:
             raise Declined(Reason.MALFORMED) from None
         plan = believe(invitation, self._pins, _NOTHING_SEEN, lambda _: 0, self._clock()).plan
-        layout, task = task_of(plan, invitation.release, invitation.attempt, invitation.checkpoint)
+        layout, task = task_of(
+            plan, invitation.release, invitation.attempt, invitation.until, invitation.checkpoint
+        )
         return _Round(invitation, plan, layout, task)
 
     def _contribution(self, current: _Round, number: int, joined: int) -> Int64Array:

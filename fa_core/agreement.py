@@ -1,5 +1,6 @@
 """What the server and every device derive alike from an invitation, so that they agree without asking."""
 
+from datetime import datetime
 from hashlib import sha256
 
 from fa_core.layout import compile_plan
@@ -8,12 +9,18 @@ from fa_core.secagg import Task
 from fa_core.values import Layout
 
 
-def task_of(plan: Plan, release: bytes, attempt: int, checkpoint: bytes) -> tuple[Layout, Task]:
+def task_of(
+    plan: Plan, release: bytes, attempt: int, until: datetime, checkpoint: bytes
+) -> tuple[Layout, Task]:
     """Return a plan's layout and the secure aggregation's task for one attempt at one release.
+
+    Everything that decides what a device counts is bound into the task: were `until` not, a server could
+    ask one device about this week and all others about a week long gone, and read the one in the sum.
 
     Args:
         release: id of the release, 16 bytes.
         attempt: 0 for the first.
+        until: end of the window, a whole second, with time zone.
         checkpoint: the transparency log's note under which the plan was shown.
     """
     layout, privacy = compile_plan(plan), plan.privacy
@@ -26,6 +33,6 @@ def task_of(plan: Plan, release: bytes, attempt: int, checkpoint: bytes) -> tupl
         dropout=privacy.dropout,
         corrupt=privacy.corrupt,
         min_devices=privacy.min_cohort,
-        checkpoint=sha256(checkpoint).digest(),
+        context=sha256(int(until.timestamp()).to_bytes(8, "big") + checkpoint).digest(),
     )
     return layout, task

@@ -28,7 +28,7 @@ from fa_core.secagg import messages
 from fa_core.secagg.identity import Record
 from fa_core.secagg.messages import Malformed, Roster
 from fa_core.secagg.parameters import choose
-from fa_core.secagg.task import Task
+from fa_core.secagg.task import MAX_ATTEMPTS, Task
 
 
 class Journal:
@@ -119,6 +119,8 @@ class Witness:
             task, encoded = messages.read_roster_request(request)
         except Malformed as error:
             raise Refused(f"the witness cannot read the roster: {error}") from None
+        if task.attempt >= MAX_ATTEMPTS:
+            raise Refused(f"the witness signs rosters for {MAX_ATTEMPTS} attempts at a release, and no more")
         records = [Record.decode(record) for record in encoded]
         if len(records) < task.min_devices or choose(len(records), task.dropout, task.corrupt) is None:
             raise Refused(f"the witness signs no roster of {len(records)}: it is too small for this plan")

@@ -102,6 +102,8 @@ class PolicySection(Section):
     min_cohort: Annotated[int, Field(ge=2)] = 50
     central_noise: bool = True
     single_vectors: bool = False
+    min_corrupt: Exact = Fraction(1, 20)
+    max_dropout: Exact = Fraction(1, 2)
 
 
 class PinnedKeySection(Section):
@@ -187,6 +189,8 @@ class DeviceConfig(Section):
             said.min_cohort,
             said.central_noise,
             said.single_vectors,
+            said.min_corrupt,
+            said.max_dropout,
         )
 
     def pins(self) -> Pins:

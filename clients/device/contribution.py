@@ -5,12 +5,15 @@ the reply sent. So a crash leaves one of two things: nothing charged and nothing
 very same bytes ready for whoever asks again. The vector itself is never written anywhere, and the keys of
 a round live in memory only: a device that restarts has dropped out of it.
 
-Joining depends on nothing in the event tables. A device whose budget is used up counts as ever, throws
-the counts away and sends zeros with its share of the noise, so that its absence says nothing.
+Joining depends on nothing in the event tables, nor does the time that it takes: what is past its retention
+is deleted on a timer (`tidy`), not while a request waits. A device whose budget is used up counts as ever,
+throws the counts away and sends zeros with its share of the noise, so that its absence says nothing.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fractions import Fraction
@@ -22,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from clients.device import receipt
+from clients.device import database, receipt
 from clients.device.books import Books, Contribution
 from clients.device.consent import allows
 from clients.device.counting import count, noised
@@ -35,11 +38,17 @@ from fa_core.agreement import task_of
 from fa_core.errors import BadInput, Refused
 from fa_core.invitation import Invitation, decode
 from fa_core.plan import Plan
-from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
+from fa_core.secagg import MAX_ATTEMPTS, DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
 from fa_core.values import Layout
 
 MAX_ROUNDS = 4
 """Rounds that a device is in at one time; a fifth pushes out the oldest."""
+
+JOINS = 4
+"""Rounds that a device joins in a day for each plan that it may answer: most of them end well."""
+
+LEAST_TOOK = timedelta(minutes=1)
+"""What a contribution counts as at least in the day's running time."""
 
 _SESSION = slice(4, 36)
 """Where a message of the protocol names its round (docs/protocol.md)."""
@@ -105,6 +114,7 @@ class StoredDevice:
         self._clock = clock
         self._rounds: dict[bytes, _Round] = {}
         self._declined: set[tuple[str, Reason, date]] = set()
+        self._joined: deque[datetime] = deque(maxlen=terms.policy.plans_a_day * JOINS)
         self._lock = Lock()
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
@@ -127,6 +137,14 @@ class StoredDevice:
             except sqlcipher.Error:
                 raise Declined(Reason.STORE) from None
 
+    def tidy(self) -> None:
+        """Delete what is past its retention or its consent, as `Store.transaction` does; call it hourly."""
+        with self._lock, self._store.transaction(self._clock.now()):
+            pass
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return database.transaction(self._store.connection)
+
     # join
 
     def _join(self, request: bytes, digest: bytes) -> bytes:
@@ -136,18 +154,23 @@ class StoredDevice:
             raise Declined(Reason.MALFORMED) from None
         now = self._clock.now()
         books = self._books
-        with self._store.transaction(now):
+        with self._writing():
             believed = believe(invitation, self._terms.pins, books.seen(), books.revision, now)
             books.see(believed.seen)
             books.see_revision(believed.plan.metadata.name, believed.plan.metadata.revision)
         try:
             layout, task = task_of(
-                believed.plan, invitation.release, invitation.attempt, invitation.checkpoint
+                believed.plan,
+                invitation.release,
+                invitation.attempt,
+                invitation.until,
+                invitation.checkpoint,
             )
         except (BadInput, ValueError):
             raise Declined(Reason.LIMITS) from None
         try:
             self._admit(invitation, believed, layout, now)
+            self._bear(now)
         except Declined as declined:
             self._note(invitation, believed.plan, declined.reason, now)
             raise
@@ -157,6 +180,7 @@ class StoredDevice:
         self, invitation: Invitation, believed: Believed, layout: Layout, task: Task, digest: bytes
     ) -> bytes:
         """Make the round's keys and reply with them."""
+        self._joined.append(self._clock.now())
         pins, least = self._terms.pins, believed.plan.privacy.min_cohort
         kind = DeviceParty if believed.plan.privacy.secure_aggregation else plain.DeviceParty
         party: DeviceParty | plain.DeviceParty = kind(
@@ -166,7 +190,7 @@ class StoredDevice:
             lambda joined: self._contribute(task.session, joined),
         )
         reply = party.join(invitation.request)
-        with self._store.transaction(self._clock.now()):
+        with self._writing():
             self._books.forget_replies(keep={each.invitation.release for each in self._rounds.values()})
             self._books.keep_reply(invitation.release, invitation.attempt, "join", digest, reply)
         if len(self._rounds) >= MAX_ROUNDS:
@@ -184,7 +208,7 @@ class StoredDevice:
         if answer is None:
             raise Declined(Reason.ORDER)
         try:
-            with self._store.transaction(self._clock.now()):
+            with self._writing():
                 reply = answer(request)
                 invitation = entered.invitation
                 self._books.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
@@ -204,7 +228,7 @@ class StoredDevice:
         now, began = self._clock.now(), self._clock.running()
         self._admit(invitation, entered.believed, layout, now)
         moment = self._moment(entered.believed, now)
-        counts = count(plan, layout, self._tables(entered), self._store.facts(), invitation.until)
+        counts = count(plan, layout, self._tables(entered, now), self._store.facts(), invitation.until)
         self._stay_quiet()
         rho = receipt.cost(layout)
         zeros = "" if affords(self._books.charges(), rho, moment, self._terms.budget) else "no budget left"
@@ -220,16 +244,20 @@ class StoredDevice:
             rho=Fraction(0) if zeros else rho,
             stamp=moment.stamp,
             at=now,
-            took=timedelta(seconds=max(0.0, self._clock.running() - began)),
+            # Counting takes milliseconds that hang on the tables: a later plan may not be declined for them.
+            took=max(LEAST_TOOK, timedelta(seconds=self._clock.running() - began)),
         )
         self._books.contribute(contribution)
         self._store.append(now, "contributed", receipt.receipt(invitation, entered.believed, layout, zeros))
         return vector
 
-    def _tables(self, entered: _Round) -> dict[str, pa.Table]:
-        plan, until = entered.believed.plan, entered.invitation.until
+    def _tables(self, entered: _Round, now: datetime) -> dict[str, pa.Table]:
+        """Return what the plan reads; rows that are past their retention and not yet deleted are not read."""
+        plan, until, kept = entered.believed.plan, entered.invitation.until, self._store.rules.kept_since
         return {
-            name: self._store.table(name, plan.eligibility.consent, entered.start, until)
+            name: self._store.table(
+                name, plan.eligibility.consent, max(entered.start, kept(name, now)), until
+            )
             for name in receipt.sources(plan)
         }
 
@@ -240,6 +268,8 @@ class StoredDevice:
         plan, terms, books = believed.plan, self._terms, self._books
         if not allows(self._store.grants(), plan.eligibility.consent, now):
             raise Declined(Reason.CONSENT)
+        if invitation.attempt >= MAX_ATTEMPTS:
+            raise Declined(Reason.LIMITS)
         why = refusal(terms.policy, _asks(believed, layout), self._conditions(now), books.past(), now)
         if why is not None:
             raise Declined(why)
@@ -249,6 +279,12 @@ class StoredDevice:
         start = invitation.until - plan.window
         if answered(books.contributions(), plan.metadata.name, start, invitation.until):
             raise Declined(Reason.WINDOW)
+
+    def _bear(self, now: datetime) -> None:
+        """Raise Declined where too many rounds were joined today: each roster is a draw of the ring anew, and
+        a server that throws rosters away until one suits it must not get many."""
+        if len(self._joined) == self._joined.maxlen and now - self._joined[0] < timedelta(days=1):
+            raise Declined(Reason.DAILY_LIMIT)
 
     def _moment(self, believed: Believed, now: datetime) -> Moment:
         """Return the instant for the odometer: the device's clock now, the witness's word of the join."""
@@ -269,7 +305,7 @@ class StoredDevice:
         if key in self._declined:
             return
         self._declined.add(key)
-        with self._store.transaction(now):
+        with self._writing():
             body = {"plan": plan.name, "release": invitation.release.hex(), "why": why.value}
             self._store.append(now, "declined", body)
 
@@ -284,4 +320,6 @@ def _asks(believed: Believed, layout: Layout) -> Asks:
         min_cohort=privacy.min_cohort,
         central_noise=layout.noise == "central",
         single_vectors=not privacy.secure_aggregation,
+        corrupt=privacy.corrupt,
+        dropout=privacy.dropout,
     )

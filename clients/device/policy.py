@@ -95,6 +95,8 @@ class Policy:
         central_noise: whether the device trusts a server to add the noise to the sum.
         single_vectors: whether a plan without secure aggregation may run; the server then sees this
             device's counts.
+        min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must bear, and the
+            largest share of missing ones that it may: both decide how much noise is certain.
     """
 
     require: frozenset[Requirement] = frozenset()
@@ -107,6 +109,8 @@ class Policy:
     min_cohort: int = 50
     central_noise: bool = True
     single_vectors: bool = False
+    min_corrupt: Fraction = Fraction(1, 20)
+    max_dropout: Fraction = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class Asks:
     min_cohort: int
     central_noise: bool
     single_vectors: bool
+    corrupt: Fraction
+    dropout: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +166,8 @@ def within_limits(policy: Policy, asks: Asks) -> bool:
         and asks.min_cohort >= policy.min_cohort
         and (policy.central_noise or not asks.central_noise)
         and (policy.single_vectors or not asks.single_vectors)
+        and asks.corrupt >= policy.min_corrupt
+        and asks.dropout <= policy.max_dropout
     )
 
 

@@ -8,15 +8,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlcipher3 import dbapi2 as sqlcipher
+
 from clients.device.books import Books
 from clients.device.consent import PURPOSES
-from clients.device.contribution import Clock
+from clients.device.contribution import Clock, StoredDevice
 from clients.device.owner import Household
 from clients.device.policy import utc_now
 from clients.device.redaction import LogFilter, guard_crashes
 from clients.device.remote import attend, line
 from clients.device.seam import STAGES
 from clients.device.serve import Server, harden
+
+TIDY_SECONDS = 15 * 60.0
+
+logger = logging.getLogger(__name__)
 
 LOGGERS = ("clients", "fa_core")
 """Our own loggers; of others it is only said that they spoke."""
@@ -41,6 +47,7 @@ def connect(folder: Path, url: str, authority: Path | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    threading.Thread(target=keep_promises, args=([device], stopped), daemon=True).start()
     try:
         attend(device, gateway, stopped)
     finally:
@@ -61,6 +68,7 @@ def serve(folders: Sequence[Path]) -> None:
     devices = {slot: home.device(clock) for slot, home in enumerate(homes)}
     server = Server(devices, homes[0].config.door(folders[0]))
     stopped = threading.Event()
+    threading.Thread(target=keep_promises, args=(list(devices.values()), stopped), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     try:
@@ -68,6 +76,16 @@ def serve(folders: Sequence[Path]) -> None:
     finally:
         for home in homes:
             home.store.close()
+
+
+def keep_promises(devices: Sequence[StoredDevice], stopped: threading.Event) -> None:
+    """Delete what is past its time in every device's store, every quarter of an hour, until `stopped`."""
+    while not stopped.wait(TIDY_SECONDS):
+        for device in devices:
+            try:
+                device.tidy()
+            except sqlcipher.Error:
+                logger.warning("a store could not be tidied; it will be tried again")
 
 
 def quiet_log() -> None:

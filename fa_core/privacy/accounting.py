@@ -38,7 +38,7 @@ def rho_for(epsilon: Fraction, delta: Fraction) -> Fraction:
     def loss(log_order: float) -> float:
         a = math.exp(log_order)
         alpha = 1.0 + a
-        slack = log_delta + math.log(a) - alpha * math.log(a / alpha)
+        slack = log_delta + math.log(a) + alpha * math.log1p(1 / a)
         return -(eps + slack / a) / alpha
 
     best = -_minimum(loss)
@@ -59,7 +59,7 @@ def epsilon_for(rho: Fraction, delta: Fraction) -> float:
     def loss(log_order: float) -> float:
         a = math.exp(log_order)
         alpha = 1.0 + a
-        return alpha * r + (-log_delta - math.log(a) + alpha * math.log(a / alpha)) / a
+        return alpha * r + (-log_delta - math.log(a) - alpha * math.log1p(1 / a)) / a
 
     return max(_minimum(loss), 0.0) * (1.0 + MARGIN) + 1e-12
 

@@ -20,7 +20,7 @@ from fa_core.agreement import task_of
 from fa_core.errors import Refused, RoundFailed, UnheardError
 from fa_core.estimate import estimate
 from fa_core.invitation import Invitation, encode
-from fa_core.layout import NOISE_TAIL, compile_plan
+from fa_core.layout import MAX_COHORT, NOISE_TAIL, compile_plan
 from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
@@ -156,7 +156,7 @@ def _announce(job: Job, release: bytes, around: Surroundings) -> tuple[Layout, T
     store.checkpoint(around.parties.log_key, around.parties.witness)
     inclusion = store.prove(entry.index)
     note, size = inclusion.note, checkpoint.parse(inclusion.note).size
-    layout, task = task_of(job.plan, release, 0, note)
+    layout, task = task_of(job.plan, release, 0, job.until, note)
     invitation = Invitation(
         plan=plan,
         key=signed.key,
@@ -210,6 +210,12 @@ def _round(
     secure = job.plan.privacy.secure_aggregation
 
     def begin(numbers: Iterable[int]) -> Aggregation:
+        numbers = list(numbers)
+        if len(numbers) > MAX_COHORT:
+            raise RoundFailed(
+                f"{len(numbers):,} devices may join, and sums are laid out for {MAX_COHORT:,}; "
+                "ask a sample of them"
+            )
         authority = around.parties.authority
         if secure:
             return Server(task, authority, around.parties.witness, numbers)
@@ -245,18 +251,20 @@ def noised(
     """Return what may be released of a sum: int64 sums, each block's scale, each block's noise variance.
 
     The variance is in unscaled squared cells, as it really is. Raises RoundFailed where a sum is larger
-    than the devices that are in it may add.
+    than the devices that are in it may add, which is told from the noised sum alone: that a round failed is
+    public, so it may not hang on an exact number.
     """
     counted = len(result.counted)
     if layout.noise == "central":
         scales = np.ones(len(layout.blocks), np.int64)
-        check_range(layout, result.total, counted, scales, np.zeros(len(scales)))
         variance = np.array([float(block.variance) for block in layout.blocks])
-        return central_noise(layout, result.total), scales, variance
-    shares = shares_of(layout, result.joined, dropout, corrupt)
-    scales, variance = scales_of(shares), variance_in_sum(shares, counted)
-    check_range(layout, result.total, counted, scales, variance)
-    return result.total, scales, variance
+        sums = central_noise(layout, result.total)
+    else:
+        shares = shares_of(layout, result.joined, dropout, corrupt)
+        scales, variance = scales_of(shares), variance_in_sum(shares, counted)
+        sums = result.total
+    check_range(layout, sums, counted, scales, variance)
+    return sums, scales, variance
 
 
 def check_range(

@@ -43,9 +43,10 @@ from fa_core.secagg.device import DeviceParty
 from fa_core.secagg.identity import DeviceIdentity, Trust
 from fa_core.secagg.parameters import Parameters, choose, smallest_cohort
 from fa_core.secagg.server import Result, Server, Witness
-from fa_core.secagg.task import Reason, Refusal, RoundFailure, Stage, Task
+from fa_core.secagg.task import MAX_ATTEMPTS, Reason, Refusal, RoundFailure, Stage, Task
 
 __all__ = [
+    "MAX_ATTEMPTS",
     "DeviceIdentity",
     "DeviceParty",
     "Parameters",

@@ -17,6 +17,10 @@ _TASK = struct.Struct("<32s16sIIBIIIII32s")
 TASK_SIZE = _TASK.size
 _U32 = 2**32
 
+MAX_ATTEMPTS = 4
+"""Attempts at one release. Every roster draws the ring of neighbours anew, and the chance that one is bad
+(`parameters`) holds for each draw: who may draw many times finds a bad one."""
+
 
 def label(name: str) -> bytes:
     """The domain-separation prefix of one use of a hash, a signature or a derived key."""
@@ -77,7 +81,7 @@ class Task:
     `plan_hash`: SHA-256 of the plan's canonical bytes. `release` and `attempt` name the round. The vector has
     `length` entries in Z mod 2^`bits`. `dropout` is the largest share of the roster that may go missing and
     `corrupt` the largest share that may be dishonest. No round runs with fewer than `min_devices`.
-    `checkpoint`: SHA-256 of the transparency log's checkpoint in which the plan was found; zeros without one.
+    `context`: 32 bytes that stand for whatever else every device must be told alike; zeros for nothing.
 
     Raises ValueError when a field is outside its range.
     """
@@ -90,11 +94,11 @@ class Task:
     dropout: Fraction
     corrupt: Fraction
     min_devices: int
-    checkpoint: bytes = bytes(32)
+    context: bytes = bytes(32)
 
     def __post_init__(self) -> None:
-        if (len(self.plan_hash), len(self.release), len(self.checkpoint)) != (32, 16, 32):
-            raise ValueError("a task has a plan hash of 32 bytes, a release of 16 and a checkpoint of 32")
+        if (len(self.plan_hash), len(self.release), len(self.context)) != (32, 16, 32):
+            raise ValueError("a task has a plan hash of 32 bytes, a release of 16 and a context of 32")
         if self.bits not in (32, 64):
             raise ValueError(f"bits is {self.bits}: it is 32 or 64")
         if not (1 <= self.length < 2**28 and 0 <= self.attempt < _U32 and 1 <= self.min_devices < _U32):
@@ -114,18 +118,18 @@ class Task:
             *self.dropout.as_integer_ratio(),
             *self.corrupt.as_integer_ratio(),
             self.min_devices,
-            self.checkpoint,
+            self.context,
         )
 
     @classmethod
     def decode(cls, data: bytes) -> "Task":
         """The task of `data`. ValueError unless they are exactly the bytes that `encode` would make."""
         try:
-            plan, release, attempt, length, bits, fn, fd, gn, gd, least, checkpoint = _TASK.unpack(data)
+            plan, release, attempt, length, bits, fn, fd, gn, gd, least, context = _TASK.unpack(data)
             dropout, corrupt = Fraction(fn, fd), Fraction(gn, gd)
         except (struct.error, ZeroDivisionError) as error:
             raise ValueError("these bytes are not a task") from error
-        task = cls(plan, release, attempt, length, bits, dropout, corrupt, least, checkpoint)
+        task = cls(plan, release, attempt, length, bits, dropout, corrupt, least, context)
         if task.encode() != data:
             raise ValueError("a task's fractions are in lowest terms")
         return task

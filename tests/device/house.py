@@ -53,7 +53,7 @@ metadata:
   question: Does any accent miss the wake word more than the rest?
   expires: {expires}
 source: wake_events
-window: 7d
+window: {window}
 where: {{wake_word: okay_nabu}}
 segments:
   accent: {{device: accent, values: [en-US, en-GB]}}
@@ -81,6 +81,7 @@ def plan_of(
     noise: str = "central",
     expires: str = "2026-12-31",
     secure: str = "true",
+    window: str = "7d",
 ) -> Plan:
     """Return the tests' plan."""
     text = PLAN.format(**locals())
@@ -124,7 +125,7 @@ class World:
             self.leaves.append(leaf)
         note, tree = self.note(at), Tree(self.leaves)
         index = self.leaves.index(leaf)
-        _, task = task_of(plan, release, attempt, note)
+        _, task = task_of(plan, release, attempt, until, note)
         consistency = {size: tree.consistency(size) for size in range(1, tree.size)}
         return Invitation(
             body, key, signature, release, attempt, until, index, tree.inclusion(index), note, consistency,
@@ -224,7 +225,7 @@ def drive(
 
     Raises Declined where the device does.
     """
-    _, task = task_of(plan, invitation.release, invitation.attempt, invitation.checkpoint)
+    _, task = task_of(plan, invitation.release, invitation.attempt, invitation.until, invitation.checkpoint)
     secure = plan.privacy.secure_aggregation
     trust = Trust(world.authority.public_key, raw(world.witness_key), 3)
     kind = DeviceParty if secure else plain.DeviceParty

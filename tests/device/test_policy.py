@@ -22,7 +22,8 @@ from clients.device.seam import Reason
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 READY = Conditions(unmetered_network=True, charging=True, idle=True, speaking=False)
-ASKS = Asks(frozenset({"charging", "idle"}), Fraction(1), Fraction(1, 10**8), 100, 100, False, False)
+BORNE = {"corrupt": Fraction(1, 10), "dropout": Fraction(1, 10)}
+ASKS = Asks(frozenset({"charging", "idle"}), Fraction(1), Fraction(1, 10**8), 100, 100, False, False, **BORNE)
 
 
 def why(
@@ -60,18 +61,20 @@ def test_nothing_runs_while_somebody_may_be_speaking(speaking: bool | None) -> N
 
 
 def test_a_requirement_that_this_version_does_not_know_does_not_hold() -> None:
-    asks = Asks(frozenset({"on_the_moon"}), Fraction(1), Fraction(0), 1, 100, False, False)
+    asks = Asks(frozenset({"on_the_moon"}), Fraction(1), Fraction(0), 1, 100, False, False, **BORNE)
     assert why(asks=asks) is Reason.CONDITIONS
 
 
 @pytest.mark.parametrize(
     "asks",
     [
-        Asks(frozenset(), Fraction(3), Fraction(0), 100, 100, False, False),
-        Asks(frozenset(), Fraction(1), Fraction(1, 10**5), 100, 100, False, False),
-        Asks(frozenset(), Fraction(1), Fraction(0), 10**6, 100, False, False),
-        Asks(frozenset(), Fraction(1), Fraction(0), 100, 10, False, False),
-        Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, False, True),
+        Asks(frozenset(), Fraction(3), Fraction(0), 100, 100, False, False, **BORNE),
+        Asks(frozenset(), Fraction(1), Fraction(1, 10**5), 100, 100, False, False, **BORNE),
+        Asks(frozenset(), Fraction(1), Fraction(0), 10**6, 100, False, False, **BORNE),
+        Asks(frozenset(), Fraction(1), Fraction(0), 100, 10, False, False, **BORNE),
+        Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, False, True, **BORNE),
+        Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, False, False, Fraction(0), Fraction(0)),
+        Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, False, False, Fraction(1, 4), Fraction(3, 5)),
     ],
 )
 def test_a_plan_that_asks_for_too_much_is_refused(asks: Asks) -> None:
@@ -79,7 +82,7 @@ def test_a_plan_that_asks_for_too_much_is_refused(asks: Asks) -> None:
 
 
 def test_an_owner_who_trusts_no_server_takes_no_central_noise() -> None:
-    asks = Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, True, False)
+    asks = Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, True, False, **BORNE)
     assert within_limits(Policy(), asks)
     assert not within_limits(Policy(central_noise=False), asks)
 

@@ -59,7 +59,7 @@ def stored(folder: Path, cohort: Cohort, world: World) -> StoredFleet:
 def rounds_sum(world: World, plan: Plan, devices: StoredFleet) -> np.ndarray:
     """Run a round of stored devices alone and return its sum."""
     invitation = world.invite(plan, world.release(), NOW, NOW)
-    _, task = task_of(plan, invitation.release, 0, invitation.checkpoint)
+    _, task = task_of(plan, invitation.release, 0, invitation.until, invitation.checkpoint)
     nodes = range(len(devices))
     server: Server | plain.Server = (
         Server(task, world.authority.public_key, world.witness(), nodes)

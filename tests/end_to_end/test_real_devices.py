@@ -26,7 +26,9 @@ from tests.rounds.small import NOW, World, small_plan
 
 HUBS, PER_HUB = 2, 6
 POOR, UNWILLING = 4, 9
-POLICY = Policy(plans_a_day=9, time_a_day=timedelta(days=1), min_cohort=3, single_vectors=True)
+POLICY = Policy(
+    plans_a_day=9, time_a_day=timedelta(days=1), min_cohort=3, single_vectors=True, min_corrupt=Fraction(0)
+)
 
 
 @pytest.fixture

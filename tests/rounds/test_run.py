@@ -232,6 +232,29 @@ def test_a_sum_that_no_honest_devices_make_is_not_released(
     assert len(world.store.failures()) == 1
 
 
+def test_whether_a_sum_is_in_range_is_told_from_what_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is public: were it told from the exact sum, a device that adds just enough could read it."""
+    layout = compile_plan(small_plan())
+    tail = int(40 * float(layout.blocks[0].variance) ** 0.5) + 1
+    over = np.zeros(layout.length, np.int64)
+    over[0] = 10 * layout.blocks[0].l1 + tail
+    share = Fraction(1, 10)
+    monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums - 2)
+    running.noised(layout, Result(over, 10, tuple(range(10)), {}), share, share)
+    monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums + 2)
+    with pytest.raises(RoundFailed, match="more than 10 devices may add"):
+        running.noised(layout, Result(over - 2, 10, tuple(range(10)), {}), share, share)
+
+
+def test_more_devices_than_sums_are_laid_out_for_are_not_asked_for_a_vector(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "MAX_COHORT", DEVICES - 1)
+    with pytest.raises(RoundFailed, match="sums are laid out for 9"):
+        world.run(small_plan())
+    nothing_released(world)
+
+
 def test_a_round_that_is_stopped_is_a_failure_in_the_store(world: World) -> None:
     asked: list[int] = []
 

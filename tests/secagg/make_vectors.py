@@ -178,7 +178,7 @@ def described(
             "dropout": task.dropout.as_integer_ratio(),
             "corrupt": task.corrupt.as_integer_ratio(),
             "min_devices": task.min_devices,
-            "checkpoint": task.checkpoint.hex(),
+            "context": task.context.hex(),
         },
         "task_bytes": task.encode().hex(),
         "session": task.session.hex(),

@@ -135,7 +135,7 @@ def task_bytes(task: dict[str, Any]) -> bytes:
             *(u32(x) for x in task["dropout"]),
             *(u32(x) for x in task["corrupt"]),
             u32(task["min_devices"]),
-            bytes.fromhex(task["checkpoint"]),
+            bytes.fromhex(task["context"]),
         ]
     )
 

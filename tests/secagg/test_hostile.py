@@ -261,7 +261,7 @@ def fields() -> Iterator[tuple[str, Change]]:
         "dropout": (93, 101),
         "corrupt": (101, 109),
         "min devices": (109, 113),
-        "checkpoint": (113, 145),
+        "context": (113, 145),
     }
     roster = {
         "devices": (36, 40),

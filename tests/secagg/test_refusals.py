@@ -272,7 +272,7 @@ def test_another_task_than_the_one_agreed(liar: Liar) -> None:
         replace(TASK, attempt=1),
         replace(TASK, release=bytes(16)),
         replace(TASK, min_devices=2),
-        replace(TASK, checkpoint=b"\x01" * 32),
+        replace(TASK, context=b"\x01" * 32),
         replace(TASK, length=8),
         replace(TASK, bits=64),
         replace(TASK, dropout=Fraction(1, 4)),

@@ -18,7 +18,7 @@ from fa_core.cli.witness import app
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.merkle import Tree, leaf_hash
-from fa_core.secagg import Server, Stage, Task, messages
+from fa_core.secagg import MAX_ATTEMPTS, Server, Stage, Task, messages
 from fa_core.witness import Witness
 from fa_core.witness_socket import WitnessClient
 from tests.secagg import lab
@@ -54,6 +54,13 @@ def test_a_roster_is_signed_once_across_restarts(witness: Witness, tmp_path: Pat
     for other in (records(6), records(6, first=1), records(7)):
         with pytest.raises(Refused, match="signed another roster"):
             again(witness, tmp_path).sign_roster(messages.roster_request(TASK, other))
+
+
+def test_an_attempt_too_many_gets_no_nonce(witness: Witness) -> None:
+    """Each nonce draws the ring anew; a server that may throw rosters away finds a bad one."""
+    task = replace(TASK, attempt=MAX_ATTEMPTS)
+    with pytest.raises(Refused, match="4 attempts at a release, and no more"):
+        witness.sign_roster(messages.roster_request(task, records(8, task)))
 
 
 def test_another_attempt_has_another_nonce(witness: Witness) -> None:

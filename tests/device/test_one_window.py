@@ -1,0 +1,89 @@
+"""All devices of a round count one window, or there is no sum: the attack that asks each about another."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients.device import contribution
+from clients.device.seam import Declined
+from clients.evaluate import cohort_of_one, device_vectors
+from fa_core.agreement import task_of
+from fa_core.errors import RoundFailed
+from fa_core.invitation import Invitation, encode
+from fa_core.layout import compile_plan
+from fa_core.secagg import Server
+from fa_core.secagg.messages import join_request
+from tests.device.house import NOW, World, move_in, plan_of
+
+HOMES, VICTIM = 8, 3
+LONG_AGO = datetime(1970, 1, 8, tzinfo=UTC)
+
+TaskOf = Callable[..., Any]
+
+
+def ask_apart(folder: Path, agree: TaskOf) -> tuple[np.ndarray, np.ndarray]:
+    """Ask one device about this week and all others about a week without events, in one cohort.
+
+    Return the sum and the vector of the one. `agree` is what server and devices derive the task by.
+    """
+    world = World(folder)
+    homes = []
+    for number in range(HOMES):
+        (folder / str(number)).mkdir()
+        homes.append(move_in(folder / str(number), world))
+    plan = plan_of()
+    invitation = world.invite(plan, world.release(), NOW, NOW)
+    layout, task = agree(plan, invitation.release, 0, invitation.until, invitation.checkpoint)
+    _, other = agree(plan, invitation.release, 0, LONG_AGO, invitation.checkpoint)
+    asked: dict[bool, Invitation] = {
+        True: replace(invitation, request=join_request(task)),
+        False: replace(invitation, until=LONG_AGO, request=join_request(other)),
+    }
+    server = Server(task, world.authority.public_key, world.witness(), range(HOMES))
+    devices = [home.device() for home in homes]
+    while server.stage is not None:
+        replies = {}
+        for number, request in server.requests().items():
+            if server.stage.value == "join":
+                request = encode(asked[number == VICTIM])
+            try:
+                replies[number] = devices[number].handle(server.stage.value, request)
+            except Declined:
+                continue
+        server.receive(replies)
+    rows = homes[VICTIM].store().table("wake_events", "quality_metrics", NOW - plan.window, NOW)
+    alone = cohort_of_one({"accent": "en-GB"}, {"wake_events": rows})
+    return server.result.total, device_vectors(plan, layout, alone, NOW)[0]
+
+
+def test_devices_that_were_told_different_windows_are_in_different_rounds(tmp_path: Path) -> None:
+    with pytest.raises(RoundFailed):
+        ask_apart(tmp_path, task_of)
+
+
+def test_were_the_window_not_bound_one_devices_vector_would_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken control: a task that leaves the window out."""
+
+    def careless(plan: Any, release: bytes, attempt: int, until: datetime, checkpoint: bytes) -> Any:
+        return task_of(plan, release, attempt, NOW, checkpoint)
+
+    monkeypatch.setattr(contribution, "task_of", careless)
+    total, alone = ask_apart(tmp_path, careless)
+    assert np.any(alone)
+    assert np.array_equal(total, alone)
+
+
+def test_the_round_a_device_joins_is_the_one_whose_window_it_was_told(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    home, plan = move_in(tmp_path, world), plan_of()
+    invitation = world.invite(plan, world.release(), NOW, NOW)
+    with pytest.raises(Declined):
+        home.device().handle("join", encode(replace(invitation, until=LONG_AGO)))
+    assert compile_plan(plan).noise == "central"
