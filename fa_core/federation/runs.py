@@ -72,7 +72,10 @@ def launch(federation: Federation, file: Path) -> Run:
     require_cohort(plan, int(config["devices"]))
     signed = _signed(federation, file, plan)
     with connect(federation) as link:
-        settle(federation, link)
+        try:
+            settle(federation, link)
+        except Unanswered as error:
+            raise Unanswered(f"{error}; `fa federation up {federation.folder}` starts a lab of it") from None
         release = secrets.token_hex(16)
         folder = federation.folder / "runs" / release
         folder.mkdir(mode=0o700, parents=True)

@@ -53,7 +53,13 @@ class Lab:
 
     def plan(self, name: str, **options: Any) -> Path:
         """Write a plan of this name and return its file; a device answers once for a name and window."""
-        wanted: dict[str, Any] = {"cohort": 50, "noise": "distributed", "dropout": "0.34", "groups": "[[]]"}
+        wanted: dict[str, Any] = {
+            "cohort": 50,
+            "noise": "distributed",
+            "dropout": "0.34",
+            "corrupt": "0.05",
+            "groups": "[[]]",
+        }
         file = self.folder.parent / f"{name}.yaml"
         file.write_text(plan_text(**wanted | options).replace("name: small", f"name: {name}"))
         return file
@@ -70,6 +76,10 @@ class Lab:
     def store(self) -> Store:
         """Return the lab's store."""
         return open_store(str(self.folder / "store"))
+
+    def supervisor(self) -> int:
+        """Return the id of the supervisor."""
+        return int(json.loads((self.folder / "run" / "supervisor.json").read_text())["pid"])
 
     def pid(self, process: str) -> int:
         """Return the id of one of its processes, as the supervisor has it."""
