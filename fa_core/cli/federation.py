@@ -49,7 +49,7 @@ def init(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"{first['loc'][0]}: {first['msg'].lower()}") from None
+        raise BadInput(f"{first['loc'][0]}: {first['input']!r} will not do: {first['msg']}") from None
     federation = make(directory, settings)
     if as_json:
         typer.echo(json.dumps({"federation": str(federation.folder), "name": settings.name, "nodes": nodes}))
@@ -133,7 +133,7 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) 
     public = {
         name: (folder / f"{path}.pub").read_text(encoding="ascii").strip()
         for name, path in (
-            ("plan", "keys/plan"),
+            ("plan", "review/plan"),
             ("log", "keys/log"),
             ("witness", "witness/witness"),
             ("authority", "authority/authority"),

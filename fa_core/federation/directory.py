@@ -5,21 +5,24 @@
     nodes/             node-00.key, node-00.pub, …: one NIST P-384 key a SuperNode
     authority/         the enrolment authority (`fa enrol`)
     witness/           the witness's key and journal (`fa witness`)
-    keys/              plan.key and log.key with their .pub, superexec.secret
+    review/            plan.key with its .pub: whoever holds it decides what devices are asked
+    keys/              log.key with its .pub, superexec.secret
     home/              FLWR_HOME of who launches: config.toml with the connection
     units/             systemd units and a compose file
     runs/              what was launched: one folder a run
     lab.json, hubs/, nodes' homes, run/, log/, state/    of a lab that `fa federation up` started
 
-In a deployment the parts go to those whose they are: `authority/` and `witness/` never to the aggregator.
+In a deployment the parts go to those whose they are: `authority/`, `witness/` and `review/` never to the
+aggregator.
 """
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fa_core.errors import BadInput
 
@@ -37,7 +40,8 @@ class Settings(BaseModel):
     Attributes:
         name: what a release calls the engine.
         host, port: of the SuperLink, which serves all of Flower's APIs there.
-        store: a folder (from the federation's directory) or postgresql://….
+        store: a folder (from the federation's directory) or postgresql://…, without a password: Flower tells a
+            run's configuration to every node. The database's client finds it in ~/.pgpass or PGPASSFILE.
         population: whose budget is charged; a lab's is its fleet's.
         deadline: seconds that a stage may take.
         nodes: SuperNodes to wait for. devices: how many devices they stand for together.
@@ -53,6 +57,15 @@ class Settings(BaseModel):
     deadline: Annotated[float, Field(gt=0, le=12 * 3600)] = 180.0
     nodes: Annotated[int, Field(ge=1)] = 3
     devices: Annotated[int, Field(ge=1)] = 3
+
+    @field_validator("store")
+    @classmethod
+    def _without_a_password(cls, store: str) -> str:
+        if "://" in store and (urlsplit(store).password or "password" in parse_qs(urlsplit(store).query)):
+            raise ValueError(
+                "every node would be told the password; put it into ~/.pgpass of who runs SuperExec"
+            )
+        return store
 
     def text(self) -> str:
         """Return the file."""
@@ -144,4 +157,4 @@ def open_federation(place: Path) -> Federation:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{file}: {where}: {first['msg'].lower()}") from None
+        raise BadInput(f"{file}: {where}: {first['input']!r} will not do: {first['msg']}") from None

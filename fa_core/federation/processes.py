@@ -15,10 +15,6 @@ QUIET = {
 }
 """What keeps Flower from phoning home and from installing packages at run time."""
 
-POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
-"""Seconds between a SuperExec's questions for work."""
-
-
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process: what it is called, its command and what its environment has beside ours."""
@@ -101,7 +97,6 @@ def _flower(federation: Federation, name: str, program: str, *arguments: str) ->
     here = Path(sys.executable).parent
     environment = {
         **QUIET,
-        **POLL,
         "FLWR_HOME": str(federation.folder / "state" / name),
         "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }

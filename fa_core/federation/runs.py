@@ -209,7 +209,7 @@ def _signed(federation: Federation, file: Path, plan: Plan) -> SignedPlan:
     signed = signature_beside(file, plan)
     if signed is not None:
         return signed
-    key = federation.folder / "keys" / "plan.key"
+    key = federation.folder / "review" / "plan.key"
     if not key.exists():
         raise BadInput(f"{file}: nobody signed it, so no device would answer; `fa plan sign` does")
     return SignedPlan.of(plan, read_key(key))

@@ -100,13 +100,16 @@ def compose(federation: Federation) -> str:
             f"--ssl-keyfile /tls/server.key --host 0.0.0.0 --port {port} --database /state/superlink.db "
             "--isolation process --enable-supernode-auth "
             "--superexec-auth-secret-file /keys/superexec.secret --disable-runtime-dependency-installation",
-            ("../tls:/tls:ro", "../keys/superexec.secret:/keys/superexec.secret:ro", "superlink:/state"),
+            ("../tls/ca.crt:/tls/ca.crt:ro", "../tls/server.crt:/tls/server.crt:ro",
+             "../tls/server.key:/tls/server.key:ro", "../keys/superexec.secret:/keys/superexec.secret:ro",
+             "superlink:/state"),
         ),
         (
             "superexec",
             "flower-superexec --root-certificates /tls/ca.crt "
             f"--runtime-api-address superlink:{port} --superexec-auth-secret-file /keys/superexec.secret",
-            ("../tls/ca.crt:/tls/ca.crt:ro", "../keys:/keys:ro", "../runs:/runs:ro", "store:/store",
+            ("../tls/ca.crt:/tls/ca.crt:ro", "../keys/log.key:/keys/log.key:ro",
+             "../keys/superexec.secret:/keys/superexec.secret:ro", "../runs:/runs:ro", "store:/store",
              "witness-socket:/run/witness"),
         ),
         (
