@@ -40,8 +40,8 @@ class Settings(BaseModel):
     Attributes:
         name: what a release calls the engine.
         host, port: of the SuperLink, which serves all of Flower's APIs there.
-        store: a folder (from the federation's directory) or postgresql://…, without a password: Flower tells a
-            run's configuration to every node. The database's client finds it in ~/.pgpass or PGPASSFILE.
+        store: a folder (from the federation's directory) or postgresql://…, without a password: Flower tells
+            every node a run's configuration. The database's client finds it in ~/.pgpass or PGPASSFILE.
         population: whose budget is charged; a lab's is its fleet's.
         deadline: seconds that a stage may take.
         nodes: SuperNodes to wait for. devices: how many devices they stand for together.
