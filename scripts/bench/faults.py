@@ -4,6 +4,7 @@
 
 A lab of three hubs is started on this machine; each fault strikes a run at one stage. Every run must end as
 released once, or as failed with nothing released; ledger and log must agree; and the next round must work.
+Faults of the network are struck only in a network namespace of their own (`unshare --net`).
 """
 
 import argparse
@@ -11,16 +12,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.deployment.faults import KILLED, STAGES, Told, strike, table
+from tests.deployment.faults import APART, KILLED, STAGES, Told, alone, strike, table
 from tests.deployment.lab import lab
 
-NODES, DEVICES, DEADLINE = 3, 30, 60.0
+NODES, DEVICES, DEADLINE = 3, 30, 90.0
 
 
 def main() -> None:
     """Strike, print each line as it is known, and the whole table at the end."""
+    faults = KILLED | (APART if alone() else {})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("faults", nargs="*", default=list(KILLED))
+    parser.add_argument("faults", nargs="*", choices=faults, default=list(faults))
     parser.add_argument("--stages", default=",".join(STAGES))
     chosen = parser.parse_args()
     rows: list[Told] = []
@@ -28,7 +30,7 @@ def main() -> None:
         up.ample_budget()
         for name in chosen.faults:
             for stage in chosen.stages.split(","):
-                rows.append(strike(up, name, KILLED[name], stage))
+                rows.append(strike(up, name, faults[name], stage))
                 print(table(rows[-1:]).splitlines()[1], flush=True)
             up.run(up.plan(f"after-{name}"))
     print(table(rows))

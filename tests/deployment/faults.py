@@ -18,6 +18,18 @@ from fa_core.federation import runs
 from fa_core.federation.directory import open_federation
 from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, start
 
+CUT_SECONDS = 30.0
+CLOCK = """
+import datetime, sys
+
+if any({what!r} in word for word in sys.orig_argv):
+    class Shifted(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(minutes={minutes})
+
+    datetime.datetime = Shifted
+"""
 STAGES = ("join", "shares", "masked", "unmask")
 
 Fault = Callable[[Lab], Callable[[], None]]
@@ -149,6 +161,35 @@ def fill_disk(up: Lab) -> Callable[[], None]:
     return lambda: ballast.unlink()
 
 
+def cut_network(up: Lab) -> Callable[[], None]:
+    """Take the network away for half a minute: only where it is a network of this test's own."""
+    assert alone()
+    subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+    time.sleep(CUT_SECONDS)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    return nothing
+
+
+def slow_network(up: Lab) -> Callable[[], None]:
+    """Make the network slow for the rest of the run: only where it is a network of this test's own."""
+    assert alone()
+    change = ["tc", "qdisc", "replace", "dev", "lo", "root", "tbf", "rate", "2mbit", "burst", "32kbit"]
+    subprocess.run([*change, "latency", "2s"], check=True)
+    return lambda: subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True) and None
+
+
+def alone() -> bool:
+    """Whether this process has a network namespace of its own."""
+    return os.readlink("/proc/self/ns/net") != os.readlink("/proc/1/ns/net")
+
+
+def shift_clock(folder: Path, what: str, minutes: int) -> dict[str, str]:
+    """Return the environment in which the clock of processes with `what` in their command is off."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(CLOCK.format(what=what, minutes=minutes))
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
+
+
 def below(root: int, what: str) -> list[int]:
     """Return the living processes below `root` whose command line has `what` in it."""
     parents: dict[int, list[int]] = {}
@@ -208,4 +249,5 @@ def table(rows: list[Told]) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["ENVIRONMENT", "KILLED", "STAGES", "Told", "fill_disk", "small_store", "strike", "table"]
+APART = {"cut-network": cut_network, "slow-network": slow_network}
+"""Faults of the network, each at every stage, in a namespace of its own where `lo` is up with an MTU of 1500."""

@@ -5,12 +5,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fa_core.privacy.ledger import Policy
@@ -24,11 +25,14 @@ GUARD = 600.0
 """Seconds after which a command that hangs fails its test; none is waited for on purpose."""
 
 
-def fa(*arguments: str, code: int | None = 0) -> "subprocess.CompletedProcess[str]":
-    """Run `fa` and return what it printed; its exit code must be `code`, None for any."""
+def fa(
+    *arguments: str, code: int | None = 0, aside: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":
+    """Run `fa` and return what it printed; its exit code must be `code`, None for any. `aside` is put into
+    its environment."""
     done = subprocess.run(
         [sys.executable, "-m", "fa_core.cli", *arguments],
-        capture_output=True, text=True, env=ENVIRONMENT, timeout=GUARD, check=False,
+        capture_output=True, text=True, env=ENVIRONMENT | dict(aside), timeout=GUARD, check=False,
     )  # fmt: skip
     assert code is None or done.returncode == code, f"{done.returncode}: {done.stderr}\n{done.stdout}"
     assert "Traceback" not in done.stderr, done.stderr
@@ -94,14 +98,20 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, nodes: int = NODES, devices: int = DEVICES, deadline: float = 180.0) -> Iterator[Lab]:
-    """Make a federation, start its lab, and leave nothing of it behind."""
+def lab(
+    folder: Path,
+    nodes: int = NODES,
+    devices: int = DEVICES,
+    deadline: float = 180.0,
+    aside: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Lab]:
+    """Make a federation, start its lab, and leave nothing of it behind. `aside` is in its environment."""
     place, fleet = folder / "lab", write_fleet(folder / "fleet", nodes * devices)
     fa("federation", "init", str(place), "--nodes", str(nodes), "--port", str(free_ports(nodes + 1)))
     config = place / "federation.toml"
     config.write_text(config.read_text().replace("deadline = 180.0", f"deadline = {deadline}"))
     try:
-        fa("federation", "up", str(place), "--fleet", str(fleet), "--devices", str(devices))
+        fa("federation", "up", str(place), "--fleet", str(fleet), "--devices", str(devices), aside=aside)
         yield Lab(place, nodes, devices)
     finally:
         fa("federation", "down", str(place))

@@ -1,0 +1,95 @@
+"""Faults on real processes, at every stage: released once, or failed and nothing released; then the next.
+
+`scripts/bench/faults.py` prints the table of all of them.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deployment.faults import (
+    KILLED,
+    STAGES,
+    check,
+    fill_disk,
+    shift_clock,
+    small_store,
+    strike,
+    wait_for_stage,
+)
+from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT, Lab, fa, lab, start
+
+pytestmark = pytest.mark.long
+NODES, DEVICES, DEADLINE = 3, 30, 90.0
+SURVIVED = {"superlink", "node", "hub", "witness", "hung-node", "hung-hub"}
+"""Faults after which the round still ends in a release: the plan bears the loss of a third."""
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("faults"), NODES, DEVICES, DEADLINE) as made:
+        made.ample_budget()
+        yield made
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", KILLED)
+def test_a_run_ends_once_whatever_dies(up: Lab, name: str, stage: str) -> None:
+    told = strike(up, name, KILLED[name], stage)
+    assert (told.outcome == "released") is (name in SURVIVED), told
+
+
+def test_the_next_round_works(up: Lab) -> None:
+    up.run(up.plan("afterwards"))
+    with up.store() as store:
+        assert store.find("latest").counted >= 2 * DEVICES
+
+
+@pytest.mark.parametrize("stage", ["join", "masked"])
+def test_a_full_disk_is_a_failure_that_is_written_down_later(tmp_path: Path, stage: str) -> None:
+    with small_store(tmp_path / "lab-store"), lab(tmp_path, NODES, DEVICES, DEADLINE) as up:
+        config = up.folder / "federation.toml"
+        config.write_text(config.read_text().replace('"store"', f'"{tmp_path / "lab-store"}"'))
+        (up.folder / "store").symlink_to(tmp_path / "lab-store")
+        process = start("run", str(up.plan(f"disk-{stage}")), "--engine", str(up.folder))
+        wait_for_stage(up, stage, process)
+        mend = fill_disk(up)
+        _, err = process.communicate(timeout=GUARD)
+        assert process.returncode != 0
+        assert "Traceback" not in err, err
+        mend()
+        again = fa("run", "--attach", "latest", "--engine", str(up.folder), code=4)
+        check(up, "disk", stage, False, 0.0, again.stderr)
+        up.run(up.plan("room-again"))
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+def test_a_witness_whose_clock_is_ten_minutes_off_is_borne(tmp_path: Path, minutes: int) -> None:
+    aside = shift_clock(tmp_path / "clock", "witness", minutes)
+    with lab(tmp_path, aside=aside) as up:
+        up.run(up.plan("clock"))
+        with up.store() as store:
+            assert store.find("latest").counted == 60
+
+
+def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
+    """In a network namespace of its own: nothing else on this machine may notice."""
+    own = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+    faults = "scripts/bench/faults.py cut-network slow-network"
+    walk = f"ip link set lo up mtu 1500 && exec {sys.executable} {faults}"
+    done = subprocess.run(
+        [*own, "sh", "-c", walk], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if "-network" in line]
+    assert len(lines) == 2 * 2 * len(STAGES)
+    assert {line[2] for line in lines} == {"released"}, done.stdout
+
+
+def test_without_a_fault_everybody_counts(up: Lab) -> None:
+    """The control of all of the above."""
+    assert strike(up, "nothing", lambda up: lambda: None, "masked").counted == NODES * DEVICES
