@@ -250,4 +250,4 @@ def table(rows: list[Told]) -> str:
 
 
 APART = {"cut-network": cut_network, "slow-network": slow_network}
-"""Faults of the network, each at every stage, in a namespace of its own where `lo` is up with an MTU of 1500."""
+"""Faults of the network, each at every stage: in a namespace of its own, `lo` up with an MTU of 1500."""
