@@ -46,6 +46,11 @@ __all__ = [
 MAX_TTL = 12 * 3600.0
 """Flower's own longest life of a message, in seconds."""
 
+FAILURES, PAUSE = 10, 1.0
+"""How often a SuperLink that fails by itself is asked again, and after how many seconds."""
+
+HTTP_SERVER_ERROR = 500
+BUSY_SECONDS = 120
 RECORD = "letter"
 PARTITION = "partition-id"
 """The key of a node's configuration in which Flower's simulation numbers its nodes from 0."""
@@ -80,7 +85,8 @@ def push(grid: Grid, letter: Letter, seconds: float) -> str | None:
 
     One message a call: Flower leaves out of its answer what it could not store, without saying which.
     """
-    taken = [each for each in grid.push_messages([_message(letter, min(seconds, MAX_TTL))]) if each]
+    message = _message(letter, min(seconds, MAX_TTL))
+    taken = [each for each in _patiently(lambda: grid.push_messages([message])) if each]
     return str(taken[0]) if taken else None
 
 
@@ -92,10 +98,27 @@ def pull(
     A reply that comes from another node, or belongs to another stage or release than it was asked for,
     is malformed. Replies to messages that are not in `sent` are passed over.
     """
-    for message in grid.pull_messages(list(sent)):
+    for message in _patiently(lambda: grid.pull_messages(list(sent))):
         message_id = str(message.metadata.reply_to_message_id)
         if message_id in sent:
             yield message_id, _checked(message, sent[message_id], stage, release)
+
+
+def _patiently(call: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Return what a call to the SuperLink returns, asking again where it fails by itself (HTTP 5xx).
+
+    Flower does so only where there is no connection. A letter that was taken all the same goes out twice,
+    which costs nothing: a device answers the same request with the same bytes.
+    """
+    for _ in range(FAILURES):
+        try:
+            return list(call())
+        except Exception as error:
+            response = getattr(error, "response", None)
+            if getattr(response, "status_code", 0) < HTTP_SERVER_ERROR:
+                raise
+            time.sleep(PAUSE)
+    return list(call())
 
 
 def _checked(message: Message, node: int, stage: str, release: str) -> Letter | None:
@@ -431,3 +454,17 @@ def _refusal(response: Any) -> str:
         return str(said.get("detail") or said.get("message") or said)
     except (ValueError, AttributeError):
         return f"HTTP {response.status_code}"
+
+
+def patient_superlink() -> None:
+    """Run Flower's SuperLink, with the patience that many busy nodes need.
+
+    It gives up a lock of its database after 5 seconds, answers 500, and a SuperExec that hears that ends,
+    and its ServerApp with it: hubs of 500 devices push 12 MB each.
+    """
+    from flwr.supercore import sql_mixin
+    from flwr.superlink.cli import flower_superlink
+
+    settings = dict(sql_mixin.SQLITE_PRAGMAS) | {"busy_timeout": str(BUSY_SECONDS * 1000)}
+    sql_mixin.SQLITE_PRAGMAS = tuple(settings.items())
+    flower_superlink()

@@ -49,7 +49,7 @@ def init(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"{first['loc'][0]}: {first['input']!r} will not do: {first['msg']}") from None
+        raise BadInput(f"{first['loc'][0]}: {first['msg']}") from None
     federation = make(directory, settings)
     if as_json:
         typer.echo(json.dumps({"federation": str(federation.folder), "name": settings.name, "nodes": nodes}))

@@ -157,4 +157,4 @@ def open_federation(place: Path) -> Federation:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{file}: {where}: {first['input']!r} will not do: {first['msg']}") from None
+        raise BadInput(f"{file}: {where}: {first['msg']}") from None

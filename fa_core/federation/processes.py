@@ -15,6 +15,7 @@ QUIET = {
 }
 """What keeps Flower from phoning home and from installing packages at run time."""
 
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process: what it is called, its command and what its environment has beside ours."""
@@ -30,7 +31,7 @@ def superlink(federation: Federation) -> Process:
     return _flower(
         federation,
         "superlink",
-        "flower-superlink",
+        (sys.executable, "-m", "fa_core.superlink"),
         *("--ssl-ca-certfile", str(tls / "ca.crt")),
         *("--ssl-certfile", str(tls / "server.crt"), "--ssl-keyfile", str(tls / "server.key")),
         *("--host", settings.host, "--port", str(settings.port)),
@@ -46,7 +47,7 @@ def superexec(federation: Federation) -> Process:
     return _flower(
         federation,
         "superexec",
-        "flower-superexec",
+        _program("flower-superexec"),
         *("--root-certificates", str(federation.certificate)),
         *("--runtime-api-address", federation.address),
         *("--superexec-auth-secret-file", str(_secret(federation))),
@@ -79,7 +80,7 @@ def node(federation: Federation, number: int, devices: int) -> Process:
     return _flower(
         federation,
         node_name(number),
-        "flower-supernode",
+        _program("flower-supernode"),
         *("--root-certificates", str(federation.certificate)),
         *("--superlink", federation.address),
         *("--auth-supernode-private-key", str(federation.node_key(number))),
@@ -92,7 +93,11 @@ def _secret(federation: Federation) -> Path:
     return federation.folder / "keys" / "superexec.secret"
 
 
-def _flower(federation: Federation, name: str, program: str, *arguments: str) -> Process:
+def _program(name: str) -> tuple[str, ...]:
+    return (str(Path(sys.executable).parent / name),)
+
+
+def _flower(federation: Federation, name: str, program: tuple[str, ...], *arguments: str) -> Process:
     """Return a process of Flower's, with a Flower home of its own: bundles are unpacked there."""
     here = Path(sys.executable).parent
     environment = {
@@ -100,7 +105,7 @@ def _flower(federation: Federation, name: str, program: str, *arguments: str) ->
         "FLWR_HOME": str(federation.folder / "state" / name),
         "PATH": f"{here}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
-    return Process(name, (str(here / program), *arguments), environment)
+    return Process(name, (*program, *arguments), environment)
 
 
 def _ours(name: str, *arguments: str) -> Process:

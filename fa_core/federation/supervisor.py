@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +38,8 @@ SOUND_SECONDS = 60.0
 STOP_SECONDS = 10.0
 TICK = 0.2
 CONDITIONS_SECONDS = 20.0
+READ_SECONDS = timedelta(seconds=5)
+"""A device looks at its clock before it reads: conditions that are newer than that are from the future."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -231,7 +233,7 @@ class Supervisor:
 def write_conditions(federation: Federation, lab: Lab) -> None:
     """Say for every hub that its devices are charging, idle and silent: the system service of a lab."""
     said = {
-        "at": datetime.now(UTC).isoformat(),
+        "at": (datetime.now(UTC) - READ_SECONDS).isoformat(),
         "unmetered_network": True,
         "charging": True,
         "idle": True,
@@ -301,6 +303,7 @@ def _descendants(root: int) -> list[int]:
 def main(arguments: Sequence[str]) -> None:
     """Supervise the federation in the folder that is the one argument."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    os.umask(0o077)
     federation = open_federation(Path(arguments[0]))
     held = lock(federation)
     if held is None:

@@ -44,7 +44,7 @@ def units(federation: Federation) -> dict[str, str]:
         "unheard-superlink.service": _unit(
             "Unheard: SuperLink",
             "unheard-aggregator",
-            f"{PROGRAMS}/flower-superlink --ssl-ca-certfile {HOME}/tls/ca.crt "
+            f"{PROGRAMS}/python -m fa_core.superlink --ssl-ca-certfile {HOME}/tls/ca.crt "
             f"--ssl-certfile {HOME}/tls/server.crt --ssl-keyfile {HOME}/tls/server.key "
             f"--host {host} --port {port} --database {STATE}/superlink.db --isolation process "
             f"--enable-supernode-auth {secret} --disable-runtime-dependency-installation",
@@ -96,7 +96,7 @@ def compose(federation: Federation) -> str:
     for name, command, mounts in (
         (
             "superlink",
-            "flower-superlink --ssl-ca-certfile /tls/ca.crt --ssl-certfile /tls/server.crt "
+            "python -m fa_core.superlink --ssl-ca-certfile /tls/ca.crt --ssl-certfile /tls/server.crt "
             f"--ssl-keyfile /tls/server.key --host 0.0.0.0 --port {port} --database /state/superlink.db "
             "--isolation process --enable-supernode-auth "
             "--superexec-auth-secret-file /keys/superexec.secret --disable-runtime-dependency-installation",
