@@ -81,6 +81,7 @@ def launch(federation: Federation, file: Path) -> Run:
         folder.mkdir(mode=0o700, parents=True)
         kept = folder / "plan.yaml"
         kept.write_bytes(file.read_bytes())
+        kept.with_name("plan.json").write_bytes(canonical(plan))
         kept.with_name("plan.yaml.sig").write_text(signed.text(), encoding="utf-8")
         number = link.start(bundle.files(), {**config, "plan": str(kept), "release": release})
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -181,9 +182,10 @@ def settle(federation: Federation, link: SuperLink) -> list[Run]:
 
 
 def _write_off(federation: Federation, store: Store, run: Run) -> str:
-    plan = load(federation.folder / "runs" / run.release / "plan.yaml")
+    # The bytes as they were launched: read anew, the plan might have expired since.
+    plan = (federation.folder / "runs" / run.release / "plan.json").read_bytes()
     reason = "the ServerApp died during the round; nothing was released"
-    store.fail(run.release, canonical(plan), run.population, "unknown", reason, datetime.now(UTC))
+    store.fail(run.release, plan, run.population, "unknown", reason, datetime.now(UTC))
     return reason
 
 

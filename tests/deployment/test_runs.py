@@ -1,0 +1,125 @@
+"""How a run on a federation ended is asked of the store; one that died after its charge is written off."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from clients.app import relay
+from fa_core.errors import BadInput, Refused, RoundFailed
+from fa_core.federation import runs, setup
+from fa_core.federation.directory import Federation, Settings
+from fa_core.federation.runs import Run
+from fa_core.plan import canonical
+from fa_core.rounds.telling import Ended
+from fa_core.store import Store, open_store
+from fa_core.transport import LocalGrid, RunState
+from tests.rounds.small import NOW, World, small_plan
+
+DEVICES = 10
+
+
+@dataclass
+class Link:
+    """A SuperLink that says this of every run."""
+
+    state: RunState | None
+
+    def run(self, number: int) -> RunState | None:
+        return self.state
+
+
+OVER, RUNNING = Link(RunState("finished", "failed")), Link(RunState("running", ""))
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    return setup.init(tmp_path / "lab", Settings(name="lab"))
+
+
+@pytest.fixture
+def world(federation: Federation, tmp_path: Path) -> World:
+    made = World.make(tmp_path, DEVICES)
+    made.store.close()
+    return replace(made, store=open_store(federation.store))
+
+
+def note(federation: Federation, release: str) -> Run:
+    """Write down a launched run, as `launch` does."""
+    run = Run(release, 7, "small@1", "small", NOW.isoformat())
+    folder = federation.folder / "runs" / release
+    folder.mkdir()
+    (folder / "plan.json").write_bytes(canonical(small_plan()))
+    (folder / "run.json").write_text(json.dumps(asdict(run)))
+    return run
+
+
+def killed(world: World, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a round that is charged and then neither released nor failed; return its release's id."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "fail", lambda *arguments: None)
+        with pytest.raises(RoundFailed):
+            world.run_over(LocalGrid(relay(lambda node: {}), DEVICES), small_plan())
+    (charge,) = world.store.charges("small")
+    return charge.release
+
+
+def test_a_run_that_died_after_its_charge_is_written_off_once(
+    federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = note(federation, killed(world, monkeypatch))
+    assert runs.settle(federation, RUNNING) == []  # type: ignore[arg-type]
+    assert world.store.failures() == ()
+    assert runs.settle(federation, OVER) == [run]  # type: ignore[arg-type]
+    assert runs.settle(federation, OVER) == []  # type: ignore[arg-type]
+    (failure,) = world.store.failures()
+    assert failure.release == run.release
+    with pytest.raises(RoundFailed, match="died during the round"):
+        runs.outcome(federation, run, None)
+    assert world.store.verify_log() == world.store.verify_ledger() == []
+
+
+def test_whoever_follows_writes_it_off_as_well(
+    federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = note(federation, killed(world, monkeypatch))
+    with pytest.raises(RoundFailed, match="died during the round"):
+        runs.outcome(federation, run, None)
+    assert len(world.store.failures()) == 1
+
+
+def test_a_release_is_found_by_its_id(federation: Federation, world: World) -> None:
+    release, _ = world.run(small_plan())
+    found = runs.outcome(federation, note(federation, release.id), None)
+    assert found.release.id == release.id
+
+
+@pytest.mark.parametrize("kind", [BadInput, Refused])
+def test_a_run_that_was_never_charged_ends_with_what_the_serverapp_said(
+    federation: Federation, world: World, kind: type[BadInput | Refused]
+) -> None:
+    run = note(federation, "ab" * 16)
+    with pytest.raises(kind, match="not today"):
+        runs.outcome(federation, run, Ended(kind.exit_code, "not today"))
+    with pytest.raises(RoundFailed, match="without a word"):
+        runs.outcome(federation, run, None)
+    assert world.store.failures() == ()
+
+
+def test_what_the_serverapp_says_is_not_believed_against_the_store(
+    federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = note(federation, killed(world, monkeypatch))
+    with pytest.raises(RoundFailed):
+        runs.outcome(federation, run, Ended(0, "released"))
+
+
+def test_a_run_is_found_by_its_first_digits(federation: Federation) -> None:
+    run = note(federation, "ab" * 16)
+    note(federation, "ac" * 16)
+    assert runs.find(federation, "abab") == run
+    assert runs.find(federation, "latest").release in ("ab" * 16, "ac" * 16)
+    for text in ("a", "ffff"):
+        with pytest.raises(BadInput, match="no run begins"):
+            runs.find(federation, text)
