@@ -190,7 +190,8 @@ def _routes(app: FastAPI, room: _Room) -> None:
         who = room.admit(request)
         await room.body(request, who.digest)
         seconds = min(wait, room.home.settings.limits.wait_seconds)
-        asked = await _next(room, who, [int(each) for each in skip.split(",") if each], seconds)
+        skipped = [int(each) for each in skip.split(",") if each]
+        asked = await _next(room, request, who, skipped, seconds)
         if asked is None:
             return Response(status_code=204)
         room.counters.add(SENT, len(asked.request), stage=asked.stage)
@@ -219,8 +220,14 @@ def _routes(app: FastAPI, room: _Room) -> None:
         return {"status": "ok"}
 
 
-async def _next(room: _Room, who: Credentials, skip: list[int], seconds: float) -> Asked | None:
-    """Return the next request for a device, after waiting for one for so long; None where there is none."""
+async def _next(
+    room: _Room, request: Request, who: Credentials, skip: list[int], seconds: float
+) -> Asked | None:
+    """Return the next request for a device, after waiting for one for so long; None where there is none.
+
+    Nothing is looked up for a device that has hung up: where many wait for the database, that would keep it
+    from those who are still there.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     with room.bell.waiting() as waiter:
@@ -229,7 +236,7 @@ async def _next(room: _Room, who: Credentials, skip: list[int], seconds: float) 
         )
         while found.asked is None:
             waiter.sits(found.rounds)
-            if not await waiter.news(deadline - loop.time()):
+            if not await waiter.news(deadline - loop.time()) or await request.is_disconnected():
                 return None
             found = await room.work(
                 lambda: room.desk.again(who.device, skip, room.clock(), room.bell.free > 0)

@@ -22,34 +22,46 @@ def binaries() -> Path | None:
 
 @contextmanager
 def server(folder: Path) -> Iterator[Path]:
-    """Run a server with the programs in `folder`; yield the folder of its socket.
-
-    PostgreSQL refuses to run as root; then it runs as the user `postgres`.
-    """
+    """Run a server with the programs in `folder`; yield the folder of its socket."""
     home = Path(tempfile.mkdtemp(prefix="unheard-pg-"))
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam("postgres")
+        os.chown(home, entry.pw_uid, entry.pw_gid)
+    _call(folder, home, "initdb", "-D", f"{home}/data", "-U", "unheard", "-A", "trust", "--no-sync")
+    start(folder, home)
+    try:
+        yield home
+    finally:
+        _call(folder, home, "pg_ctl", "-D", f"{home}/data", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(home)
+
+
+def start(folder: Path, home: Path) -> None:
+    """Start the server in `home`, also after it was killed."""
+    options = f"-k {home} -c listen_addresses='' -c fsync=off -c max_connections=50"
+    _call(
+        folder, home, "pg_ctl", "-D", f"{home}/data", "-l", f"{home}/server.log", "-w", "-o", options, "start"
+    )
+
+
+def postmaster(home: Path) -> int:
+    """Return the process id of the server in `home`."""
+    return int((home / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def _call(folder: Path, home: Path, program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs; it refuses to run as root, and then runs as the user `postgres`."""
     account: dict[str, Any] = {}
     if os.geteuid() == 0:
         entry = pwd.getpwnam("postgres")
         account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        os.chown(home, entry.pw_uid, entry.pw_gid)
-
-    def call(program: str, *arguments: str) -> None:
-        with (home / "calls.log").open("a") as log:
-            subprocess.run(
-                [folder / program, *arguments],
-                cwd=home,
-                check=True,
-                stdout=log,
-                stderr=log,
-                timeout=120,
-                **account,
-            )
-
-    options = f"-k {home} -c listen_addresses='' -c fsync=off -c max_connections=50"
-    call("initdb", "-D", f"{home}/data", "-U", "unheard", "-A", "trust", "--no-sync")
-    call("pg_ctl", "-D", f"{home}/data", "-l", f"{home}/server.log", "-w", "-o", options, "start")
-    try:
-        yield home
-    finally:
-        call("pg_ctl", "-D", f"{home}/data", "-w", "-m", "immediate", "stop")
-        shutil.rmtree(home)
+    with (home / "calls.log").open("a") as log:
+        subprocess.run(
+            [folder / program, *arguments],
+            cwd=home,
+            check=True,
+            stdout=log,
+            stderr=log,
+            timeout=120,
+            **account,
+        )
