@@ -1,7 +1,8 @@
 """The bell of one worker: wakes those requests that wait for news, when the database has some for them.
 
 A worker looks at the list of rounds a few times a second, which is a handful of rows, and wakes who sits in a
-round whose serial rose. Of those who sit in none it wakes as many as there are free seats.
+round whose serial rose. Of those who could take a free seat it wakes as many as there are: a device may sit
+in rounds of other releases, and in one that was given up and not yet forgotten.
 """
 
 import asyncio
@@ -66,14 +67,43 @@ class Bell:
         now = {beat.round: beat for beat in beats}
         risen = {number for number, beat in now.items() if self._serials.get(number) != beat.serial}
         self._serials = {number: beat.serial for number, beat in now.items()}
-        free = self.free = sum(beat.free for beat in now.values())
-        if not risen and not free:
+        openings = _openings(now.values())
+        self.free = sum(each.free for each in openings)
+        if not risen and not openings:
             return
         for waiter in self._waiters:
             if waiter.event.is_set():
                 continue
             if (waiter.looking and risen) or not risen.isdisjoint(waiter.rounds):
                 waiter.event.set()
-            elif free and not waiter.looking and not waiter.rounds:
-                waiter.event.set()
-                free -= 1
+            elif not waiter.looking:
+                _offer(waiter, openings)
+
+
+class _Opening:
+    """The free seats of a release, and the rounds of it: who sits in one of these gets no other."""
+
+    __slots__ = ("free", "rounds")
+
+    def __init__(self) -> None:
+        self.free = 0
+        self.rounds: set[int] = set()
+
+
+def _openings(beats: Iterable[Beat]) -> list[_Opening]:
+    """Return the releases that devices may join now."""
+    found: dict[str, _Opening] = {}
+    for beat in beats:
+        opening = found.setdefault(beat.release, _Opening())
+        opening.free += beat.free
+        opening.rounds.add(beat.round)
+    return [each for each in found.values() if each.free]
+
+
+def _offer(waiter: Waiter, openings: Iterable[_Opening]) -> None:
+    """Wake a waiter for a free seat that it may take, and count the seat as gone."""
+    for opening in openings:
+        if opening.free and opening.rounds.isdisjoint(waiter.rounds):
+            opening.free -= 1
+            waiter.event.set()
+            return

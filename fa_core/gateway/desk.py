@@ -88,6 +88,7 @@ class Beat:
     """One round as the workers watch it: its serial rises when there is something new for who sits in it."""
 
     round: int
+    release: str
     serial: int
     free: int
 
@@ -206,10 +207,10 @@ class Desk:
         """Return every round, for workers that watch for news."""
         with self._database.reading() as connection:
             free = rounds.c.room - rounds.c.taken
-            query = select(rounds.c.id, rounds.c.serial, free, rounds.c.joining_until)
+            query = select(rounds.c.id, rounds.c.release, rounds.c.serial, free, rounds.c.joining_until)
             return [
-                Beat(number, serial, free if until > now else 0)
-                for number, serial, free, until in connection.execute(query)
+                Beat(number, release, serial, free if until > now else 0)
+                for number, release, serial, free, until in connection.execute(query)
             ]
 
     def _change(self) -> AbstractContextManager[Connection]:

@@ -161,6 +161,7 @@ def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
         yield
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        room.counters.set(WAITING, 0)
         room.counters.write(home.counts)
         database.close()
 
