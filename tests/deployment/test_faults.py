@@ -13,6 +13,7 @@ import pytest
 
 from tests.deployment.faults import (
     KILLED,
+    OWN_NETWORK,
     STAGES,
     check,
     fill_disk,
@@ -82,7 +83,12 @@ def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
     faults = "scripts/bench/faults.py cut-network slow-network"
     walk = f"ip link set lo up mtu 1500 && exec {sys.executable} {faults}"
     done = subprocess.run(
-        [*own, "sh", "-c", walk], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        [*own, "sh", "-c", walk],
+        cwd=ROOT,
+        env=ENVIRONMENT | {OWN_NETWORK: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if "-network" in line]
