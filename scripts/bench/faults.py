@@ -6,7 +6,8 @@ A lab of three hubs is started on this machine; each fault strikes a run at one 
 released once, or as failed with nothing released; ledger and log must agree; and the next round must work.
 Faults of the network are struck only in a network of their own:
 
-    UNHEARD_TEST_OWN_NETWORK=1 unshare --net sh -c "ip link set lo up mtu 1500; python scripts/bench/faults.py"
+    UNHEARD_TEST_OWN_NETWORK=1 unshare --net \\
+        sh -c "ip link set lo up mtu 1500; python scripts/bench/faults.py"
 """
 
 import argparse

@@ -181,7 +181,7 @@ def slow_network(up: Lab) -> Callable[[], None]:
 
 
 def alone() -> bool:
-    """Whether this process has a network of its own: whoever made it says so, and there is nothing but `lo`."""
+    """Whether this process has a network of its own: whoever made it says so, and it has only `lo`."""
     return OWN_NETWORK in os.environ and [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
