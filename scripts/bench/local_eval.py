@@ -408,8 +408,8 @@ def fleet(devices: int, events: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     shown = sum(not result.suppressed for result in results)
     print(
-        f"{devices:,} devices x {events} events ({devices * events:,} events, {devices * HOURS:,} hours), bounded, "
-        f"summed, noised, with {len(results)} results ({shown} shown):\n"
+        f"{devices:,} devices x {events} events ({devices * events:,} events, {devices * HOURS:,} hours), "
+        f"bounded, summed, noised, with {len(results)} results ({shown} shown):\n"
         f"  {clock:.1f} s by the clock ({counted:.1f} s counting), {cpu:.1f} s CPU, one process; "
         f"{peak:.2f} GiB at most, tables included ({before:.2f} GiB to make them)"
     )
