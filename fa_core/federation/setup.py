@@ -149,7 +149,9 @@ def down(federation: Federation) -> bool:
     said = _supervisor(federation)
     if said is None:
         return False
-    pid = int(said["pid"])
+    pid = said["pid"]
+    if pid is None:
+        raise BadInput(f"{federation.folder} is just being started or stopped; try again in a moment")
     deadline = time.monotonic() + STOP_SECONDS
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
@@ -217,9 +219,15 @@ def _supervisor(federation: Federation) -> dict[str, Any] | None:
     try:
         said = json.loads(_said(federation).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {"pid": 0, "since": "", "registered": False, "processes": {}}
+        return {"pid": _holder(federation), "since": "", "registered": False, "processes": {}}
     assert isinstance(said, dict)
     return said
+
+
+def _holder(federation: Federation) -> int | None:
+    """Return the process that holds the lock, None where it has not said so yet."""
+    said = (federation.folder / "run" / "supervisor.lock").read_text(encoding="ascii")
+    return int(said) if said.isdigit() and int(said) > 1 and _is_ours(int(said), federation) else None
 
 
 def _held(federation: Federation) -> bool:

@@ -262,7 +262,7 @@ def lock(federation: Federation) -> IO[str] | None:
     """Return the locked lock file, None where another supervisor holds it."""
     folder = federation.folder / "run"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = (folder / "supervisor.lock").open("w")
+    file = (folder / "supervisor.lock").open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -309,6 +309,9 @@ def main(arguments: Sequence[str]) -> None:
     if held is None:
         raise BadInput(f"{federation.folder} is up already")
     with held:
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
         Supervisor(federation, read_lab(federation)).run()
 
 
