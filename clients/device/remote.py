@@ -11,9 +11,8 @@ import socket
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from secrets import SystemRandom
@@ -36,7 +35,6 @@ AWAY_SECONDS = 300.0
 KEEP_ALIVE_SECONDS = 30
 RETRY_SECONDS = (1.0, 60.0)
 MAX_BYTES = 64 * 1024 * 1024
-_SKIPPED = 16
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +72,10 @@ class Line:
     _connection: http.client.HTTPSConnection | None = None
     _stamp: int = 0
     _ahead: float = 0.0
-    _skipped: deque[int] = field(default_factory=lambda: deque(maxlen=_SKIPPED))
 
     def next(self, wait: int = WAIT_SECONDS) -> Letter | None:
         """Return the next request, None where none came in `wait` seconds. Raises Unreachable."""
-        skip = ",".join(map(str, self._skipped))
-        status, headers, body = self._ask("GET", f"/v1/letters?wait={wait}&skip={skip}", b"", wait)
+        status, headers, body = self._ask("GET", f"/v1/letters?wait={wait}", b"", wait)
         if status == 204:
             return None
         number, stage = headers.get(LETTER, ""), headers.get(STAGE, "")
@@ -93,10 +89,6 @@ class Line:
         if status not in (204, 409):
             raise Unreachable
         return status == 204
-
-    def skip(self, letter: Letter) -> None:
-        """Do not ask for a letter again."""
-        self._skipped.append(letter.number)
 
     def hang_up(self) -> None:
         """Close the connection, also under a request that waits in another thread."""
@@ -230,6 +222,5 @@ def _turn(device: Device, gateway: Line) -> float:
     else:
         gateway.reply(letter, reply)
         return 0.0
-    gateway.skip(letter)
     gateway.hang_up()
     return AWAY_SECONDS

@@ -7,10 +7,11 @@ once, whoever asks where.
     open -> (devices take seats until the window ends) -> collect -> ask -> collect -> … -> close
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
+from secrets import choice
 
 from sqlalchemy import (
     ColumnElement,
@@ -101,23 +102,22 @@ class Desk:
 
     # What devices ask.
 
-    def next(self, device: bytes, stamp: int, skip: Sequence[int], now: float, seats: bool = True) -> Found:
-        """Return the oldest request that the device has not answered, or a seat where one is free.
+    def next(self, device: bytes, stamp: int, now: float, seats: bool = True) -> Found:
+        """Return a request that the device has not answered, or a seat where one is free.
 
         Args:
-            skip: letters that the device does not want to see again.
             seats: whether to look for a free seat.
         Raises:
             Replayed: for a stamp that was used.
         """
         with self._change() as connection:
             _use(connection, device, stamp)
-            return _look(connection, device, skip, now, seats)
+            return _look(connection, device, now, seats)
 
-    def again(self, device: bytes, skip: Sequence[int], now: float, seats: bool = True) -> Found:
+    def again(self, device: bytes, now: float, seats: bool = True) -> Found:
         """Return the same as `next`, for a device that still waits for the answer to one request."""
         with self._change() as connection:
-            return _look(connection, device, skip, now, seats)
+            return _look(connection, device, now, seats)
 
     def answer(self, device: bytes, stamp: int, letter: int, reply: bytes) -> Taken:
         """Keep a device's reply to a letter of its own, once. Raises Replayed."""
@@ -252,10 +252,7 @@ _SITS = (
     .join(rounds, rounds.c.id == seats.c.round)
     .outerjoin(
         letters,
-        (letters.c.round == seats.c.round)
-        & (letters.c.slot == seats.c.slot)
-        & letters.c.reply.is_(None)
-        & letters.c.id.not_in(bindparam("skip", expanding=True)),
+        (letters.c.round == seats.c.round) & (letters.c.slot == seats.c.slot) & letters.c.reply.is_(None),
     )
     .where(seats.c.device == bindparam("device"))
     .order_by(letters.c.id)
@@ -263,12 +260,16 @@ _SITS = (
 """The rounds in which a device sits, each with a letter that it has not answered, where there is one."""
 
 
-def _look(connection: Connection, device: bytes, skip: Sequence[int], now: float, seats: bool) -> Found:
-    """Return the oldest letter to this device that has no reply; else a seat, where it may take one."""
-    sits = connection.execute(_SITS, {"device": device, "skip": list(skip)}).all()
+def _look(connection: Connection, device: bytes, now: float, seats: bool) -> Found:
+    """Return a letter to this device that has no reply, any of them; else a seat, where it may take one.
+
+    A device does not say which it will not answer, since a gateway is not to tell declining from silence. So
+    one that it passes over is not offered ever again before the others.
+    """
+    sits = connection.execute(_SITS, {"device": device}).all()
     waiting = [Asked(row.id, STAGES[row.stage], row.request) for row in sits if row.id is not None]
     if waiting:
-        return Found(min(waiting, key=lambda each: each.letter), frozenset(row.round for row in sits))
+        return Found(choice(waiting), frozenset(row.round for row in sits))
     taken = _seat(connection, device, now) if seats else None
     return taken or Found(None, frozenset(row.round for row in sits))
 

@@ -1,6 +1,6 @@
 """What devices see of a gateway: two requests over HTTPS, each signed, and whether the gateway is well.
 
-    GET /v1/letters?wait=240&skip=3,7   the next request for this device, after waiting for one; 204: none
+    GET /v1/letters?wait=240   the next request for this device, after waiting for one; 204: none
     PUT /v1/letters/{number}            the device's reply to it; 204
     GET /health, GET /ready             whether the process runs; whether its database does
 
@@ -186,13 +186,11 @@ def _routes(app: FastAPI, room: _Room) -> None:
     async def letters(
         request: Request,
         wait: Annotated[float, Query(ge=0, le=600)] = 0.0,
-        skip: Annotated[str, Query(pattern=r"^(\d{1,18}(,\d{1,18}){0,15})?$")] = "",
     ) -> Response:
         who = room.admit(request)
         await room.body(request, who.digest)
         seconds = min(wait, room.home.settings.limits.wait_seconds)
-        skipped = [int(each) for each in skip.split(",") if each]
-        asked = await _next(room, request, who, skipped, seconds)
+        asked = await _next(room, request, who, seconds)
         if asked is None:
             return Response(status_code=204)
         room.counters.add(SENT, len(asked.request), stage=asked.stage)
@@ -221,9 +219,7 @@ def _routes(app: FastAPI, room: _Room) -> None:
         return {"status": "ok"}
 
 
-async def _next(
-    room: _Room, request: Request, who: Credentials, skip: list[int], seconds: float
-) -> Asked | None:
+async def _next(room: _Room, request: Request, who: Credentials, seconds: float) -> Asked | None:
     """Return the next request for a device, after waiting for one for so long; None where there is none.
 
     Nothing is looked up for a device that has hung up: where many wait for the database, that would keep it
@@ -233,15 +229,13 @@ async def _next(
     deadline = loop.time() + seconds
     with room.bell.waiting() as waiter:
         found = await _fresh(
-            room.work(lambda: room.desk.next(who.device, who.stamp, skip, room.clock(), room.bell.free > 0))
+            room.work(lambda: room.desk.next(who.device, who.stamp, room.clock(), room.bell.free > 0))
         )
         while found.asked is None:
             waiter.sits(found.rounds)
             if not await waiter.news(deadline - loop.time()) or await request.is_disconnected():
                 return None
-            found = await room.work(
-                lambda: room.desk.again(who.device, skip, room.clock(), room.bell.free > 0)
-            )
+            found = await room.work(lambda: room.desk.again(who.device, room.clock(), room.bell.free > 0))
         return found.asked
 
 

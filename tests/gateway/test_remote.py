@@ -110,7 +110,9 @@ def test_declining_is_hanging_up_and_staying_away(
     assert remote.AWAY_SECONDS <= aways[0] <= 1.5 * remote.AWAY_SECONDS
     assert theirs._connection is None
     assert here.desk.tally(number, 0).answered == 0
-    assert theirs.next(0) is None  # the same letter is not asked for again
+    again = theirs.next(60)
+    assert again is not None
+    assert again.request == b"come", "the gateway was told that the device declined, or it could not know"
     theirs.hang_up()
 
 
