@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 FLAGS: Final = (
     "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -24,15 +25,21 @@ STARTS_WITHIN: Final = 120.0
 GUARD: Final = 120_000
 """Milliseconds after which a page that does not come is given up, on however busy a machine."""
 
+UNSEEN_MS: Final = 30_000
+"""Milliseconds after which a run that nobody saw begin is taken to be over: what it drew is there, or the
+test that looks for it fails."""
+
 RAN: Final = """
 () => {
   let begun = false;
   window.ran = false;
-  new MutationObserver((_, observer) => {
+  new MutationObserver((changes, observer) => {
     const idle = document.querySelector('[data-testid="stApp"]')?.dataset.testScriptState === 'notRunning';
+    begun ||= !idle || changes.some(change => change.oldValue && change.oldValue !== 'notRunning');
     if (begun && idle) { window.ran = true; observer.disconnect(); }
-    begun ||= !idle;
-  }).observe(document.body, { subtree: true, childList: true, attributeFilter: ['data-test-script-state'] });
+  }).observe(document.body, {
+    subtree: true, childList: true, attributeFilter: ['data-test-script-state'], attributeOldValue: true,
+  });
 }
 """
 """Makes `window.ran` true once the script has begun and ended again."""
@@ -99,7 +106,9 @@ class View:
         """Do something that makes the page run again, and wait until it has."""
         self.page.evaluate(RAN)
         do()
-        self.page.wait_for_function("window.ran")
+        # A run that is over before the browser draws once is seen neither to begin nor to end.
+        with suppress(PlaywrightTimeout):
+            self.page.wait_for_function("window.ran", timeout=UNSEEN_MS)
         self.settle()
 
     def choose(self, box: Locator, which: int = -1) -> bool:
@@ -117,6 +126,18 @@ class View:
             return False
         self.act(options.nth(places[which % len(places)] if which >= 0 else places[-1]).click)
         return True
+
+    def download(self, name: str) -> Path:
+        """Click the last button of this name and return the file that comes; a click that hits a page while it
+        is drawn anew goes nowhere, and is made again."""
+        button = self.page.get_by_role("button", name=name, exact=False).last
+        for patience in (UNSEEN_MS, UNSEEN_MS, GUARD):
+            self.settle()
+            with suppress(PlaywrightTimeout), self.page.expect_download(timeout=patience) as waiting:
+                button.click()
+            if waiting.is_done():
+                return Path(waiting.value.path())
+        raise AssertionError(f"nothing was downloaded from {name}")
 
     def settle(self) -> None:
         """Wait until the script has ended and no placeholder is left."""
