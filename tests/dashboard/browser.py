@@ -133,9 +133,9 @@ class View:
         button = self.page.get_by_role("button", name=name, exact=False).last
         for patience in (UNSEEN_MS, UNSEEN_MS, GUARD):
             self.settle()
-            with suppress(PlaywrightTimeout), self.page.expect_download(timeout=patience) as waiting:
-                button.click()
-            if waiting.is_done():
+            with suppress(PlaywrightTimeout):
+                with self.page.expect_download(timeout=patience) as waiting:
+                    button.click()
                 return Path(waiting.value.path())
         raise AssertionError(f"nothing was downloaded from {name}")
 
