@@ -14,6 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
+from fa_core.local_socket import clear
 from fa_core.merkle import HASH_SIZE, Proof
 from fa_core.witness import Witness
 
@@ -40,8 +41,7 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.SEEN: lambda _: witness.seen().to_bytes(8, "little"),
             _Operation.COSIGN: lambda body: witness.cosign(*_read_cosign(body)),
         }
-        if path.is_socket():
-            path.unlink()
+        clear(path)
         before = os.umask(0o117)
         try:
             super().__init__(str(path), _Handler)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from clients.device.seam import STAGES, Declined, Device, Reason, Stage
 from fa_core.errors import BadInput, Refused
+from fa_core.local_socket import clear, peer
 
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
@@ -33,7 +34,6 @@ ANSWER_SECONDS = 30.0
 
 _REQUEST = struct.Struct(">BBHI")
 _REPLY = struct.Struct(">BI")
-_CREDENTIALS = struct.Struct("iII")
 _PR_SET_DUMPABLE = 4
 
 logger = logging.getLogger(__name__)
@@ -143,13 +143,6 @@ class SocketDevice:
         return reply
 
 
-def peer(connection: socket.socket) -> int:
-    """Return the user id at the other end of a Unix socket, as the kernel says (SO_PEERCRED)."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(raw)
-    return int(user)
-
-
 def harden() -> None:
     """Make this process leave no core dump, let nobody trace it, and write files for itself alone."""
     os.umask(0o077)
@@ -171,7 +164,7 @@ def _listen(door: Door) -> socket.socket:
         raise BadInput(f"the socket's folder {folder} cannot be read: {error.strerror}") from None
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Refused(f"the socket's folder {folder} must belong to this user, who alone may write there")
-    _clear(door.path)
+    clear(door.path)
     making = door.path.with_name(f".{door.path.name}")
     making.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -187,23 +180,6 @@ def _listen(door: Door) -> socket.socket:
     listening.listen(MAX_CONNECTIONS)
     making.rename(door.path)
     return listening
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody answers at any more; refuse anything else that stands there."""
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(kind):
-        raise Refused(f"{path} is not a socket; it was left as it is")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink()
-            return
-    raise Refused(f"another process already serves {path}")
 
 
 def _receive(connection: socket.socket) -> tuple[Stage, int, bytes] | None:

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import socketserver
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -18,10 +17,11 @@ from typing import TypeVar
 
 from fa_core import bundle
 from fa_core.bundle import STAGES, Bundle
-from fa_core.errors import BadInput, Refused, UnheardError
+from fa_core.errors import BadInput, UnheardError
 from fa_core.gateway.counters import LETTERS, STAGES_ENDED, Counters
 from fa_core.gateway.desk import Desk, Opening
 from fa_core.gateway.settings import CohortSection
+from fa_core.local_socket import clear, peer
 
 ROUND_SECONDS = 3600.0
 """How long a round is remembered that nobody goes on with."""
@@ -31,7 +31,6 @@ SWEEP_SECONDS = 5.0
 PATIENCE = 60.0
 """Seconds for a frame to arrive, not for the replies."""
 
-_CREDENTIALS = struct.Struct("iII")
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -120,7 +119,7 @@ class Door(socketserver.ThreadingUnixStreamServer):
         self.collector = collector
         self._path = path
         self._relays = relays | {os.geteuid()}
-        _clear(path)
+        clear(path)
         before = os.umask(0o177)
         try:
             super().__init__(str(path), _Handler)
@@ -133,8 +132,7 @@ class Door(socketserver.ThreadingUnixStreamServer):
     def verify_request(self, request: object, client_address: object) -> bool:
         """Return whether the user at the other end is a relay's."""
         assert isinstance(request, socket.socket)
-        raw = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(raw)[1] in self._relays:
+        if peer(request) in self._relays:
             return True
         logger.warning("a user that is no relay of this gateway was turned away")
         return False
@@ -173,18 +171,3 @@ def sweep(desk: Desk, stopped: threading.Event, write: Callable[[], None]) -> No
             continue
         if forgotten:
             logger.info("rounds that nobody went on with were forgotten", extra={"rounds": forgotten})
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody answers at any more; refuse anything else that stands there."""
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise Refused(f"{path} is not a socket; it was left as it is")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink()
-            return
-    raise Refused(f"another process already serves {path}")

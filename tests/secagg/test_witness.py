@@ -20,7 +20,7 @@ from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.secagg import MAX_ATTEMPTS, Server, Stage, Task, messages
 from fa_core.witness import Witness
-from fa_core.witness_socket import WitnessClient
+from fa_core.witness_socket import WitnessClient, WitnessServer
 from tests.secagg import lab
 from tests.secagg.lab import AUTHORITY, IDENTITIES, TASK, fresh_record
 
@@ -172,6 +172,23 @@ def process(directory: Path, socket: Path) -> Iterator["subprocess.Popen[str]"]:
     finally:
         running.kill()
         running.communicate()
+
+
+def test_a_second_witness_does_not_take_the_place_of_one_that_answers(
+    witness: Witness, tmp_path: Path
+) -> None:
+    place = tmp_path / "w.sock"
+    with WitnessServer(witness, place):
+        with pytest.raises(Refused, match="another process already serves"):
+            WitnessServer(witness, place)
+        assert place.is_socket()
+    with WitnessServer(witness, place):  # what a dead one left is cleared away
+        assert place.is_socket()
+    place.unlink()
+    place.write_text("mine")
+    with pytest.raises(Refused, match="is not a socket; it was left as it is"):
+        WitnessServer(witness, place)
+    assert place.read_text() == "mine"
 
 
 def test_the_witness_as_a_process(tmp_path: Path) -> None:
