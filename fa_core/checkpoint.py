@@ -37,6 +37,8 @@ Kind = Literal["plan", "key", "ledger", "release", "failure"]
 ORIGIN = "unheard"
 WITNESS = "unheard-witness"
 MAX_NOTE = 4096
+# 9999-01-01 in seconds since 1970. A time off the wire that is later is no time: `datetime` ends a year on.
+NO_CALENDAR = 253_370_764_800
 _ENTRY = b"unheard-log-1\n"
 _LOG_TYPE, _COSIGNATURE_TYPE = b"\x01", b"\x04"
 
@@ -146,7 +148,7 @@ def cosigned_at(checkpoint: Checkpoint, key: Ed25519PublicKey) -> datetime | Non
         if name != WITNESS or blob[:4] != identity or len(blob) != 4 + 8 + 64:
             continue
         (seconds,) = struct.unpack(">Q", blob[4:12])
-        if seconds < 2**40 and _verifies(key, blob[12:], _cosigned(checkpoint.text, seconds)):
+        if seconds < NO_CALENDAR and _verifies(key, blob[12:], _cosigned(checkpoint.text, seconds)):
             return datetime.fromtimestamp(seconds, UTC)
     return None
 

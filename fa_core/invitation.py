@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from fa_core.checkpoint import NO_CALENDAR
 from fa_core.errors import BadInput
 
 MAGIC = b"unheard-invitation-1\n"
@@ -87,7 +88,7 @@ def decode(data: bytes) -> Invitation:
     sizes = reader.count(MAX_CHECKPOINTS)
     consistency = {reader.integer(): reader.hashes() for _ in range(sizes)}
     request = reader.blob()
-    if seconds > 2**40:
+    if seconds >= NO_CALENDAR:
         raise BadInput("an invitation's window ends beyond every calendar")
     invitation = Invitation(
         plan, key, signature, release, attempt, datetime.fromtimestamp(seconds, UTC), index, inclusion,

@@ -1,5 +1,6 @@
 """Plan trust: each check of an invitation, broken by itself."""
 
+import struct
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from clients.device.books import Contribution, Seen
 from clients.device.seam import Reason
 from clients.device.trust import PinnedKey, Pins, answered, believe
+from fa_core.checkpoint import NO_CALENDAR
 from fa_core.errors import BadInput
 from fa_core.invitation import Invitation, decode, encode
 from fa_core.merkle import Tree, leaf_hash
@@ -76,6 +78,17 @@ def test_a_changed_byte_is_never_believed(data: st.DataObject) -> None:
     )
     # The round's own fields are bound by the protocol; everything that vouches for the plan must fail here.
     assert try_it or same == INVITATIONS[0]
+
+
+@pytest.mark.parametrize("seconds", [NO_CALENDAR, 2**38, 2**40, 2**63, 2**64 - 1])
+def test_a_window_beyond_every_calendar_is_refused(seconds: int) -> None:
+    sound = encode(INVITATIONS[0])
+    until = struct.pack(">Q", int(INVITATIONS[0].until.timestamp()))
+    assert sound.count(until) == 1
+    with pytest.raises(BadInput, match="calendar"):
+        decode(sound.replace(until, struct.pack(">Q", seconds)))
+    last = sound.replace(until, struct.pack(">Q", NO_CALENDAR - 3600))
+    assert why(decode(last), WORLDS[0].pins()) == "WINDOW"
 
 
 WORLDS = [World(Path("unused"))]

@@ -1,6 +1,7 @@
 """Checkpoints are believed with two signatures over one history, and with nothing less."""
 
 import base64
+import struct
 from datetime import UTC, datetime
 
 import pytest
@@ -8,7 +9,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fa_core.checkpoint import canonical, cosign, cosigned_at, entry, parse, plan_entry, sign, signed_by_log
+from fa_core.checkpoint import (
+    NO_CALENDAR,
+    canonical,
+    cosign,
+    cosigned_at,
+    entry,
+    parse,
+    plan_entry,
+    sign,
+    signed_by_log,
+)
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.store.translog import prefix_roots
@@ -91,6 +102,15 @@ def test_the_witness_speaks_of_whole_seconds() -> None:
     signed = sign(7, TREE.root, LOG_KEY)
     line = cosign(signed, None, (), LOG, WITNESS_KEY, at)
     assert cosigned_at(parse(signed + line), WITNESS) == at.replace(microsecond=0)
+
+
+@pytest.mark.parametrize("seconds", [NO_CALENDAR, 2**39, 2**64 - 1])
+def test_a_time_beyond_every_calendar_cosigns_nothing(seconds: int) -> None:
+    signed, (_, honest) = sign(7, TREE.root, LOG_KEY), parse(note()).lines[-1]
+    for moment, found in ((NO_CALENDAR - 1, datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)), (seconds, None)):
+        signature = WITNESS_KEY.sign(b"cosignature/v1\ntime %d\n" % moment + parse(signed).text)
+        blob = base64.b64encode(honest[:4] + struct.pack(">Q", moment) + signature).decode()
+        assert cosigned_at(parse(signed + f"— unheard-witness {blob}\n".encode()), WITNESS) == found
 
 
 def test_entries_of_two_kinds_are_never_the_same_bytes() -> None:
