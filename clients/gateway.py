@@ -1,7 +1,9 @@
 """The relay's end of a gateway: a letter goes in whole over a Unix socket, and its replies come out."""
 
 import socket
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,36 @@ SECONDS = 60.0
 SHARE = 0.75
 """The part of a message's life that devices may use; the rest is for its ways through Flower."""
 
+RETRY_SECONDS = 1.0
+
 GRACE = 90.0
 """Seconds beyond the devices' own in which the gateway must have spoken."""
 
 
-def collect(node_config: Mapping[str, Any], bundle_of: Bundle) -> dict[int, bytes]:
+def collect(node_config: Mapping[str, Any], asked: Bundle) -> dict[int, bytes]:
     """Return what the devices of the gateway at `gateway` (a socket's path) replied, by slot.
 
-    Raises OSError or Unreadable where the gateway is not there or does not take the letter.
+    A gateway that goes away is asked again once it is back, with the time that is left: it goes on with the
+    stage where it was. Raises OSError where it is not there in time, Unreadable where it refuses the letter.
     """
+    deadline = time.monotonic() + asked.seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return _ask(Path(str(node_config["gateway"])), replace(asked, seconds=max(left, 0.0)))
+        except TimeoutError:
+            raise
+        except OSError:
+            if left < RETRY_SECONDS:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def _ask(path: Path, asked: Bundle) -> dict[int, bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(bundle_of.seconds + GRACE)
-        connection.connect(str(Path(str(node_config["gateway"]))))
-        bundle.send(connection, bundle.encode(bundle_of))
+        connection.settimeout(asked.seconds + GRACE)
+        connection.connect(str(path))
+        bundle.send(connection, bundle.encode(asked))
         parts, _ = bundle.decode_parts(bundle.receive(connection))
     return parts
 

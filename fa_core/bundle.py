@@ -21,8 +21,12 @@ _PAIR = struct.Struct(">II")
 _COUNT = struct.Struct(">I")
 
 
+REFUSED = b""
+"""What is said in place of a reply's bytes to a letter that cannot be asked; asking again would not help."""
+
+
 class Unreadable(Exception):
-    """The other end said something of another form, or stopped in the middle."""
+    """The other end said something of another form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def send(connection: socket.socket, data: bytes) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Return the next frame. Raises OSError or Unreadable."""
+    """Return the next frame. Raises OSError, also where the other end stopped early; or Unreadable."""
     (length,) = _COUNT.unpack(_exactly(connection, _COUNT.size))
     if length > MAX_BYTES:
         raise Unreadable
@@ -115,6 +119,6 @@ def _exactly(connection: socket.socket, length: int) -> bytes:
     while view:
         count = connection.recv_into(view)
         if not count:
-            raise Unreadable
+            raise ConnectionResetError
         view = view[count:]
     return bytes(data)

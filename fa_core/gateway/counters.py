@@ -7,6 +7,7 @@ of its own, and whoever is asked adds the files up: counters of workers that end
 
 import json
 import os
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -38,22 +39,26 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Counters:
-    """Counts of one process."""
+    """Counts of one process; its threads may add at the same time."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._counts: Counter[Key] = Counter()
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
-        self._counts[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
+        with self._lock:
+            self._counts[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
 
     def set(self, name: str, value: float) -> None:
         """Set a gauge."""
-        self._counts[name, ()] = value  # type: ignore[assignment]
+        with self._lock:
+            self._counts[name, ()] = value  # type: ignore[assignment]
 
     def write(self, folder: Path) -> None:
         """Write the counts as this process's file."""
-        rows = [[name, labels, value] for (name, labels), value in self._counts.items()]
+        with self._lock:
+            rows = [[name, labels, value] for (name, labels), value in self._counts.items()]
         file = folder / f"counts-{os.getpid()}.json"
         part = file.with_suffix(".part")
         part.write_text(json.dumps(rows), encoding="utf-8")

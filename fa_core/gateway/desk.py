@@ -141,10 +141,22 @@ class Desk:
     # What the door does for the server.
 
     def open(self, opening: Opening) -> int | None:
-        """Begin a round and return its number; None where this node's round of the release was begun."""
+        """Begin a round and return its number, or that of the same round where it was begun and still joins.
+
+        None where this node's round of the release has another invitation, or is past joining.
+        """
+        named = asdict(opening) | {"node": str(opening.node)}
         with self._change() as connection:
-            made = connection.execute(_OPEN, asdict(opening) | {"node": str(opening.node)}).scalar()
-            return None if made is None else int(made)
+            made: int | None = connection.execute(_OPEN, named).scalar()
+            if made is not None:
+                return made
+            same = (
+                rounds.c.release == opening.release,
+                rounds.c.node == str(opening.node),
+                rounds.c.invitation == opening.invitation,
+                rounds.c.stage == 0,
+            )
+            return connection.execute(select(rounds.c.id).where(*same)).scalar()
 
     def find(self, release: str, node: int) -> tuple[int, int] | None:
         """Return (number, stage) of a round that goes on, or None."""
@@ -156,8 +168,19 @@ class Desk:
             return None if row is None else (row.id, row.stage)
 
     def ask(self, number: int, stage: int, requests: Mapping[int, bytes], everyone: bytes) -> None:
-        """Write the letters of the next stage, to seats that there are; a request for all goes to each."""
+        """Write the letters of the next stage, to seats that there are; a request for all goes to each.
+
+        A stage is begun once, by whoever asks first; the letters of the one before are forgotten.
+        """
         with self._change() as connection:
+            begun = connection.execute(
+                update(rounds)
+                .where(rounds.c.id == number, rounds.c.stage == stage - 1)
+                .values(stage=stage, serial=rounds.c.serial + 1)
+            )
+            if not begun.rowcount:
+                return
+            connection.execute(delete(letters).where(*_stage(number, stage - 1)))
             held = set(connection.execute(select(seats.c.slot).where(seats.c.round == number)).scalars())
             rows = [
                 {"round": number, "slot": slot, "stage": stage, "request": request}
@@ -166,9 +189,6 @@ class Desk:
             ]
             if rows:
                 connection.execute(insert(letters), rows)
-            connection.execute(
-                update(rounds).where(rounds.c.id == number).values(stage=stage, serial=rounds.c.serial + 1)
-            )
 
     def tally(self, number: int, stage: int) -> Tally:
         """Return how far a stage of a round is."""
@@ -179,17 +199,21 @@ class Desk:
             return Tally(asked, answered, free.scalar() or 0)
 
     def collect(self, number: int, stage: int) -> dict[int, bytes]:
-        """End a stage: return each letter's reply, b"" for none, by slot, and forget the letters."""
+        """End a stage and return each letter's reply by slot, b"" for none; called again, the same.
+
+        What comes later is not wanted. The replies are forgotten when the next stage begins or the round is
+        closed: whoever collects may lose them on the way, with the database that they came from.
+        """
         with self._change() as connection:
             connection.execute(
                 update(rounds)
                 .where(rounds.c.id == number)
                 .values(joining_until=0.0, serial=rounds.c.serial + 1)
             )
+            silent = (*_stage(number, stage), letters.c.reply.is_(None))
+            connection.execute(update(letters).where(*silent).values(reply=b""))
             query = select(letters.c.slot, letters.c.reply).where(*_stage(number, stage))
-            replies = {slot: reply or b"" for slot, reply in connection.execute(query)}
-            connection.execute(delete(letters).where(*_stage(number, stage)))
-            return replies
+            return {row.slot: row.reply for row in connection.execute(query)}
 
     def close(self, number: int) -> None:
         """End a round and forget everything of it."""

@@ -47,10 +47,13 @@ class Collector:
     sleep: Callable[[float], None] = time.sleep
 
     def collect(self, asked: Bundle) -> dict[int, bytes] | None:
-        """Return a reply, or b"" for none, for each slot; None for a letter that cannot be asked now."""
+        """Return a reply, or b"" for none, for each slot; None for a letter that cannot be asked now.
+
+        A letter that was begun before, by a gateway that fell since, goes on from there.
+        """
         deadline = self.clock() + asked.seconds
         stage = STAGES.index(asked.stage)
-        number = self._open(asked, deadline) if stage == 0 else self._ask(asked, stage)
+        number = self._open(asked, deadline) if stage == 0 else self._ask(asked, stage, deadline)
         if number is None:
             return None
         self._wait(number, stage, deadline)
@@ -71,18 +74,18 @@ class Collector:
     def _open(self, asked: Bundle, deadline: float) -> int | None:
         now = self.clock()
         until = min(now + self.cohort.window_seconds, deadline)
-        return self.desk.open(
-            Opening(
-                asked.release, asked.node, asked.everyone, self.cohort.maximum, until, now + ROUND_SECONDS
-            )
+        opening = Opening(
+            asked.release, asked.node, asked.everyone, self.cohort.maximum, until, now + ROUND_SECONDS
         )
+        return self._patiently(lambda: self.desk.open(opening), deadline)
 
-    def _ask(self, asked: Bundle, stage: int) -> int | None:
-        found = self.desk.find(asked.release, asked.node)
-        if found is None or found[1] != stage - 1:
+    def _ask(self, asked: Bundle, stage: int, deadline: float) -> int | None:
+        found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
+        if found is None or found[1] not in (stage - 1, stage):
             return None
-        self.desk.ask(found[0], stage, asked.parts, asked.everyone)
-        return found[0]
+        number = found[0]
+        self._patiently(lambda: self.desk.ask(number, stage, asked.parts, asked.everyone), deadline)
+        return number
 
     def _wait(self, number: int, stage: int, deadline: float) -> None:
         """Wait until every letter is answered (and, to begin with, nobody else may join), or the deadline."""
@@ -155,8 +158,7 @@ class _Handler(socketserver.BaseRequestHandler):
         try:
             asked = bundle.decode(bundle.receive(connection))
             replies = self.server.collector.collect(asked)
-            if replies is not None:
-                bundle.send(connection, bundle.encode_parts(replies))
+            bundle.send(connection, bundle.REFUSED if replies is None else bundle.encode_parts(replies))
         except (OSError, bundle.Unreadable):
             logger.info("a relay left in the middle of a letter")
 

@@ -4,6 +4,8 @@ Nothing here outlives its round but the devices' last stamps, and these not for 
 since 1970, by the gateway's clock.
 """
 
+from secrets import randbelow
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -19,6 +21,13 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+MAX_LETTER = 1 << 62
+
+
+def _number() -> int:
+    """Return the number of a new letter. Never that of a forgotten one, to which a reply may still come."""
+    return 1 + randbelow(MAX_LETTER - 1)
+
 
 rounds = Table(
     "gateway_rounds",
@@ -49,7 +58,7 @@ seats = Table(
 letters = Table(
     "gateway_letters",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, default=_number),
     Column("round", Integer, ForeignKey("gateway_rounds.id", ondelete="CASCADE"), nullable=False),
     Column("slot", Integer, nullable=False),
     Column("stage", Integer, nullable=False),

@@ -32,14 +32,19 @@ from fa_core.gateway.bell import Bell
 from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, WAITING, WORK, Counters
 from fa_core.gateway.desk import Asked, Desk, Replayed, Taken
 from fa_core.gateway.limits import Limiter
+from fa_core.gateway.schema import MAX_LETTER
 from fa_core.gateway.settings import Home, read_home
 
 ENVIRONMENT = "UNHEARD_GATEWAY"
 """Environment variable that tells a worker the gateway's folder."""
 
 LOOKS_A_SECOND = 5.0
-THREADS = 5
-"""Database connections of a worker."""
+LOOKING, POSTING = 4, 4
+"""Database connections of a worker: for devices that ask, and for replies, the bell and readiness.
+
+When a stage begins, all devices ask at once. Replies do not queue up behind them: the more that are in, the
+fewer ask.
+"""
 
 FAILURES_A_SECOND, FAILURE_BURST = 1.0, 30.0
 """Requests that are not admitted, for each address."""
@@ -67,20 +72,30 @@ class _Room:
     counters: Counters
     devices: Limiter
     strangers: Limiter
-    threads: CapacityLimiter
+    looking: CapacityLimiter
+    posting: CapacityLimiter
     clock: Callable[[], float]
 
-    async def work(self, call: Callable[[], T]) -> T:
+    async def look(self, call: Callable[[], T]) -> T:
+        """Do what a device that asks waits for, as `work` does, in a queue of its own."""
+        return await self.work(call, self.looking)
+
+    async def work(self, call: Callable[[], T], queue: CapacityLimiter | None = None) -> T:
         """Do what blocks in a thread. Ends the request with 503 where the database cannot be used."""
-        began = time.perf_counter()
+
+        def timed() -> T:
+            began = time.perf_counter()
+            try:
+                return call()
+            finally:
+                self.counters.add(WORK, time.perf_counter() - began)
+
         try:
-            return await anyio.to_thread.run_sync(call, limiter=self.threads)
+            return await anyio.to_thread.run_sync(timed, limiter=queue or self.posting)
         except UnheardError:
             self.counters.add(ERRORS)
             logger.error("the database cannot be used")
             raise _Ended(503) from None
-        finally:
-            self.counters.add(WORK, time.perf_counter() - began)
 
     def admit(self, request: Request) -> Credentials:
         """Return who asks, if it is admitted: certified, signed for this gateway, now, not too often."""
@@ -150,7 +165,8 @@ def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
         Counters(),
         Limiter(limits.requests_a_second, limits.burst),
         Limiter(FAILURES_A_SECOND, FAILURE_BURST),
-        CapacityLimiter(THREADS),
+        CapacityLimiter(LOOKING),
+        CapacityLimiter(POSTING),
         clock,
     )
 
@@ -201,7 +217,7 @@ def _routes(app: FastAPI, room: _Room) -> None:
     async def reply(request: Request, number: int) -> Response:
         who = room.admit(request)
         body = await room.body(request, who.digest)
-        if not body or not 0 < number < 1 << 62:
+        if not body or not 0 < number < MAX_LETTER:
             raise _Ended(409)
         taken = await _fresh(room.work(lambda: room.desk.answer(who.device, who.stamp, number, body)))
         if taken is Taken.UNWANTED:
@@ -229,13 +245,13 @@ async def _next(room: _Room, request: Request, who: Credentials, seconds: float)
     deadline = loop.time() + seconds
     with room.bell.waiting() as waiter:
         found = await _fresh(
-            room.work(lambda: room.desk.next(who.device, who.stamp, room.clock(), room.bell.free > 0))
+            room.look(lambda: room.desk.next(who.device, who.stamp, room.clock(), room.bell.free > 0))
         )
         while found.asked is None:
             waiter.sits(found.rounds)
             if not await waiter.news(deadline - loop.time()) or await request.is_disconnected():
                 return None
-            found = await room.work(lambda: room.desk.again(who.device, room.clock(), room.bell.free > 0))
+            found = await room.look(lambda: room.desk.again(who.device, room.clock(), room.bell.free > 0))
         return found.asked
 
 

@@ -1,5 +1,6 @@
 """The real page: `fa dashboard` as a process, and Debian's Chromium looking at it."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 FLAGS: Final = (
@@ -21,8 +22,8 @@ FLAGS: Final = (
 START: Final = "import typer; from fa_core.cli.dashboard import dashboard; typer.run(dashboard)"
 """`fa dashboard` alone: the other commands take seconds to import."""
 
-STARTS_WITHIN: Final = 120.0
-GUARD: Final = 120_000
+STARTS_WITHIN: Final = 300.0
+GUARD: Final = 300_000
 """Milliseconds after which a page that does not come is given up, on however busy a machine."""
 
 UNSEEN_MS: Final = 30_000
@@ -50,9 +51,7 @@ IDLE: Final = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 @contextmanager
 def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[str]:
     """Yield the address of a dashboard over a store."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-c", START, "--store", str(store), "--port", str(port), *more]
     with open(log or "/dev/null", "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -61,7 +60,16 @@ def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(STARTS_WITHIN)
+
+
+def _free_port() -> int:
+    """Return a free port that no connection is given while the server starts: those are from 32768 on."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_768):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -81,8 +89,9 @@ def chromium() -> Iterator[Browser]:
     """Yield a browser. Raises AssertionError where Chromium is not installed."""
     found = shutil.which("chromium")
     assert found is not None, "Chromium is not installed; scripts/setup chromium installs it"
+    expect.set_options(timeout=GUARD)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS), timeout=GUARD)
         try:
             yield browser
         finally:
@@ -161,7 +170,7 @@ def viewing(browser: Browser, base: str, width: int = 1280, theme: str = "light"
 
     page.on("console", lambda message: heard(message.type, message.text))
     page.on("pageerror", lambda error: view.complaints.append(str(error)))
-    page.on("requestfailed", lambda request: _failed(view, request.url))
+    page.on("requestfailed", lambda request: _failed(view, request))
     page.on("request", lambda request: _asked(view, request.url))
     try:
         yield view
@@ -169,8 +178,9 @@ def viewing(browser: Browser, base: str, width: int = 1280, theme: str = "light"
         context.close()
 
 
-def _failed(view: View, url: str) -> None:
-    view.complaints.append(f"could not load {url}")
+def _failed(view: View, request: Request) -> None:
+    if request.failure != "net::ERR_ABORTED":  # what a page still loads when it is left, and a download
+        view.complaints.append(f"could not load {request.url}: {request.failure}")
 
 
 def _asked(view: View, url: str) -> None:

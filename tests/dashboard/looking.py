@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 def look(name: str, **query: str) -> AppTest:
     """Run one page with what its URL says, and fail where it raises."""
-    page = AppTest.from_function(_page, args=(name,), default_timeout=60)
+    page = AppTest.from_function(_page, args=(name,), default_timeout=600)
     for key, value in query.items():
         page.query_params[key] = value
     page.run()

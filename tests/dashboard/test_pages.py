@@ -196,7 +196,7 @@ def test_nobody_sees_nothing(opened: Path, monkeypatch: pytest.MonkeyPatch) -> N
     from dashboard import session
 
     monkeypatch.setattr(session, "somebody", lambda: None)
-    page = AppTest.from_file(Path("dashboard/app.py").resolve(), default_timeout=60).run()
+    page = AppTest.from_file(Path("dashboard/app.py").resolve(), default_timeout=600).run()
     assert not page.exception
     assert "Your session has ended" in words(markup(page))
     assert "wake-word-weekly" not in markup(page)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ CANARIES = (
 
 def sightings(data: bytes) -> list[str]:
     """Return the canaries that are in the data, whole or in part, in either text encoding."""
-    parts = {part for canary in CANARIES for part in [canary, *canary.split()] if len(part) > 3}
+    # Parts of fewer bytes come up by chance in what is encrypted: one of four in 1 of 40,000 stores.
+    parts = {part for canary in CANARIES for part in [canary, *canary.split()] if len(part) > 5}
     return sorted(part for part in parts if part.encode() in data or part.encode("utf-16-le") in data)
 
 
@@ -112,6 +114,9 @@ def crash_output(house: House, door: Door, log: Path) -> None:
         finally:
             os._exit(0)
     try:
+        while not door.path.exists():
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), log.read_text()
+            time.sleep(0.01)
         talk(house, door)
     finally:
         os.kill(child, signal.SIGTERM)
@@ -120,8 +125,6 @@ def crash_output(house: House, door: Door, log: Path) -> None:
 
 def talk(house: House, door: Door) -> None:
     """Take part once through the socket, and say what makes the device break; nothing may be heard of it."""
-    while not door.path.exists():
-        threading.Event().wait(0.01)
     relay = SocketDevice(door.path)
     messages = []
     for request in (b"value", b"chain", " ".join(CANARIES).encode()):

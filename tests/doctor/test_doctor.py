@@ -26,6 +26,12 @@ WITNESS = WITNESS_KEY.public_key().public_bytes_raw()
 Usage = namedtuple("Usage", "total used free")
 
 
+@pytest.fixture(autouse=True)
+def room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the disk of this machine has left."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 0, 1 << 40))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A store with one release, cosigned now."""

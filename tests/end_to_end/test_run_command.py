@@ -26,6 +26,8 @@ from fa_core.store import Declaration, open_store
 from tests.rounds.small import write_fleet, write_plan
 
 DEVICES = 60
+GUARD = 900
+"""Seconds: a guard against hanging, not a measure."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -106,7 +108,7 @@ def test_too_many_dropouts_are_exit_code_4(
     result = fa_run(write_plan(tmp_path, groups="[[]]"))
     assert exit_code(result) == 4
     # the round ends as soon as too few are left, so those who were not waited for are missing too
-    assert re.search(r"at masked: (19|[23]\d|4[0-4]) of 60 devices are missing", str(result.exception))
+    assert re.search(r"at masked: (19|[2-5]\d|60) of 60 devices are missing", str(result.exception))
     with open_store(tmp_path / "store") as store:
         assert (store.count(), len(store.charges("small")), len(store.failures())) == (0, 1, 1)
 
@@ -180,7 +182,7 @@ def start(plan: Path, fleet: Path, store: Path, *arguments: str) -> "subprocess.
 def test_a_real_process_releases_once(fleet: Path, tmp_path: Path) -> None:
     plan, store = write_plan(tmp_path, groups="[[]]", noise="distributed"), tmp_path / "store"
     process = start(plan, fleet, store, "--json")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=GUARD)
     assert process.returncode == 0, err
     assert json.loads(out)["privacy"]["noise"] == "distributed"
     assert "Traceback" not in err
@@ -193,7 +195,7 @@ def test_ctrl_c_is_a_failure_with_exit_code_4(tmp_path: Path) -> None:
     assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=GUARD)
     assert first.startswith("devices join")
     assert process.returncode == 4, err
     assert "stopped at stage" in err

@@ -82,22 +82,46 @@ def test_nobody_sits_twice_for_a_release(desk: Desk) -> None:
 
 
 def test_a_round_of_a_node_begins_once(desk: Desk) -> None:
-    opened(desk)
+    number = opened(desk)
     assert desk.open(Opening(RELEASE, NODE, b"another", 9, 100.0, 1000.0)) is None
+    assert opened(desk) == number  # who fell in the middle goes on
+    desk.ask(number, 1, {}, b"")
+    assert desk.open(Opening(RELEASE, NODE, INVITATION, 3, 100.0, 1000.0)) is None
+
+
+def test_a_stage_is_begun_once_and_ends_as_often_as_it_is_asked(desk: Desk) -> None:
+    """Whoever asks may lose the answer with the database, and ask again."""
+    number = opened(desk)
+    for device in (1, 2):
+        asked = desk.next(name(device), 1, 1.0).asked
+        assert asked is not None
+    desk.answer(name(2), 2, asked.letter, b"here")
+    assert desk.collect(number, 0) == desk.collect(number, 0) == {0: b"", 1: b"here"}
+    for request in (b"first", b"second"):
+        desk.ask(number, 1, {}, request)
+    assert desk.tally(number, 1).asked == 2
+    assert desk.tally(number, 0).asked == 0  # forgotten
+    found = desk.next(name(1), 3, 1.0).asked
+    assert found is not None
+    assert found.request == b"first"
 
 
 def test_an_answer_is_taken_once_and_only_from_whom_was_asked(desk: Desk) -> None:
     number = opened(desk)
     asked = desk.next(name(1), 1, 1.0).asked
-    desk.next(name(2), 1, 1.0)
+    other = desk.next(name(2), 1, 1.0).asked
     assert asked is not None
+    assert other is not None
     assert desk.answer(name(2), 2, asked.letter, b"stolen") is Taken.UNWANTED
     assert desk.answer(name(1), 2, asked.letter + 99, b"no letter") is Taken.UNWANTED
     assert desk.answer(name(1), 3, asked.letter, b"mine") is Taken.NOW
     assert desk.answer(name(1), 4, asked.letter, b"mine") is Taken.BEFORE
     assert desk.answer(name(1), 5, asked.letter, b"changed") is Taken.UNWANTED
     assert sorted(desk.collect(number, 0).values()) == [b"", b"mine"]
-    assert desk.answer(name(1), 6, asked.letter, b"mine") is Taken.UNWANTED  # the stage is over
+    assert desk.answer(name(1), 6, asked.letter, b"mine") is Taken.BEFORE
+    assert desk.answer(name(2), 6, other.letter, b"late") is Taken.UNWANTED  # the stage is over
+    desk.ask(number, 1, {}, b"")
+    assert desk.answer(name(1), 7, asked.letter, b"mine") is Taken.UNWANTED
 
 
 def test_a_stamp_is_used_once_and_they_rise(desk: Desk) -> None:

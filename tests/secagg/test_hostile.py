@@ -208,6 +208,8 @@ def strike_readers(standing: Standing, choice: random.Random) -> None:
 
 def strike_witness(bench: Lab, choice: random.Random, right: bytes) -> None:
     changed = choice.choice(CHANGES)(right, choice.randrange(1 << 20), choice.randrange(1 << 20))
+    if changed == right:  # a run of bytes was blanked that were so by chance
+        return
     try:
         bench.witness.sign_roster(changed)
     except Refused:
@@ -287,7 +289,11 @@ def replace_field(start: int, end: int) -> Change:
 
 
 @pytest.mark.parametrize("name, change", list(fields()))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(value=st.integers(0, 2**32))
 def test_every_field(standing: Standing, name: str, change: Change, value: int) -> None:
     stage = Stage(name.split(":")[0])

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+GUARD = 900
+"""Seconds: a guard against hanging, not a measure."""
+
+PATIENT = ("-w", "-t", str(GUARD))
+
 
 def binaries() -> Path | None:
     """Return the folder with `initdb`: on the path, or where Debian puts it."""
@@ -27,12 +32,14 @@ def server(folder: Path) -> Iterator[Path]:
     if os.geteuid() == 0:
         entry = pwd.getpwnam("postgres")
         os.chown(home, entry.pw_uid, entry.pw_gid)
-    _call(folder, home, "initdb", "-D", f"{home}/data", "-U", "unheard", "-A", "trust", "--no-sync")
+    # Not by the locale of whoever tests: it may not exist here, and C alone would mean another encoding.
+    locale = ("--locale=C", "--encoding=UTF8")
+    _call(folder, home, "initdb", "-D", f"{home}/data", "-U", "unheard", "-A", "trust", "--no-sync", *locale)
     start(folder, home)
     try:
         yield home
     finally:
-        _call(folder, home, "pg_ctl", "-D", f"{home}/data", "-w", "-m", "immediate", "stop")
+        _call(folder, home, "pg_ctl", "-D", f"{home}/data", *PATIENT, "-m", "immediate", "stop")
         shutil.rmtree(home)
 
 
@@ -40,8 +47,9 @@ def start(folder: Path, home: Path) -> None:
     """Start the server in `home`, also after it was killed."""
     options = f"-k {home} -c listen_addresses='' -c fsync=off -c max_connections=50"
     _call(
-        folder, home, "pg_ctl", "-D", f"{home}/data", "-l", f"{home}/server.log", "-w", "-o", options, "start"
-    )
+        folder, home, "pg_ctl", "-D", f"{home}/data", "-l", f"{home}/server.log", *PATIENT, "-o", options,
+        "start",
+    )  # fmt: skip
 
 
 def postmaster(home: Path) -> int:
@@ -62,6 +70,6 @@ def _call(folder: Path, home: Path, program: str, *arguments: str) -> None:
             check=True,
             stdout=log,
             stderr=log,
-            timeout=120,
+            timeout=GUARD,
             **account,
         )

@@ -155,9 +155,7 @@ def test_a_writer_killed_inside_its_transaction_charges_nothing(where: str) -> N
             process.kill()
             process.join()
         assert store.charges("homes") == ()
-        begun = time.monotonic()
-        store.charge(charge)
-        assert time.monotonic() - begun < 30, "the dead writer still held the lock"
+        store.charge(charge)  # refused after a minute, if the dead writer still held the lock
         assert store.verify_ledger() == []
 
 

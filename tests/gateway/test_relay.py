@@ -1,0 +1,151 @@
+"""Between a relay and the desk: a fallen gateway or database costs time, and neither a letter nor a reply."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clients.gateway
+from clients.gateway import collect
+from fa_core import bundle
+from fa_core.bundle import STAGES, Bundle, Unreadable
+from fa_core.errors import UnheardError
+from fa_core.gateway.counters import Counters
+from fa_core.gateway.desk import Desk
+from fa_core.gateway.door import Collector
+from fa_core.gateway.settings import CohortSection
+from tests.gateway.house import desk_of
+
+RELEASE, NODE = "ab" * 16, 7
+DEVICES = [bytes([number]) * 32 for number in (1, 2)]
+
+
+class Lossy:
+    """A desk whose database falls once in each of its transactions: before it, or before it is heard of."""
+
+    def __init__(self, desk: Desk, after: bool) -> None:
+        self._desk, self._after, self._fell = desk, after, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            if name in self._fell:
+                return getattr(self._desk, name)(*arguments)
+            self._fell.add(name)
+            if self._after:
+                getattr(self._desk, name)(*arguments)
+            raise UnheardError("the database is away")
+
+        return call
+
+
+@pytest.fixture
+def desk(database: str) -> Iterator[Desk]:
+    made, connected = desk_of(database)
+    yield made
+    connected.close()
+
+
+def asked(stage: str) -> Bundle:
+    return Bundle(RELEASE, NODE, stage, 600.0, {}, b"for all: " + stage.encode())
+
+
+def answering(desk: Desk, said: dict[bytes, int]) -> None:
+    """Have each device answer what it is asked, with its number and the stage."""
+    for device in DEVICES:
+        said[device] = said.get(device, 0) + 1
+        found = desk.next(device, said[device], 1.0).asked
+        if found is not None:
+            said[device] += 1
+            desk.answer(device, said[device], found.letter, device[:1] + found.request)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_database_that_falls_in_every_transaction_loses_nothing(desk: Desk, after: bool) -> None:
+    said: dict[bytes, int] = {}
+    cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
+    for stage in STAGES:
+        lossy: Any = Lossy(desk, after)  # a new one for each stage: each falls at each
+        collector = Collector(lossy, cohort, Counters(), lambda: 1.0, lambda _: answering(desk, said))
+        replies = collector.collect(asked(stage))
+        assert replies is not None
+        assert sorted(replies.values()) == [device[:1] + asked(stage).everyone for device in DEVICES]
+    assert desk.pulse(1.0) == []
+
+
+def test_a_gateway_that_fell_goes_on_where_it_was(desk: Desk) -> None:
+    said: dict[bytes, int] = {}
+    cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
+
+    class Fell(Exception):
+        pass
+
+    def fall(_: float) -> None:
+        answering(desk, said)
+        raise Fell
+
+    for stage in STAGES:
+        with pytest.raises(Fell):
+            Collector(desk, cohort, Counters(), lambda: 1.0, fall).collect(asked(stage))
+        replies = Collector(desk, cohort, Counters(), lambda: 1.0).collect(asked(stage))
+        assert replies is not None
+        assert sorted(replies.values()) == [device[:1] + asked(stage).everyone for device in DEVICES]
+
+
+def test_a_stage_out_of_its_order_is_not_asked(desk: Desk) -> None:
+    collector = Collector(desk, CohortSection(minimum=1, maximum=1), Counters(), lambda: 1.0)
+    for stage in STAGES[1:]:
+        assert collector.collect(asked(stage)) is None
+
+
+class Scripted:
+    """A gateway's socket that answers one connection after another as told; None: it falls."""
+
+    def __init__(self, path: Path, answers: list[bytes | None]) -> None:
+        self.seconds: list[float] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._answers = answers
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for answer in self._answers:
+            connection, _ = self._listening.accept()
+            with connection:
+                self.seconds.append(bundle.decode(bundle.receive(connection)).seconds)
+                if answer is not None:
+                    bundle.send(connection, answer)
+
+    def close(self) -> None:
+        self._thread.join()
+        self._listening.close()
+
+
+def test_a_relay_asks_a_fallen_gateway_again_with_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients.gateway, "RETRY_SECONDS", 0.01)
+    path = tmp_path / "gateway.sock"
+    there = Scripted(path, [None, None, bundle.encode_parts({0: b"here"})])
+    assert collect({"gateway": str(path)}, asked("join")) == {0: b"here"}
+    there.close()
+    assert there.seconds == sorted(there.seconds, reverse=True)
+    assert there.seconds[0] > there.seconds[2]
+
+
+def test_a_refusal_is_not_asked_again_and_an_absence_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients.gateway, "RETRY_SECONDS", 0.01)
+    path = tmp_path / "gateway.sock"
+    there = Scripted(path, [bundle.REFUSED])
+    with pytest.raises(Unreadable):
+        collect({"gateway": str(path)}, asked("join"))
+    there.close()
+    late = Bundle(RELEASE, NODE, "join", 0.05, {}, b"")
+    with pytest.raises(ConnectionRefusedError):
+        collect({"gateway": str(path)}, late)
