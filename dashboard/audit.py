@@ -63,7 +63,7 @@ def read(folder: Path) -> tuple[tuple[Deed, ...], list[str]]:
             )
             if body["before"] != before:
                 problems.append(f"line {number} does not follow from the one before: something was changed")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             problems.append(f"line {number} is not a line of an audit trail")
         before = _hash(line)
     return tuple(deeds), problems

@@ -66,8 +66,10 @@ def read_hex(path: Path) -> bytes:
     """32 bytes written as 64 hexadecimal digits. BadInput if the file is missing or holds anything else."""
     try:
         return parse_hex(path.read_text(encoding="ascii").strip())
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         raise BadInput(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, BadInput):
         raise BadInput(f"{path}: expected a key, 64 hexadecimal digits") from None
 
@@ -117,8 +119,11 @@ def registered(directory: Path) -> list[tuple[bytes, str]]:
     path = directory / _REGISTER
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: this is no register of devices: {error}") from None
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
             raise BadInput(f"{path}:{number}: expected a device's key and a name")

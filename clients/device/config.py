@@ -3,6 +3,7 @@
 A device's folder holds `device.toml`, `store.db` and, unless the key is elsewhere, `store.key`.
 """
 
+import re
 import tomllib
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
@@ -30,6 +31,8 @@ def _exact(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("expected a number")
     try:
+        if re.search(r"e[-+]?\d{4}", str(value), re.IGNORECASE):  # whose digits would fill the memory
+            raise ValueError("expected a number")
         return Fraction(str(value))
     except ZeroDivisionError:
         raise ValueError("expected a number") from None
@@ -44,7 +47,7 @@ def _public_key(value: object) -> bytes:
 def _zone(value: object) -> str:
     try:
         return ZoneInfo(str(value)).key
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
         raise ValueError("expected a time zone such as Europe/Berlin") from None
 
 
@@ -118,6 +121,8 @@ class PinnedKeySection(Section):
     def _in_order(self) -> "PinnedKeySection":
         if self.first > self.last:
             raise ValueError("the first day must not be after the last")
+        if self.last == date.max:
+            raise ValueError(f"the last day must be before {date.max}, where the calendar ends")
         return self
 
 
@@ -215,11 +220,11 @@ def read_config(path: Path) -> DeviceConfig:
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}; docs/device.md has one to start from"
         raise BadInput(text) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not TOML: {error}") from None
     except ValidationError as error:
         problems = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise BadInput("\n".join(problems)) from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
+        raise BadInput(f"{path} is not TOML: {error}") from None
 
 
 def _names(path: Path) -> frozenset[str]:

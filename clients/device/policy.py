@@ -53,7 +53,7 @@ class FileReader:
             said = json.loads(self.path.read_bytes())
             at = datetime.fromisoformat(said["at"])
             fresh = timedelta(0) <= now - at <= self.max_age
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return Conditions()
         if not fresh:
             return Conditions()

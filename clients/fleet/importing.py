@@ -75,7 +75,7 @@ def _read_metadata(source: Path) -> dict[str, Any]:
         return defaults
     try:
         given = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}: not a JSON file: {error}") from None
     if not isinstance(given, dict):
         raise BadInput(f"{file}: must hold one JSON object")
@@ -116,8 +116,10 @@ def _parquet(file: Path, source: Source | None, problems: Problems) -> Iterator[
     try:
         with pq.ParquetFile(file) as parquet:
             if check_names(parquet.schema_arrow.names, source, file.name, problems):
-                yield from parquet.iter_batches(batch_size=BATCH)
-    except (pa.ArrowException, OSError) as error:
+                for batch in parquet.iter_batches(batch_size=BATCH):
+                    batch.validate(full=True)  # or text that is no UTF-8 goes on, until something reads it
+                    yield batch
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         problems.add(file.name, "", f"cannot be read as Parquet ({reason}); is it cut short?")
 

@@ -80,7 +80,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             raise BadInput(f"{path}: not a fleet directory: it has no {name}")
     try:
         metadata = json.loads((path / METADATA_FILE).read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path / METADATA_FILE}: not a JSON file: {error}") from None
     if not isinstance(metadata, dict):
         raise BadInput(f"{path / METADATA_FILE}: must hold one JSON object")
@@ -131,6 +131,7 @@ def _read(file: Path, source: Source | None, problems: Problems) -> pa.Table:
             if not check_names(parquet.schema_arrow.names, source, file.name, problems):
                 return None
             for batch in parquet.iter_batches(batch_size=1 << 18):
+                batch.validate(full=True)  # or text that is no UTF-8 goes on, until something reads it
                 rows = normalise(batch, source, file.name, first_row, problems)
                 first_row += batch.num_rows
                 if rows is not None:
@@ -138,7 +139,7 @@ def _read(file: Path, source: Source | None, problems: Problems) -> pa.Table:
             if not batches and not problems.rows:
                 empty = pa.RecordBatch.from_pylist([], schema=parquet.schema_arrow)
                 batches.append(normalise(empty, source, file.name, 0, problems))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         problems.add(
             file.name, "", f"cannot be read as Parquet ({str(error).splitlines()[0]}); is it cut short?"
         )

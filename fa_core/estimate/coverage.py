@@ -91,7 +91,7 @@ def read_registry(data: bytes, name: str) -> Shares:
     """
     try:
         shares = _from_json(data) if data.lstrip()[:1] == b"{" else _from_csv(data)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, csv.Error):
         raise BadInput(
             f'{name} is no registry: give JSON like {{"accent": {{"en-US": 0.6}}}}, or CSV with the columns '
             "segment,label,share"

@@ -80,7 +80,7 @@ def hear(line: str) -> Progress | Ended | None:
         left = float("inf") if told["left"] is None else float(told["left"])
         counts = int(told["asked"]), int(told["answered"]), int(told["dropped"])
         return Progress(Stage(told["stage"]), *counts, left)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

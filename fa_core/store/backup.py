@@ -35,6 +35,7 @@ TABLES: Final = (schema.ledger, schema.releases, schema.failures, schema.log, sc
 _MANIFEST = "store.json"
 _PARTS = (("release", "release_sha256"), ("estimates", "estimates_sha256"))
 _BATCH = 500
+_UNREADABLE = (tarfile.TarError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def restore(connection: Connection, bodies: Bodies, file: Path) -> Contents:
     try:
         with tarfile.open(file, mode="r:") as archive:
             contents = _read(connection, bodies, archive)
-    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+    except (*_UNREADABLE, OSError) as error:
         raise BadInput(f"{file} is no backup of a store, or was cut off or changed ({_why(error)})") from None
     if problems := verify(connection, bodies):
         told = "\n".join(f"  {each}" for each in problems)
@@ -175,7 +176,12 @@ def _meant(column: Column[Any], said: Any) -> Any:
         return base64.b64decode(said, validate=True)
     if isinstance(column.type, UtcTime):
         return datetime.fromisoformat(said)
-    return Fraction(said) if isinstance(column.type, Exact) else said
+    if isinstance(column.type, Exact):
+        above, _, below = said.partition("/")
+        return Fraction(int(above), int(below or "1"))
+    if type(said) is not column.type.python_type:
+        raise TypeError(f"{column.name} is of another type")
+    return said
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

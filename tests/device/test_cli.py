@@ -83,8 +83,13 @@ def test_the_pages_example_is_a_configuration(folder: Path) -> None:
         (("first = 2026-01-01", "first = 2028-01-01"), "trust.plan_keys.0"),
         (('log = "00', 'log = "zz'), "trust.log"),
         (('zone = "Europe/Berlin"', 'zone = "Europe/Atlantis"'), "policy.quiet.zone"),
+        (('zone = "Europe/Berlin"', f'zone = "{"x" * 300}"'), "policy.quiet.zone"),
+        (('rho = "1/4"', 'rho = "1e999999999"'), "budget.rho"),
+        (("last = 2027-12-31", "last = 9999-12-31"), "trust.plan_keys.0"),
         (("skew_minutes = 1440", "skew_minutes = 0"), "trust.skew_minutes"),
         (("[budget]", "[budget"), "is not TOML"),
+        (("[budget]", f"x = {'[' * 100_000}"), "is not TOML"),
+        (("[budget]", f"x = {'9' * 5_000}"), "is not TOML"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_its_key(

@@ -118,6 +118,8 @@ def test_a_file_of_conditions_is_believed_while_it_is_fresh(tmp_path: Path) -> N
     assert reader(NOW) == Conditions(charging=True, idle=False)
     assert reader(NOW + timedelta(minutes=2)) == Conditions()
     assert reader(NOW - timedelta(minutes=2)) == Conditions()
+    reader.path.write_text("[" * 100_000)
+    assert reader(NOW) == Conditions()
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ def test_a_registry_is_json_or_csv() -> None:
     "data",
     [b"", b"{", b"[1]", b"\xff\xfe", b'{"accent": 3}', b'{"accent": {"a": "much"}}', b"a,b\n1,2\n",
      b'{"accent": {"a": 1.5}}', b'{"accent": {"a": -0.1}}', b'{"accent": {"a": 0.6, "b": 0.6}}',
-     b'{"accent": {"a": NaN}}'],
+     b'{"accent": {"a": NaN}}', b'{"accent": {"a": 1' + b"0" * 400 + b"}}",
+     b'{"a":' * 50_000, b"x" * 200_000],
 )  # fmt: skip
 def test_what_is_no_registry_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(BadInput, match=r"shares\.txt"):

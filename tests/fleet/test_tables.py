@@ -203,6 +203,33 @@ def test_the_errors_are_bounded(fleet: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["devices", "wake_events"])
+def test_text_that_is_no_utf_8_is_named(fleet: Path, name: str) -> None:
+    file = fleet / f"{name}.parquet"
+    change(file, spoil_a_name)
+    with pytest.raises(BadInput, match=rf"{name}\.parquet"):
+        read_fleet(fleet)
+
+
+def spoil_a_name(table: pa.Table) -> pa.Table:
+    names = [each.encode() for each in table["device_id"].to_pylist()]
+    names[0] = b"\xe4" + names[0]
+    return table.set_column(0, "device_id", pa.array(names, pa.binary()).view(pa.string()))
+
+
+def test_a_column_whose_name_is_no_utf_8_is_a_damaged_file(fleet: Path) -> None:
+    file = fleet / "devices.parquet"
+    file.write_bytes(file.read_bytes().replace(b"app_version", b"\xe4pp_version"))
+    with pytest.raises(BadInput, match=r"devices\.parquet: cannot be read"):
+        read_fleet(fleet)
+
+
+def test_metadata_without_an_end_is_no_metadata(fleet: Path) -> None:
+    (fleet / "fleet.json").write_text("[" * 100_000)
+    with pytest.raises(BadInput, match="not a JSON file"):
+        read_fleet(fleet)
+
+
 def test_metadata_says_that_voices_are_synthetic(fleet: Path) -> None:
     metadata = json.loads((fleet / "fleet.json").read_text())
     assert metadata["synthetic"] is True

@@ -61,6 +61,8 @@ def test_a_release_is_no_error() -> None:
         'unheard: {"stage": "lunch"}',
         "x unheard: {}",
         'unheard: {"ended": 1}',
+        'unheard: {"ended": 1e999, "text": ""}',
+        "unheard: " + "[" * 100_000,
     ],
 )
 def test_what_is_not_ours_is_nothing(line: str) -> None:

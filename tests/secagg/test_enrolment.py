@@ -46,6 +46,12 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "devices.csv").write_text("one,two,three\n")
     with pytest.raises(BadInput, match=r"devices\.csv:1"):
         enrolment.registered(tmp_path)
+    for data in (b"\xe4,hall\n", b"x" * 200_000):
+        (tmp_path / "devices.csv").write_bytes(data)
+        with pytest.raises(BadInput, match="no register of devices"):
+            enrolment.registered(tmp_path)
+    with pytest.raises(BadInput, match="cannot be read"):
+        enrolment.read_hex(tmp_path)
 
 
 def test_no_private_key_is_shown() -> None:

@@ -162,6 +162,26 @@ def another_type(members: dict[str, bytes]) -> None:
     rows(members, "checkpoints", lambda found: found[0].update(note=7))
 
 
+def no_flag(members: dict[str, bytes]) -> None:
+    rows(members, "releases", lambda found: found[0].update(simulated="x"))
+
+
+def past_every_number(members: dict[str, bytes]) -> None:
+    rows(members, "releases", lambda found: found[0].update(counted=2**70))
+
+
+def divided_by_nothing(members: dict[str, bytes]) -> None:
+    rows(members, "releases", lambda found: found[0].update(cost="1/0"))
+
+
+def too_many_digits(members: dict[str, bytes]) -> None:
+    rows(members, "releases", lambda found: found[0].update(cost="1e999999999"))
+
+
+def too_deep(members: dict[str, bytes]) -> None:
+    members["store.json"] = b"[" * 100_000
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The members of a good backup."""
@@ -202,6 +222,11 @@ def pack(members: dict[str, bytes], file: Path) -> Path:
         lose_lines,
         another_version,
         another_type,
+        no_flag,
+        past_every_number,
+        divided_by_nothing,
+        too_many_digits,
+        too_deep,
     ],
 )
 def test_of_a_backup_that_was_changed_nothing_is_kept(
