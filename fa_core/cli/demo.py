@@ -113,5 +113,5 @@ def _stop(file: Path) -> None:
     """End the dashboard that an earlier demo left running, if the number is still a dashboard's."""
     with suppress(OSError, ValueError):
         number = int(file.read_text(encoding="ascii"))
-        if b"dashboard" in Path(f"/proc/{number}/cmdline").read_bytes():
+        if b"dashboard" in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
             os.kill(number, signal.SIGTERM)

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.request import urlopen
@@ -36,10 +39,15 @@ def test_another_process_with_the_dashboards_number_is_left_alone(
 ) -> None:
     file = tmp_path / "dashboard.pid"
     killed: list[int] = []
-    monkeypatch.setattr(os, "kill", lambda number, _: killed.append(number))
-    file.write_text(str(os.getppid()))
-    _stop(file)
-    assert killed == []
+    with monkeypatch.context() as patched, ExitStack() as others:
+        patched.setattr(os, "kill", lambda number, _: killed.append(number))
+        for words in (["--store", "dashboard.db"], ["dashboard", "--store", "x"]):
+            command = [sys.executable, "-c", "import sys; sys.stdin.read()", *words]
+            other = others.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+            others.callback(other.communicate)
+            file.write_text(str(other.pid))
+            _stop(file)
+    assert killed == [other.pid]
 
 
 @pytest.mark.long
