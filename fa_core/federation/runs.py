@@ -24,7 +24,7 @@ from fa_core.rounds.round import Progress
 from fa_core.rounds.run import require_cohort
 from fa_core.rounds.telling import Ended, hear
 from fa_core.store import Store, open_store
-from fa_core.transport import SuperLink, Unanswered
+from fa_core.superlink import SuperLink, Unanswered
 from fa_core.values import Estimates, Release
 
 PATIENCE = 300.0

@@ -25,7 +25,7 @@ from fa_core.federation.directory import CONFIG, Federation, Settings, open_fede
 from fa_core.federation.lab import Lab, read_lab
 from fa_core.federation.supervisor import lock, write_conditions
 from fa_core.federation.units import write_units
-from fa_core.transport import Node
+from fa_core.superlink import Node
 
 START_SECONDS, START_SECONDS_A_NODE = 120.0, 12.0
 """How long a lab may take until every node is there: SuperNodes start one after the other on few cores."""

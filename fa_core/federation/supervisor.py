@@ -110,7 +110,7 @@ class Supervisor:
 
     def _register(self) -> None:
         """Admit the nodes' keys, once, then start the SuperNodes."""
-        from fa_core.transport import SuperLink
+        from fa_core.superlink import SuperLink
 
         try:
             with SuperLink(self.federation.address, self.federation.certificate.read_bytes()) as link:

@@ -23,7 +23,7 @@ import hashlib, importlib, json, sys
 from importlib.util import find_spec
 from pathlib import Path
 from fa_core.federation import bundle
-from fa_core.transport import bundle_bytes
+from fa_core.superlink import bundle_bytes
 
 packages = ("fa_core", "clients", "dashboard")
 installed = {name: hashlib.sha256(data).hexdigest() for name, data in bundle.code(packages)}

@@ -14,7 +14,8 @@ from fa_core.federation.runs import Run
 from fa_core.plan import canonical
 from fa_core.rounds.telling import Ended
 from fa_core.store import Store, open_store
-from fa_core.transport import LocalGrid, RunState
+from fa_core.superlink import RunState
+from fa_core.transport import LocalGrid
 from tests.rounds.small import NOW, World, small_plan
 
 DEVICES = 10
