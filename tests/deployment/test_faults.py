@@ -1,12 +1,14 @@
 """Faults on real processes, at every stage: released once, or failed and nothing released; then the next.
 
-`scripts/bench/faults.py` prints the table of all of them.
+Prints the table at the end; `scripts/bench/faults.py` prints that of chosen ones.
 """
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,13 @@ from tests.deployment.faults import (
     KILLED,
     OWN_NETWORK,
     STAGES,
+    Told,
     check,
     fill_disk,
     shift_clock,
     small_store,
     strike,
+    table,
     wait_for_stage,
 )
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT, Lab, fa, lab, start
@@ -28,6 +32,18 @@ pytestmark = pytest.mark.long
 NODES, DEVICES, DEADLINE = 3, 30, 90.0
 SURVIVED = {"superlink", "node", "hub", "witness", "hung-node", "hung-hub"}
 """Faults after which the round still ends in a release: the plan bears the loss of a third."""
+
+
+TABLE: list[Told] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def printed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print fault, stage, outcome and seconds of every case at the end."""
+    yield
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    for row in ["", *table(TABLE).splitlines()]:
+        reporter.write_line(row)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +57,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.mark.parametrize("name", KILLED)
 def test_a_run_ends_once_whatever_dies(up: Lab, name: str, stage: str) -> None:
     told = strike(up, name, KILLED[name], stage)
+    TABLE.append(told)
     assert (told.outcome == "released") is (name in SURVIVED), told
 
 
@@ -56,6 +73,7 @@ def test_a_full_disk_is_a_failure_that_is_written_down_later(tmp_path: Path, sta
         config = up.folder / "federation.toml"
         config.write_text(config.read_text().replace('"store"', f'"{tmp_path / "lab-store"}"'))
         (up.folder / "store").symlink_to(tmp_path / "lab-store")
+        began = time.monotonic()
         process = start("run", str(up.plan(f"disk-{stage}")), "--engine", str(up.folder))
         wait_for_stage(up, stage, process)
         mend = fill_disk(up)
@@ -64,17 +82,31 @@ def test_a_full_disk_is_a_failure_that_is_written_down_later(tmp_path: Path, sta
         assert "Traceback" not in err, err
         mend()
         again = fa("run", "--attach", "latest", "--engine", str(up.folder), code=4)
-        check(up, "disk", stage, False, 0.0, again.stderr)
+        seconds = time.monotonic() - began
+        TABLE.append(check(up, "disk", stage, False, seconds, again.stderr.strip().splitlines()[-1]))
         up.run(up.plan("room-again"))
 
 
+CLOCKS = {
+    "witness": "witness",
+    "aggregator": "flwr-serverapp",
+    "superlink": "fa_core.superlink",
+    "node": "node-01.key",
+    "hub": "hubs/node-01",
+}
+"""Whose clock is off -> a part of its command line, and of nobody else's."""
+
+
 @pytest.mark.parametrize("minutes", [10, -10])
-def test_a_witness_whose_clock_is_ten_minutes_off_is_borne(tmp_path: Path, minutes: int) -> None:
-    aside = shift_clock(tmp_path / "clock", "witness", minutes)
+@pytest.mark.parametrize("whose", CLOCKS)
+def test_a_clock_that_is_ten_minutes_off_is_borne(tmp_path: Path, whose: str, minutes: int) -> None:
+    aside = shift_clock(tmp_path / "clock", CLOCKS[whose], minutes)
     with lab(tmp_path, aside=aside) as up:
-        up.run(up.plan("clock"))
-        with up.store() as store:
-            assert store.find("latest").counted == 60
+        began = time.monotonic()
+        up.run(up.plan(f"{whose}-clock"))
+        told = check(up, whose, "clock", True, time.monotonic() - began, f"{minutes:+} minutes")
+        TABLE.append(replace(told, reason=f"{minutes:+} minutes"))
+        assert told.counted == 60
 
 
 def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
@@ -92,8 +124,10 @@ def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines() if "-network" in line]
-    assert len(lines) == 2 * 2 * len(STAGES)
+    lines = lines[: len(lines) // 2]  # each is printed as it is known, and again in the whole table
+    assert len(lines) == 2 * len(STAGES)
     assert {line[2] for line in lines} == {"released"}, done.stdout
+    TABLE.extend(Told(line[0], line[1], line[2], int(line[3]), float(line[4]), "") for line in lines)
 
 
 def test_without_a_fault_everybody_counts(up: Lab) -> None:

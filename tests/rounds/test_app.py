@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from clients.app import relay
 from clients.evaluate import cohort_of_fleet, seeded_randomness
 from clients.party import SimulatedFleet, pins_of
 from fa_core.enrolment import Authority, read_key, write_key
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, Refused
 from fa_core.plan import SignedPlan, load
+from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.rounds.app import KEYS, main
 from fa_core.rounds.parties import local_keys
-from fa_core.store import open_store
+from fa_core.rounds.telling import Ended, hear
+from fa_core.store import Declaration, open_store
 from fa_core.transport import PARTITION, LocalGrid
 from fa_core.witness import Witness
 from fa_core.witness_socket import WitnessServer
@@ -58,6 +61,11 @@ def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
         thread.join()
 
 
+def declare(config: dict[str, Any]) -> None:
+    with open_store(config["store"]) as store:
+        store.declare(Declaration("small", "zcdp", DEFAULT_POLICIES["zcdp"], datetime.now(UTC)))
+
+
 def grid_of(folder: Path) -> LocalGrid:
     """Return a Grid of simulated devices that trust the keys in `folder`."""
     keys, authority = local_keys(folder / "keys"), Authority(read_key(folder / "authority.key"))
@@ -69,11 +77,27 @@ def grid_of(folder: Path) -> LocalGrid:
 
 
 def test_a_signed_plan_is_released_under_the_federations_name(config: dict[str, Any], tmp_path: Path) -> None:
+    declare(config)
     main(grid_of(tmp_path), config)
     with open_store(tmp_path / "store") as store:
         found = store.find("latest")
         assert (found.engine, found.simulated, found.counted) == ("lab", False, DEVICES)
         assert store.verify_log() == store.verify_ledger() == []
+
+
+def test_real_devices_under_a_name_without_a_budget_are_not_asked(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare(config)
+    with pytest.raises(Refused, match="`fa ledger declare another` gives it one"):
+        main(grid_of(tmp_path), config | {"population": "another"})
+    told = hear(capsys.readouterr().out.splitlines()[-1])
+    assert isinstance(told, Ended)
+    assert told.code == 3
+    with open_store(tmp_path / "store") as store:
+        assert not store.failures()
+        assert not store.charges("another")
+    main(grid_of(tmp_path), config | {"population": "another", "simulated": True})
 
 
 def test_a_plan_that_nobody_signed_is_not_run(config: dict[str, Any], tmp_path: Path) -> None:
