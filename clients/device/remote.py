@@ -84,8 +84,19 @@ class Line:
         return Letter(int(number), stage, body)
 
     def reply(self, letter: Letter, reply: bytes) -> bool:
-        """Post a reply; whether it was still wanted. Raises Unreachable; posting it again is then right."""
-        status, _, _ = self._ask("PUT", f"/v1/letters/{letter.number}", reply, 0)
+        """Post a reply; whether it was still wanted. Raises Unreachable; posting it again is then right.
+
+        A connection that was kept may have been closed while the device was thinking: then on a new one.
+        """
+        target, kept = f"/v1/letters/{letter.number}", self._connection is not None
+        try:
+            status, _, _ = self._ask("PUT", target, reply, 0)
+        except NotAdmitted:
+            raise
+        except Unreachable:
+            if not kept:
+                raise
+            status, _, _ = self._ask("PUT", target, reply, 0)
         if status not in (204, 409):
             raise Unreachable
         return status == 204

@@ -1,5 +1,6 @@
 """The device's end: clocks that are off, lines that break, and how a device is silent."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clients.device import remote
-from clients.device.remote import Letter, NotAdmitted, Unreachable, attend, line
+from clients.device.remote import Letter, Line, NotAdmitted, Unreachable, attend, line
 from clients.device.seam import Declined, Reason, Stage
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
@@ -130,6 +131,21 @@ def test_a_reply_whose_answer_was_lost_is_posted_again(here: Gateway) -> None:
     here.desk.ask(number, 1, {}, b"on")
     assert not theirs.reply(found, b"me")
     theirs.hang_up()
+
+
+def test_a_reply_after_long_thought_goes_out_on_a_new_connection(here: Gateway) -> None:
+    number = open_round(here)
+    theirs = here.line(DEVICE)
+    found = theirs.next(60)
+    assert found is not None
+    assert theirs._connection is not None
+    theirs._connection.sock.shutdown(socket.SHUT_RDWR)  # as after a gateway's patience with an idle line
+    assert theirs.reply(found, b"me")
+    assert here.desk.collect(number, 0) == {0: b"me"}
+    theirs.hang_up()
+    gone = Line("127.0.0.1:1", theirs.trust, DEVICE)
+    with pytest.raises(Unreachable):
+        gone.reply(found, b"me")
 
 
 def test_a_device_waits_and_hears_of_a_round_that_begins(here: Gateway) -> None:
