@@ -6,6 +6,7 @@ may let writers overlap (`changing`).
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from fa_core.lineage import Lineage
 if TYPE_CHECKING:
     import psycopg
 
-BUSY_SECONDS = 60
+BUSY_SECONDS, AGAIN_SECONDS = 60, 0.02
 _LOCK = 0x756E68656172
 """Key of the advisory lock, the word "unhear" in ASCII."""
 
@@ -116,13 +117,10 @@ def connect_file(path: Path, lineage: Lineage, *, durable: bool = True) -> Datab
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout = {BUSY_SECONDS * 1000}",
-            "journal_mode = WAL",
-            f"synchronous = {'FULL' if durable else 'NORMAL'}",
-            "foreign_keys = ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        _write_ahead(connection)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -130,6 +128,23 @@ def connect_file(path: Path, lineage: Lineage, *, durable: bool = True) -> Datab
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return Database(engine, str(path), lineage)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn a file's write-ahead log on, which the first to open it does.
+
+    SQLite does not wait here as it does elsewhere: where another is writing at that moment, it says at once
+    that the file is locked.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= end:
+                raise
+        time.sleep(AGAIN_SECONDS)
 
 
 def connect_server(url: str, lineage: Lineage, *, durable: bool = True) -> Database:

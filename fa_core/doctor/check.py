@@ -12,6 +12,7 @@ from fa_core.enrolment import read_hex, read_key
 from fa_core.errors import BadInput, UnheardError
 from fa_core.federation.directory import CONFIG as FEDERATION
 from fa_core.federation.directory import Federation, open_federation
+from fa_core.federation.lab import find_lab
 from fa_core.gateway.settings import CONFIG as GATEWAY
 from fa_core.gateway.settings import Home, read_home
 from fa_core.store.database import FILE
@@ -60,6 +61,8 @@ def _federation(place: Path) -> Iterator[Finding]:
     yield from machine.certificates(federation.folder)
     yield _answers("superlink", federation.address, "start it: `fa federation up`, or its unit")
     yield from stores.store(federation.store)
+    if find_lab(federation) is None:
+        yield stores.budget(federation.store, federation.settings.population)
     yield _clock(federation)
 
 

@@ -43,6 +43,21 @@ def store(where: str) -> Iterator[Finding]:
     yield from _whole(where)
 
 
+def budget(where: str, population: str) -> Finding:
+    """Check that the population which a federation of real devices charges has a budget."""
+    if not population:
+        return broken("budget", "federation.toml names no population", "say there whose budget is charged")
+    try:
+        with open_store(where, create=False) as opened:
+            declared = opened.declaration(population)
+    except UnheardError:
+        declared = None
+    if declared is None:
+        mend = f"`fa ledger declare {population} --store {where}`; until then no device is asked"
+        return broken("budget", f"{population} has none in {where}", mend)
+    return good("budget", f"{population} has one, in {declared.currency}")
+
+
 def tables(database: Database, revision: str) -> Finding:
     """Return what is to be said of tables of another version."""
     lineage = database.lineage

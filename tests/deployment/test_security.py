@@ -1,7 +1,7 @@
 """A wrong authority, an unregistered node, a replayed reply, a stolen node key: none changes a sum.
 
-That hostile code on a node obtains nothing of the device behind it is shown in tests/device/test_serve.py, by
-a process of another user.
+That hostile code on a node obtains nothing of the device behind it is shown in test_hostile_app.py, and in
+tests/device/test_serve.py by a process of another user.
 """
 
 import subprocess

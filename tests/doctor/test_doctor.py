@@ -17,7 +17,9 @@ from fa_core.doctor.check import examine
 from fa_core.doctor.finding import Finding
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
+from fa_core.federation import setup
 from fa_core.federation.certificates import make_tls
+from fa_core.federation.directory import Settings
 from fa_core.gateway.setup import init
 from fa_core.store import open_store
 from tests.store.samples import LOG_KEY, WITNESS_KEY, KeepingWitness, make_release, run
@@ -162,6 +164,26 @@ def test_a_gateway(tmp_path: Path) -> None:
     config.write_text("name = 7")
     with pytest.raises(BadInput, match=r"gateway\.toml: name"):
         list(examine(str(folder)))
+
+
+def test_a_federation_is_examined(tmp_path: Path, folder: Path) -> None:
+    place = tmp_path / "fed"
+    federation = setup.init(place, Settings(name="fed", host="127.0.0.1", port=1024, nodes=1, devices=1))
+    found = states(examine(str(place)))
+    assert (found["federation"], found["key files"], found["budget"]) == ("good", "good", "broken")
+    assert {found[name] for name in ("superlink", "store", "clock")} == {"look"}
+    config = federation.folder / "federation.toml"
+    shutil.copytree(folder, place / "store")
+    with open_store(place / "store") as store:
+        (population,) = store.populations()
+    for name, state in (("another", "broken"), (population, "good")):
+        config.write_text(federation.settings.model_copy(update={"population": name}).text())
+        told = {each.check: each for each in examine(str(place))}
+        assert told["budget"].state == state
+        assert (f"`fa ledger declare {name} " in told["budget"].mend) == (state == "broken")
+    assert told["store"].state == told["log"].state == "good"
+    (place / "nodes" / "node-00.key").chmod(0o644)
+    assert states(examine(str(place)))["key files"] == "broken"
 
 
 def test_a_place_of_nothing_is_bad_input(tmp_path: Path) -> None:

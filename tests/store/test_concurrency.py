@@ -2,18 +2,22 @@
 
 import multiprocessing
 import random
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fa_core.privacy.ledger import Charge, Policy, shortages
 from fa_core.store import Declaration, Store, open_store
+from fa_core.store.database import FILE
 from tests.store import workers
 from tests.store.samples import DAY, NOW, announce, charge_for, make_release, plan, release_id
 
@@ -124,6 +128,18 @@ def test_several_processes_may_be_the_first_to_open_a_store(where: str) -> None:
         started(workers.serve, where) as c,
     ):
         assert [told(each[1]) for each in (a, b, c)] == ["ready"] * 3
+
+
+def test_the_first_to_open_a_store_waits_for_another_who_is_making_it(tmp_path: Path) -> None:
+    """SQLite says at once that a file is locked which is to get its write-ahead log and is being written."""
+    file = tmp_path / FILE
+    with sqlite3.connect(file, isolation_level=None, check_same_thread=False) as making:
+        making.execute("BEGIN IMMEDIATE")
+        leaving = threading.Timer(0.2, making.execute, ["COMMIT"])
+        leaving.start()
+        open_store(tmp_path).close()
+        leaving.join()
+    making.close()
 
 
 def test_a_ledger_that_does_not_see_the_others_is_caught(
