@@ -1,6 +1,7 @@
 """Every page over a store of real shape: it says what the release says, and nothing is left out."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -171,8 +172,10 @@ def test_reading_a_plan_shows_it_as_it_was_sent(opened: Path) -> None:
 def test_the_editor_s_check_says_what_fa_plan_check_says(opened: Path) -> None:
     from dashboard.drafting import EMPTY, check
 
-    assert check(EMPTY, 5000).plan is not None
-    bad = check(EMPTY.replace("window: 7d", "window: 7 days"), 5000)
+    soon = datetime.now(UTC).date() + timedelta(days=30)
+    good = EMPTY.replace("2027-03-31", str(soon))  # whenever this is tested
+    assert check(good, 5000).plan is not None
+    bad = check(good.replace("window: 7d", "window: 7 days"), 5000)
     assert bad.plan is None
     assert [(p.position.line, p.position.column) for p in bad.problems] == [(10, 9)]
     assert check("\x00", None).plan is None
