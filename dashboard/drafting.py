@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ NAME: Final = "plan.yaml"
 DEVICES: Final = 5000
 WISHES: Final = ("0", "0.5", "1", "2", "5")
 """Half-widths to wish for: points of a share, hundredths of any other unit; 0 wishes nothing."""
+OPEN: Final = timedelta(days=90)
 EMPTY: Final = """\
 apiVersion: fa/v1
 kind: EvalPlan
@@ -29,7 +30,7 @@ metadata:
   revision: 1
   owner: my-team
   question: How often is the wake word missed, and is any accent missed more?
-  expires: 2027-03-31
+  expires: {expires}
 source: wake_events
 window: 7d
 metrics: [false_reject_rate]
@@ -94,7 +95,12 @@ def _start(files: Mapping[str, Path]) -> tuple[str, str]:
     start = picks.choose("Start from", {key: key for key in options}, "start", options.__getitem__)
     if start in files:
         return start, files[start].read_text(encoding="utf-8", errors="replace")
-    return "new", EMPTY
+    return "new", empty(datetime.now(UTC).date())
+
+
+def empty(today: date) -> str:
+    """Return a plan to begin with, which expires some months from today."""
+    return EMPTY.format(expires=today + OPEN)
 
 
 def _wish(text: str) -> str:

@@ -152,9 +152,9 @@ def open_federation(place: Path) -> Federation:
         raise BadInput(f"there is no federation at {place}; `fa federation init {place}` makes one") from None
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} is not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{file}: {where}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
+        raise BadInput(f"{file} is not TOML: {error}") from None

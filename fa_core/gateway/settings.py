@@ -129,8 +129,8 @@ def read_home(folder: Path) -> Home:
         return Home(folder, Settings.model_validate(tomllib.loads(path.read_text("utf-8"))))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; `fa gateway init` makes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not TOML: {error}") from None
     except ValidationError as error:
         problems = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise BadInput("\n".join(problems)) from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
+        raise BadInput(f"{path} is not TOML: {error}") from None

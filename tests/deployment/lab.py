@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from secrets import randbelow
 from types import MappingProxyType
 from typing import Any
 
@@ -120,7 +121,8 @@ def lab(
 
 def free_ports(count: int) -> int:
     """Return the first of so many ports in a row that nobody listens at."""
-    for first in range(20000, 32000, 64):
+    begin = randbelow(187) * 64  # two labs at once do not take the same ones
+    for first in (20000 + (begin + step) % 12000 for step in range(0, 12000, 64)):
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:

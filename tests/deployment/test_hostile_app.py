@@ -34,6 +34,9 @@ pytestmark = [pytest.mark.long, as_root]
 
 POWERLESS = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs")
 """Root without a capability: not the device's user, and may start this Python wherever it is."""
+ROOTS_OWN = {"/proc fd"}
+"""The kernel gives the /proc files of a hardened process to root, so a relay with root's number may list the
+numbers of open files, and nothing behind them. A relay with a number of its own may not: test_serve.py."""
 VICTIM = 7
 
 
@@ -109,7 +112,7 @@ def test_a_hostile_bundle_obtains_nothing_of_the_device(
     relay = Door(door.path, frozenset({os.geteuid()}))
     with device_process(house, relay, log) as process, supernode(up, door.path) as victim:
         told = steal(up, victim, house, door, process, words(world))
-        assert told["got"] == []
+        assert set(told["got"]) <= ROOTS_OWN
         assert set(told["heard"]) <= {NO.hex(), ""}
         said = log.read_text()
         assert not any(word in said for word in ("okay_nabu", "en-GB", "store.db"))

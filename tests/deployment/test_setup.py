@@ -127,6 +127,8 @@ def test_what_is_not_there_is_named(federation: Federation, tmp_path: Path) -> N
         ("name = 'x'\nnodes = 0", "nodes: Input should be greater"),
         ("name = 'x'\nteh = 1", "teh: Extra inputs are not permitted"),
         ("name =", "is not TOML"),
+        ("port = " + "9" * 5000, "is not TOML"),
+        ("name = " + "[" * 20000, "is not TOML"),
     ],
 )
 def test_settings_that_will_not_do_are_named(tmp_path: Path, text: str, told: str) -> None:

@@ -105,10 +105,12 @@ def test_declining_is_hanging_up_and_staying_away(
     number = open_round(here)
     device, stopped, theirs = Recording(error), threading.Event(), here.line(DEVICE)
     aways: list[float] = []
-    monkeypatch.setattr(stopped, "wait", lambda seconds: aways.append(seconds) or stopped.set())
+    monkeypatch.setattr(
+        stopped, "wait", lambda seconds: aways.append(seconds) or (device.asked and stopped.set())
+    )
     attend(device, theirs, stopped)
     assert device.asked == [("join", b"come")]
-    assert remote.AWAY_SECONDS <= aways[0] <= 1.5 * remote.AWAY_SECONDS
+    assert remote.AWAY_SECONDS <= aways[-1] <= 1.5 * remote.AWAY_SECONDS
     assert theirs._connection is None
     assert here.desk.tally(number, 0).answered == 0
     again = theirs.next(60)
