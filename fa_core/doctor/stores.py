@@ -46,7 +46,8 @@ def store(where: str) -> Iterator[Finding]:
 def budget(where: str, population: str) -> Finding:
     """Check that the population which a federation of real devices charges has a budget."""
     if not population:
-        return broken("budget", "federation.toml names no population", "say there whose budget is charged")
+        mend = "say there whose budget is charged; a lab's is its fleet's"
+        return look("budget", "federation.toml names no population", mend)
     try:
         with open_store(where, create=False) as opened:
             declared = opened.declaration(population)

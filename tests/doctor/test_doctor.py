@@ -170,8 +170,8 @@ def test_a_federation_is_examined(tmp_path: Path, folder: Path) -> None:
     place = tmp_path / "fed"
     federation = setup.init(place, Settings(name="fed", host="127.0.0.1", port=1024, nodes=1, devices=1))
     found = states(examine(str(place)))
-    assert (found["federation"], found["key files"], found["budget"]) == ("good", "good", "broken")
-    assert {found[name] for name in ("superlink", "store", "clock")} == {"look"}
+    assert (found["federation"], found["key files"]) == ("good", "good")
+    assert {found[name] for name in ("superlink", "store", "budget", "clock")} == {"look"}
     config = federation.folder / "federation.toml"
     shutil.copytree(folder, place / "store")
     with open_store(place / "store") as store:
