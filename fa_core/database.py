@@ -56,14 +56,17 @@ class Database:
                 yield connection
 
     @contextmanager
-    def changing(self) -> Iterator[Connection]:
+    def changing(self, *, lasting: bool = False) -> Iterator[Connection]:
         """Yield a connection for statements that guard themselves; other writers may overlap.
 
-        On SQLite writers wait for one another all the same.
+        On SQLite writers wait for one another all the same. What is `lasting`, and all before it, is on disk
+        before this ends, also where the database is not durable: a server that is killed does not forget it.
         """
         with self._sentences(), self._engine.connect() as connection:
             connection = connection.execution_options(unheard_writes=True)
             with connection.begin():
+                if lasting and not self._sqlite:
+                    connection.execute(text("SET LOCAL synchronous_commit = on"))
                 yield connection
 
     def prepare(self) -> None:

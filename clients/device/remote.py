@@ -140,7 +140,8 @@ class Line:
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
             data = response.read(MAX_BYTES)
-            if not response.isclosed() and response.read(1):
+            # Of a body that breaks off http.client returns what there is: half a letter is none.
+            if response.length or (not response.isclosed() and response.read(1)):
                 raise Unreachable
             return response.status, response.headers, data
         except (OSError, http.client.HTTPException, ValueError, Unreachable):

@@ -2,7 +2,8 @@
 
 Every method is one transaction of statements that guard themselves, so that several workers, and the door
 beside them, may come at the same time. A seat is given once, a letter is answered once, a stamp is used
-once, whoever asks where.
+once, whoever asks where. What the server was told outlives a database that is killed; the last moments of
+what devices said may not, and they are asked again.
 
     open -> (devices take seats until the window ends) -> collect -> ask -> collect -> … -> close
 """
@@ -146,7 +147,7 @@ class Desk:
         None where this node's round of the release has another invitation, or is past joining.
         """
         named = asdict(opening) | {"node": str(opening.node)}
-        with self._change() as connection:
+        with self._database.changing(lasting=True) as connection:
             made: int | None = connection.execute(_OPEN, named).scalar()
             if made is not None:
                 return made
@@ -172,7 +173,7 @@ class Desk:
 
         A stage is begun once, by whoever asks first; the letters of the one before are forgotten.
         """
-        with self._change() as connection:
+        with self._database.changing(lasting=True) as connection:
             begun = connection.execute(
                 update(rounds)
                 .where(rounds.c.id == number, rounds.c.stage == stage - 1)
@@ -204,7 +205,7 @@ class Desk:
         What comes later is not wanted. The replies are forgotten when the next stage begins or the round is
         closed: whoever collects may lose them on the way, with the database that they came from.
         """
-        with self._change() as connection:
+        with self._database.changing(lasting=True) as connection:
             connection.execute(
                 update(rounds)
                 .where(rounds.c.id == number)

@@ -1,6 +1,7 @@
 """The device's end: clocks that are off, lines that break, and how a device is silent."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import pytest
 from clients.device import remote
 from clients.device.remote import Letter, Line, NotAdmitted, Unreachable, attend, line
 from clients.device.seam import Declined, Reason, Stage
+from fa_core.admission import LETTER, STAGE
 from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
+from fa_core.federation.certificates import make_tls
 from fa_core.gateway.desk import Opening
 from tests.gateway.house import Gateway, gateway, until
 
@@ -61,8 +64,6 @@ def test_a_broken_line_is_opened_again(here: Gateway) -> None:
 
 
 def test_a_gateway_with_another_certificate_is_not_spoken_to(here: Gateway, tmp_path: Path) -> None:
-    from fa_core.federation.certificates import make_tls
-
     (tmp_path / "other").mkdir()
     make_tls(tmp_path / "other", "other", "127.0.0.1")
     with pytest.raises(Unreachable):
@@ -148,6 +149,28 @@ def test_a_reply_after_long_thought_goes_out_on_a_new_connection(here: Gateway) 
     gone = Line("127.0.0.1:1", theirs.trust, DEVICE)
     with pytest.raises(Unreachable):
         gone.reply(found, b"me")
+
+
+@pytest.mark.parametrize("sent", [b"", b"half a l"])
+def test_a_letter_that_breaks_off_is_no_letter(tmp_path: Path, sent: bytes) -> None:
+    """A worker that is killed while it speaks: its headers promise more than comes."""
+    make_tls(tmp_path, "tests", "127.0.0.1")
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def speak() -> None:
+            with trust.wrap_socket(listening.accept()[0], server_side=True) as talking:
+                talking.recv(1 << 16)
+                talking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n")
+                talking.sendall(f"{LETTER}: 1\r\n{STAGE}: join\r\n\r\n".encode() + sent)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        theirs = line(f"https://127.0.0.1:{listening.getsockname()[1]}", DEVICE, tmp_path / "ca.crt")
+        with pytest.raises(Unreachable):
+            theirs.next(0)
+        thread.join()
 
 
 def test_a_device_waits_and_hears_of_a_round_that_begins(here: Gateway) -> None:
