@@ -1,5 +1,8 @@
 """What every room's tests stand on."""
 
+from collections.abc import Callable, Iterable
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No case is too slow: hypothesis gives each 200 ms, and a busy machine needs more.
@@ -8,3 +11,14 @@ patient = settings(database=None, deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("same", patient, derandomize=True)
 settings.register_profile("new", patient, max_examples=1000)
 settings.load_profile("same")
+
+
+@pytest.fixture(scope="session")
+def aloud(request: pytest.FixtureRequest) -> Callable[[Iterable[str]], None]:
+    """Print lines where whoever runs the tests reads them, whatever pytest captures."""
+
+    def say(lines: Iterable[str]) -> None:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print("", *lines, sep="\n", flush=True)
+
+    return say

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +38,10 @@ TABLE: list[Told] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def printed(request: pytest.FixtureRequest) -> Iterator[None]:
+def printed(aloud: Callable[[Iterable[str]], None]) -> Iterator[None]:
     """Print fault, stage, outcome and seconds of every case at the end."""
     yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    for row in ["", *table(TABLE).splitlines()]:
-        reporter.write_line(row)
+    aloud(table(TABLE).splitlines())
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,12 +216,10 @@ TABLE: list[str] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def table(request: pytest.FixtureRequest) -> Iterator[None]:
+def table(aloud: Callable[[Iterable[str]], None]) -> Iterator[None]:
     """Print fault, stage, outcome and seconds of every case at the end."""
     yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    for row in ["", "fault                stage   seconds  outcome", *TABLE]:
-        reporter.write_line(row)
+    aloud(["fault                stage   seconds  outcome", *TABLE])
 
 
 @pytest.mark.parametrize("stage", STAGES)
