@@ -1,6 +1,6 @@
 """Break a real federation in every way and at every stage, and print how each run ended.
 
-    PYTHONPATH=. python scripts/bench/faults.py [FAULT ...] [--stages join,masked]
+    python -m scripts.bench.faults [FAULT ...] [--stages join,masked]
 
 A lab of three hubs is started on this machine; each fault strikes a run at one stage. Every run must end as
 released once, or as failed with nothing released; ledger and log must agree; and the next round must work.

@@ -1,6 +1,6 @@
 """Hubs of many devices on one machine: a whole round with secure aggregation and distributed noise, measured.
 
-    PYTHONPATH=. python scripts/bench/hubs.py [--nodes 20] [--devices 500] [--folder DIR]
+    python -m scripts.bench.hubs [--nodes 20] [--devices 500] [--folder DIR]
 
 Prints seconds to make and start the lab, seconds of the round, and what the processes hold after it. Stores
 wait for the disk at every step, so a folder in memory measures the processors (20 hubs of 500 need 1 GB).

@@ -1,6 +1,6 @@
 """Rounds back to back on one lab: what its processes hold after each, and what is left at the end.
 
-    PYTHONPATH=. python scripts/bench/soak.py [--rounds 6] [--nodes 3] [--devices 20]
+    python -m scripts.bench.soak [--rounds 6] [--nodes 3] [--devices 20]
 
 Prints, after each round, seconds, resident memory and open files of every long-lived process together, and
 how many processes there are. Ends with 1 where memory or files grow from the third round on by more than

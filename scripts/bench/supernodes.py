@@ -1,6 +1,6 @@
 """What scripts/bench/gateway.py shows, on plain SuperNodes: for each a process, and one for each message.
 
-    PYTHONPATH=. python scripts/bench/supernodes.py [--nodes 20]
+    python -m scripts.bench.supernodes [--nodes 20]
 
 A lab of real processes runs one round with secure aggregation and distributed noise. A SuperNode costs the
 same whether one device is behind it or more; here are three, since no device answers a plan for under 50. The
