@@ -67,9 +67,14 @@ class Collector:
         if stage == 0 and answered < self.cohort.minimum:
             self._patiently(lambda: self.desk.close(number), deadline)
             return dict.fromkeys(replies, b"")
-        if stage == len(STAGES) - 1:
-            self._patiently(lambda: self.desk.close(number), deadline)
         return {**dict.fromkeys(asked.parts, b""), **replies}
+
+    def forget(self, asked: Bundle) -> None:
+        """Forget a round whose last replies are with the relay. Until then another relay may ask for them."""
+        deadline = self.clock() + asked.seconds
+        found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
+        if found is not None and found[1] == len(STAGES) - 1:
+            self._patiently(lambda: self.desk.close(found[0]), deadline)
 
     def _open(self, asked: Bundle, deadline: float) -> int | None:
         now = self.clock()
@@ -159,6 +164,7 @@ class _Handler(socketserver.BaseRequestHandler):
             asked = bundle.decode(bundle.receive(connection))
             replies = self.server.collector.collect(asked)
             bundle.send(connection, bundle.REFUSED if replies is None else bundle.encode_parts(replies))
+            self.server.collector.forget(asked)
         except (OSError, bundle.Unreadable):
             logger.info("a relay left in the middle of a letter")
 

@@ -62,7 +62,7 @@ def test_remote_devices_add_up_exactly(
     with gateway(tmp_path / "gateway", world.authority, database, seats) as here:
         devices = connect(here, world, {})
         release, _ = world.run_over(here.grid(), small_plan())
-        assert here.desk.pulse(0.0) == []  # nothing of the round is left
+        until(lambda: here.desk.pulse(0.0) == [])  # nothing of the round is left
     assert np.array_equal(release.sums, world.vectors(small_plan()).sum(axis=0))
     assert (release.participation.joined, release.participation.counted) == (DEVICES, DEVICES)
     assert all(set(device.talk) == {"join", "shares", "masked", "unmask"} for device in devices)
