@@ -4,9 +4,12 @@ That hostile code on a node obtains nothing of the device behind it is shown in 
 tests/device/test_serve.py by a process of another user.
 """
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +111,9 @@ def test_strangers_are_shut_out_and_told_so(tmp_path: Path) -> None:
         (up.folder / "tls" / "ca.crt").write_bytes((other / "ca.crt").read_bytes())
         plan = up.plan("strangers")
         assert "certificate is not signed by this federation's authority" in up.run(plan, code=2).stderr
-        assert start_node(up.folder, 7) != 0
+        assert "CERTIFICATE_VERIFY_FAILED" in start_node(up.folder, 7, tmp_path / "wrong-authority.log")
         (up.folder / "tls" / "ca.crt").write_bytes(authority)
-        assert start_node(up.folder, 7) != 0
+        assert "Failed to activate SuperNode" in start_node(up.folder, 7, tmp_path / "unregistered.log")
         assert set(up.status()["nodes"]) == {"node-00", "node-01", "node-02"}
         up.run(plan)
         with up.store() as store:
@@ -118,19 +121,20 @@ def test_strangers_are_shut_out_and_told_so(tmp_path: Path) -> None:
         assert "no run begins" in fa("run", "--attach", "f00d", "--engine", str(up.folder), code=2).stderr
 
 
-def start_node(folder: Path, number: int) -> int:
-    """Start a SuperNode whose key nobody registered, and return how it ended."""
+def start_node(folder: Path, number: int, log: Path) -> str:
+    """Start a SuperNode whose key nobody registered; return what it said until it ended, as it must."""
     federation = open_federation(folder)
     if not federation.node_key(number).exists():
         make_node_key(federation.node_key(number))
     process = node(federation, number, 1)
-    command = [*process.command, "--max-retries", "1"]
-    done = subprocess.run(
-        command,
-        env=ENVIRONMENT | dict(process.environment),
-        capture_output=True,
-        timeout=GUARD,
-        check=False,
-        cwd=sys.prefix,
-    )
-    return done.returncode
+    with log.open("wb") as file:
+        running = subprocess.Popen(
+            [*process.command, "--max-retries", "1"], env=ENVIRONMENT | dict(process.environment),
+            stdout=file, stderr=file, cwd=sys.prefix, start_new_session=True,
+        )  # fmt: skip
+    try:
+        assert running.wait(GUARD) != 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)  # Flower leaves its SuperExec behind
+    return log.read_text()
