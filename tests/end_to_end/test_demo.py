@@ -43,9 +43,12 @@ def test_another_process_with_the_dashboards_number_is_left_alone(
     with monkeypatch.context() as patched, ExitStack() as others:
         patched.setattr(os, "kill", lambda number, _: killed.append(number))
         for words in (["--store", "dashboard.db"], ["dashboard", "--store", "x"]):
-            command = [sys.executable, "-c", "import sys; sys.stdin.read()", *words]
-            other = others.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))
+            command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", *words]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            other = others.enter_context(subprocess.Popen(command, **pipes))
             others.callback(other.communicate)
+            assert other.stdout is not None
+            other.stdout.readline()  # only a process that runs has its command line in /proc
             file.write_text(str(other.pid))
             _stop(file)
     assert killed == [other.pid]
