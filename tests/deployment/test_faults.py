@@ -97,14 +97,17 @@ CLOCKS = {
 
 @pytest.mark.parametrize("minutes", [10, -10])
 @pytest.mark.parametrize("whose", CLOCKS)
-def test_a_clock_that_is_ten_minutes_off_is_borne(tmp_path: Path, whose: str, minutes: int) -> None:
+def test_a_clock_that_is_ten_minutes_off_harms_nothing(tmp_path: Path, whose: str, minutes: int) -> None:
     aside = shift_clock(tmp_path / "clock", CLOCKS[whose], minutes)
     with lab(tmp_path, aside=aside) as up:
         began = time.monotonic()
-        up.run(up.plan(f"{whose}-clock"))
-        told = check(up, whose, "clock", True, time.monotonic() - began, f"{minutes:+} minutes")
-        TABLE.append(replace(told, reason=f"{minutes:+} minutes"))
-        assert told.counted == 60
+        done = up.run(up.plan(f"{whose}-clock"), code=None)
+        assert done.returncode in (0, 4), done.stderr
+        seconds, released = time.monotonic() - began, done.returncode == 0
+        told = check(up, whose, "clock", released, seconds, done.stderr.strip().splitlines()[-1])
+        TABLE.append(replace(told, reason=f"{minutes:+} minutes {told.reason}"))
+        assert released or whose != "witness"
+        assert told.counted == (60 if released else None)
 
 
 def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
