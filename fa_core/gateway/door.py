@@ -71,9 +71,11 @@ class Collector:
 
     def forget(self, asked: Bundle) -> None:
         """Forget a round whose last replies are with the relay. Until then another relay may ask for them."""
+        if asked.stage != STAGES[-1]:
+            return
         deadline = self.clock() + asked.seconds
         found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
-        if found is not None and found[1] == len(STAGES) - 1:
+        if found is not None:
             self._patiently(lambda: self.desk.close(found[0]), deadline)
 
     def _open(self, asked: Bundle, deadline: float) -> int | None:
@@ -163,7 +165,10 @@ class _Handler(socketserver.BaseRequestHandler):
         try:
             asked = bundle.decode(bundle.receive(connection))
             replies = self.server.collector.collect(asked)
-            bundle.send(connection, bundle.REFUSED if replies is None else bundle.encode_parts(replies))
+            if replies is None:
+                bundle.send(connection, bundle.REFUSED)
+                return
+            bundle.send(connection, bundle.encode_parts(replies))
             self.server.collector.forget(asked)
         except (OSError, bundle.Unreadable):
             logger.info("a relay left in the middle of a letter")

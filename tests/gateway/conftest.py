@@ -1,10 +1,12 @@
 """Every test of the desk, and of rounds through it, runs on SQLite and on a real PostgreSQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from fa_core.gateway.desk import Desk
+from tests.gateway.house import desk_of
 from tests.store.conftest import new_database
 
 __all__ = ["new_database"]
@@ -17,3 +19,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "gateway.db")
     make: Callable[[], str] = request.getfixturevalue("new_database")
     return make()
+
+
+@pytest.fixture
+def desk(database: str) -> Iterator[Desk]:
+    """Yield a desk with a database of its own."""
+    made, connected = desk_of(database)
+    yield made
+    connected.close()

@@ -1,7 +1,6 @@
 """The desk's promises: a seat, a stamp and an answer are given once, whoever comes at the same time."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from tests.gateway.house import desk_of
 
 RELEASE, INVITATION = "ab" * 16, b"come"
 NODE = 2**63 + 5  # Flower numbers nodes with 64 bits and no sign
-
-
-@pytest.fixture
-def desk(database: str) -> Iterator[Desk]:
-    made, connected = desk_of(database)
-    yield made
-    connected.close()
 
 
 def name(number: int) -> bytes:

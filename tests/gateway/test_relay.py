@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from fa_core.gateway.counters import Counters
 from fa_core.gateway.desk import Desk
 from fa_core.gateway.door import Collector
 from fa_core.gateway.settings import CohortSection
-from tests.gateway.house import desk_of
 
 RELEASE, NODE = "ab" * 16, 7
 DEVICES = [bytes([number]) * 32 for number in (1, 2)]
@@ -39,13 +37,6 @@ class Lossy:
             raise UnheardError("the database is away")
 
         return call
-
-
-@pytest.fixture
-def desk(database: str) -> Iterator[Desk]:
-    made, connected = desk_of(database)
-    yield made
-    connected.close()
 
 
 def asked(stage: str) -> Bundle:
