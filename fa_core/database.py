@@ -27,6 +27,10 @@ _LOCK = 0x756E68656172
 """Key of the advisory lock, the word "unhear" in ASCII."""
 
 
+class Unavailable(BadInput):
+    """A database server does not answer, or went away in between: what was asked may be done, or not."""
+
+
 class Database:
     """A database with tables of ours. `name` is what errors call it; it never holds a password."""
 
@@ -103,7 +107,8 @@ class Database:
                 raise BadInput(
                     f"{self.name} was busy for {BUSY_SECONDS} seconds; is another run stuck?"
                 ) from None
-            raise BadInput(f"{self.name} cannot be used: {_first_line(error)}") from None
+            kind = BadInput if self._sqlite else Unavailable
+            raise kind(f"{self.name} cannot be used: {_first_line(error)}") from None
         except DBAPIError as error:
             raise BadInput(f"{self.name} cannot be read: {_first_line(error)}") from None
         except sqlite3.Error as error:

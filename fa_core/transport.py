@@ -28,6 +28,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
+from fa_core.errors import RoundFailed
+
 __all__ = [
     "ClientApp",
     "ConfigRecord",
@@ -104,17 +106,21 @@ def _patiently(call: Callable[[], Iterable[Any]]) -> list[Any]:
     """Return what a call to the SuperLink returns, asking again where it fails by itself (HTTP 5xx).
 
     Flower does so only where there is no connection. A letter that was taken all the same goes out twice,
-    which costs nothing: a device answers the same request with the same bytes.
+    which costs nothing: a device answers the same request with the same bytes. Raises RoundFailed where it
+    fails every time.
     """
     for _ in range(FAILURES):
         try:
             return list(call())
         except Exception as error:
-            response = getattr(error, "response", None)
-            if getattr(response, "status_code", 0) < HTTP_SERVER_ERROR:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            if status < HTTP_SERVER_ERROR:
                 raise
-            time.sleep(PAUSE)
-    return list(call())
+        time.sleep(PAUSE)
+    raise RoundFailed(
+        f"the SuperLink failed {FAILURES} times in a row (HTTP {status}), and its log says why; it takes no "
+        "message from a clock that is behind its own; nothing was released"
+    )
 
 
 def _checked(message: Message, node: int, stage: str, release: str) -> Letter | None:

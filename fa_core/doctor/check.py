@@ -1,13 +1,13 @@
 """Which checks a place needs: a store, a federation's directory, a gateway's, or nothing but the machine."""
 
 import json
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from fa_core.doctor import machine, stores
 from fa_core.doctor.finding import Finding, broken, good, look
+from fa_core.doctor.superlink import superlink
 from fa_core.enrolment import read_hex, read_key
 from fa_core.errors import BadInput, UnheardError
 from fa_core.federation.directory import CONFIG as FEDERATION
@@ -59,7 +59,7 @@ def _federation(place: Path) -> Iterator[Finding]:
     yield machine.disk(federation.folder)
     yield machine.private_files(federation.folder)
     yield from machine.certificates(federation.folder)
-    yield _answers("superlink", federation.address, "start it: `fa federation up`, or its unit")
+    yield from superlink(federation.address, federation.certificate)
     yield from stores.store(federation.store)
     if find_lab(federation) is None:
         yield stores.budget(federation.store, federation.settings.population)
@@ -117,15 +117,6 @@ def _ready(home: Home) -> Finding:
             return good("service", f"ready, says {where}")
     except OSError as error:
         return look("service", f"{where}: {error}", f"start it: `fa gateway serve {home.folder}`")
-
-
-def _answers(name: str, address: str, mend: str) -> Finding:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
-            return good(name, f"listens at {address}")
-    except OSError as error:
-        return look(name, f"{address}: {error.strerror or error}", mend)
 
 
 def as_object(findings: list[Finding]) -> str:

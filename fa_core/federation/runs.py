@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fa_core.database import Unavailable
 from fa_core.enrolment import read_key
 from fa_core.errors import BadInput, RoundFailed
 from fa_core.federation import bundle
 from fa_core.federation.directory import Federation
 from fa_core.federation.lab import find_lab
 from fa_core.plan import Plan, SignedPlan, canonical, load
+from fa_core.rounds.ending import STORE_SECONDS
 from fa_core.rounds.parties import signature_beside
 from fa_core.rounds.round import Progress
 from fa_core.rounds.run import require_cohort
@@ -147,7 +149,19 @@ def outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
     """Return what a run released, once it is over. Raises the error that it ended with.
 
     A run that was charged and whose ServerApp died without a word is a failure, and is written down as one.
+    Bears a store that restarts. Raises Unavailable where it stays away for `STORE_SECONDS`.
     """
+    end = time.monotonic() + STORE_SECONDS
+    while True:
+        try:
+            return _outcome(federation, run, ended)
+        except Unavailable:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(LOOK_EVERY)
+
+
+def _outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
     with open_store(federation.store, create=ended is None or ended.code == 0) as store:
         entry = _entry(store, run)
         if entry is not None:
@@ -192,6 +206,8 @@ def _write_off(federation: Federation, store: Store, run: Run) -> str:
 def _entry(store: Store, run: Run) -> Outcome | None:
     try:
         entry = store.find(run.release)
+    except Unavailable:
+        raise
     except BadInput:
         return None
     return Outcome(*store.read(entry), entry.synthetic)

@@ -25,6 +25,7 @@ from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.mechanisms import central_noise
+from fa_core.rounds.ending import write_failure, write_release
 from fa_core.rounds.parties import Parties
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
 from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
@@ -96,13 +97,11 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
     try:
         released = _round(job, grid, nodes, layout, task, invitation, around)
         estimates = estimate(released)
-        around.store.save(released, estimates, synthetic=job.synthetic)
+        write_release(around.store, around.clock, released, estimates, synthetic=job.synthetic)
     except BaseException as error:
-        failure = _failure(error)
-        around.store.fail(
-            release.hex(), canonical(job.plan), job.population,
-            _stage(error), str(failure), around.today(),
-        )  # fmt: skip
+        failure = write_failure(
+            around.store, around.clock, release.hex(), job.plan, job.population, error, around.today()
+        )
         _checkpoint(around)
         if failure is error or not isinstance(error, UnheardError):
             raise
@@ -283,17 +282,3 @@ def check_range(
                 f"the sum of {block.metric} ({block.part}) is more than {counted} devices may add: some "
                 "device did not keep its bound; nothing was released"
             )
-
-
-def _failure(error: BaseException) -> RoundFailed:
-    """Return how a round's end is told: in its own words, or for a defect by its kind alone."""
-    if isinstance(error, RoundFailed):
-        return error
-    if isinstance(error, UnheardError):
-        return RoundFailed(f"{error}; nothing was released")
-    return RoundFailed(f"the run broke off ({type(error).__name__}); nothing was released")
-
-
-def _stage(error: BaseException) -> str:
-    stage = getattr(error, "stage", None)
-    return str(getattr(stage, "value", "release"))

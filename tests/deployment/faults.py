@@ -18,20 +18,49 @@ from pathlib import Path
 from fa_core.federation import runs
 from fa_core.federation.directory import open_federation
 from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, start
+from tests.store.postgres import Database
 
 OWN_NETWORK = "UNHEARD_TEST_OWN_NETWORK"
 CUT_SECONDS = 30.0
-CLOCK = """
-import datetime, sys
+AWRY = """
+import os, sys
 
-if any({what!r} in word for word in sys.orig_argv):
-    class Shifted(datetime.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return super().now(tz) + datetime.timedelta(minutes={minutes})
-
-    datetime.datetime = Shifted
+if any({what!r} in word for word in sys.orig_argv) and "LD_PRELOAD" not in os.environ:
+    os.environ["LD_PRELOAD"] = {library!r}
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 """
+"""A process begins again under another clock, and its children have it too."""
+CLOCK = """
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t which, struct timespec *now)
+{{
+    long failed = syscall(SYS_clock_gettime, which, now);
+    if (!failed && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE))
+        now->tv_sec += {seconds};
+    return failed;
+}}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{{
+    struct timespec read;
+    int failed = clock_gettime(CLOCK_REALTIME, &read);
+    now->tv_sec = read.tv_sec;
+    now->tv_usec = read.tv_nsec / 1000;
+    return failed;
+}}
+
+time_t time(time_t *now)
+{{
+    struct timespec read;
+    clock_gettime(CLOCK_REALTIME, &read);
+    return now ? (*now = read.tv_sec) : read.tv_sec;
+}}
+"""
+"""The clock on the wall is off, for OpenSSL as for Python; what measures durations is not."""
 STAGES = ("join", "shares", "masked", "unmask")
 
 Fault = Callable[[Lab], Callable[[], None]]
@@ -146,6 +175,17 @@ def hang(name: str) -> Fault:
     return strike_it
 
 
+def kill_store(server: Database) -> Fault:
+    """Return the fault that kills the store's PostgreSQL, which starts again at once."""
+
+    def strike_it(up: Lab) -> Callable[[], None]:
+        server.kill()
+        server.start()
+        return nothing
+
+    return strike_it
+
+
 def fill_disk(up: Lab) -> Callable[[], None]:
     """Fill the file system that the store is on."""
     ballast = up.folder / "store" / "ballast"
@@ -188,7 +228,10 @@ def alone() -> bool:
 def shift_clock(folder: Path, what: str, minutes: int) -> dict[str, str]:
     """Return the environment in which the clock of processes with `what` in their command is off."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(CLOCK.format(what=what, minutes=minutes))
+    library = folder / "clock.so"
+    build = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), "-x", "c", "-"]
+    subprocess.run(build, input=CLOCK.format(seconds=60 * minutes), text=True, check=True)
+    (folder / "sitecustomize.py").write_text(AWRY.format(what=what, library=str(library)))
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
 
 

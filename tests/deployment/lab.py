@@ -15,6 +15,7 @@ from secrets import randbelow
 from types import MappingProxyType
 from typing import Any
 
+from fa_core.federation.directory import open_federation
 from fa_core.privacy.ledger import Policy
 from fa_core.store import Declaration, Store, open_store
 from tests.rounds.small import plan_text, write_fleet
@@ -80,7 +81,7 @@ class Lab:
 
     def store(self) -> Store:
         """Return the lab's store."""
-        return open_store(str(self.folder / "store"))
+        return open_store(open_federation(self.folder).store)
 
     def supervisor(self) -> int:
         """Return the id of the supervisor."""
@@ -105,12 +106,14 @@ def lab(
     devices: int = DEVICES,
     deadline: float = 180.0,
     aside: Mapping[str, str] = MappingProxyType({}),
+    store: str = "store",
 ) -> Iterator[Lab]:
     """Make a federation, start its lab, and leave nothing of it behind. `aside` is in its environment."""
     place, fleet = folder / "lab", write_fleet(folder / "fleet", nodes * devices)
     fa("federation", "init", str(place), "--nodes", str(nodes), "--port", str(free_ports(nodes + 1)))
     config = place / "federation.toml"
-    config.write_text(config.read_text().replace("deadline = 180.0", f"deadline = {deadline}"))
+    text = config.read_text().replace("deadline = 180.0", f"deadline = {deadline}")
+    config.write_text(text.replace('store = "store"', f'store = "{store}"'))
     try:
         fa("federation", "up", str(place), "--fleet", str(fleet), "--devices", str(devices), aside=aside)
         yield Lab(place, nodes, devices)

@@ -20,6 +20,7 @@ from tests.deployment.faults import (
     Told,
     check,
     fill_disk,
+    kill_store,
     shift_clock,
     small_store,
     strike,
@@ -27,6 +28,7 @@ from tests.deployment.faults import (
     wait_for_stage,
 )
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT, Lab, fa, lab, start
+from tests.store.postgres import Database, mortal
 
 pytestmark = pytest.mark.long
 NODES, DEVICES, DEADLINE = 3, 30, 90.0
@@ -67,9 +69,8 @@ def test_the_next_round_works(up: Lab) -> None:
 
 @pytest.mark.parametrize("stage", ["join", "masked"])
 def test_a_full_disk_is_a_failure_that_is_written_down_later(tmp_path: Path, stage: str) -> None:
-    with small_store(tmp_path / "lab-store"), lab(tmp_path, NODES, DEVICES, DEADLINE) as up:
-        config = up.folder / "federation.toml"
-        config.write_text(config.read_text().replace('"store"', f'"{tmp_path / "lab-store"}"'))
+    place = tmp_path / "lab-store"
+    with small_store(place), lab(tmp_path, NODES, DEVICES, DEADLINE, store=str(place)) as up:
         (up.folder / "store").symlink_to(tmp_path / "lab-store")
         began = time.monotonic()
         process = start("run", str(up.plan(f"disk-{stage}")), "--engine", str(up.folder))
@@ -83,6 +84,49 @@ def test_a_full_disk_is_a_failure_that_is_written_down_later(tmp_path: Path, sta
         seconds = time.monotonic() - began
         TABLE.append(check(up, "disk", stage, False, seconds, again.stderr.strip().splitlines()[-1]))
         up.run(up.plan("room-again"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Database]]:
+    """A lab whose store is a PostgreSQL that can be killed."""
+    with (
+        mortal() as server,
+        lab(tmp_path_factory.mktemp("served"), NODES, DEVICES, DEADLINE, store=server.url) as up,
+    ):
+        up.ample_budget()
+        yield up, server
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_store_that_is_killed_and_comes_back_holds_the_release(
+    served: tuple[Lab, Database], stage: str
+) -> None:
+    up, server = served
+    told = strike(up, "store", kill_store(server), stage)
+    TABLE.append(told)
+    assert (told.outcome, told.counted) == ("released", NODES * DEVICES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_store_that_stays_away_is_a_failure_that_is_written_down_later(
+    served: tuple[Lab, Database], stage: str
+) -> None:
+    up, server = served
+    began = time.monotonic()
+    process = start("run", str(up.plan(f"store-gone-{stage}")), "--engine", str(up.folder))
+    try:
+        wait_for_stage(up, stage, process)
+        server.kill()
+        _, err = process.communicate(timeout=GUARD)
+    finally:
+        server.start()
+        process.kill()
+    assert process.returncode != 0
+    assert "Traceback" not in err, err
+    again = fa("run", "--attach", "latest", "--engine", str(up.folder), code=4)
+    seconds, reason = time.monotonic() - began, again.stderr.strip().splitlines()[-1]
+    TABLE.append(check(up, "store-gone", stage, False, seconds, reason))
+    up.run(up.plan(f"store-back-{stage}"))
 
 
 CLOCKS = {

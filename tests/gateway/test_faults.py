@@ -29,41 +29,13 @@ from fa_core.gateway.setup import init
 from fa_core.transport import LocalGrid, client_app
 from tests.gateway.house import until
 from tests.rounds.small import World, small_plan
-from tests.store import postgres
+from tests.store.postgres import Database, mortal
 
 pytestmark = pytest.mark.long
 
 DEVICES = 10
 SECONDS = 300.0
 """How long devices have for a stage."""
-
-
-@dataclass
-class Database:
-    """A PostgreSQL that can be killed and started again."""
-
-    programs: Path
-    home: Path
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://unheard@/postgres?host={self.home}"
-
-    def kill(self) -> None:
-        os.kill(postgres.postmaster(self.home), signal.SIGKILL)
-
-    def start(self) -> None:
-        """Start again, as soon as the processes of the killed one are gone."""
-
-        def started() -> bool:
-            try:
-                postgres.start(self.programs, self.home)
-            except subprocess.CalledProcessError:
-                time.sleep(0.5)
-                return False
-            return True
-
-        until(started)
 
 
 @dataclass
@@ -144,10 +116,8 @@ class Stand:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
-    programs = postgres.binaries()
-    assert programs is not None, "PostgreSQL is not installed; scripts/setup postgresql installs it"
-    with postgres.server(programs) as home:
-        yield Database(programs, home)
+    with mortal() as made:
+        yield made
 
 
 @pytest.fixture

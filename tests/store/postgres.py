@@ -3,10 +3,13 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,42 @@ def start(folder: Path, home: Path) -> None:
 def postmaster(home: Path) -> int:
     """Return the process id of the server in `home`."""
     return int((home / "data" / "postmaster.pid").read_text().split()[0])
+
+
+@dataclass(frozen=True)
+class Database:
+    """A server that can be killed and started again."""
+
+    programs: Path
+    home: Path
+
+    @property
+    def url(self) -> str:
+        """The address of its database."""
+        return f"postgresql://unheard@/postgres?host={self.home}"
+
+    def kill(self) -> None:
+        """kill -9."""
+        os.kill(postmaster(self.home), signal.SIGKILL)
+
+    def start(self) -> None:
+        """Start again, as soon as the processes of the killed one are gone."""
+        end = time.monotonic() + GUARD
+        while True:
+            try:
+                return start(self.programs, self.home)
+            except subprocess.CalledProcessError:
+                assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.5)
+
+
+@contextmanager
+def mortal() -> Iterator[Database]:
+    """Run a server for tests that kill it."""
+    programs = binaries()
+    assert programs is not None, "PostgreSQL is not installed; scripts/setup postgresql installs it"
+    with server(programs) as home:
+        yield Database(programs, home)
 
 
 def _call(folder: Path, home: Path, program: str, *arguments: str) -> None:

@@ -1,0 +1,76 @@
+"""How a run's end is written down: once, also where the store is away for a moment when it comes."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from fa_core.database import Unavailable
+from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
+from fa_core.plan import Plan, canonical
+from fa_core.rounds.round import Clock
+from fa_core.store import Store
+from fa_core.values import Estimates, Release
+
+STORE_SECONDS, PAUSE = 60.0, 1.0
+"""Seconds for which a store that is away is asked again: it may be restarting, and the round is paid for."""
+
+
+def write_release(
+    store: Store, clock: Clock, release: Release, estimates: Estimates, *, synthetic: bool
+) -> None:
+    """Write a release. Raises Unavailable where the store stays away, Refused where the run had ended."""
+    try:
+        _patiently(clock, lambda: store.save(release, estimates, synthetic=synthetic))
+    except Refused:
+        if not _released(store, release.id):
+            raise
+
+
+def write_failure(
+    store: Store, clock: Clock, release: str, plan: Plan, population: str, error: BaseException, at: datetime
+) -> RoundFailed:
+    """Write that a run ended with `error`, and return how that is told: of a defect, its kind alone."""
+    failure = _failure(error)
+    stage = str(getattr(getattr(error, "stage", None), "value", "release"))
+    reason = str(failure)
+    try:
+        _patiently(clock, lambda: store.fail(release, canonical(plan), population, stage, reason, at))
+    except Unavailable as away:
+        return RoundFailed(f"{reason}, and the store does not know it yet: {away}")
+    except Refused:  # it has ended: a try before this one got through, or an operator has written it off
+        if _released(store, release):
+            return RoundFailed(f"the store went away as it took the release, and has it: {release}")
+    return failure
+
+
+def _patiently(clock: Clock, write: Callable[[], object]) -> None:
+    """Write, again and again for a while where the store is away.
+
+    It may go away with the write done and its answer lost; then the next try is refused, as a run ends once.
+    """
+    end = clock.now() + STORE_SECONDS
+    while True:
+        try:
+            write()
+            return
+        except Unavailable:
+            if clock.now() >= end:
+                raise
+        clock.sleep(PAUSE)
+
+
+def _released(store: Store, release: str) -> bool:
+    try:
+        return store.find(release).id == release
+    except Unavailable:
+        raise
+    except BadInput:
+        return False
+
+
+def _failure(error: BaseException) -> RoundFailed:
+    """Return how a round's end is told: in its own words, or for a defect by its kind alone."""
+    if isinstance(error, RoundFailed):
+        return error
+    if isinstance(error, UnheardError):
+        return RoundFailed(f"{error}; nothing was released")
+    return RoundFailed(f"the run broke off ({type(error).__name__}); nothing was released")
