@@ -3,7 +3,10 @@
 Anything else that reaches the top of a command is a defect of ours (exit code 1).
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UnheardError(Exception):
@@ -28,3 +31,12 @@ class RoundFailed(UnheardError):
     """A round ended without a release. The ledger keeps its charge."""
 
     exit_code: ClassVar[int] = 4
+
+
+def problems(error: "ValidationError") -> list[str]:
+    """Return what is wrong with settings, a line each: the key, and what is wrong with it."""
+    told = []
+    for each in error.errors():
+        key, what = ".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")
+        told.append(f"{key}: {what}" if key else what)
+    return told

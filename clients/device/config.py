@@ -20,7 +20,7 @@ from clients.device.redaction import Redactor
 from clients.device.serve import Door
 from clients.device.store import DEFAULT_RETENTION, Rules
 from clients.device.trust import PinnedKey, Pins
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, problems
 from fa_core.tables import SOURCES
 
 CONFIG, STORE, KEY, SOCKET = "device.toml", "store.db", "store.key", "device.sock"
@@ -221,8 +221,7 @@ def read_config(path: Path) -> DeviceConfig:
         text = f"{path} cannot be read: {error.strerror}; docs/device.md has one to start from"
         raise BadInput(text) from None
     except ValidationError as error:
-        problems = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise BadInput("\n".join(problems)) from None
+        raise BadInput("\n".join(f"{path}: {each}" for each in problems(error))) from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise BadInput(f"{path} is not TOML: {error}") from None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fa_core.cli import render
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, problems
 from fa_core.federation.directory import Federation, Settings, node_name, open_federation
 from fa_core.federation.lab import Lab, find_lab, write_lab
 
@@ -48,8 +48,7 @@ def init(
             name=name or directory.resolve().name, host=host, port=port, nodes=nodes, devices=nodes
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInput(f"{first['loc'][0]}: {first['msg']}") from None
+        raise BadInput(problems(error)[0]) from None
     federation = make(directory, settings)
     if as_json:
         typer.echo(json.dumps({"federation": str(federation.folder), "name": settings.name, "nodes": nodes}))

@@ -76,7 +76,7 @@ def _clock(federation: Federation) -> Finding:
 
 def _gateway(folder: Path) -> Iterator[Finding]:
     home = read_home(folder)
-    yield good("gateway", f"{home.settings.name}, {home.settings.workers} workers")
+    yield good("gateway", f"{home.settings.name}, workers: {home.settings.workers}")
     yield machine.disk(folder)
     yield machine.private_files(folder)
     yield from machine.certificates(folder)

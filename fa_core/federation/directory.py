@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, problems
 
 CONFIG = "federation.toml"
 PLACE = Path(".unheard") / "federations"
@@ -153,8 +153,6 @@ def open_federation(place: Path) -> Federation:
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{file}: {where}: {first['msg']}") from None
+        raise BadInput(f"{file}: {problems(error)[0]}") from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise BadInput(f"{file} is not TOML: {error}") from None

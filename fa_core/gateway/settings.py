@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fa_core.database import Database, connect_file, connect_server
 from fa_core.enrolment import read_hex
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, problems
 from fa_core.gateway.migrations import LINEAGE
 
 CONFIG, FILE, STATE = "gateway.toml", "gateway.db", "run"
@@ -130,7 +130,6 @@ def read_home(folder: Path) -> Home:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; `fa gateway init` makes one") from None
     except ValidationError as error:
-        problems = [f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise BadInput("\n".join(problems)) from None
+        raise BadInput("\n".join(f"{path}: {each}" for each in problems(error))) from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise BadInput(f"{path} is not TOML: {error}") from None

@@ -19,7 +19,7 @@ def write_release(
 ) -> None:
     """Write a release. Raises Unavailable where the store stays away, Refused where the run had ended."""
     try:
-        _patiently(clock, lambda: store.save(release, estimates, synthetic=synthetic))
+        _patiently(clock, lambda: store.save(release, estimates, synthetic=synthetic), STORE_SECONDS)
     except Refused:
         if not _released(store, release.id):
             raise
@@ -32,8 +32,11 @@ def write_failure(
     failure = _failure(error)
     stage = str(getattr(getattr(error, "stage", None), "value", "release"))
     reason = str(failure)
+    seconds = 0.0 if isinstance(error, Unavailable) else STORE_SECONDS  # it was waited for already
     try:
-        _patiently(clock, lambda: store.fail(release, canonical(plan), population, stage, reason, at))
+        _patiently(
+            clock, lambda: store.fail(release, canonical(plan), population, stage, reason, at), seconds
+        )
     except Unavailable as away:
         return RoundFailed(f"{reason}, and the store does not know it yet: {away}")
     except Refused:  # it has ended: a try before this one got through, or an operator has written it off
@@ -42,12 +45,12 @@ def write_failure(
     return failure
 
 
-def _patiently(clock: Clock, write: Callable[[], object]) -> None:
-    """Write, again and again for a while where the store is away.
+def _patiently(clock: Clock, write: Callable[[], object], seconds: float) -> None:
+    """Write, again and again for so many seconds where the store is away.
 
     It may go away with the write done and its answer lost; then the next try is refused, as a run ends once.
     """
-    end = clock.now() + STORE_SECONDS
+    end = clock.now() + seconds
     while True:
         try:
             write()

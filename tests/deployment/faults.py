@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,22 +25,40 @@ CUT_SECONDS = 30.0
 AWRY = """
 import os, sys
 
-if any({what!r} in word for word in sys.orig_argv) and "LD_PRELOAD" not in os.environ:
-    os.environ["LD_PRELOAD"] = {library!r}
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+if "LD_PRELOAD" not in os.environ:
+    for what, library in {libraries!r}.items():
+        if any(what in word for word in sys.orig_argv):
+            os.environ["LD_PRELOAD"] = library
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 """
 """A process begins again under another clock, and its children have it too."""
 CLOCK = """
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
+static long shift(void)
+{{
+    int before = errno, file = open("{file}", O_RDONLY | O_CLOEXEC);
+    char text[16] = "";
+    if (file >= 0) {{
+        if (read(file, text, sizeof text - 1) < 0)
+            text[0] = 0;
+        close(file);
+    }}
+    errno = before;
+    return atol(text);
+}}
+
 int clock_gettime(clockid_t which, struct timespec *now)
 {{
     long failed = syscall(SYS_clock_gettime, which, now);
     if (!failed && (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE))
-        now->tv_sec += {seconds};
+        now->tv_sec += shift();
     return failed;
 }}
 
@@ -60,7 +78,8 @@ time_t time(time_t *now)
     return now ? (*now = read.tv_sec) : read.tv_sec;
 }}
 """
-"""The clock on the wall is off, for OpenSSL as for Python; what measures durations is not."""
+"""The clock on the wall is off by the seconds in a file, for OpenSSL as for Python; what measures durations
+is not."""
 STAGES = ("join", "shares", "masked", "unmask")
 
 Fault = Callable[[Lab], Callable[[], None]]
@@ -225,14 +244,27 @@ def alone() -> bool:
     return OWN_NETWORK in os.environ and [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
-def shift_clock(folder: Path, what: str, minutes: int) -> dict[str, str]:
-    """Return the environment in which the clock of processes with `what` in their command is off."""
+def loose_clocks(folder: Path, whose: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which `shift_clock` can shift the clocks of some processes: name -> a part of
+    the command line of that process and of nobody else's."""
     folder.mkdir()
-    library = folder / "clock.so"
-    build = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), "-x", "c", "-"]
-    subprocess.run(build, input=CLOCK.format(seconds=60 * minutes), text=True, check=True)
-    (folder / "sitecustomize.py").write_text(AWRY.format(what=what, library=str(library)))
+    libraries = {}
+    for name, what in whose.items():
+        libraries[what] = str(folder / f"{name}.so")
+        build = ["cc", "-shared", "-fPIC", "-O1", "-o", libraries[what], "-x", "c", "-"]
+        subprocess.run(build, input=CLOCK.format(file=folder / name), text=True, check=True)
+    (folder / "sitecustomize.py").write_text(AWRY.format(libraries=libraries))
     return {"PYTHONPATH": f"{folder}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
+
+
+def shift_clock(folder: Path, name: str, minutes: int) -> Fault:
+    """Return the fault that shifts a clock until the run is over."""
+
+    def strike_it(up: Lab) -> Callable[[], None]:
+        (folder / name).write_text(str(60 * minutes))
+        return (folder / name).unlink
+
+    return strike_it
 
 
 def below(root: int, what: str) -> list[int]:
