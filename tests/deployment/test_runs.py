@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from clients.app import relay
+from fa_core.database import Unavailable
 from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.federation import runs, setup
 from fa_core.federation.directory import Federation, Settings
@@ -14,6 +15,7 @@ from fa_core.federation.runs import Run
 from fa_core.plan import canonical
 from fa_core.rounds.telling import Ended
 from fa_core.store import Store, open_store
+from fa_core.store.catalogue import Entry
 from fa_core.superlink import RunState
 from fa_core.transport import LocalGrid
 from tests.rounds.small import NOW, World, small_plan
@@ -94,6 +96,33 @@ def test_a_release_is_found_by_its_id(federation: Federation, world: World) -> N
     release, _ = world.run(small_plan())
     found = runs.outcome(federation, note(federation, release.id), None)
     assert found.release.id == release.id
+
+
+def test_a_store_that_is_away_is_not_one_without_the_release(
+    federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for one, a run that was released would be written off."""
+    monkeypatch.setattr(runs, "LOOK_EVERY", 0.0)
+    release, _ = world.run(small_plan())
+    run, find, left = note(federation, release.id), Store.find, [3]
+
+    def restarting(store: Store, text: str) -> Entry:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Unavailable("the store cannot be used: the connection is lost")
+        return find(store, text)
+
+    monkeypatch.setattr(Store, "find", restarting)
+    assert runs.outcome(federation, run, None).release.id == release.id
+    assert left == [-1]
+    left[0] = 1
+    with pytest.raises(Unavailable):
+        runs.settle(federation, OVER)  # type: ignore[arg-type]
+    left[0] = 10**6
+    monkeypatch.setattr(runs, "STORE_SECONDS", 0.0)
+    with pytest.raises(Unavailable):
+        runs.outcome(federation, run, None)
+    assert world.store.failures() == ()
 
 
 @pytest.mark.parametrize("kind", [BadInput, Refused])

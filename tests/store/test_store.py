@@ -1,13 +1,15 @@
 """What is saved comes back equal, exists once, and was charged before; on SQLite and on PostgreSQL."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 
+from fa_core.database import Unavailable
 from fa_core.errors import BadInput, Refused
 from fa_core.privacy.ledger import Policy
 from fa_core.store import Declaration, Query, Store, chain, open_store, translog
@@ -261,6 +263,35 @@ def test_another_address_is_refused_without_its_password(address: str) -> None:
 
 
 def test_a_server_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"postgresql://u:\*\*\*@/db.* cannot be used") as refused:
+    with pytest.raises(Unavailable, match=r"postgresql://u:\*\*\*@/db.* cannot be used") as refused:
         open_store(f"postgresql://u:hush@/db?host={tmp_path}")
     assert "hush" not in str(refused.value)
+
+
+def cut_off(store: Store) -> None:
+    """Lose the connection in the middle of a transaction."""
+    with store._database.writing() as connection:
+        mine = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with store._database.reading() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": mine})
+        connection.execute(text("SELECT 1"))
+
+
+def ask_for_nothing(store: Store) -> None:
+    """Ask for a table that there is not."""
+    with store._database.reading() as connection:
+        connection.execute(text("SELECT * FROM nothing"))
+
+
+def test_a_server_that_goes_away_in_between_is_known_from_a_store_that_is_wrong(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """Only the first may be back in a moment. And the next transaction has a connection of its own."""
+    with open_store(new_database()) as store:
+        with pytest.raises(Unavailable, match="cannot be used"):
+            cut_off(store)
+        assert store.count() == 0
+    with open_store(tmp_path) as store:
+        with pytest.raises(BadInput) as wrong:
+            ask_for_nothing(store)
+        assert not isinstance(wrong.value, Unavailable)
