@@ -155,9 +155,9 @@ def test_a_clock_that_goes_ten_minutes_off_harms_nothing(
     loose: tuple[Lab, Path], whose: str, minutes: int
 ) -> None:
     up, folder = loose
-    name = f"clock{minutes:+}-{whose}"
+    name = f"{'fast' if minutes > 0 else 'slow'}-{whose}"
     TABLE.append(strike(up, name, shift_clock(folder, whose, minutes), "shares"))
-    up.run(up.plan(f"right-again{minutes:+}-{whose}"))
+    up.run(up.plan(f"{name}-mended"))
 
 
 def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
