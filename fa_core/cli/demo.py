@@ -38,19 +38,20 @@ def demo(
     if missing := [name for name in PLANS if not (plans / f"{name}.yaml").is_file()]:
         raise BadInput(f"{plans / missing[0]}.yaml: there is no such plan; --plans names the folder")
     fleet, store = out / "fleet", out / "store"
+    out.mkdir(parents=True, exist_ok=True)
+    mine = {name: _unexpired(plans / f"{name}.yaml", out) for name in PLANS}
+    questions = {plan: load(plan, fleet=devices).metadata.question for plan in mine.values()}
     _stop(out / "dashboard.pid")
     for folder in (fleet, store):
         if folder.exists():
             rmtree(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    mine = {name: _unexpired(plans / f"{name}.yaml", out) for name in PLANS}
 
     _title(f"A fleet of {devices:,} devices: synthetic voices, human background speech, two real detectors")
     _fa("fleet", "make", "--devices", str(devices), "--out", str(fleet), "--seed", "7")
     _title("Before anything is sent: what the weekly plan costs a device, and what it will be able to tell")
     _fa("plan", "preview", str(mine[PLANS[0]]), "--devices", str(devices), "--store", str(store))
-    for plan in mine.values():
-        _title(load(plan, policy=None).metadata.question)
+    for plan, question in questions.items():
+        _title(question)
         _fa("run", str(plan), "--fleet", str(fleet), "--store", str(store))
     _title("What was spent on each device of this population")
     _fa("ledger", "show", "--store", str(store))

@@ -25,6 +25,13 @@ def test_without_its_plans_it_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_fleet_that_its_plans_cannot_ask_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    result = CliRunner().invoke(build(), ["demo", "--devices", "300", "--out", str(tmp_path)])
+    assert isinstance(result.exception, BadInput)
+    assert "300 devices can fill 3" in str(result.exception)
+    assert not (tmp_path / "fleet").exists()
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_that_lapsed_is_asked_as_if_written_today(name: str, tmp_path: Path) -> None:
     before = datetime.now(UTC).date()
@@ -56,7 +63,7 @@ def test_another_process_with_the_dashboards_number_is_left_alone(
 
 @pytest.mark.long
 def test_the_whole_demo(tmp_path: Path) -> None:
-    result = CliRunner().invoke(build(), ["demo", "--devices", "300", "--out", str(tmp_path)])
+    result = CliRunner().invoke(build(), ["demo", "--devices", "1000", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     number = int((tmp_path / "dashboard.pid").read_text())
     try:
