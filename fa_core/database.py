@@ -7,7 +7,7 @@ may let writers overlap (`changing`).
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,12 +23,24 @@ if TYPE_CHECKING:
     import psycopg
 
 BUSY_SECONDS, AGAIN_SECONDS = 60, 0.02
+PATIENCE: Mapping[str, int] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 1000 * BUSY_SECONDS,
+}
+"""libpq's own: a server that vanishes without a word is missed within a minute."""
+
+SECRET = frozenset({"password", "sslpassword"})
+"""What an address may say that nobody else may read."""
 _LOCK = 0x756E68656172
 """Key of the advisory lock, the word "unhear" in ASCII."""
 
 
 class Unavailable(BadInput):
-    """A database server does not answer, or went away in between: what was asked may be done, or not."""
+    """A database does not answer, is full or busy, or went away in between: what was asked may be done, or
+    not, and may work in a moment."""
 
 
 class Database:
@@ -56,6 +68,7 @@ class Database:
             connection = connection.execution_options(unheard_writes=True)
             with connection.begin():
                 if not self._sqlite:
+                    connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
                 yield connection
 
@@ -103,12 +116,11 @@ class Database:
         try:
             yield
         except OperationalError as error:
-            if "locked" in str(error.orig):
-                raise BadInput(
+            if "locked" in str(error.orig) or "lock timeout" in str(error.orig):
+                raise Unavailable(
                     f"{self.name} was busy for {BUSY_SECONDS} seconds; is another run stuck?"
                 ) from None
-            kind = BadInput if self._sqlite else Unavailable
-            raise kind(f"{self.name} cannot be used: {_first_line(error)}") from None
+            raise Unavailable(f"{self.name} cannot be used: {_first_line(error)}") from None
         except DBAPIError as error:
             raise BadInput(f"{self.name} cannot be read: {_first_line(error)}") from None
         except sqlite3.Error as error:
@@ -165,7 +177,8 @@ def connect_server(url: str, lineage: Lineage, *, durable: bool = True) -> Datab
     if parsed.get_backend_name() != "postgresql":
         raise BadInput(f"a {kind} is a folder or postgresql://…, not {parsed.get_backend_name()}://…")
     parsed = parsed.set(drivername="postgresql+psycopg")
-    engine = create_engine(parsed, pool_pre_ping=True)
+    connect = {name: value for name, value in PATIENCE.items() if name not in parsed.query}
+    engine = create_engine(parsed, pool_pre_ping=True, connect_args=connect)
     if not durable:
 
         @event.listens_for(engine, "connect")
@@ -173,7 +186,8 @@ def connect_server(url: str, lineage: Lineage, *, durable: bool = True) -> Datab
             connection.execute("SET synchronous_commit = off")
             connection.commit()
 
-    return Database(engine, parsed.set(drivername="postgresql").render_as_string(hide_password=True), lineage)
+    shown = parsed.set(drivername="postgresql").difference_update_query(SECRET)
+    return Database(engine, shown.render_as_string(hide_password=True), lineage)
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -16,7 +16,7 @@ BUSY_SECONDS = 120
 
 
 class Unanswered(BadInput):
-    """No SuperLink answers, or not one that may be believed."""
+    """No SuperLink answers, or not one that may be believed, or one that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,8 @@ class SuperLink:
         try:
             yield
         except httpx.HTTPStatusError as error:
-            raise BadInput(f"the SuperLink at {self._address} refuses: {_refusal(error.response)}") from None
+            told = f"the SuperLink at {self._address} refuses: {_refusal(error.response)}"
+            raise (Unanswered if error.response.is_server_error else BadInput)(told) from None
         except httpx.TransportError as error:
             why = "its certificate is not signed by this federation's authority"
             if "CERTIFICATE" not in str(error).upper():

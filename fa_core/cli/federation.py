@@ -78,7 +78,7 @@ def up(
 
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
-    """Show the processes of a lab and whether its nodes are online."""
+    """Show the processes of a lab, and whether a federation's nodes are online."""
     from fa_core.federation import setup
 
     federation = open_federation(directory)
@@ -159,9 +159,13 @@ def _show(federation: Federation, state: "State", as_json: bool) -> None:
         )
         return
     if not state.up:
-        typer.echo(f"{federation.settings.name} is not up")
+        typer.echo(f"{federation.settings.name} is not up: {state.problem}")
         return
     lab = find_lab(federation)
+    if lab is None:
+        title = f"{federation.settings.name} at {federation.address}"
+        render.table(title, ("node", "SuperLink says"), sorted(state.nodes.items()))
+        return
     rows = []
     for name, process in state.processes.items():
         pid = "" if process["pid"] is None else str(process["pid"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fa_core.doctor import machine, stores
-from fa_core.doctor.finding import Finding, broken, good, look
+from fa_core.doctor.finding import Finding, State, broken, good, look
 from fa_core.doctor.superlink import superlink
 from fa_core.enrolment import read_hex, read_key
 from fa_core.errors import BadInput, UnheardError
@@ -47,9 +47,10 @@ def examine(place: str) -> Iterator[Finding]:
 def _store(folder: Path) -> Iterator[Finding]:
     yield machine.disk(folder)
     yield machine.private_files(folder)
-    yield from stores.store(str(folder))
+    found = list(stores.store(str(folder)))
+    yield from found
     key = folder / "local" / "witness.key"
-    if key.is_file():
+    if key.is_file() and found[0].state is State.GOOD:
         yield stores.clock(str(folder), None, read_key(key).public_key().public_bytes_raw())
 
 
@@ -60,7 +61,12 @@ def _federation(place: Path) -> Iterator[Finding]:
     yield machine.private_files(federation.folder)
     yield from machine.certificates(federation.folder)
     yield from superlink(federation.address, federation.certificate)
-    yield from stores.store(federation.store)
+    found = list(stores.store(federation.store))
+    yield from found
+    if found[0].state is not State.GOOD:
+        # To open such a store would make its tables, or change them, before there is a back-up.
+        yield look("budget, clock", "not looked at", "mend the store first")
+        return
     if find_lab(federation) is None:
         yield stores.budget(federation.store, federation.settings.population)
     yield _clock(federation)

@@ -18,7 +18,8 @@ SKEW = timedelta(minutes=5)
 
 
 def store(where: str) -> Iterator[Finding]:
-    """Check a store, a folder or postgresql://…, without changing it."""
+    """Check a store, a folder or postgresql://…, without changing it; what is said first is of the store as a
+    whole. The checks below open it, which brings tables up to date: only where that is good."""
     if "://" not in where and not (Path(where) / FILE).is_file():
         yield look(
             "store", f"there is none in {where}", "the first `fa run` makes one; --store names another"

@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from fa_core.database import SECRET
 from fa_core.errors import BadInput, problems
 
 CONFIG = "federation.toml"
@@ -61,7 +62,7 @@ class Settings(BaseModel):
     @field_validator("store")
     @classmethod
     def _without_a_password(cls, store: str) -> str:
-        if "://" in store and (urlsplit(store).password or "password" in parse_qs(urlsplit(store).query)):
+        if "://" in store and (urlsplit(store).password or parse_qs(urlsplit(store).query).keys() & SECRET):
             raise ValueError(
                 "every node would be told the password; put it into ~/.pgpass of who runs SuperExec"
             )

@@ -67,7 +67,7 @@ def connect(federation: Federation) -> SuperLink:
 def launch(federation: Federation, file: Path) -> Run:
     """Start a run of the plan in `file` on a federation that is up.
 
-    Raises BadInput, Refused or Unanswered; then nothing was started.
+    Raises BadInput, Refused or Unanswered; then nothing was started, unless Unanswered says otherwise.
     """
     plan = load(file)
     config = _config(federation)
@@ -85,7 +85,13 @@ def launch(federation: Federation, file: Path) -> Run:
         kept.write_bytes(file.read_bytes())
         kept.with_name("plan.json").write_bytes(canonical(plan))
         kept.with_name("plan.yaml.sig").write_text(signed.text(), encoding="utf-8")
-        number = link.start(bundle.files(), {**config, "plan": str(kept), "release": release})
+        try:
+            number = link.start(bundle.files(), {**config, "plan": str(kept), "release": release})
+        except Unanswered as error:
+            raise Unanswered(
+                f"{error}; whether the run was started is not known: if it was, `fa results show {release}` "
+                "will have it"
+            ) from None
     at = datetime.now(UTC).isoformat(timespec="seconds")
     run = Run(release, number, plan.name, str(config["population"]), at)
     (folder / "run.json").write_text(json.dumps(asdict(run), indent=1) + "\n", encoding="utf-8")
@@ -122,21 +128,22 @@ def follow(federation: Federation, run: Run, report: Callable[[Progress], None])
 
     Bears a SuperLink that restarts. Raises Unanswered where none answers for `PATIENCE` seconds.
     """
-    ended, after, missing = None, 0.0, time.monotonic()
+    ended, after, missing = None, 0.0, None
     while True:
         try:
             with connect(federation) as link:
                 lines = _Lines()
                 for at, text in link.log(run.number, after):
-                    after, missing = at, time.monotonic()
+                    after, missing = at, None
                     for line in lines.of(text):
                         told = hear(line)
                         if isinstance(told, Progress):
                             report(told)
                         ended = told if isinstance(told, Ended) else ended
                 state = link.run(run.number)
-                missing = time.monotonic()
+                missing = None
         except Unanswered:
+            missing = missing or time.monotonic()
             if time.monotonic() - missing > PATIENCE:
                 raise
         else:
@@ -198,7 +205,7 @@ def settle(federation: Federation, link: SuperLink) -> list[Run]:
 def _write_off(federation: Federation, store: Store, run: Run) -> str:
     # The bytes as they were launched: read anew, the plan might have expired since.
     plan = (federation.folder / "runs" / run.release / "plan.json").read_bytes()
-    reason = "the ServerApp died during the round; nothing was released"
+    reason = "the ServerApp died or was stopped during the round; nothing was released"
     store.fail(run.release, plan, run.population, "unknown", reason, datetime.now(UTC))
     return reason
 

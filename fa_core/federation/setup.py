@@ -22,7 +22,7 @@ from fa_core.errors import BadInput
 from fa_core.federation import runs
 from fa_core.federation.certificates import make_node_key, make_tls, write_private
 from fa_core.federation.directory import CONFIG, Federation, Settings, open_federation
-from fa_core.federation.lab import Lab, read_lab
+from fa_core.federation.lab import Lab, find_lab, read_lab
 from fa_core.federation.supervisor import lock, write_conditions
 from fa_core.federation.units import write_units
 from fa_core.superlink import Node
@@ -36,8 +36,8 @@ LOOK_EVERY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a lab is: of each process its id (None where it is not running), restarts and last exit code; of
-    each node its status at the SuperLink; why there is none, where the SuperLink does not answer."""
+    """How a federation is: of each process of a lab its id (None where it is not running), restarts and last
+    exit code; of each node its status at the SuperLink; why there is none, where that does not answer."""
 
     up: bool
     processes: dict[str, dict[str, int | None]]
@@ -130,10 +130,16 @@ def up(federation: Federation) -> State:
 
 
 def status(federation: Federation) -> State:
-    """Return how a lab is now."""
+    """Return how a federation is now: a lab as its supervisor has it, any other as its SuperLink says."""
     said = _supervisor(federation)
-    if said is None:
+    if said is None and find_lab(federation) is not None:
         return State(False, {}, {}, "it is not up")
+    if said is None:
+        try:
+            with runs.connect(federation) as link:
+                return State(True, {}, {node.name or str(node.id): node.status for node in link.nodes()}, "")
+        except BadInput as error:
+            return State(False, {}, {}, str(error))
     nodes, problem = {}, ""
     if said["registered"]:
         try:

@@ -27,22 +27,32 @@ def write_release(
 
 def write_failure(
     store: Store, clock: Clock, release: str, plan: Plan, population: str, error: BaseException, at: datetime
-) -> RoundFailed:
-    """Write that a run ended with `error`, and return how that is told: of a defect, its kind alone."""
+) -> RoundFailed | None:
+    """Write that a run ended with `error`; return how that is told (of a defect, its kind alone), or None
+    where the store turns out to hold the release: it had gone away as it took it."""
     failure = _failure(error)
     stage = str(getattr(getattr(error, "stage", None), "value", "release"))
-    reason = str(failure)
-    seconds = 0.0 if isinstance(error, Unavailable) else STORE_SECONDS  # it was waited for already
+    reason, waited = str(failure), isinstance(error, Unavailable)
     try:
         _patiently(
-            clock, lambda: store.fail(release, canonical(plan), population, stage, reason, at), seconds
+            clock,
+            lambda: store.fail(release, canonical(plan), population, stage, reason, at),
+            0.0 if waited else STORE_SECONDS,
         )
-    except Unavailable as away:
-        return RoundFailed(f"{reason}, and the store does not know it yet: {away}")
     except Refused:  # it has ended: a try before this one got through, or an operator has written it off
-        if _released(store, release):
-            return RoundFailed(f"the store went away as it took the release, and has it: {release}")
+        try:
+            return None if _released(store, release) else failure
+        except Unavailable as away:
+            return _unknown(release, away)
+    except UnheardError as away:
+        if waited:
+            return _unknown(release, away)
+        return RoundFailed(f"{reason}, and the store does not know it yet: {away}")
     return failure
+
+
+def _unknown(release: str, away: UnheardError) -> RoundFailed:
+    return RoundFailed(f"the store went away, and whether it has release {release} is not known: {away}")
 
 
 def _patiently(clock: Clock, write: Callable[[], object], seconds: float) -> None:

@@ -103,6 +103,8 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
             around.store, around.clock, release.hex(), job.plan, job.population, error, around.today()
         )
         _checkpoint(around)
+        if failure is None:
+            return released, estimates
         if failure is error or not isinstance(error, UnheardError):
             raise
         raise failure from error

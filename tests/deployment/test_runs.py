@@ -3,7 +3,9 @@
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from clients.app import relay
@@ -16,9 +18,9 @@ from fa_core.plan import canonical
 from fa_core.rounds.telling import Ended
 from fa_core.store import Store, open_store
 from fa_core.store.catalogue import Entry
-from fa_core.superlink import RunState
+from fa_core.superlink import RunState, SuperLink, Unanswered
 from fa_core.transport import LocalGrid
-from tests.rounds.small import NOW, World, small_plan
+from tests.rounds.small import NOW, World, small_plan, write_plan
 
 DEVICES = 10
 
@@ -78,7 +80,7 @@ def test_a_run_that_died_after_its_charge_is_written_off_once(
     assert runs.settle(federation, OVER) == []  # type: ignore[arg-type]
     (failure,) = world.store.failures()
     assert failure.release == run.release
-    with pytest.raises(RoundFailed, match="died during the round"):
+    with pytest.raises(RoundFailed, match="died or was stopped during the round"):
         runs.outcome(federation, run, None)
     assert world.store.verify_log() == world.store.verify_ledger() == []
 
@@ -87,7 +89,7 @@ def test_whoever_follows_writes_it_off_as_well(
     federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = note(federation, killed(world, monkeypatch))
-    with pytest.raises(RoundFailed, match="died during the round"):
+    with pytest.raises(RoundFailed, match="died or was stopped during the round"):
         runs.outcome(federation, run, None)
     assert len(world.store.failures()) == 1
 
@@ -143,6 +145,72 @@ def test_what_the_serverapp_says_is_not_believed_against_the_store(
     run = note(federation, killed(world, monkeypatch))
     with pytest.raises(RoundFailed):
         runs.outcome(federation, run, Ended(0, "released"))
+
+
+@dataclass
+class Restarting:
+    """A SuperLink that is away `left` times, and then has a run that has ended."""
+
+    left: int
+
+    def __enter__(self) -> "Restarting":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def log(self, run: int, after: float) -> list[tuple[float, str]]:
+        self.left -= 1
+        if self.left >= 0:
+            raise Unanswered("no SuperLink answers")
+        return [(1.0, 'unheard: {"ended": 0, "text": "released"}\n')]
+
+    def run(self, number: int) -> RunState:
+        return RunState("finished", "completed")
+
+
+def test_a_superlink_may_be_away_for_a_while_and_not_for_ever(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its patience begins when it goes away: a run may have been silent for longer before."""
+    run, link, time = note(federation, "ab" * 16), Restarting(3), [0.0]
+    monkeypatch.setattr(runs, "connect", lambda federation: link)
+
+    def later(seconds: float) -> None:
+        time[0] += runs.PATIENCE / 4
+
+    monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: time[0], sleep=later))
+    time[0] = 10 * runs.PATIENCE
+    assert runs.follow(federation, run, print) == Ended(0, "released")
+    link.left = 7
+    with pytest.raises(Unanswered):
+        runs.follow(federation, run, print)
+
+
+@pytest.mark.parametrize(("status", "fails"), [(500, True), (503, True), (403, False)])
+def test_a_superlink_that_fails_is_not_one_that_refuses(status: int, fails: bool) -> None:
+    """The first may be asked again, and whoever follows a run does so."""
+    link = object.__new__(SuperLink)
+    link._address = "127.0.0.1:1"
+    request = httpx.Request("POST", "https://127.0.0.1:1/v1/control")
+    response = httpx.Response(status, request=request)
+    with pytest.raises(BadInput, match=f"HTTP {status}") as told, link._told():
+        raise httpx.HTTPStatusError("no", request=request, response=response)
+    assert isinstance(told.value, Unanswered) is fails
+
+
+def test_a_launch_whose_answer_is_lost_does_not_say_that_nothing_was_started(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Losing(Restarting):
+        def start(self, bundle: object, config: object) -> int:
+            raise Unanswered("no SuperLink answers")
+
+    config = federation.settings.model_copy(update={"population": "small", "devices": 60})
+    monkeypatch.setattr(runs, "connect", lambda federation: Losing(0))
+    file = write_plan(tmp_path, cohort=50)
+    with pytest.raises(Unanswered, match=r"started is not known: if it was, `fa results show [0-9a-f]{32}`"):
+        runs.launch(replace(federation, settings=config), file)
 
 
 def test_a_run_is_found_by_its_first_digits(federation: Federation) -> None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fa_core.federation.certificates import make_tls
 from fa_core.federation.directory import Settings
 from fa_core.gateway.setup import init
 from fa_core.store import open_store
+from fa_core.store.database import connect_server
 from tests.store.samples import LOG_KEY, WITNESS_KEY, KeepingWitness, make_release, run
 
 WITNESS = WITNESS_KEY.public_key().public_bytes_raw()
@@ -171,7 +172,7 @@ def test_a_federation_is_examined(tmp_path: Path, folder: Path) -> None:
     federation = setup.init(place, Settings(name="fed", host="127.0.0.1", port=1024, nodes=1, devices=1))
     found = states(examine(str(place)))
     assert (found["federation"], found["key files"]) == ("good", "good")
-    assert {found[name] for name in ("superlink", "store", "budget", "clock")} == {"look"}
+    assert {found[name] for name in ("superlink", "store", "budget, clock")} == {"look"}
     config = federation.folder / "federation.toml"
     shutil.copytree(folder, place / "store")
     with open_store(place / "store") as store:
@@ -184,6 +185,22 @@ def test_a_federation_is_examined(tmp_path: Path, folder: Path) -> None:
     assert told["store"].state == told["log"].state == "good"
     (place / "nodes" / "node-00.key").chmod(0o644)
     assert states(examine(str(place)))["key files"] == "broken"
+
+
+def test_looking_changes_no_tables(tmp_path: Path, new_database: Callable[[], str]) -> None:
+    """Neither in an empty database, nor in a store of another version, which is to be backed up first."""
+    place, address = tmp_path / "fed", new_database()
+    federation = setup.init(place, Settings(name="fed", store=address, population="homes"))
+    for revision in (None, "0000"):
+        found = states(examine(str(place)))
+        assert (found["store"], found["budget, clock"]) == ("broken", "look")
+        database = connect_server(address)
+        assert database.revision() == revision
+        with database.writing() as connection:
+            connection.execute(text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32))"))
+            connection.execute(text("INSERT INTO alembic_version VALUES ('0000')"))
+        database.close()
+    assert federation.store == address
 
 
 def test_a_place_of_nothing_is_bad_input(tmp_path: Path) -> None:

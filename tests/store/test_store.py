@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
+from fa_core import database
 from fa_core.database import Unavailable
 from fa_core.errors import BadInput, Refused
 from fa_core.privacy.ledger import Policy
@@ -277,21 +278,35 @@ def cut_off(store: Store) -> None:
         connection.execute(text("SELECT 1"))
 
 
-def ask_for_nothing(store: Store) -> None:
-    """Ask for a table that there is not."""
+def ask_nonsense(store: Store) -> None:
+    """Ask what no database understands."""
     with store._database.reading() as connection:
-        connection.execute(text("SELECT * FROM nothing"))
+        connection.execute(text("SELECT * FROM no_such_table"))
 
 
 def test_a_server_that_goes_away_in_between_is_known_from_a_store_that_is_wrong(
-    new_database: Callable[[], str], tmp_path: Path
+    new_database: Callable[[], str],
 ) -> None:
     """Only the first may be back in a moment. And the next transaction has a connection of its own."""
     with open_store(new_database()) as store:
         with pytest.raises(Unavailable, match="cannot be used"):
             cut_off(store)
         assert store.count() == 0
-    with open_store(tmp_path) as store:
         with pytest.raises(BadInput) as wrong:
-            ask_for_nothing(store)
+            ask_nonsense(store)
         assert not isinstance(wrong.value, Unavailable)
+
+
+def test_a_writer_that_is_stuck_holds_nobody_up_for_ever(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 1)
+    with open_store(where) as stuck, open_store(where) as other, stuck._database.writing():
+        with pytest.raises(Unavailable, match="was busy for 1 seconds"):
+            run(other, make_release())
+        assert other.count() == 0
+
+
+def test_what_an_address_keeps_secret_is_not_said(tmp_path: Path) -> None:
+    for secret in ("password=hush", "sslpassword=hush"):
+        with pytest.raises(Unavailable) as refused:
+            open_store(f"postgresql://u@h/db?{secret}&host={tmp_path}")
+        assert "hush" not in str(refused.value)
