@@ -1,6 +1,7 @@
 """What is saved comes back equal, exists once, and was charged before; on SQLite and on PostgreSQL."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -299,9 +300,15 @@ def test_a_server_that_goes_away_in_between_is_known_from_a_store_that_is_wrong(
 
 def test_a_writer_that_is_stuck_holds_nobody_up_for_ever(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 1)
-    with open_store(where) as stuck, open_store(where) as other, stuck._database.writing():
+    with (
+        open_store(where) as stuck,
+        open_store(where) as other,
+        ThreadPoolExecutor(1) as beside,
+        stuck._database.writing(),
+    ):
+        asked = beside.submit(run, other, make_release())
         with pytest.raises(Unavailable, match="was busy for 1 seconds"):
-            run(other, make_release())
+            asked.result(timeout=60)  # a guard against hanging, not a measure
         assert other.count() == 0
 
 
