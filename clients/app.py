@@ -6,6 +6,7 @@ or is off leaves an empty part, and nothing else about it leaves the node. Where
 the letter goes whole to a gateway on this machine, which hands it on.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 from clients.device.seam import STAGES, Device, Stage
 from clients.device.serve import SocketDevice
-from clients.gateway import collect, seconds
+from clients.gateway import SHARE, collect, seconds
 from fa_core.bundle import Bundle
 from fa_core.transport import ClientApp, Message, client_app, read, reply
 
@@ -31,9 +32,10 @@ def answer(
 ) -> Message:
     """Return the reply of the devices that `devices(node configuration)` finds on this machine.
 
-    Nobody is asked once the letter's time is over: where devices hang, the node is free for the next round.
+    Nobody is asked once the devices' part of the letter's life is over: where some hang, the replies of the
+    others still come in time, and the node is free for the next round.
     """
-    letter, end = read(message), time.monotonic() + float(message.metadata.ttl)
+    letter, end = read(message), _end(message)
     here = devices(node_config)
     parts = dict.fromkeys(here, letter.everyone) if letter.everyone else letter.parts
     stage = cast(Stage, letter.stage)
@@ -46,6 +48,11 @@ def answer(
     )
 
 
+def _end(message: Message) -> float:
+    """Return until when devices may answer, by the monotonic clock: the rest of its life brings it back."""
+    return time.monotonic() + SHARE * float(message.metadata.ttl)
+
+
 def _ask(devices: Devices, slot: int, stage: Stage, request: bytes) -> bytes:
     try:
         return devices[slot].handle(stage, request)
@@ -53,10 +60,13 @@ def _ask(devices: Devices, slot: int, stage: Stage, request: bytes) -> bytes:
         return b""
 
 
-def behind_socket(node_config: Mapping[str, Any]) -> Devices:
-    """Return the devices that a device process serves: `socket` is its path, `devices` how many (1)."""
+def behind_socket(node_config: Mapping[str, Any], end: float = math.inf) -> Devices:
+    """Return the devices that a device process serves: `socket` is its path, `devices` how many (1).
+
+    None is waited for beyond `end`, by the monotonic clock.
+    """
     socket = Path(str(node_config["socket"]))
-    return {slot: SocketDevice(socket, slot) for slot in range(int(node_config.get("devices", 1)))}
+    return {slot: SocketDevice(socket, slot, end) for slot in range(int(node_config.get("devices", 1)))}
 
 
 def through_gateway(message: Message, node_config: Mapping[str, Any]) -> Message:
@@ -70,7 +80,8 @@ def through_gateway(message: Message, node_config: Mapping[str, Any]) -> Message
 def _answer(message: Message, node_config: Mapping[str, Any]) -> Message:
     if "gateway" in node_config:
         return through_gateway(message, node_config)
-    return answer(behind_socket, message, node_config)
+    end = _end(message)
+    return answer(lambda config: behind_socket(config, end), message, node_config)
 
 
 app = client_app(_answer, STAGES)

@@ -11,12 +11,14 @@ after the other. `slot` numbers the devices of a hub from 0.
 
 import ctypes
 import logging
+import math
 import os
 import resource
 import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,26 +123,31 @@ class Server:
 class SocketDevice:
     """The relay's end: a `Device` at the other end of a socket. Holds nothing but the address."""
 
-    def __init__(self, path: Path, slot: int = 0, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, path: Path, slot: int = 0, end: float = math.inf) -> None:
+        """`end`: when nobody waits for its answer any more, by the monotonic clock."""
         self._path = path
         self._slot = slot
-        self._seconds = seconds
+        self._end = end
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
         """See `Device.handle`. Every refusal looks the same from here: `Declined(Reason.ORDER)`."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(self._seconds)
+                connection.settimeout(self._left())
                 connection.connect(str(self._path))
                 head = _REQUEST.pack(VERSION, STAGES.index(stage), self._slot, len(request))
+                connection.settimeout(self._left())
                 connection.sendall(head + request)
-                answered, length = _REPLY.unpack(_exactly(connection, _REPLY.size))
-                reply = _exactly(connection, length)
+                answered, length = _REPLY.unpack(_exactly(connection, _REPLY.size, self._left))
+                reply = _exactly(connection, length, self._left)
         except (OSError, _Unreadable):
             raise Declined(Reason.ORDER) from None
         if not answered:
             raise Declined(Reason.ORDER)
         return reply
+
+    def _left(self) -> float:
+        return max(min(ANSWER_SECONDS, self._end - time.monotonic()), 0.0)
 
 
 def harden() -> None:
@@ -194,9 +201,13 @@ def _receive(connection: socket.socket) -> tuple[Stage, int, bytes] | None:
     return STAGES[stage], slot, _exactly(connection, length)
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
+def _exactly(
+    connection: socket.socket, length: int, patience: Callable[[], float] = lambda: IDLE_SECONDS
+) -> bytes:
+    """Return so many bytes; `patience()` is how long to wait for the next of them."""
     parts = []
     while length:
+        connection.settimeout(patience())
         part = connection.recv(min(length, 1 << 20))
         if not part:
             raise _Unreadable

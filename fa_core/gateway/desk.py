@@ -5,7 +5,7 @@ beside them, may come at the same time. A seat is given once, a letter is answer
 once, whoever asks where. What the server was told outlives a database that is killed; the last moments of
 what devices said may not, and they are asked again.
 
-    open -> (devices take seats until the window ends) -> collect -> ask -> collect -> … -> close
+    open -> (devices take seats until the window ends) -> collect -> ask -> collect -> … -> end
 """
 
 from collections.abc import Mapping
@@ -168,16 +168,19 @@ class Desk:
             ).first()
             return None if row is None else (row.id, row.stage)
 
-    def ask(self, number: int, stage: int, requests: Mapping[int, bytes], everyone: bytes) -> None:
+    def ask(
+        self, number: int, stage: int, requests: Mapping[int, bytes], everyone: bytes, expires: float
+    ) -> None:
         """Write the letters of the next stage, to seats that there are; a request for all goes to each.
 
-        A stage is begun once, by whoever asks first; the letters of the one before are forgotten.
+        A stage is begun once, by whoever asks first, and the round is remembered until `expires` from then
+        on; the letters of the stage before are forgotten.
         """
         with self._database.changing(lasting=True) as connection:
             begun = connection.execute(
                 update(rounds)
                 .where(rounds.c.id == number, rounds.c.stage == stage - 1)
-                .values(stage=stage, serial=rounds.c.serial + 1)
+                .values(stage=stage, serial=rounds.c.serial + 1, expires=expires)
             )
             if not begun.rowcount:
                 return
@@ -203,7 +206,7 @@ class Desk:
         """End a stage and return each letter's reply by slot, b"" for none; called again, the same.
 
         What comes later is not wanted. The replies are forgotten when the next stage begins or the round is
-        closed: whoever collects may lose them on the way, with the database that they came from.
+        forgotten: whoever collects may lose them on the way, with the database that they came from.
         """
         with self._database.changing(lasting=True) as connection:
             connection.execute(
@@ -216,13 +219,19 @@ class Desk:
             query = select(letters.c.slot, letters.c.reply).where(*_stage(number, stage))
             return {row.slot: row.reply for row in connection.execute(query)}
 
+    def end(self, number: int, expires: float) -> None:
+        """Remember a round until `expires` and no longer; of several calls the earliest counts."""
+        later = (rounds.c.id == number, rounds.c.expires > expires)
+        with self._change() as connection:
+            connection.execute(update(rounds).where(*later).values(expires=expires))
+
     def close(self, number: int) -> None:
-        """End a round and forget everything of it."""
+        """Forget a round and everything of it at once."""
         with self._change() as connection:
             connection.execute(delete(rounds).where(rounds.c.id == number))
 
     def sweep(self, now: float) -> int:
-        """Forget rounds that nobody went on with, and stamps too old to matter; return how many rounds."""
+        """Forget rounds that expired, and stamps too old to matter; return how many rounds."""
         with self._change() as connection:
             oldest = int((now - STAMP_SECONDS) * 1_000_000)
             connection.execute(delete(stamps).where(stamps.c.stamp < oldest))

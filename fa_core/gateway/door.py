@@ -24,7 +24,14 @@ from fa_core.gateway.settings import CohortSection
 from fa_core.local_socket import clear, peer
 
 ROUND_SECONDS = 3600.0
-"""How long a round is remembered that nobody goes on with."""
+"""How long after a stage's deadline a round is remembered that nobody goes on with."""
+
+ENDED_SECONDS = 300.0
+"""How long a round is remembered whose last replies went out.
+
+A server may send a letter twice, where its SuperLink fails after it took the first, and wait for the second's
+reply alone. It is the same.
+"""
 
 LOOK_SECONDS = 0.2
 SWEEP_SECONDS = 5.0
@@ -70,28 +77,26 @@ class Collector:
         return {**dict.fromkeys(asked.parts, b""), **replies}
 
     def forget(self, asked: Bundle) -> None:
-        """Forget a round whose last replies are with the relay. Until then another relay may ask for them."""
+        """Have a round forgotten soon whose last replies are with the relay. Until then it may ask again."""
         if asked.stage != STAGES[-1]:
             return
-        deadline = self.clock() + asked.seconds
+        now = self.clock()
+        deadline, expires = now + asked.seconds, now + ENDED_SECONDS
         found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
         if found is not None:
-            self._patiently(lambda: self.desk.close(found[0]), deadline)
+            self._patiently(lambda: self.desk.end(found[0], expires), deadline)
 
     def _open(self, asked: Bundle, deadline: float) -> int | None:
-        now = self.clock()
-        until = min(now + self.cohort.window_seconds, deadline)
-        opening = Opening(
-            asked.release, asked.node, asked.everyone, self.cohort.maximum, until, now + ROUND_SECONDS
-        )
+        until, expires = min(self.clock() + self.cohort.window_seconds, deadline), deadline + ROUND_SECONDS
+        opening = Opening(asked.release, asked.node, asked.everyone, self.cohort.maximum, until, expires)
         return self._patiently(lambda: self.desk.open(opening), deadline)
 
     def _ask(self, asked: Bundle, stage: int, deadline: float) -> int | None:
         found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
         if found is None or found[1] not in (stage - 1, stage):
             return None
-        number = found[0]
-        self._patiently(lambda: self.desk.ask(number, stage, asked.parts, asked.everyone), deadline)
+        number, expires = found[0], deadline + ROUND_SECONDS
+        self._patiently(lambda: self.desk.ask(number, stage, asked.parts, asked.everyone, expires), deadline)
         return number
 
     def _wait(self, number: int, stage: int, deadline: float) -> None:
@@ -175,7 +180,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 def sweep(desk: Desk, stopped: threading.Event, write: Callable[[], None]) -> None:
-    """Forget abandoned rounds and old stamps, and `write` the counts, every few seconds, until stopped."""
+    """Forget what expired and old stamps, and `write` the counts, every few seconds, until stopped."""
     while not stopped.wait(SWEEP_SECONDS):
         write()
         try:
@@ -183,4 +188,4 @@ def sweep(desk: Desk, stopped: threading.Event, write: Callable[[], None]) -> No
         except UnheardError:
             continue
         if forgotten:
-            logger.info("rounds that nobody went on with were forgotten", extra={"rounds": forgotten})
+            logger.info("rounds were forgotten", extra={"rounds": forgotten})

@@ -34,7 +34,12 @@ logger = logging.getLogger(__name__)
 
 
 def serve(home: Home) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BadInput or Refused before anything is served."""
+    """Serve until SIGTERM or SIGINT. Raises BadInput or Refused before anything is served.
+
+    What this process writes, and the workers that it starts, is for this user alone: a database in a file
+    holds what devices said.
+    """
+    os.umask(0o077)
     settings = home.settings
     home.authority()
     for name in (settings.certificate, settings.key):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fa_core.enrolment import read_hex
 from fa_core.errors import BadInput
-from fa_core.federation.certificates import make_tls
+from fa_core.federation.certificates import make_tls, write_private
 from fa_core.gateway.settings import CONFIG, Home, address, read_home
 
 TEXT = """\
@@ -25,7 +25,7 @@ maximum = 10000                   # for each node
 
 [door]
 socket = "gateway.sock"           # the node's configuration names it: gateway="…/gateway.sock"
-relays = []                       # user ids of SuperNodes that may use it
+relays = []                       # user ids of SuperNodes that may use it; put it where they reach it
 """
 
 
@@ -41,8 +41,9 @@ def init(folder: Path, name: str, authority: Path, database: str, workers: int) 
     if not host or '"' in database or "\\" in database:
         raise BadInput("the gateway's name is HOST:PORT, its database a file or postgresql://…")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)  # also one that was there: devices' replies will be in it
     text = TEXT.format(name=name, listen=f"0.0.0.0:{port}", database=database, workers=workers)
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    write_private(folder / CONFIG, text.encode())
     (folder / "authority.pub").write_text(public.hex() + "\n", encoding="ascii")
     make_tls(folder, "gateway", host)
     try:

@@ -77,7 +77,7 @@ def test_a_round_of_a_node_begins_once(desk: Desk) -> None:
     number = opened(desk)
     assert desk.open(Opening(RELEASE, NODE, b"another", 9, 100.0, 1000.0)) is None
     assert opened(desk) == number  # who fell in the middle goes on
-    desk.ask(number, 1, {}, b"")
+    desk.ask(number, 1, {}, b"", 1000.0)
     assert desk.open(Opening(RELEASE, NODE, INVITATION, 3, 100.0, 1000.0)) is None
 
 
@@ -90,7 +90,7 @@ def test_a_stage_is_begun_once_and_ends_as_often_as_it_is_asked(desk: Desk) -> N
     desk.answer(name(2), 2, asked.letter, b"here")
     assert desk.collect(number, 0) == desk.collect(number, 0) == {0: b"", 1: b"here"}
     for request in (b"first", b"second"):
-        desk.ask(number, 1, {}, request)
+        desk.ask(number, 1, {}, request, 1000.0)
     assert desk.tally(number, 1).asked == 2
     assert desk.tally(number, 0).asked == 0  # forgotten
     found = desk.next(name(1), 3, 1.0).asked
@@ -112,7 +112,7 @@ def test_an_answer_is_taken_once_and_only_from_whom_was_asked(desk: Desk) -> Non
     assert sorted(desk.collect(number, 0).values()) == [b"", b"mine"]
     assert desk.answer(name(1), 6, asked.letter, b"mine") is Taken.BEFORE
     assert desk.answer(name(2), 6, other.letter, b"late") is Taken.UNWANTED  # the stage is over
-    desk.ask(number, 1, {}, b"")
+    desk.ask(number, 1, {}, b"", 1000.0)
     assert desk.answer(name(1), 7, asked.letter, b"mine") is Taken.UNWANTED
 
 
@@ -137,16 +137,15 @@ def test_later_stages_reach_the_seats_they_name(desk: Desk) -> None:
     seats = {reply: slot for slot, reply in desk.collect(number, 0).items()}
     assert desk.find(RELEASE, NODE) == (number, 0)
     assert desk.find(RELEASE, 1) is None
-    desk.ask(
-        number, 1, {seats[b"joined 1"]: b"for one", seats[b"joined 3"]: b"for three", 77: b"nobody"}, b""
-    )
+    requests = {seats[b"joined 1"]: b"for one", seats[b"joined 3"]: b"for three", 77: b"nobody"}
+    desk.ask(number, 1, requests, b"", 1000.0)
     one, two = desk.next(name(1), 3, 1.0).asked, desk.next(name(2), 3, 1.0).asked
     assert one is not None
     assert (one.stage, one.request, two) == ("shares", b"for one", None)
     assert desk.tally(number, 1).asked == 2
     desk.answer(name(1), 4, one.letter, b"reply")
     assert desk.collect(number, 1) == {seats[b"joined 1"]: b"reply", seats[b"joined 3"]: b""}
-    desk.ask(number, 2, {}, b"for all")
+    desk.ask(number, 2, {}, b"for all", 1000.0)
     assert desk.tally(number, 2).asked == 3
 
 
@@ -155,12 +154,26 @@ def test_serials_rise_with_news_and_rounds_are_forgotten(desk: Desk) -> None:
     before = desk.pulse(1.0)[0]
     assert (before.round, before.free) == (number, 3)
     desk.collect(number, 0)
-    desk.ask(number, 1, {}, b"")
+    desk.ask(number, 1, {}, b"", 1000.0)
     after = desk.pulse(1.0)[0]
     assert (after.serial > before.serial, after.free) == (True, 0)
     assert desk.sweep(999.0) == 0
     assert desk.sweep(1001.0) == 1
     assert desk.pulse(1.0) == []
+
+
+def test_a_stage_that_begins_renews_the_round_and_one_that_goes_on_does_not(desk: Desk) -> None:
+    number = opened(desk)
+    desk.ask(number, 1, {}, b"", 5000.0)
+    desk.ask(number, 1, {}, b"", 9000.0)
+    assert (desk.sweep(4999.0), desk.sweep(5001.0)) == (0, 1)
+
+
+def test_a_round_that_ended_is_not_kept_longer_however_often_it_ends(desk: Desk) -> None:
+    number = opened(desk)
+    for expires in (2000.0, 300.0, 600.0):
+        desk.end(number, expires)
+    assert (desk.sweep(299.0), desk.sweep(301.0)) == (0, 1)
 
 
 def test_a_closed_round_leaves_nothing(desk: Desk, database: str) -> None:

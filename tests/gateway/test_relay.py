@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fa_core.bundle import STAGES, Bundle, Unreadable
 from fa_core.errors import UnheardError
 from fa_core.gateway.counters import Counters
 from fa_core.gateway.desk import Desk
-from fa_core.gateway.door import Collector
+from fa_core.gateway.door import ENDED_SECONDS, Collector
 from fa_core.gateway.settings import CohortSection
 
 RELEASE, NODE = "ab" * 16, 7
@@ -63,9 +64,9 @@ def test_a_database_that_falls_in_every_transaction_loses_nothing(desk: Desk, af
         replies = collector.collect(asked(stage))
         assert replies is not None
         assert sorted(replies.values()) == [device[:1] + asked(stage).everyone for device in DEVICES]
-        assert desk.pulse(1.0) != []
+        assert desk.sweep(ENDED_SECONDS + 2.0) == 0
         collector.forget(asked(stage))
-    assert desk.pulse(1.0) == []
+    assert desk.sweep(ENDED_SECONDS + 2.0) == 1
 
 
 def test_a_gateway_that_fell_goes_on_where_it_was(desk: Desk) -> None:
@@ -86,6 +87,44 @@ def test_a_gateway_that_fell_goes_on_where_it_was(desk: Desk) -> None:
             replies = Collector(desk, cohort, Counters(), lambda: 1.0).collect(asked(stage))
             assert replies is not None
             assert sorted(replies.values()) == [device[:1] + asked(stage).everyone for device in DEVICES]
+
+
+def test_a_round_whose_stages_last_hours_is_remembered(desk: Desk) -> None:
+    """One device takes a seat and is silent, so that every stage lasts until its deadline."""
+    said: dict[bytes, int] = {}
+    now = [0.0]
+
+    def sleep(_: float) -> None:
+        now[0] += 1800.0
+        desk.sweep(now[0])
+        answering(desk, said)
+        desk.again(bytes(32), 1.0)
+
+    cohort = CohortSection(window_seconds=600, minimum=2, maximum=3)
+    collector = Collector(desk, cohort, Counters(), lambda: now[0], sleep)
+    for number, stage in enumerate(STAGES):
+        replies = collector.collect(replace(asked(stage), seconds=9 * 3600.0))
+        assert replies is not None
+        assert sorted(map(bool, replies.values())) == [False, True, True]
+        assert now[0] == (number + 1) * 9 * 3600.0
+
+
+def test_a_last_letter_that_comes_twice_gets_the_same_replies_and_keeps_nothing_longer(desk: Desk) -> None:
+    """The SuperLink said that it failed and had taken the first: the server waits for the second's reply."""
+    said: dict[bytes, int] = {}
+    now = [1.0]
+    cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
+    collector = Collector(desk, cohort, Counters(), lambda: now[0], lambda _: answering(desk, said))
+    for stage in STAGES:
+        first = collector.collect(asked(stage))
+        collector.forget(asked(stage))
+        now[0] += ENDED_SECONDS - 1.0
+        assert desk.sweep(now[0]) == 0
+        assert collector.collect(asked(stage)) == first
+        collector.forget(asked(stage))
+    assert first is not None
+    assert all(first.values())
+    assert desk.sweep(now[0] + 2.0) == 1
 
 
 def test_a_stage_out_of_its_order_is_not_asked(desk: Desk) -> None:

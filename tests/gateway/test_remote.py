@@ -131,7 +131,7 @@ def test_a_reply_whose_answer_was_lost_is_posted_again(here: Gateway) -> None:
     assert not theirs.reply(Letter(found.number + 1, "join", b""), b"me")
     assert here.desk.collect(number, 0) == {0: b"me"}
     assert not theirs.reply(found, b"another")
-    here.desk.ask(number, 1, {}, b"on")
+    here.desk.ask(number, 1, {}, b"on", time.time() + 600)
     assert not theirs.reply(found, b"me")
     theirs.hang_up()
 

@@ -11,6 +11,7 @@ import pytest
 
 from clients.device.seam import Declined, Reason, Stage
 from fa_core.errors import RoundFailed
+from fa_core.gateway.door import ENDED_SECONDS
 from fa_core.gateway.settings import CohortSection
 from fa_core.rounds import run as running
 from fa_core.transport import LocalGrid
@@ -62,7 +63,7 @@ def test_remote_devices_add_up_exactly(
     with gateway(tmp_path / "gateway", world.authority, database, seats) as here:
         devices = connect(here, world, {})
         release, _ = world.run_over(here.grid(), small_plan())
-        until(lambda: here.desk.pulse(0.0) == [])  # nothing of the round is left
+        until(lambda: here.desk.sweep(here.time() + ENDED_SECONDS) == 1)  # it is forgotten, minutes later
     assert np.array_equal(release.sums, world.vectors(small_plan()).sum(axis=0))
     assert (release.participation.joined, release.participation.counted) == (DEVICES, DEVICES)
     assert all(set(device.talk) == {"join", "shares", "masked", "unmask"} for device in devices)
