@@ -8,9 +8,12 @@
     review/            plan.key with its .pub: whoever holds it decides what devices are asked
     keys/              log.key with its .pub, superexec.secret
     home/              FLWR_HOME of who launches: config.toml with the connection
-    units/             systemd units and a compose file
+    units/             systemd units, a compose file, and who owns what (owners.sh)
     runs/              what was launched: one folder a run
-    lab.json, hubs/, nodes' homes, run/, log/, state/    of a lab that `fa federation up` started
+    run/, state/       the witness's socket; the SuperLink's database
+    store/             ledger, log and releases, where they are not in PostgreSQL
+    hubs/, sockets/    devices, one folder a hub, and where a relay meets them (in a lab: in run/)
+    lab.json, log/     of a lab that `fa federation up` started
 
 In a deployment the parts go to those whose they are: `authority/`, `witness/` and `review/` never to the
 aggregator.

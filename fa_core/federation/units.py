@@ -1,16 +1,34 @@
-"""What an operator installs: systemd units, and a compose file with the same processes and users.
+"""What an operator installs: systemd units, a compose file with the same processes, and who owns what.
 
-Five users, so that none can look at what another keeps: the aggregator (SuperLink and SuperExec), the
-witness, the relay (SuperNode) and the device. Telemetry, update checks and installs at run time are off.
+Five users, so that none can look at what another keeps: the SuperLink, the aggregator (SuperExec and its
+ServerApp), the witness, the relay (SuperNode, which runs code that it is sent) and the device. Of the
+federation's directory each process sees its own parts and nothing else, at the paths that a run's
+configuration names. Telemetry, update checks and installs at run time are off.
 """
 
-from fa_core.federation.directory import Federation
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fa_core.federation.directory import Federation, node_name
 from fa_core.federation.processes import QUIET
 
-HOME = "/etc/unheard"
-STATE = "/var/lib/unheard"
-RUN = "/run/unheard"
+INSTALLED = Path("/var/lib/unheard")
+"""Where a machine has its parts of the federation's directory, for the units."""
+
 PROGRAMS = "/opt/unheard/bin"
+ENVIRONMENT = {"FLWR_HOME": "/tmp/flwr", **QUIET}  # noqa: S108 - units and containers have a /tmp of their own
+
+USERS = {"superlink": 59101, "aggregator": 59102, "witness": 59103, "relay": 59104, "device": 59105}
+"""Each user's number. Files and containers know numbers only, and so does `relays` in a device.toml."""
+
+SOCKETS = 59100
+"""Number of the group unheard-sockets: the witness and the aggregator, who asks it at its socket."""
+
+_MANY = {"node", "device"}
+"""Of these there is one for each hub."""
 
 _HARDENED = """\
 NoNewPrivileges=yes
@@ -23,67 +41,126 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 UMask=0077
 Restart=always
-RestartSec=2
-RestartMaxDelaySec=60
-RestartSteps=5
+RestartSec=5
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One process of a federation.
+
+    Attributes:
+        user: who runs it, of `USERS`.
+        reads, writes: what it sees of the federation's directory. A socket's folder rather than the socket:
+            one that is made anew is another file.
+        meets: whether it is in the group unheard-sockets.
+        after: the unit that starts before it.
+    """
+
+    what: str
+    user: str
+    command: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    meets: bool = False
+    after: str = "network-online.target"
+
+
 def write_units(federation: Federation) -> None:
-    """Write the systemd units and compose.yaml into `units/`."""
-    for name, text in {**units(federation), "compose.yaml": compose(federation)}.items():
+    """Write the systemd units, compose.yaml and owners.sh into `units/`."""
+    texts = {**units(federation), "compose.yaml": compose(federation), "owners.sh": owners()}
+    for name, text in texts.items():
         (federation.folder / "units" / name).write_text(text, encoding="utf-8")
 
 
 def units(federation: Federation) -> dict[str, str]:
     """Return the units: name to text. Paths are an installation's, not this directory's."""
-    host, port = federation.settings.host, federation.settings.port
-    link = f"--root-certificates {HOME}/tls/ca.crt"
-    secret = f"--superexec-auth-secret-file {HOME}/keys/superexec.secret"
+    host = federation.settings.host
+    parts = _parts(replace(federation, folder=INSTALLED), host, host, "%i")
     return {
-        "unheard-superlink.service": _unit(
-            "Unheard: SuperLink",
-            "unheard-aggregator",
-            f"{PROGRAMS}/python -m fa_core.superlink --ssl-ca-certfile {HOME}/tls/ca.crt "
-            f"--ssl-certfile {HOME}/tls/server.crt --ssl-keyfile {HOME}/tls/server.key "
-            f"--host {host} --port {port} --database {STATE}/superlink.db --isolation process "
-            f"--enable-supernode-auth {secret} --disable-runtime-dependency-installation",
+        f"unheard-{name}{'@' if name in _MANY else ''}.service": _unit(part) for name, part in parts.items()
+    }
+
+
+def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[str, _Part]:
+    """Return the processes. The SuperLink is called `host` and listens at `listen`; `hub` is one hub."""
+    folder, port = federation.folder, federation.settings.port
+    authority, witness = str(federation.certificate), federation.witness_socket
+    tls, keys, state, sockets = folder / "tls", folder / "keys", folder / "state", folder / "sockets" / hub
+    enrolment, node_key = folder / "authority" / "authority.pub", folder / "nodes" / f"{hub}.key"
+    link = ("--root-certificates", authority)
+    store = () if "://" in federation.store else (federation.store,)
+    return {
+        "superlink": _Part(
+            "SuperLink",
+            "superlink",
+            (
+                *("python", "-m", "fa_core.superlink", "--ssl-ca-certfile", authority),
+                *("--ssl-certfile", f"{tls}/server.crt", "--ssl-keyfile", f"{tls}/server.key"),
+                *("--host", listen, "--port", str(port), "--database", f"{state}/superlink.db"),
+                *("--isolation", "process", "--enable-supernode-auth"),
+                *("--superexec-auth-secret-file", f"{state}/superexec.secret"),
+                "--disable-runtime-dependency-installation",
+            ),
+            reads=(authority, f"{tls}/server.crt", f"{tls}/server.key"),
+            writes=(str(state),),
         ),
-        "unheard-superexec.service": _unit(
-            "Unheard: SuperExec, which starts the aggregator of each run",
-            "unheard-aggregator",
-            f"{PROGRAMS}/flower-superexec {link} --runtime-api-address {host}:{port} {secret}",
+        "superexec": _Part(
+            "SuperExec, which starts the aggregator of each run",
+            "aggregator",
+            (
+                *("flower-superexec", *link, "--runtime-api-address", f"{host}:{port}"),
+                *("--superexec-auth-secret-file", f"{keys}/superexec.secret"),
+            ),
+            reads=(
+                *(authority, f"{keys}/log.key", f"{keys}/superexec.secret", str(enrolment)),
+                *(f"{folder}/runs", str(witness.parent)),
+            ),
+            writes=store,
+            meets=True,
             after="unheard-superlink.service",
         ),
-        "unheard-witness.service": _unit(
-            "Unheard: the witness; run it beside the enrolment authority, never on the aggregator's machine",
-            "unheard-witness",
-            f"{PROGRAMS}/fa witness serve {STATE}/witness --socket {RUN}/witness.sock "
-            f"--authority {HOME}/authority.pub --log {HOME}/log.pub",
+        "witness": _Part(
+            "the witness, which whoever keeps the enrolment authority runs, and the aggregator never",
+            "witness",
+            (
+                *("fa", "witness", "serve", f"{folder}/witness", "--socket", str(witness)),
+                *("--authority", str(enrolment), "--log", f"{keys}/log.pub"),
+            ),
+            reads=(str(enrolment), f"{keys}/log.pub"),
+            writes=(f"{folder}/witness", str(witness.parent)),
+            meets=True,
         ),
-        "unheard-node@.service": _unit(
-            "Unheard: SuperNode %i, which relays and knows a socket only",
-            "unheard-relay",
-            f"{PROGRAMS}/flower-supernode {link} --superlink {host}:{port} "
-            f"--auth-supernode-private-key {HOME}/nodes/%i.key "
-            f"--node-config 'socket=\"{RUN}/%i.sock\" devices=1'",
-            after="unheard-device@%i.service",
+        "node": _Part(
+            f"SuperNode {hub}, which relays and knows a socket only",
+            "relay",
+            (
+                *("flower-supernode", *link, "--superlink", f"{host}:{port}"),
+                *("--auth-supernode-private-key", str(node_key)),
+                *("--node-config", f'socket="{sockets}/device.sock" devices=1'),
+            ),
+            reads=(authority, str(node_key), str(sockets)),
+            after=f"unheard-device@{hub}.service",
         ),
-        "unheard-device@.service": _unit(
-            "Unheard: the devices of hub %i, behind their socket",
-            "unheard-device",
-            f"{PROGRAMS}/fa device serve --hub {STATE}/hubs/%i",
+        "device": _Part(
+            f"the devices of hub {hub}, behind their socket",
+            "device",
+            ("fa", "device", "serve", "--hub", f"{folder}/hubs/{hub}"),
+            writes=(f"{folder}/hubs/{hub}", str(sockets)),
         ),
     }
 
 
-def _unit(what: str, user: str, command: str, after: str = "network-online.target") -> str:
-    quiet = "\n".join(f"Environment={name}={value}" for name, value in QUIET.items())
+def _unit(part: _Part) -> str:
+    environment = "\n".join(f"Environment={name}={value}" for name, value in ENVIRONMENT.items())
+    group = "unheard-sockets" if part.meets else f"unheard-{part.user}"
+    seen = "".join(f"BindReadOnlyPaths={path}\n" for path in part.reads)
+    seen += "".join(f"BindPaths={path}\n" for path in part.writes)
     return (
-        f"[Unit]\nDescription={what}\nAfter={after}\nWants={after}\nStartLimitIntervalSec=0\n\n"
-        f"[Service]\nUser={user}\nExecStart={command}\nStateDirectory=unheard\nRuntimeDirectory=unheard\n"
-        f"RuntimeDirectoryPreserve=yes\nEnvironment=PATH={PROGRAMS}:/usr/bin\n"
-        f"Environment=FLWR_HOME={STATE}/flwr-{user}\n{quiet}\n{_HARDENED}\n"
+        f"[Unit]\nDescription=Unheard: {part.what}\nAfter={part.after}\nWants={part.after}\n"
+        f"StartLimitIntervalSec=0\n\n[Service]\nUser=unheard-{part.user}\nGroup={group}\n"
+        f"ExecStart={PROGRAMS}/{shlex.join(part.command)}\nTemporaryFileSystem={INSTALLED}:ro\n{seen}"
+        f"Environment=PATH={PROGRAMS}:/usr/bin\n{environment}\n{_HARDENED}\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
 
@@ -91,58 +168,103 @@ def _unit(what: str, user: str, command: str, after: str = "network-online.targe
 def compose(federation: Federation) -> str:
     """Return a compose file: the same processes, each in a container of an image with the wheel installed."""
     port = federation.settings.port
-    quiet = "\n".join(f'    {name}: "{value}"' for name, value in QUIET.items())
     services = []
-    for name, command, mounts in (
-        (
-            "superlink",
-            "python -m fa_core.superlink --ssl-ca-certfile /tls/ca.crt --ssl-certfile /tls/server.crt "
-            f"--ssl-keyfile /tls/server.key --host 0.0.0.0 --port {port} --database /state/superlink.db "
-            "--isolation process --enable-supernode-auth "
-            "--superexec-auth-secret-file /keys/superexec.secret --disable-runtime-dependency-installation",
-            ("../tls/ca.crt:/tls/ca.crt:ro", "../tls/server.crt:/tls/server.crt:ro",
-             "../tls/server.key:/tls/server.key:ro", "../keys/superexec.secret:/keys/superexec.secret:ro",
-             "superlink:/state"),
-        ),
-        (
-            "superexec",
-            "flower-superexec --root-certificates /tls/ca.crt "
-            f"--runtime-api-address superlink:{port} --superexec-auth-secret-file /keys/superexec.secret",
-            ("../tls/ca.crt:/tls/ca.crt:ro", "../keys/log.key:/keys/log.key:ro",
-             "../keys/superexec.secret:/keys/superexec.secret:ro", "../runs:/runs:ro", "store:/store",
-             "witness-socket:/run/witness"),
-        ),
-        (
-            "witness",
-            "fa witness serve /witness --socket /run/witness/witness.sock --authority /authority.pub "
-            "--log /log.pub",
-            ("../witness:/witness", "../authority/authority.pub:/authority.pub:ro",
-             "../keys/log.pub:/log.pub:ro", "witness-socket:/run/witness"),
-        ),
-        (
-            "device-00",
-            "fa device serve --hub /hub",
-            ("../hubs/node-00:/hub", "device-00-socket:/run/device"),
-        ),
-        (
-            "node-00",
-            f"flower-supernode --root-certificates /tls/ca.crt --superlink superlink:{port} "
-            "--auth-supernode-private-key /node.key --node-config "
-            "'socket=\"/run/device/device.sock\" devices=1'",
-            ("../tls/ca.crt:/tls/ca.crt:ro", "../nodes/node-00.key:/node.key:ro",
-             "device-00-socket:/run/device"),
-        ),
-    ):  # fmt: skip
-        volumes = "".join(f'\n      - "{mount}"' for mount in mounts)
+    for name, part in _parts(federation, "superlink", "0.0.0.0", node_name(0)).items():  # noqa: S104
+        service = f"{name}-00" if name in _MANY else name
+        group = SOCKETS if part.meets else USERS[part.user]
+        lists = {
+            "volumes": [f"{path}:{path}:ro" for path in part.reads]
+            + [f"{path}:{path}" for path in part.writes],
+            "ports": [f"127.0.0.1:{port}:{port}"] if name == "superlink" else [],
+        }
         services.append(
-            f"  {name}:\n    <<: *process\n    command: >-\n      {command}\n    volumes:{volumes}\n"
+            f'  {service}:\n    <<: *process\n    user: "{USERS[part.user]}:{group}"\n'
+            f"    command: {_literal(part.command)}\n"
+            + "".join(
+                f"    {key}:\n" + "".join(f"      - {_literal(each)}\n" for each in told)
+                for key, told in lists.items()
+                if told
+            )
         )
-    return (
-        "# The image `unheard` holds the wheel. `superlink` must be a name in tls/server.crt:\n"
-        "# `fa federation init DIR --host superlink`. Add a device and a node for each hub.\n"
-        "x-process: &process\n  image: unheard\n  restart: always\n  init: true\n  read_only: true\n"
-        "  tmpfs: [/tmp]\n  cap_drop: [ALL]\n  security_opt: [no-new-privileges:true]\n  environment:\n"
-        f'    FLWR_HOME: "/tmp/flwr"\n{quiet}\n\nservices:\n'
-        + "\n".join(services)
-        + "\nvolumes:\n  superlink:\n  store:\n  witness-socket:\n  device-00-socket:\n"
-    )
+    quiet = "".join(f"    {name}: {_literal(value)}\n" for name, value in ENVIRONMENT.items())
+    users = "".join(f"#   {number}  unheard-{user}\n" for user, number in USERS.items())
+    return f"""\
+# The image `unheard` holds the wheel. `superlink` must be a name in tls/server.crt, and lead to this machine
+# for whoever launches runs: `fa federation init DIR --host superlink`, `127.0.0.1 superlink` in /etc/hosts.
+# Add a device and a node for each hub.
+#
+# Each service has a user of its own, who must own what it is given: without capabilities not even root reads
+# what is another's. `sh owners.sh`, beside this file, is run once as root, and again for each new hub. It
+# changes the owners (chown) of keys and folders to these numbers:
+#
+{users}#   {SOCKETS}  unheard-sockets, the group in which the aggregator reaches the witness's socket
+#
+# A run's configuration names files by the host's paths, so these are the containers' as well.
+x-process: &process
+  image: unheard
+  restart: always
+  init: true
+  read_only: true
+  tmpfs: [/tmp]
+  cap_drop: [ALL]
+  security_opt: [no-new-privileges:true]
+  environment:
+{quiet}
+services:
+""" + "\n".join(services)
+
+
+def _literal(value: object) -> str:
+    """Return a value as compose reads it: JSON is YAML, and a dollar sign stands for itself when doubled."""
+    return json.dumps(value).replace("$", "$$")
+
+
+def owners() -> str:
+    """Return the script that makes the users and gives each of them what is its own."""
+    names = "\n".join(f"user unheard-{user} {number}" for user, number in USERS.items())
+    superlink, aggregator, witness, relay, device = USERS.values()
+    return f"""\
+#!/bin/sh
+# Once, as root, on every machine that has parts of the federation's directory, and again for each new hub:
+# makes the users and gives each its own. What is not on this machine is left out.
+set -eu
+cd "$(dirname "$0")/.."
+
+user() {{  # NAME NUMBER
+    id "$1" >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin --uid "$2" -U "$1"
+    [ "$(id -u "$1")" = "$2" ] || {{ echo "$1 must have the number $2" >&2; exit 1; }}
+}}
+getent group unheard-sockets >/dev/null || groupadd --system --gid {SOCKETS} unheard-sockets
+{names}
+
+own() {{  # USER:GROUP MODE PATH...; without USER:GROUP its owner stays
+    who=$1 mode=$2
+    shift 2
+    for path; do
+        if [ -e "$path" ]; then
+            [ -z "$who" ] || chown -R "$who" "$path"
+            chmod "$mode" "$path"
+        fi
+    done
+}}
+for hub in hubs/*/; do
+    [ ! -d "$hub" ] || mkdir -p "sockets/$(basename "$hub")"
+done
+[ ! -e keys/log.key ] || mkdir -p store
+[ ! -e keys/superexec.secret ] || install -m 600 keys/superexec.secret state/superexec.secret
+
+# Whoever launches runs is the aggregator, and finds its files below these. No path leads through a folder
+# that is another user's already: what is named there might be a link of theirs.
+own "" 711 . tls
+own "" 644 federation.toml tls/*.crt authority/authority.pub keys/log.pub
+
+own {superlink}:{superlink} 700 state
+own {superlink}:{superlink} 600 tls/server.key
+own {aggregator}:{aggregator} 700 runs store
+own {aggregator}:{aggregator} 600 keys/log.key keys/superexec.secret
+own {witness}:{witness} 700 witness
+own {witness}:{SOCKETS} 750 run
+own {relay}:{relay} 600 nodes/*.key
+own {device}:{device} 700 hubs/*
+own {device}:{device} 755 sockets/*
+"""

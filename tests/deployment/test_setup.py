@@ -85,6 +85,7 @@ def test_units_and_compose_file_keep_flower_quiet(federation: Federation) -> Non
     written = sorted(file.name for file in units.iterdir())
     assert written == [
         "compose.yaml",
+        "owners.sh",
         "unheard-device@.service",
         "unheard-node@.service",
         "unheard-superexec.service",
