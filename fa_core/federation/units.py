@@ -231,10 +231,11 @@ set -eu
 cd "$(dirname "$0")/.."
 
 user() {{  # NAME NUMBER
-    id "$1" >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin --uid "$2" -U "$1"
+    getent group "$1" >/dev/null || groupadd --gid "$2" "$1"
+    id "$1" >/dev/null 2>&1 || useradd --no-create-home --shell /usr/sbin/nologin --uid "$2" --gid "$2" "$1"
     [ "$(id -u "$1")" = "$2" ] || {{ echo "$1 must have the number $2" >&2; exit 1; }}
 }}
-getent group unheard-sockets >/dev/null || groupadd --system --gid {SOCKETS} unheard-sockets
+getent group unheard-sockets >/dev/null || groupadd --gid {SOCKETS} unheard-sockets
 {names}
 
 own() {{  # USER:GROUP MODE PATH...; without USER:GROUP its owner stays
