@@ -155,6 +155,17 @@ def wait_for_stage(up: Lab, stage: str, process: "subprocess.Popen[str]") -> Non
     raise AssertionError(f"the stage {stage} never came")
 
 
+def wait_until_ready(up: Lab) -> None:
+    """Return when every node is back.
+
+    A SuperLink whose clock was fast takes nodes for online until that time comes, and refuses their keys.
+    """
+    end = time.monotonic() + 2 * GUARD
+    while not up.status()["ready"]:
+        assert time.monotonic() < end, up.status()
+        time.sleep(5)
+
+
 def nothing() -> None:
     """Mend what needs no mending."""
 
@@ -317,11 +328,11 @@ KILLED = {
 
 def table(rows: list[Told]) -> str:
     """Return the rows as a table."""
-    lines = [f"{'fault':<14}{'stage':<8}{'outcome':<10}{'counted':>8}{'seconds':>9}  why"]
+    lines = [f"{'fault':<18}{'stage':<8}{'outcome':<10}{'counted':>8}{'seconds':>9}  why"]
     for row in rows:
         counted = "" if row.counted is None else str(row.counted)
         lines.append(
-            f"{row.fault:<14}{row.stage:<8}{row.outcome:<10}{counted:>8}{row.seconds:>9.0f}  {row.reason}"
+            f"{row.fault:<18}{row.stage:<8}{row.outcome:<10}{counted:>8}{row.seconds:>9.0f}  {row.reason}"
         )
     return "\n".join(lines)
 

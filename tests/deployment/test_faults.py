@@ -26,6 +26,7 @@ from tests.deployment.faults import (
     strike,
     table,
     wait_for_stage,
+    wait_until_ready,
 )
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT, Lab, fa, lab, start
 from tests.store.postgres import Database, mortal
@@ -132,9 +133,9 @@ def test_a_store_that_stays_away_is_a_failure_that_is_written_down_later(
 CLOCKS = {
     "witness": "witness",
     "aggregator": "flwr-serverapp",
-    "superlink": "fa_core.superlink",
     "node": "node-01.key",
     "hub": "hubs/node-01",
+    "superlink": "fa_core.superlink",
 }
 """Whose clock is off -> a part of its command line, and of nobody else's."""
 
@@ -157,6 +158,7 @@ def test_a_clock_that_goes_ten_minutes_off_harms_nothing(
     up, folder = loose
     name = f"{'fast' if minutes > 0 else 'slow'}-{whose}"
     TABLE.append(strike(up, name, shift_clock(folder, whose, minutes), "shares"))
+    wait_until_ready(up)
     up.run(up.plan(f"{name}-mended"))
 
 
