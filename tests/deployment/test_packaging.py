@@ -119,6 +119,8 @@ def test_authority_witness_and_aggregator_are_three_processes_with_three_keys(
         assert serving.stdout is not None
         assert "listens on" in serving.stdout.readline()
         (witness / "witness.key").rename(tmp_path / "witness.key.elsewhere")
+        assert "has no budget" in run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
+        run(*fa, "ledger", "declare", "small", "--store", config["store"])
         told = run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
         assert "at join: 0 devices joined" in told
         verified = run(*fa, "log", "verify", "--store", config["store"])
