@@ -24,19 +24,18 @@ Devices = Mapping[int, Device]
 
 def relay(devices: Callable[[Mapping[str, Any]], Devices]) -> ClientApp:
     """Return the ClientApp of nodes whose devices `devices(node configuration)` finds."""
-    return client_app(lambda message, node_config: answer(devices, message, node_config), STAGES)
+    return client_app(
+        lambda message, node_config: answer(devices(node_config), message, _end(message)), STAGES
+    )
 
 
-def answer(
-    devices: Callable[[Mapping[str, Any]], Devices], message: Message, node_config: Mapping[str, Any]
-) -> Message:
-    """Return the reply of the devices that `devices(node configuration)` finds on this machine.
+def answer(here: Devices, message: Message, end: float) -> Message:
+    """Return the reply of the devices that are here.
 
-    Nobody is asked once the devices' part of the letter's life is over: where some hang, the replies of the
-    others still come in time, and the node is free for the next round.
+    Nobody is asked beyond `end`, by the monotonic clock: where some hang, the replies of the others still
+    come in time, and the node is free for the next round.
     """
-    letter, end = read(message), _end(message)
-    here = devices(node_config)
+    letter = read(message)
     parts = dict.fromkeys(here, letter.everyone) if letter.everyone else letter.parts
     stage = cast(Stage, letter.stage)
     return reply(
@@ -49,7 +48,7 @@ def answer(
 
 
 def _end(message: Message) -> float:
-    """Return until when devices may answer, by the monotonic clock: the rest of its life brings it back."""
+    """Return until when devices may answer: the rest of the letter's life brings their replies back."""
     return time.monotonic() + SHARE * float(message.metadata.ttl)
 
 
@@ -81,7 +80,7 @@ def _answer(message: Message, node_config: Mapping[str, Any]) -> Message:
     if "gateway" in node_config:
         return through_gateway(message, node_config)
     end = _end(message)
-    return answer(lambda config: behind_socket(config, end), message, node_config)
+    return answer(behind_socket(node_config, end), message, end)
 
 
 app = client_app(_answer, STAGES)

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, UnheardError
 from fa_core.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ _LOCK = 0x756E68656172
 """Key of the advisory lock, the word "unhear" in ASCII."""
 
 
-class Unavailable(BadInput):
+class Unavailable(UnheardError):
     """A database does not answer, is full or busy, or went away in between: what was asked may be done, or
-    not, and may work in a moment."""
+    not, and may work in a moment. So it is no BadInput: that would be taken for "there is no such thing"."""
+
+    exit_code = BadInput.exit_code
 
 
 class Database:

@@ -213,8 +213,6 @@ def _write_off(federation: Federation, store: Store, run: Run) -> str:
 def _entry(store: Store, run: Run) -> Outcome | None:
     try:
         entry = store.find(run.release)
-    except Unavailable:
-        raise
     except BadInput:
         return None
     return Outcome(*store.read(entry), entry.synthetic)
