@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,9 @@ import fa_core.transport  # noqa: F401 - it settles Flower's environment before 
 from fa_core.errors import BadInput
 
 BUSY_SECONDS = 120
+
+QUIET_SECONDS = 60.0
+"""How long a silent log is listened to: a host that vanished says as much as a stage that takes its time."""
 
 
 class Unanswered(BadInput):
@@ -54,6 +57,7 @@ class SuperLink:
 
         self._address = address
         asides = [CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+        asides.append(_Listening())
         self._client = ControlHttpClient.from_server_address(
             server_address=address, insecure=False, root_certificates=authority, interceptors=asides
         )
@@ -115,10 +119,14 @@ class SuperLink:
         return RunState(str(status.status), str(status.sub_status))
 
     def log(self, run: int, after: float) -> Iterator[tuple[float, str]]:
-        """Yield (time, text) of what a run's ServerApp has said since `after`, until the run has ended."""
+        """Yield (time, text) of what a run's ServerApp has said since `after`.
+
+        Until the run has ended, or nothing was said for `QUIET_SECONDS`: `run` tells which.
+        """
+        import httpx
         from flwr.proto.control_pb2 import StreamLogsRequest
 
-        with self._told():
+        with self._told(), suppress(httpx.ReadTimeout):
             for said in self._client.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=after)):
                 yield float(said.latest_timestamp), str(said.log_output)
 
@@ -137,6 +145,17 @@ class SuperLink:
             if "CERTIFICATE" not in str(error).upper():
                 why = f"{type(error).__name__}: {error}"
             raise Unanswered(f"no SuperLink of this federation answers at {self._address} ({why})") from None
+
+
+class _Listening:
+    """Gives a stream the read timeout that Flower leaves out."""
+
+    def intercept(self, context: Any, call_next: Any) -> Any:
+        """Pass a call on. Flower takes the timeout away once a stream has begun, in this same place."""
+        response = call_next(context)
+        seconds = context.request.extensions["timeout"]
+        seconds["read"] = seconds["read"] or QUIET_SECONDS
+        return response
 
 
 def bundle_bytes(files: Mapping[str, bytes]) -> bytes:

@@ -126,13 +126,13 @@ def find(federation: Federation, text: str) -> Run:
 def follow(federation: Federation, run: Run, report: Callable[[Progress], None]) -> Ended | None:
     """Tell `report` how far a run is until Flower says that it is over; return how it says it ended.
 
-    Bears a SuperLink that restarts. Raises Unanswered where none answers for `PATIENCE` seconds.
+    Bears a SuperLink that restarts or cannot be reached. Raises Unanswered where none answers for `PATIENCE`
+    seconds.
     """
-    ended, after, missing = None, 0.0, None
+    ended, after, missing, lines = None, 0.0, None, _Lines()
     while True:
         try:
             with connect(federation) as link:
-                lines = _Lines()
                 for at, text in link.log(run.number, after):
                     after, missing = at, None
                     for line in lines.of(text):

@@ -1,7 +1,9 @@
 """How a run on a federation ended is asked of the store; one that died after its charge is written off."""
 
 import json
+import threading
 from dataclasses import asdict, dataclass, replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +11,11 @@ import httpx
 import pytest
 
 from clients.app import relay
+from fa_core import superlink
 from fa_core.database import Unavailable
 from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.federation import runs, setup
+from fa_core.federation.certificates import make_tls
 from fa_core.federation.directory import Federation, Settings
 from fa_core.federation.runs import Run
 from fa_core.plan import canonical
@@ -20,6 +24,7 @@ from fa_core.store import Store, open_store
 from fa_core.store.catalogue import Entry
 from fa_core.superlink import RunState, SuperLink, Unanswered
 from fa_core.transport import LocalGrid
+from tests.deployment.https import serving
 from tests.rounds.small import NOW, World, small_plan, write_plan
 
 DEVICES = 10
@@ -185,6 +190,53 @@ def test_a_superlink_may_be_away_for_a_while_and_not_for_ever(
     link.left = 7
     with pytest.raises(Unanswered):
         runs.follow(federation, run, print)
+
+
+def test_a_long_silence_is_no_absence(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage may say nothing for hours, and a line may come in two pieces, one before and one after it."""
+    pieces = ['unheard: {"ended": 0, ', *[""] * 20, '"text": "released"}\n']
+
+    class Quiet(Restarting):
+        def log(self, run: int, after: float) -> list[tuple[float, str]]:
+            said = pieces.pop(0)
+            return [(after + 1.0, said)] if said else []
+
+        def run(self, number: int) -> RunState:
+            return RunState("running" if pieces else "finished", "")
+
+    run, time = note(federation, "ab" * 16), [0.0]
+
+    def later(seconds: float) -> None:
+        time[0] += runs.PATIENCE
+
+    monkeypatch.setattr(runs, "connect", lambda federation: Quiet(0))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: time[0], sleep=later))
+    assert runs.follow(federation, run, print) == Ended(0, "released")
+
+
+def test_a_superlink_that_vanished_is_not_listened_to_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host is gone, or the way to it: nothing comes, and nobody says that nothing will."""
+    monkeypatch.setattr(superlink, "QUIET_SECONDS", 1.0)
+    make_tls(tmp_path, "tests", "127.0.0.1")
+    left, gone = threading.Event(), threading.Event()
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            if not left.wait(60):
+                gone.set()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    with serving(tmp_path, Silent) as address:
+        with SuperLink(address, (tmp_path / "ca.crt").read_bytes()) as link:
+            assert list(link.log(7, 0.0)) == []
+        left.set()
+    assert not gone.is_set()
 
 
 @pytest.mark.parametrize(("status", "fails"), [(500, True), (503, True), (403, False)])

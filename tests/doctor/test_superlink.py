@@ -1,18 +1,17 @@
 """What is said of a SuperLink: whether it answers, whose it is, and what time it has."""
 
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from fa_core.doctor.superlink import superlink
 from fa_core.federation.certificates import make_tls
+from tests.deployment.https import serving
 
 
 @contextmanager
@@ -29,17 +28,8 @@ def answering(folder: Path, ahead: timedelta | None) -> Iterator[str]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.crt", folder / "server.key")
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(folder, Handler) as address:
+        yield address
 
 
 def states(address: str, authority: Path) -> dict[str, str]:
