@@ -65,9 +65,11 @@ def _on_federation(
     from rich.console import Console
 
     from fa_core.cli.results import show_release
+    from fa_core.database import Unavailable
     from fa_core.federation import runs
     from fa_core.federation.directory import open_federation
     from fa_core.rounds.narrate import narrator
+    from fa_core.superlink import Unanswered
 
     federation = open_federation(Path(engine))
     if (plan is None) == (attach is None):
@@ -82,16 +84,16 @@ def _on_federation(
     else:
         assert attach is not None
         run = runs.find(federation, attach)
+    back = f"fa run --attach {run.release} --engine {engine}"
     try:
         with narrator(Console(stderr=True)) as report:
             ended = runs.follow(federation, run, report)
+        found = runs.outcome(federation, run, ended)
     except KeyboardInterrupt:
-        typer.echo(
-            f"detached; the run goes on. Come back with: fa run --attach {run.release} --engine {engine}",
-            err=True,
-        )
+        typer.echo(f"detached; the run goes on. Come back with: {back}", err=True)
         raise typer.Exit(DETACHED) from None
-    found = runs.outcome(federation, run, ended)
+    except (Unanswered, Unavailable) as error:
+        raise type(error)(f"{error}; how the run ends is not known here. Come back with: {back}") from None
     show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json)
     if not as_json:
         typer.echo(f"stored in {federation.store}")

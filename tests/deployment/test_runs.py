@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from clients.app import relay
 from fa_core import superlink
+from fa_core.cli import build
 from fa_core.database import Unavailable
 from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.federation import runs, setup
@@ -190,6 +192,25 @@ def test_a_superlink_may_be_away_for_a_while_and_not_for_ever(
     link.left = 7
     with pytest.raises(Unanswered):
         runs.follow(federation, run, print)
+
+
+@pytest.mark.parametrize(
+    ("step", "error"), [("follow", Unanswered("no SuperLink answers")), ("outcome", Unavailable("no store"))]
+)
+def test_whoever_loses_sight_of_a_run_is_told_how_to_come_back(
+    federation: Federation, step: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*arguments: object) -> None:
+        raise error
+
+    run = note(federation, "ab" * 16)
+    monkeypatch.setattr(runs, "follow", lambda *arguments: None)
+    monkeypatch.setattr(runs, step, lost)
+    app, where = build(), str(federation.folder)
+    done = CliRunner().invoke(app, ["run", "--attach", "latest", "--engine", where])
+    assert isinstance(done.exception, type(error))
+    assert str(done.exception).startswith(f"{error}; ")
+    assert str(done.exception).endswith(f"fa run --attach {run.release} --engine {where}")
 
 
 def test_a_long_silence_is_no_absence(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
