@@ -80,7 +80,7 @@ def node(federation: Federation, number: int, devices: int) -> Process:
     return _flower(
         federation,
         node_name(number),
-        _program("flower-supernode"),
+        (sys.executable, "-m", "fa_core.supernode"),
         *("--root-certificates", str(federation.certificate)),
         *("--superlink", federation.address),
         *("--auth-supernode-private-key", str(federation.node_key(number))),

@@ -135,7 +135,7 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             f"SuperNode {hub}, which relays and knows a socket only",
             "relay",
             (
-                *("flower-supernode", *link, "--superlink", f"{host}:{port}"),
+                *("python", "-m", "fa_core.supernode", *link, "--superlink", f"{host}:{port}"),
                 *("--auth-supernode-private-key", str(node_key)),
                 *("--node-config", f'socket="{sockets}/device.sock" devices=1'),
             ),

@@ -22,6 +22,9 @@ from tests.store.postgres import Database
 
 OWN_NETWORK = "UNHEARD_TEST_OWN_NETWORK"
 CUT_SECONDS = 30.0
+HUNG_SECONDS = 120.0
+"""Long enough for a handshake to be given up."""
+
 AWRY = """
 import os, sys
 
@@ -203,6 +206,15 @@ def hang(name: str) -> Fault:
         return mend
 
     return strike_it
+
+
+def hang_superlink(up: Lab) -> Callable[[], None]:
+    """Stop the SuperLink for two minutes: it takes connections, and says nothing."""
+    pid = up.pid("superlink")
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(HUNG_SECONDS)
+    os.kill(pid, signal.SIGCONT)
+    return nothing
 
 
 def kill_store(server: Database) -> Fault:

@@ -19,6 +19,7 @@ from tests.deployment.faults import (
     Told,
     check,
     fill_disk,
+    hang_superlink,
     kill_store,
     loose_clocks,
     shift_clock,
@@ -160,6 +161,15 @@ def test_a_clock_that_goes_ten_minutes_off_harms_nothing(
     TABLE.append(strike(up, name, shift_clock(folder, whose, minutes), "shares"))
     wait_until_ready(up)
     up.run(up.plan(f"{name}-mended"))
+
+
+@pytest.mark.parametrize("stage", ["join", "masked"])
+def test_nodes_come_back_to_a_superlink_that_hung(up: Lab, stage: str) -> None:
+    TABLE.append(strike(up, "hung-superlink", hang_superlink, stage))
+    wait_until_ready(up)
+    up.run(up.plan(f"hung-superlink-{stage}-mended"))
+    with up.store() as store:
+        assert store.find("latest").counted == NODES * DEVICES
 
 
 def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
