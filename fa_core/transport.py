@@ -6,7 +6,7 @@ many; `slot` numbers the devices behind a node from 0). A device that did not an
 that it declined, broke or was off looks the same.
 
 Flower's API changes monthly, so nothing else in the package imports `flwr` but `fa_core.superlink`, which
-holds what an operator asks of a deployed one.
+holds what an operator asks of a deployed one, and `fa_core.supernode`, which starts a node.
 """
 
 import logging
@@ -29,6 +29,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from fa_core.errors import RoundFailed
+from fa_core.loopback import direct
 
 __all__ = [
     "ClientApp",
@@ -41,6 +42,8 @@ __all__ = [
     "RecordDict",
     "ServerApp",
 ]
+
+direct()
 
 MAX_TTL = 12 * 3600.0
 """Flower's own longest life of a message, in seconds."""

@@ -43,7 +43,7 @@ def connect(folder: Path, url: str, authority: Path | None) -> None:
 
     def stop(*_: object) -> None:
         stopped.set()
-        gateway.hang_up()
+        gateway.close()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -66,11 +66,11 @@ def serve(folders: Sequence[Path]) -> None:
     clock = Clock(utc_now, time.monotonic)
     homes = [Household.open(folder, utc_now()) for folder in folders]
     devices = {slot: home.device(clock) for slot, home in enumerate(homes)}
-    server = Server(devices, homes[0].config.door(folders[0]))
     stopped = threading.Event()
-    threading.Thread(target=keep_promises, args=(list(devices.values()), stopped), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    server = Server(devices, homes[0].config.door(folders[0]))
+    threading.Thread(target=keep_promises, args=(list(devices.values()), stopped), daemon=True).start()
     try:
         server.run(stopped.is_set)
     finally:

@@ -72,6 +72,7 @@ class Line:
     _connection: http.client.HTTPSConnection | None = None
     _stamp: int = 0
     _ahead: float = 0.0
+    _closed: bool = False
 
     def next(self, wait: int = WAIT_SECONDS) -> Letter | None:
         """Return the next request, None where none came in `wait` seconds. Raises Unreachable."""
@@ -100,6 +101,11 @@ class Line:
         if status not in (204, 409):
             raise Unreachable
         return status == 204
+
+    def close(self) -> None:
+        """Hang up for good, also under a request that waits or begins in another thread."""
+        self._closed = True
+        self.hang_up()
 
     def hang_up(self) -> None:
         """Close the connection, also under a request that waits in another thread."""
@@ -137,6 +143,8 @@ class Line:
         connection = self._connection
         try:
             _opened(connection).settimeout(wait + ANSWER_SECONDS)
+            if self._closed:
+                raise Unreachable
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
             data = response.read(MAX_BYTES)

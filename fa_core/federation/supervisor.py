@@ -28,6 +28,7 @@ from fa_core.federation.certificates import public_bytes
 from fa_core.federation.directory import Federation, node_name, open_federation
 from fa_core.federation.lab import Lab, read_lab
 from fa_core.federation.processes import Process
+from fa_core.loopback import direct
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds before a process that died is started again: doubled each time, up to the longest."""
@@ -304,6 +305,7 @@ def main(arguments: Sequence[str]) -> None:
     """Supervise the federation in the folder that is the one argument."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     os.umask(0o077)
+    direct()
     federation = open_federation(Path(arguments[0]))
     held = lock(federation)
     if held is None:

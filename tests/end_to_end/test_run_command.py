@@ -169,9 +169,29 @@ def test_a_signature_beside_the_plan_is_the_one_in_the_log(
     assert "signs another version" in str(fa_run(plan).exception)
 
 
-def start(plan: Path, fleet: Path, store: Path, *arguments: str) -> "subprocess.Popen[str]":
+PLAIN = "from fa_core.cli import main; main()"
+HELD = f"""
+import time
+from fa_core.cli import launch
+from fa_core.rounds.round import Watch
+
+def held(report, stopped):
+    def told(progress):
+        report(progress)
+        while progress.stage != "join" and not stopped():
+            time.sleep(0.01)
+    return Watch(told, stopped)
+
+launch.Watch = held
+{PLAIN}
+"""
+"""A run that does not go past its second stage before somebody stops it."""
+
+
+def start(
+    plan: Path, fleet: Path, store: Path, *arguments: str, script: str = PLAIN
+) -> "subprocess.Popen[str]":
     """Start `fa run` as a process of its own."""
-    script = "from fa_core.cli import main; main()"
     command = [sys.executable, "-c", script, "run", str(plan), "--fleet", str(fleet), "--store", str(store)]
     return subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
@@ -191,7 +211,7 @@ def test_a_real_process_releases_once(fleet: Path, tmp_path: Path) -> None:
 def test_ctrl_c_is_a_failure_with_exit_code_4(tmp_path: Path) -> None:
     fleet = write_fleet(tmp_path / "fleet", 400)
     plan, store = write_plan(tmp_path, groups="[[]]"), tmp_path / "store"
-    process = start(plan, fleet, store)
+    process = start(plan, fleet, store, script=HELD)
     assert process.stderr is not None
     first = process.stderr.readline()
     process.send_signal(signal.SIGINT)

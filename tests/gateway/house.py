@@ -73,7 +73,7 @@ class Gateway:
         thread = threading.Thread(target=attend, args=(device, theirs, stopped))
         thread.start()
         self._stack.callback(thread.join)
-        self._stack.callback(theirs.hang_up)
+        self._stack.callback(theirs.close)
         self._stack.callback(stopped.set)
 
     def grid(self, nodes: int = 1, seconds: float = LONG) -> LocalGrid:

@@ -6,7 +6,6 @@ the next round works.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from clients.device.seam import STAGES, Stage
 from fa_core.errors import RoundFailed
 from fa_core.gateway.setup import init
 from fa_core.transport import LocalGrid, client_app
+from tests.deployment.lab import free_ports
 from tests.gateway.house import until
 from tests.rounds.small import World, small_plan
 from tests.store.postgres import Database, mortal
@@ -51,12 +51,17 @@ class Serving:
         command = [sys.executable, "-m", "fa_core.cli", "gateway", "serve", str(self.folder)]
         self.process = subprocess.Popen(command, stderr=log, stdout=log)
         log.close()
-        until(lambda: self.process.poll() is not None or self.ready())
-        assert self.process.poll() is None, (self.folder / "serve.log").read_text()
+        try:
+            until(lambda: self.process.poll() is not None or self.ready())
+            assert self.process.poll() is None, (self.folder / "serve.log").read_text()
+        except BaseException:
+            self.kill()
+            raise
 
     def ready(self) -> bool:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with urllib.request.urlopen(f"http://{self.operations}/ready", timeout=10):
+            with direct.open(f"http://{self.operations}/ready", timeout=10):
                 return True
         except OSError:
             return False
@@ -126,20 +131,20 @@ def stand(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     world = World.make(tmp_path / "world", DEVICES)
     public = tmp_path / "authority.pub"
     public.write_text(world.authority.public_key.hex())
-    ports = free_ports()
+    port = free_ports(2)
     folder = tmp_path / "gateway"
-    init(folder, f"127.0.0.1:{ports[0]}", public, database.url, 2)
+    init(folder, f"127.0.0.1:{port}", public, database.url, 2)
     config = folder / "gateway.toml"
     text = (
-        config.read_text().replace("127.0.0.1:9464", f"127.0.0.1:{ports[1]}").replace("0.0.0.0", "127.0.0.1")
+        config.read_text().replace("127.0.0.1:9464", f"127.0.0.1:{port + 1}").replace("0.0.0.0", "127.0.0.1")
     )
     config.write_text(
         text.replace("maximum = 10000 ", f"maximum = {DEVICES} ").replace("= 20.0 ", "= 600.0 ")
     )
-    serving = Serving(folder, f"127.0.0.1:{ports[1]}")
+    serving = Serving(folder, f"127.0.0.1:{port + 1}")
     serving.start()
     here = Stand(world, serving, database)
-    with devices(here, f"https://127.0.0.1:{ports[0]}"):
+    with devices(here, f"https://127.0.0.1:{port}"):
         yield here
     serving.stop()
     world.store.close()
@@ -158,14 +163,9 @@ def devices(here: Stand, url: str) -> Iterator[None]:
     yield
     stopped.set()
     for each in lines:
-        each.hang_up()
+        each.close()
     for thread in threads:
         thread.join()
-
-
-def free_ports() -> list[int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        return [one.getsockname()[1], two.getsockname()[1]]
 
 
 def kill_a_worker(here: Stand) -> None:

@@ -1,5 +1,6 @@
 """The device's end: clocks that are off, lines that break, and how a device is silent."""
 
+import http.client
 import socket
 import ssl
 import threading
@@ -151,6 +152,19 @@ def test_a_reply_after_long_thought_goes_out_on_a_new_connection(here: Gateway) 
         gone.reply(found, b"me")
 
 
+def test_a_line_that_is_closed_opens_no_more(here: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops a device does not know how far it is: here, just about to connect."""
+    theirs, opened = here.line(DEVICE), remote._opened
+
+    def stopped_meanwhile(connection: http.client.HTTPSConnection) -> socket.socket:
+        theirs.close()
+        return opened(connection)
+
+    monkeypatch.setattr(remote, "_opened", stopped_meanwhile)
+    with pytest.raises(Unreachable):
+        theirs.next(20)
+
+
 @pytest.mark.parametrize("sent", [b"", b"half a l"])
 def test_a_letter_that_breaks_off_is_no_letter(tmp_path: Path, sent: bytes) -> None:
     """A worker that is killed while it speaks: its headers promise more than comes."""
@@ -181,6 +195,6 @@ def test_a_device_waits_and_hears_of_a_round_that_begins(here: Gateway) -> None:
     number = open_round(here)
     until(lambda: here.desk.tally(number, 0).answered == 1)
     stopped.set()
-    theirs.hang_up()
+    theirs.close()
     thread.join()
     assert device.asked == [("join", b"come")]

@@ -3,13 +3,14 @@
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clients.device.seam import Declined, Reason, Stage
+from clients.device.seam import STAGES, Declined, Reason, Stage
 from fa_core.errors import RoundFailed
 from fa_core.gateway.door import ENDED_SECONDS
 from fa_core.gateway.settings import CohortSection
@@ -84,7 +85,7 @@ def test_who_declines_drops_out_and_the_rest_is_released(
     }
     with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
         connect(here, world, silent)
-        with hurried(here, [DEVICES - 1, DEVICES - 1, DEVICES - 2, DEVICES - 3]):
+        with hurried(here, {"join": DEVICES - 1, "masked": DEVICES - 2, "unmask": DEVICES - 3}):
             release, _ = world.run_over(here.grid(), small_plan())
     exact = np.delete(world.vectors(small_plan()), [2, 5], axis=0).sum(axis=0)
     assert np.array_equal(release.sums, exact)
@@ -96,7 +97,7 @@ def test_under_the_minimum_the_server_hears_of_nobody(world: World, tmp_path: Pa
     seats = CohortSection(window_seconds=600, minimum=DEVICES, maximum=DEVICES)
     with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
         connect(here, world, {0: ("join",)})
-        with hurried(here, [DEVICES - 1]), pytest.raises(RoundFailed, match="0 devices joined"):
+        with hurried(here, {"join": DEVICES - 1}), pytest.raises(RoundFailed, match="0 devices joined"):
             world.run_over(here.grid(), small_plan())
         assert here.desk.pulse(0.0) == []
     assert world.store.count() == 0
@@ -137,13 +138,15 @@ class _Both:
 
 
 class hurried:  # noqa: N801 - reads as a word of the test
-    """Moves the gateway's clock past each stage's deadline once so many devices have answered it.
+    """Moves the gateway's clock past a stage's deadline once so many devices have answered it.
 
-    And no sooner than every seat is taken: who joins last may be the one that declines.
+    Only of stages in which somebody is silent: another ends by itself, perhaps before it is seen that all
+    have answered. And no sooner than every seat is taken: who joins last may be the one that declines.
     """
 
-    def __init__(self, here: Gateway, answers: list[int]) -> None:
+    def __init__(self, here: Gateway, answers: dict[Stage, int]) -> None:
         self._here, self._answers = here, answers
+        self._done: Future[None] = Future()
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> None:
@@ -151,11 +154,17 @@ class hurried:  # noqa: N801 - reads as a word of the test
 
     def __exit__(self, *error: object) -> None:
         self._thread.join()
+        self._done.result()
 
     def _run(self) -> None:
-        for stage, answers in enumerate(self._answers):
-            until(lambda stage=stage, answers=answers: self._answered(stage) >= answers)
-            self._here.time.ahead += 700.0
+        try:
+            for stage, answers in self._answers.items():
+                until(lambda stage=stage, answers=answers: self._answered(STAGES.index(stage)) == answers)
+                self._here.time.ahead += 700.0
+        except BaseException as error:  # noqa: BLE001 - raised again by `result`
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(None)
 
     def _answered(self, stage: int) -> int:
         tallies = [self._here.desk.tally(beat.round, stage) for beat in self._here.desk.pulse(0.0)]

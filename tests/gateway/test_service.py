@@ -47,7 +47,12 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 def now() -> int:
-    return int(time.time() * 1_000_000)
+    """The time as a stamp, which rises even where the clock goes back."""
+    _stamps.append(max(_stamps[-1] + 1, int(time.time() * 1_000_000)))
+    return _stamps[-1]
+
+
+_stamps = [0]
 
 
 def connect(here: Gateway) -> http.client.HTTPSConnection:

@@ -9,8 +9,9 @@ import pytest
 
 from fa_core.enrolment import Authority
 from fa_core.gateway.setup import init
+from tests.deployment.lab import free_ports
 from tests.gateway.house import until
-from tests.gateway.test_faults import Serving, free_ports
+from tests.gateway.test_faults import Serving
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +40,10 @@ def test_a_folder_that_was_there_is_closed(folder: Path) -> None:
 
 
 def test_what_a_gateway_and_its_workers_write_is_theirs_and_relays_reach_the_socket(folder: Path) -> None:
-    before, config, ports = set(folder.iterdir()), folder / "gateway.toml", free_ports()
-    text = config.read_text().replace("0.0.0.0:8443", f"127.0.0.1:{ports[0]}")
-    config.write_text(text.replace(":9464", f":{ports[1]}").replace("relays = []", "relays = [65534]"))
-    serving = Serving(folder, f"127.0.0.1:{ports[1]}")
+    before, config, port = set(folder.iterdir()), folder / "gateway.toml", free_ports(2)
+    text = config.read_text().replace("0.0.0.0:8443", f"127.0.0.1:{port}")
+    config.write_text(text.replace(":9464", f":{port + 1}").replace("relays = []", "relays = [65534]"))
+    serving = Serving(folder, f"127.0.0.1:{port + 1}")
     serving.start()
     try:
         until(lambda: bool(serving.workers()))

@@ -31,7 +31,7 @@ def binaries() -> Path | None:
 @contextmanager
 def server(folder: Path) -> Iterator[Path]:
     """Run a server with the programs in `folder`; yield the folder of its socket."""
-    home = Path(tempfile.mkdtemp(prefix="unheard-pg-"))
+    home = Path(tempfile.mkdtemp(prefix="unheard-pg-", dir="/tmp"))
     if os.geteuid() == 0:
         entry = pwd.getpwnam("postgres")
         os.chown(home, entry.pw_uid, entry.pw_gid)

@@ -25,12 +25,12 @@ def serve(where: str, pipe: Connection) -> None:
 
 
 def charge_until_killed(where: str, pipe: Connection, charges: list[Charge]) -> None:
-    """Make one charge after another and tell each once it is committed."""
+    """Make one charge after another and tell each once it is committed; only a kill ends it."""
     with open_store(where) as store:
         for charge in charges:
             store.charge(charge)
             pipe.send(charge.release)
-        pipe.send("done")
+        time.sleep(3600)
 
 
 def hang_inside(where: str, pipe: Connection, charge: Charge) -> None:
