@@ -107,11 +107,11 @@ def test_some_use_their_device_much_more_than_others(wakes: pd.DataFrame) -> Non
 
 
 def tolerance(expected: float, largest: float = 1.0) -> float:
-    """Return t with P(|sum - expected| >= t) < 1e-8, for a sum of independent terms within [0, largest].
+    """Return t with P(|sum - expected| >= t) < 1e-9, for a sum of independent terms within [0, largest].
 
     Bernstein's inequality with variance at most largest * expected; it holds for Poisson counts too.
     """
-    log = math.log(2 / 1e-8)
+    log = math.log(2 / 1e-9)
     return largest * log / 3 + math.sqrt((largest * log / 3) ** 2 + 2 * largest * expected * log)
 
 
@@ -132,7 +132,7 @@ def wake_sums(
 
 
 def test_what_happened_was_to_be_expected(fleet: Fleet, wakes: pd.DataFrame, truth: pd.DataFrame) -> None:
-    """False-alarm rate: under 3e-6 over about 220 sums at 1e-8 each, by Bernstein's inequality."""
+    """False-alarm rate: under 3e-7 over about 220 sums at 1e-9 each, by Bernstein's inequality."""
     told_by = {model: model for model in MODEL_VERSIONS}
     sums = list(wake_sums(wakes, truth, fleet, told_by))
     assert len(sums) > 100
@@ -155,7 +155,7 @@ def capped(each: pd.DataFrame, cap: int) -> tuple[float, float]:
 def test_the_capped_estimand_is_what_capped_devices_send(
     wakes: pd.DataFrame, truth: pd.DataFrame, cap: int
 ) -> None:
-    """False-alarm rate 1e-8, by Bernstein's inequality on the numerator; a cap only shrinks its terms."""
+    """False-alarm rate 1e-9, by Bernstein's inequality on the numerator; a cap only shrinks its terms."""
     told = truth[(truth["source"] == "wake_events") & (truth["model_version"] == "micro-1")]
     told = told.assign(x=told["false_reject"], n=told["true_accept"] + told["false_reject"])
     happened = wakes[wakes["model_version"] == "micro-1"]
@@ -179,7 +179,7 @@ def test_the_capped_estimand_is_what_capped_devices_send(
 def test_commands_and_dictation_were_to_be_expected(
     fleet: Fleet, truth: pd.DataFrame, source: str, column: str, largest: float
 ) -> None:
-    """False-alarm rate 1e-8 each, as above."""
+    """False-alarm rate 1e-9 each, as above."""
     told = truth[truth["source"] == source]
     happened = plain(fleet, source)
     assert told["events"].sum() == len(happened) > 0
