@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,11 +37,12 @@ LOOK_EVERY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a federation is: of each process of a lab its id (None where it is not running), restarts and last
-    exit code; of each node its status at the SuperLink; why there is none, where that does not answer."""
+    """How a federation is: of each process of a lab its id (None where it is not running), restarts, last
+    exit code and since when it runs (ISO 8601, "" for never); of each node its status at the SuperLink; why
+    there is none, where that does not answer."""
 
     up: bool
-    processes: dict[str, dict[str, int | None]]
+    processes: dict[str, dict[str, int | str | None]]
     nodes: dict[str, str]
     problem: str
 
@@ -144,7 +146,7 @@ def status(federation: Federation) -> State:
     if said["registered"]:
         try:
             with runs.connect(federation) as link:
-                nodes = {node.name: _standing(node, said["since"]) for node in link.nodes()}
+                nodes = {node.name: _standing(node, said) for node in link.nodes()}
         except BadInput as error:
             problem = str(error)
     return State(True, said["processes"], nodes, problem)
@@ -206,11 +208,11 @@ def _check_ports(federation: Federation, lab: Lab) -> None:
                 ) from None
 
 
-def _standing(node: Node, since: str) -> str:
+def _standing(node: Node, said: Mapping[str, Any]) -> str:
     """Return a node's status. The SuperLink takes one that vanished for online until its time is over."""
-    signed_on = bool(node.activated) and datetime.fromisoformat(node.activated) >= datetime.fromisoformat(
-        since
-    )
+    since = said["processes"].get(node.name, {}).get("since") or said["since"]
+    started = datetime.fromisoformat(since)
+    signed_on = bool(node.activated) and datetime.fromisoformat(node.activated) >= started
     return "signing on" if node.status == "online" and not signed_on else node.status
 
 

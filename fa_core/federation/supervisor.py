@@ -59,6 +59,7 @@ class _Child:
     again: float = 0.0
     restarts: int = 0
     last_exit: int | None = None
+    since: str = ""
 
 
 @dataclass(slots=True)
@@ -144,7 +145,7 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=die_with(os.getpid()),
             )
-        child.started = now
+        child.started, child.since = now, datetime.now(UTC).isoformat()
         logger.info("%s started as %d", process.name, child.running.pid)
 
     def _reap(self) -> None:
@@ -218,6 +219,7 @@ class Supervisor:
                     "pid": child.running.pid if child.running else None,
                     "restarts": child.restarts,
                     "last_exit": child.last_exit,
+                    "since": child.since,
                 }
                 for name, child in self.children.items()
             },

@@ -17,6 +17,7 @@ from fa_core.federation.directory import Federation, Settings, open_federation, 
 from fa_core.federation.lab import find_lab, read_lab
 from fa_core.federation.processes import QUIET, node, superexec, superlink, witness
 from fa_core.federation.runs import find
+from fa_core.superlink import Node
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,26 @@ def test_settings_that_will_not_do_are_named(tmp_path: Path, text: str, told: st
     (tmp_path / "federation.toml").write_text(text)
     with pytest.raises(BadInput, match=told):
         open_federation(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "activated", "started", "standing"),
+    [
+        ("online", "2026-01-01T12:00:05+00:00", "2026-01-01T12:00:00+00:00", "online"),
+        ("online", "2026-01-01T12:00:05+00:00", "2026-01-01T12:00:09+00:00", "signing on"),
+        ("online", "2026-01-01T12:00:05+00:00", "", "online"),
+        ("online", "2026-01-01T11:59:59+00:00", "", "signing on"),
+        ("online", "", "2026-01-01T12:00:00+00:00", "signing on"),
+        ("offline", "2026-01-01T12:00:05+00:00", "2026-01-01T12:00:09+00:00", "offline"),
+    ],
+)
+def test_a_node_that_started_anew_is_online_once_it_signed_on(
+    status: str, activated: str, started: str, standing: str
+) -> None:
+    """Its SuperLink takes it for online for a while after it died."""
+    known = Node(1, "node-00", status, activated, b"")
+    said = {"since": "2026-01-01T12:00:00+00:00", "processes": {"node-00": {"since": started}}}
+    assert setup._standing(known, said) == standing
 
 
 def test_a_damaged_lab_is_said_to_be(tmp_path: Path) -> None:
