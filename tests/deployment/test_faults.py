@@ -159,15 +159,19 @@ def test_a_clock_that_goes_ten_minutes_off_harms_nothing(
     up, folder = loose
     name = f"{'fast' if minutes > 0 else 'slow'}-{whose}"
     TABLE.append(strike(up, name, shift_clock(folder, whose, minutes), "shares"))
-    wait_until_ready(up)
-    up.run(up.plan(f"{name}-mended"))
+    everybody_counts(up, f"{name}-mended")
 
 
 @pytest.mark.parametrize("stage", ["join", "masked"])
 def test_nodes_come_back_to_a_superlink_that_hung(up: Lab, stage: str) -> None:
     TABLE.append(strike(up, "hung-superlink", hang_superlink, stage))
+    everybody_counts(up, f"hung-superlink-{stage}-mended")
+
+
+def everybody_counts(up: Lab, plan: str) -> None:
+    """Run a plan once every node is back, and see that nobody is missing."""
     wait_until_ready(up)
-    up.run(up.plan(f"hung-superlink-{stage}-mended"))
+    up.run(up.plan(plan))
     with up.store() as store:
         assert store.find("latest").counted == NODES * DEVICES
 
