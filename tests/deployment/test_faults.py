@@ -64,9 +64,7 @@ def test_a_run_ends_once_whatever_dies(up: Lab, name: str, stage: str) -> None:
 
 
 def test_the_next_round_works(up: Lab) -> None:
-    up.run(up.plan("afterwards"))
-    with up.store() as store:
-        assert store.find("latest").counted >= 2 * DEVICES
+    everybody_counts(up, "afterwards")
 
 
 @pytest.mark.parametrize("stage", ["join", "masked"])
