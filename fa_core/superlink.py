@@ -56,8 +56,8 @@ class SuperLink:
         from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
         self._address = address
-        asides = [CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
-        asides.append(_Listening())
+        version = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
+        asides = (CliClientHttpInterceptor(), version, _Listening())
         self._client = ControlHttpClient.from_server_address(
             server_address=address, insecure=False, root_certificates=authority, interceptors=asides
         )
