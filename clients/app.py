@@ -15,8 +15,8 @@ from typing import Any, cast
 from clients.device.seam import STAGES, Device, Stage
 from clients.device.serve import SocketDevice
 from clients.gateway import SHARE, collect, seconds
-from fa_core.bundle import Bundle
-from fa_core.transport import ClientApp, Message, client_app, read, reply
+from fa_core.flower.transport import ClientApp, Message, client_app, read, reply
+from fa_core.wire.bundle import Bundle
 
 Devices = Mapping[int, Device]
 """The devices behind one node, by slot."""

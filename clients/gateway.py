@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fa_core import bundle
-from fa_core.bundle import Bundle
+from fa_core.wire import bundle
+from fa_core.wire.bundle import Bundle
 
 SECONDS = 60.0
 """How long devices have for a stage, unless the node's configuration says otherwise (`seconds`)."""

@@ -17,7 +17,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from clients.device.books import Seen
+from clients.device.records import Seen
 from clients.device.seam import Declined, Reason, Stage
 from clients.device.trust import PinnedKey, Pins, believe
 from clients.evaluate import (
@@ -29,15 +29,15 @@ from clients.evaluate import (
     system_randomness,
 )
 from clients.fleet.tables import read_fleet
-from fa_core.agreement import task_of
-from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
-from fa_core.invitation import Invitation, decode
+from fa_core.flower.transport import PARTITION
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import noise_share, shares_of
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
-from fa_core.transport import PARTITION
+from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import Invitation, decode
 
 CHUNK = 512
 """Devices that are counted together."""

@@ -2,8 +2,11 @@
 
 import streamlit as st
 
-from dashboard import links, look, reading, session
+from dashboard.auth import session
+from dashboard.data import reading
+from dashboard.navigation import links
 from dashboard.settings import active
+from dashboard.style import look
 from dashboard.views import confusions, health, plans, privacy, segments, thresholds, trends
 from fa_core.errors import UnheardError
 

@@ -14,9 +14,11 @@ from starlette.middleware import Middleware
 from streamlit import App
 from streamlit.web import bootstrap
 
-from dashboard import reading, settings, shell
-from dashboard.gate import LOOPBACK, Access, Gate
-from dashboard.look import DARK, LIGHT, Palette
+from dashboard import settings
+from dashboard.auth.gate import LOOPBACK, Access, Gate
+from dashboard.data import reading
+from dashboard.style import shell
+from dashboard.style.look import DARK, LIGHT, Palette
 from fa_core.errors import BadInput, Refused
 
 SCRIPT: Final = Path(__file__).parent / "app.py"

@@ -26,20 +26,20 @@ from numpy.typing import NDArray
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device import database, receipt
-from clients.device.books import Books, Contribution
 from clients.device.consent import allows
 from clients.device.counting import count, noised
 from clients.device.odometer import Budget, Moment, affords, settled
 from clients.device.policy import Asks, ConditionReader, Policy, refusal
+from clients.device.records import Books, Contribution
 from clients.device.seam import Declined, Reason, Stage
 from clients.device.store import Store
 from clients.device.trust import Believed, Pins, answered, believe
-from fa_core.agreement import task_of
 from fa_core.errors import BadInput, Refused
-from fa_core.invitation import Invitation, decode
 from fa_core.plan import Plan
 from fa_core.secagg import MAX_ATTEMPTS, DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
 from fa_core.values import Layout
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import Invitation, decode
 
 MAX_ROUNDS = 4
 """Rounds that a device is in at one time; a fifth pushes out the oldest."""

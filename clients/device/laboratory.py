@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from clients.device.books import Books
 from clients.device.config import CONFIG
 from clients.device.owner import Household
+from clients.device.records import Books
 from clients.evaluate import Cohort
-from fa_core.enrolment import Authority, certify_all, load
 from fa_core.tables import SOURCES
+from fa_core.trust.enrolment import Authority, certify_all, load
 
 CONSENT = timedelta(days=365)
 MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder there

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from clients.device import database
-from clients.device.books import Books
 from clients.device.config import CONFIG, KEY, STORE, DeviceConfig, read_config
 from clients.device.consent import PURPOSES, Grant
 from clients.device.contribution import Clock, StoredDevice, Terms
@@ -17,6 +16,7 @@ from clients.device.journal import Entry, Json, sentence
 from clients.device.keys import create_key, load_key
 from clients.device.odometer import Moment, frees_up, spent
 from clients.device.policy import FileReader, nothing_known
+from clients.device.records import Books
 from clients.device.rows import moment
 from clients.device.store import Store
 from fa_core.errors import BadInput

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from clients.device.books import Books
 from clients.device.consent import PURPOSES
 from clients.device.contribution import Clock, StoredDevice
 from clients.device.owner import Household
 from clients.device.policy import utc_now
+from clients.device.records import Books
 from clients.device.redaction import LogFilter, guard_crashes
 from clients.device.remote import attend, line
 from clients.device.seam import STAGES

@@ -8,8 +8,8 @@ the key could rewrite the whole journal: a head that the owner wrote down shows 
 
 from collections.abc import Mapping, Sequence
 
-from clients.device.books import Books
 from clients.device.journal import Entry, Json, broken_at
+from clients.device.records import Books
 from clients.device.store import Store
 
 

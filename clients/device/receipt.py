@@ -4,10 +4,10 @@ from fractions import Fraction
 
 from clients.device.journal import Json
 from clients.device.trust import Believed
-from fa_core.invitation import Invitation
 from fa_core.plan import Plan, window_text
 from fa_core.privacy.accounting import pure_as_zcdp
 from fa_core.values import Layout
+from fa_core.wire.invitation import Invitation
 
 
 def sources(plan: Plan) -> tuple[str, ...]:

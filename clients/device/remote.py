@@ -1,8 +1,8 @@
 """A device that reaches its rounds through a gateway: it asks for requests over HTTPS and posts its replies.
 
 The connection goes out from the device and nothing listens at it. Each request is signed by the device's
-certified key (`fa_core.admission`). A device that declines hangs up and stays away for a while, as one does
-that lost its connection: why it was silent, or that it declined at all, cannot be seen.
+certified key (`fa_core.trust.request_signing`). A device that declines hangs up and stays away for a while,
+as one does that lost its connection: why it was silent, or that it declined at all, cannot be seen.
 """
 
 import http.client
@@ -19,9 +19,9 @@ from secrets import SystemRandom
 from urllib.parse import urlsplit
 
 from clients.device.seam import STAGES, Declined, Device, Stage
-from fa_core.admission import LETTER, STAGE, Request, authorization, digest_of
 from fa_core.errors import BadInput
 from fa_core.secagg import DeviceIdentity
+from fa_core.trust.request_signing import LETTER, STAGE, Request, authorization, digest_of
 
 WAIT_SECONDS = 240
 """How long a device waits for a request. What waiting devices cost a gateway is how often they ask anew."""

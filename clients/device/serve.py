@@ -25,7 +25,7 @@ from pathlib import Path
 
 from clients.device.seam import STAGES, Declined, Device, Reason, Stage
 from fa_core.errors import BadInput, Refused
-from fa_core.local_socket import clear, peer
+from fa_core.unix_socket import clear, peer
 
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024

@@ -10,15 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from clients.device import database
-from clients.device.books import Books
 from clients.device.consent import Purpose
 from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.keys import StoreKey, new_key
 from clients.device.policy import Conditions
+from clients.device.records import Books
 from clients.device.store import Rules, Store
 from clients.evaluate import Cohort
-from fa_core.enrolment import Authority
 from fa_core.tables import SOURCES
+from fa_core.trust.enrolment import Authority
 
 READY = Conditions(unmetered_network=True, charging=True, idle=True, speaking=False)
 

@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from clients.device.books import Contribution, Seen
 from clients.device.odometer import Moment
+from clients.device.records import Contribution, Seen
 from clients.device.seam import Declined, Reason
-from fa_core import checkpoint as log
 from fa_core import merkle
 from fa_core.errors import BadInput
-from fa_core.invitation import Invitation
 from fa_core.plan import Plan, from_canonical
 from fa_core.plan.signing import verify
+from fa_core.trust import checkpoint as log
+from fa_core.wire.invitation import Invitation
 
 
 @dataclass(frozen=True, slots=True)

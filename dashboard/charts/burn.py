@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, Sheet
-from dashboard.look import Palette
+from dashboard.style.look import Palette
 
 HEIGHT = 240
 

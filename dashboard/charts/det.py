@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, Sheet
-from dashboard.look import Palette
-from dashboard.numbers import Measure
+from dashboard.data.numbers import Measure
+from dashboard.style.look import Palette
 from fa_core.estimate.thresholds import Point
 
 REJECTS = Measure(100.0, "%", "missed wake words, %")

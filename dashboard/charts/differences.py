@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, beside
-from dashboard.look import Palette
-from dashboard.numbers import Measure, group_text
+from dashboard.data.numbers import Measure, group_text
+from dashboard.style.look import Palette
 from fa_core.estimate.compare import Difference
 
 ROW = 34

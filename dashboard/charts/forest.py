@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, beside
-from dashboard.look import Palette
-from dashboard.numbers import Measure, group_text, half_width
+from dashboard.data.numbers import Measure, group_text, half_width
+from dashboard.style.look import Palette
 from fa_core.values import Estimate
 
 ROW = 34

@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, when_wide
-from dashboard.look import Palette
-from dashboard.numbers import Measure, half_width
+from dashboard.data.numbers import Measure, half_width
+from dashboard.style.look import Palette
 from fa_core.values import Cell
 
 ROW = 30

@@ -5,14 +5,17 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard import downloads, look, picks, reading, sentences
 from dashboard.charts import base
 from dashboard.charts.forest import forest
 from dashboard.charts.matrix import matrix
-from dashboard.look import Column, esc
-from dashboard.numbers import group_text, half_width, measure_of, short, span, words
-from dashboard.reading import Body
+from dashboard.data import reading, sentences
+from dashboard.data.numbers import group_text, half_width, measure_of, short, span, words
+from dashboard.data.reading import Body
+from dashboard.navigation import selection
 from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from dashboard.views import downloads
 from fa_core.plan.schema import EventSegment
 from fa_core.values import Cell, Estimate
 
@@ -34,16 +37,16 @@ def page() -> None:
     with st.container(key="picks"):
         left, middle, right = st.columns([1.1, 1.5, 1])
         with left:
-            plan = picks.plan(plans)
+            plan = selection.plan(plans)
         with middle:
-            body = picks.body(picks.release_of(plans[plan]))
+            body = selection.body(selection.release_of(plans[plan]))
         metric = body.metrics("confusion")[0]
         groups = {
             group_text(result.group): result for result in body.estimates.results if result.metric == metric
         }
         with right:
-            result = picks.choose("Group", groups, "group", lambda each: group_text(each.group))
-    picks.notice()
+            result = selection.choose("Group", groups, "group", lambda each: group_text(each.group))
+    selection.notice()
     if result.suppressed:
         look.empty(f"Nothing can be shown of {group_text(result.group)}.", result.reason)
     else:
@@ -146,7 +149,7 @@ def _corrections() -> None:
 
 def _newest_by_intent() -> tuple[Body, str, tuple[str, ...]] | None:
     for entries in reading.plans(active().store).values():
-        body = picks.glance(entries[0])
+        body = selection.glance(entries[0])
         if body.plan is None:
             continue
         for metric in body.metrics("rate"):

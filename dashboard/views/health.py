@@ -5,12 +5,15 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard import comparing, look, picks, reading, sentences
-from dashboard.links import link
-from dashboard.look import Column, esc
-from dashboard.numbers import group_text, grouping_text, half_width, listed, measure, short, span, words
-from dashboard.reading import Body
+from dashboard.data import reading, sentences
+from dashboard.data.numbers import group_text, grouping_text, half_width, listed, measure, short, span, words
+from dashboard.data.reading import Body
+from dashboard.navigation import selection
+from dashboard.navigation.links import link
 from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from dashboard.views import comparing
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference, compare
 from fa_core.values import Estimate, Judgement
@@ -31,7 +34,7 @@ def page() -> None:
             "fa run eval_plans/wake-word-weekly.yaml --fleet DIR",
         )
         return
-    newest = [picks.glance(each[0]) for each in plans.values()]
+    newest = [selection.glance(each[0]) for each in plans.values()]
     newest.sort(key=lambda body: min([ORDER[j.verdict] for j in body.estimates.judgements], default=3))
     _strip(newest)
     if any(body.entry.simulated for body in newest):
@@ -42,10 +45,10 @@ def page() -> None:
     pages = -(-len(newest) // ON_A_PAGE)
     place = 1
     if pages > 1:
-        place = picks.pager(pages)
+        place = selection.pager(pages)
     for body in newest[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]:
         before = plans[body.entry.plan][1:2]
-        _card(body, picks.glance(before[0]) if before else None)
+        _card(body, selection.glance(before[0]) if before else None)
 
 
 def _strip(newest: Sequence[Body]) -> None:

@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from dashboard import drafting, launching, links, look, picks, reading
-from dashboard.look import Column, esc
-from dashboard.numbers import day, short
+from dashboard.data import reading
+from dashboard.data.numbers import day, short
+from dashboard.launch import drafting, launching
+from dashboard.navigation import links, selection
 from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, load
 from fa_core.plan.prose import describe
@@ -19,7 +22,7 @@ VIEWS: Final = {"read": "Read", "write": "Write and launch", "runs": "Runs"}
 def page() -> None:
     """Show the page."""
     look.title("Plans", "What is asked of devices, what would an answer cost, and what would it tell?")
-    view = picks.tabs(VIEWS, "view")
+    view = selection.tabs(VIEWS, "view")
     if view == "read":
         _read()
     elif view == "write":
@@ -49,7 +52,7 @@ def _read() -> None:
     )
     rows = []
     for name, entries in sent.items():
-        body = picks.glance(entries[0])
+        body = selection.glance(entries[0])
         rows.append([esc(name, 80), esc(body.told("question"), 200), esc(body.told("owner"), 60), f"{len(entries):,}",
                      day(entries[0].created)])  # fmt: skip
     for name in found.keys() - sent.keys():
@@ -58,14 +61,14 @@ def _read() -> None:
         rows.append([esc(name, 80), esc(told[0], 200), esc(told[1], 60), "0", "never"])
     look.show(look.table(columns, rows, "Plans", scroll=len(rows) > 15))
     names = [*sent, *sorted(found.keys() - sent.keys())]
-    chosen = picks.choose("Read", {name: name for name in names}, "plan")
+    chosen = selection.choose("Read", {name: name for name in names}, "plan")
     _show(chosen, found.get(chosen))
 
 
 def _show(name: str, file: Path | None) -> None:
     entries = reading.plans(active().store).get(name)
     if entries:
-        body = picks.glance(entries[0])
+        body = selection.glance(entries[0])
         look.prose(
             f"As it was sent for release {short(entries[0].id)}, presets and defaults written out.", "note"
         )

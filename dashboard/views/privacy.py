@@ -5,14 +5,17 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard import books, look, picks, reading
 from dashboard.charts import base
 from dashboard.charts.burn import burn
-from dashboard.look import Column, esc
-from dashboard.numbers import count, day, group_text, grouping_text, listed, short, span, words
-from dashboard.reading import Body
+from dashboard.data import reading
+from dashboard.data.numbers import count, day, group_text, grouping_text, listed, short, span, words
+from dashboard.data.reading import Body
+from dashboard.navigation import selection
 from dashboard.settings import active
-from fa_core.cli.render import guarantee
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from dashboard.views import records
+from fa_core.privacy.guarantee import guarantee
 from fa_core.store import Entry
 
 VIEWS: Final = {
@@ -27,11 +30,11 @@ def page() -> None:
     look.title(
         "Privacy", "What was spent on every device, what came of it, and can nothing else have been released?"
     )
-    view = picks.tabs(VIEWS, "view")
+    view = selection.tabs(VIEWS, "view")
     if view == "log":
-        books.log()
+        records.log()
     elif view == "audit":
-        books.audit_trail()
+        records.audit_trail()
     elif not reading.open_catalogue(active().store).populations():
         look.empty(
             "Nothing has been spent yet.",
@@ -50,10 +53,12 @@ def _budget(now: datetime) -> None:
     store = reading.open_catalogue(active().store)
     populations = store.populations()
     newest = next((entry.population for entry in reading.entries(active().store)), None)
-    population = picks.choose("Population", {name: name for name in populations}, "population", first=newest)
+    population = selection.choose(
+        "Population", {name: name for name in populations}, "population", first=newest
+    )
     declared, charges = store.declaration(population), reading.charges(active().store, population)
     assert declared is not None, "a population with a ledger has declared its budgets"
-    spent = books.Spending(declared, charges, now)
+    spent = records.Spending(declared, charges, now)
     look.prose(spent.sentence(), "answer")
     look.show(f'<div class="uh-gauges">{"".join(spent.gauges())}</div>')
     look.heading("Burn-down", f"of the year's budget of every device of {population}")
@@ -76,7 +81,7 @@ def _budget(now: datetime) -> None:
 def _releases() -> None:
     entries = reading.entries(active().store)
     pages = max(1, -(-len(entries) // ON_A_PAGE))
-    place = picks.pager(pages) if pages > 1 else 1
+    place = selection.pager(pages) if pages > 1 else 1
     columns = (
         Column("Window"), Column("Plan"), Column("Release", minor=True), Column("Cost", True), Column("Devices counted", True),
         Column("Not shown", True, True), Column("", minor=True),
@@ -119,9 +124,9 @@ def _coverage() -> None:
     with st.container(key="picks"):
         left, right = st.columns(2)
         with left:
-            plan = picks.plan(plans)
+            plan = selection.plan(plans)
         with right:
-            body = picks.glance(picks.release_of(plans[plan]))
+            body = selection.glance(selection.release_of(plans[plan]))
     entry = body.entry
     look.prose(_took_part(entry), "answer")
     _who(body)

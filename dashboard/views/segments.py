@@ -5,12 +5,11 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard import downloads, look, picks, reading, sentences
 from dashboard.charts import base
 from dashboard.charts.forest import forest
 from dashboard.charts.heat import heat
-from dashboard.look import Column, esc
-from dashboard.numbers import (
+from dashboard.data import reading, sentences
+from dashboard.data.numbers import (
     count,
     group_text,
     grouping_text,
@@ -19,8 +18,12 @@ from dashboard.numbers import (
     span,
     words,
 )
-from dashboard.reading import Body
+from dashboard.data.reading import Body
+from dashboard.navigation import selection
 from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from dashboard.views import downloads
 from fa_core.plan.schema import Guardrail
 from fa_core.values import Estimate
 
@@ -41,10 +44,10 @@ def page() -> None:
     with st.container(key="picks"):
         left, right, third, fourth = st.columns([1.1, 1.4, 1.2, 1])
         with left:
-            plan = picks.plan(plans)
+            plan = selection.plan(plans)
         with right:
-            entry = picks.release_of(plans[plan])
-        body = picks.glance(entry)
+            entry = selection.release_of(plans[plan])
+        body = selection.glance(entry)
         metrics = body.plain_metrics()
         if not metrics:
             look.empty(
@@ -53,11 +56,11 @@ def page() -> None:
             )
             return
         with third:
-            metric = picks.metric(metrics)
+            metric = selection.metric(metrics)
         groupings = body.groupings(metric)
         with fourth:
-            grouping = picks.grouping(groupings, _widest(groupings))
-    picks.notice()
+            grouping = selection.grouping(groupings, _widest(groupings))
+    selection.notice()
     results = sentences.by_evidence(body.results(metric, grouping))
     _head(body, results)
     chart = _chart(body, metric, grouping, results)
@@ -99,7 +102,7 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
     limit = None if guardrail is None or guardrail.max is None else float(guardrail.max)
     view = "forest"
     if len(grouping) == 2:
-        view = picks.tabs(VIEWS, "view")
+        view = selection.tabs(VIEWS, "view")
     if view == "heat":
         chart = heat(body.results(metric, grouping), of, look.palette(), **marks)
         base.show(chart, look.palette(), told, "heat")

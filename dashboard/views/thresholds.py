@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import streamlit as st
 
-from dashboard import downloads, look, picks, reading
 from dashboard.charts import base
 from dashboard.charts.det import ACCEPTS, REJECTS, det
-from dashboard.look import Column, esc
-from dashboard.numbers import Measure, group_text, grouping_text, half_width, listed, span
-from dashboard.reading import Body
+from dashboard.data import reading
+from dashboard.data.numbers import Measure, group_text, grouping_text, half_width, listed, span
+from dashboard.data.reading import Body
+from dashboard.navigation import selection
 from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from dashboard.views import downloads
 from dashboard.views.segments import facts
 from fa_core.estimate.thresholds import Keeping, Point, cheapest, curve, keeping
 from fa_core.values import Cell, Estimate
@@ -31,16 +34,16 @@ def page() -> None:
     with st.container(key="picks"):
         left, right, third, fourth = st.columns([1.1, 1.4, 0.9, 1])
         with left:
-            plan = picks.plan(plans)
+            plan = selection.plan(plans)
         with right:
-            body = picks.body(picks.release_of(plans[plan]))
+            body = selection.body(selection.release_of(plans[plan]))
         metric = body.metrics("det")[0]
         groupings = body.groupings(metric)
         with third:
-            grouping = picks.grouping(groupings, groupings[-1])
+            grouping = selection.grouping(groupings, groupings[-1])
         with fourth:
-            limit = picks.whole("Keep misses under, %", "under", 20, 1, 100)
-    picks.notice()
+            limit = selection.whole("Keep misses under, %", "under", 20, 1, 100)
+    selection.notice()
     results = body.results(metric, grouping)
     curves = {group_text(result.group): curve(result) for result in results if not result.suppressed}
     if not curves:
@@ -95,7 +98,7 @@ def _explore(
         threshold = texts[_slide(list(texts))]
     with middle:
         worst = max(curves, key=lambda name: _at(curves[name], threshold).rejects.simultaneous_low or 0.0)
-        chosen = picks.choose("Highlight", {name: name for name in curves}, "group", first=worst)
+        chosen = selection.choose("Highlight", {name: name for name in curves}, "group", first=worst)
     with right:
         worth = st.slider(
             "One false wake an hour is worth missing, of 100", 0, 100, 20, 5, key="pick-worth",
@@ -128,7 +131,7 @@ def _slide(options: list[str]) -> str:
     if st.session_state.get("pick-threshold") not in options:
         st.session_state["pick-threshold"] = asked if asked in options else options[len(options) // 2]
     chosen = str(st.select_slider("Threshold", options, key="pick-threshold"))
-    picks.remember("threshold", chosen)
+    selection.remember("threshold", chosen)
     return chosen
 
 

@@ -5,12 +5,15 @@ from typing import Any, Final
 
 import streamlit as st
 
-from dashboard import comparing, downloads, look, picks, reading, sentences
 from dashboard.charts import base
 from dashboard.charts.trend import trend
-from dashboard.look import Column, esc
-from dashboard.numbers import day, group_text, grouping_text, listed, measure, short, span, words
+from dashboard.data import reading, sentences
+from dashboard.data.numbers import day, group_text, grouping_text, listed, measure, short, span, words
+from dashboard.navigation import selection
 from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from dashboard.views import comparing, downloads
 from fa_core.estimate.compare import compare
 from fa_core.store import Entry, labels
 
@@ -28,7 +31,7 @@ def page() -> None:
             "fa run PLAN --fleet DIR",
         )
         return
-    view = picks.tabs(VIEWS, "view")
+    view = selection.tabs(VIEWS, "view")
     if view == "time":
         _over_time()
     elif view == "models":
@@ -42,8 +45,8 @@ def _over_time() -> None:
     with st.container(key="picks"):
         first, second, third, fourth = st.columns([1.1, 1.2, 1, 1.2])
         with first:
-            plan = picks.plan(plans)
-        body = picks.glance(plans[plan][0])
+            plan = selection.plan(plans)
+        body = selection.glance(plans[plan][0])
         metrics = body.plain_metrics()
         if not metrics:
             look.empty(
@@ -51,17 +54,17 @@ def _over_time() -> None:
             )
             return
         with second:
-            metric = picks.metric(metrics)
+            metric = selection.metric(metrics)
         with third:
-            grouping = picks.grouping(body.groupings(metric))
+            grouping = selection.grouping(body.groupings(metric))
         entries = plans[plan][:MOST_RELEASES]
         rows = _history(entries, metric, grouping)
         names = list(dict.fromkeys(row["group"] for row in rows))
         with fourth:
             pair = sentences.worst_and_best(body.results(metric, grouping))
             first_name = None if pair is None else group_text(pair[0].group)
-            chosen = picks.choose("Group", {name: name for name in names}, "group", first=first_name)
-    picks.notice()
+            chosen = selection.choose("Group", {name: name for name in names}, "group", first=first_name)
+    selection.notice()
     newest = body.results(metric, grouping)[0]
     of = measure(newest.kind, newest.unit)
     look.prose(_answer(rows, chosen, metric), "answer")
@@ -143,17 +146,17 @@ def _models() -> None:
     with st.container(key="picks"):
         first, second, third, fourth = st.columns([1.1, 1.4, 1, 1.1])
         with first:
-            plan = picks.plan(plans)
+            plan = selection.plan(plans)
         with second:
-            body = picks.glance(picks.release_of(plans[plan]))
+            body = selection.glance(selection.release_of(plans[plan]))
         metric = body.metrics("paired_difference")[0]
         groupings = body.groupings(metric)
         with third:
-            grouping = picks.grouping(groupings, next((g for g in groupings if g), groupings[0]))
+            grouping = selection.grouping(groupings, next((g for g in groupings if g), groupings[0]))
         results = body.results(metric, grouping)
         with fourth:
             margin = comparing.pick_margin(measure(results[0].kind, results[0].unit))
-    picks.notice()
+    selection.notice()
     found = comparing.paired(results, margin)
     candidate, _, baseline = found[0].unit.partition(" less ")
     look.prose(
@@ -175,7 +178,7 @@ def _two_releases() -> None:
     with st.container(key="picks"):
         first, second, third = st.columns([1, 1.4, 1.4])
         with first:
-            plan = picks.plan(plans)
+            plan = selection.plan(plans)
         entries = plans[plan]
         if len(entries) < 2:
             look.empty(
@@ -185,12 +188,12 @@ def _two_releases() -> None:
             )
             return
         with second:
-            after = picks.glance(picks.release_of(entries, label="After"))
+            after = selection.glance(selection.release_of(entries, label="After"))
         with third:
             rest = [entry for entry in entries if entry.id != after.entry.id]
             older = [entry for entry in rest if entry.created < after.entry.created] or rest
-            before = picks.glance(
-                picks.release_of([*older, *(e for e in rest if e not in older)], "before", "Before")
+            before = selection.glance(
+                selection.release_of([*older, *(e for e in rest if e not in older)], "before", "Before")
             )
         metrics = [m for m in after.plain_metrics() if m in before.metrics()]
         if not metrics:
@@ -198,13 +201,15 @@ def _two_releases() -> None:
             return
         first, second, third = st.columns([1, 1, 1])
         with first:
-            metric = picks.metric(metrics)
+            metric = selection.metric(metrics)
         with second:
-            grouping = picks.grouping([g for g in after.groupings(metric) if g in before.groupings(metric)])
+            grouping = selection.grouping(
+                [g for g in after.groupings(metric) if g in before.groupings(metric)]
+            )
         first_result = after.results(metric, grouping)[0]
         with third:
             margin = comparing.pick_margin(measure(first_result.kind, first_result.unit))
-    picks.notice()
+    selection.notice()
     found = [
         each
         for each in compare(before.estimates, after.estimates, margin, comparing.HIGHER_IS_BETTER)

@@ -9,12 +9,9 @@ import typer
 
 from fa_core.cli import render
 from fa_core.errors import BadInput
-from fa_core.estimate.compare import Difference
+from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference
 from fa_core.estimate.compare import compare as differences
 from fa_core.store import DEFAULT, Entry, open_store
-
-HIGHER_IS_BETTER = ("command_success_rate",)
-"""The preset of which more is better; every other measures something that goes wrong."""
 
 
 def compare(

@@ -65,8 +65,8 @@ def dashboard(
         return
     # Imported here: a web server and a charting library, for which no other command should wait.
     from dashboard import serve, settings
-    from dashboard.gate import LOOPBACK, Access, ProxyTrust
-    from dashboard.users import ROLES, User, read_passwords
+    from dashboard.auth.gate import LOOPBACK, Access, ProxyTrust
+    from dashboard.auth.users import ROLES, User, read_passwords
 
     address = serve.Address(host, port)
     trust = None
@@ -94,7 +94,7 @@ def dashboard(
 
 
 def _add_user(file: Path | None, name: str, roles: list[Role]) -> None:
-    from dashboard.users import add_user
+    from dashboard.auth.users import add_user
 
     if file is None:
         raise BadInput("--add-user needs --password-file FILE, the file to write to")

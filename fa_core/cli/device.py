@@ -30,8 +30,8 @@ HERE = Path()
 @app.command()
 def init(folder: Folder = HERE) -> None:
     """Make the device's store and its keys, after device.toml. Nothing that is there is ever replaced."""
-    from clients.device.books import Books
     from clients.device.owner import Household
+    from clients.device.records import Books
 
     home = Household.make(folder, _now())
     with home.store.transaction(_now()):
@@ -47,7 +47,7 @@ def enrolled(
     folder: Folder = HERE,
 ) -> None:
     """Keep the enrolment authority's certificate, after checking it."""
-    from clients.device.books import Books
+    from clients.device.records import Books
     from fa_core.secagg.identity import certificate_message, signed
 
     home = _open(folder)

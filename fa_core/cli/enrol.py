@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fa_core import enrolment
+from fa_core.trust import enrolment
 
 app = typer.Typer(help="Make an enrolment authority and admit devices to it.", no_args_is_help=True)
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fa_core.checkpoint import parse
 from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.merkle import leaf_hash, verify_inclusion
 from fa_core.privacy.ledger import UNITS
 from fa_core.privacy.ledger import show as exact
 from fa_core.store import DEFAULT, LogEntry, Store, open_store
+from fa_core.trust.checkpoint import parse
 
 app = typer.Typer(help="Show the transparency log, prove entries, and verify it.", no_args_is_help=True)
 

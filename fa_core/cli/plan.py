@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core.enrolment import read_key, write_key
 from fa_core.errors import BadInput
 from fa_core.plan import BadPlan, SignedPlan, canonical, load
 from fa_core.plan.editor import schema_text
 from fa_core.plan.prose import describe
+from fa_core.trust.enrolment import read_key, write_key
 
 app = typer.Typer(help="Check, show and sign evaluation plans.", no_args_is_help=True)
 

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from fa_core.cli.earlier import earlier
 from fa_core.cli.proposing import Proposed, proposed
+from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview
+from fa_core.estimate.preview import preview as preview_plan
 from fa_core.plan import Plan, load
-from fa_core.preview import TYPICAL_EVENTS, Expectation, Preview
-from fa_core.preview import preview as preview_plan
 from fa_core.privacy.differencing import Overlap, sentence
 from fa_core.store import DEFAULT, open_store
 from fa_core.store.database import FILE

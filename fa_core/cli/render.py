@@ -12,8 +12,9 @@ from rich.table import Table
 
 from fa_core.estimate.compare import Difference
 from fa_core.privacy.conversions import gaussian_approximation
+from fa_core.privacy.guarantee import guarantee
 from fa_core.store.schema import utc_text
-from fa_core.values import Cell, Estimate, Estimates, Judgement, Layout, Release
+from fa_core.values import Cell, Estimate, Estimates, Judgement, Release
 
 UNIT = "device"
 POINTS = "points"
@@ -123,35 +124,6 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
 def finite(value: Any) -> Any:
     """Return a value as JSON can say it: None for a float that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def guarantee(release: Release) -> list[str]:
-    """Return what is promised to every device by this release, sentence by sentence, limits included."""
-    layout = release.layout
-    sentences = [_claim(layout)]
-    if layout.noise == "central":
-        sentences.append(
-            "The server added the noise: this holds against readers of the release only; "
-            "the server sees the exact sum."
-        )
-    else:
-        sentences.append(
-            "The devices added the noise: the server, too, sees only the noised sum, as long as no more than "
-            "the plan's share of devices work with it."
-        )
-    if not release.secure_aggregation:
-        sentences.append("Secure aggregation was off: the server saw what each device sent.")
-    return sentences
-
-
-def _claim(layout: Layout) -> str:
-    epsilon, delta = short(layout.epsilon), short(layout.delta)
-    if layout.accounting == "pure":
-        return f"This release is {epsilon}-differentially private for every device, facts and events alike."
-    return (
-        f"This release is ({epsilon}, {delta})-differentially private for every device, facts and events "
-        f"alike (rho {short(layout.cost)} of zero-concentrated differential privacy)."
-    )
 
 
 def short(value: Fraction | float) -> str:

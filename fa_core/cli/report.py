@@ -15,6 +15,7 @@ from fa_core.cli import render
 from fa_core.cli.coverage import row as coverage_row
 from fa_core.errors import BadInput
 from fa_core.estimate.coverage import coverage
+from fa_core.privacy.guarantee import guarantee
 from fa_core.store import DEFAULT, Entry, LogEntry, open_store
 from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Release
@@ -78,7 +79,7 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
         f"<h1>{escape(plan)}</h1><p>{escape(str(told['question']))}</p>",
         _table((), facts),
         "<h2>What every device is promised</h2>",
-        *(f"<p>{escape(sentence)}</p>" for sentence in render.guarantee(release)),
+        *(f"<p>{escape(sentence)}</p>" for sentence in guarantee(release)),
         "<h2>Guardrails</h2>",
         _table(
             ("metric", "by", "limit", "verdict", ""),

@@ -19,6 +19,7 @@ import typer
 from fa_core.cli import render
 from fa_core.cli.coverage import coverage
 from fa_core.errors import BadInput
+from fa_core.privacy.guarantee import guarantee
 from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store
 from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Release
@@ -125,7 +126,7 @@ def show_release(release: Release, estimates: Estimates, *, synthetic: bool, as_
         ]
         render.table("Guardrails", ("metric", "by", "limit", "verdict", ""), rows)
     typer.echo("")
-    for sentence in render.guarantee(release):
+    for sentence in guarantee(release):
         typer.echo(sentence)
 
 

@@ -40,8 +40,8 @@ def run(
 ) -> None:
     """Ask devices what a plan asks, and release the noised answer. The ledger is charged before."""
     # Imported here: Flower and the samplers take seconds, for which no other command should wait.
-    from fa_core.cli.launch import Order, launch
     from fa_core.cli.results import show_release
+    from fa_core.engines.launch import Order, launch
     from fa_core.store import DEFAULT, open_store
 
     if engine not in HERE:
@@ -65,11 +65,11 @@ def _on_federation(
     from rich.console import Console
 
     from fa_core.cli.results import show_release
-    from fa_core.database import Unavailable
+    from fa_core.database.connection import Unavailable
     from fa_core.federation import runs
     from fa_core.federation.directory import open_federation
-    from fa_core.rounds.narrate import narrator
-    from fa_core.superlink import Unanswered
+    from fa_core.flower.superlink import Unanswered
+    from fa_core.rounds.progress import narrator
 
     federation = open_federation(Path(engine))
     if (plan is None) == (attach is None):

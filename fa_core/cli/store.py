@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from fa_core.checkpoint import parse
 from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.store import DEFAULT, Store, open_store
+from fa_core.trust.checkpoint import parse
 
 app = typer.Typer(help="Back up, restore and verify the whole store.", no_args_is_help=True)
 

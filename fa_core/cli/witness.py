@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core.enrolment import read_hex, read_key, write_key
-from fa_core.witness import Witness
-from fa_core.witness_socket import WitnessServer
+from fa_core.trust.enrolment import read_hex, read_key, write_key
+from fa_core.trust.witness import Witness
+from fa_core.trust.witness_service import WitnessServer
 
 app = typer.Typer(
     help="Sign one roster and one survivor list a release, so that no server chooses them alone.",

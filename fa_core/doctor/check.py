@@ -8,7 +8,6 @@ from pathlib import Path
 from fa_core.doctor import machine, stores
 from fa_core.doctor.finding import Finding, State, broken, good, look
 from fa_core.doctor.superlink import superlink
-from fa_core.enrolment import read_hex, read_key
 from fa_core.errors import BadInput, UnheardError
 from fa_core.federation.directory import CONFIG as FEDERATION
 from fa_core.federation.directory import Federation, open_federation
@@ -16,7 +15,8 @@ from fa_core.federation.lab import find_lab
 from fa_core.gateway.settings import CONFIG as GATEWAY
 from fa_core.gateway.settings import Home, read_home
 from fa_core.store.database import FILE
-from fa_core.witness_socket import WitnessClient
+from fa_core.trust.enrolment import read_hex, read_key
+from fa_core.trust.witness_service import WitnessClient
 
 LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fa_core import checkpoint
-from fa_core.database import Database
+from fa_core.database.connection import Database
 from fa_core.doctor.finding import Finding, broken, good, look
 from fa_core.errors import UnheardError
 from fa_core.store import open_store
 from fa_core.store.database import FILE, connect_folder, connect_server
-from fa_core.witness_socket import WitnessClient
+from fa_core.trust import checkpoint
+from fa_core.trust.witness_service import WitnessClient
 
 SKEW = timedelta(minutes=5)
 

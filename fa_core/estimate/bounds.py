@@ -19,8 +19,8 @@ from fa_core.estimate.read import LEVEL
 from fa_core.layout import bounds_of, groupings, shape_of
 from fa_core.metrics import PartSum
 from fa_core.metrics.centred import Centred
+from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 from fa_core.plan import Plan
-from fa_core.statistics import normal_quantile, simultaneous_level
 from fa_core.values import FloatArray
 
 CLIPPED: Final = "clipped"

@@ -15,6 +15,9 @@ from fa_core.values import Cell, Estimate, Estimates
 Change = Literal["better", "worse", "same within margin", "not enough evidence"]
 Labels = tuple[tuple[str, str], ...]
 
+HIGHER_IS_BETTER = ("command_success_rate",)
+"""The preset of which more is better; every other measures something that goes wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -13,9 +13,9 @@ from math import prod, sqrt
 
 from fa_core.errors import BadInput
 from fa_core.estimate.read import LEVEL
+from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 from fa_core.plan import Plan, from_canonical
 from fa_core.plan.schema import OTHER
-from fa_core.statistics import normal_quantile, simultaneous_level
 from fa_core.values import Block, FloatArray, Release
 
 Shares = Mapping[str, Mapping[str, float]]

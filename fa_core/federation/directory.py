@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fa_core.database import SECRET
+from fa_core.database.connection import SECRET
 from fa_core.errors import BadInput, problems
 
 CONFIG = "federation.toml"

@@ -31,7 +31,7 @@ def superlink(federation: Federation) -> Process:
     return _flower(
         federation,
         "superlink",
-        (sys.executable, "-m", "fa_core.superlink"),
+        (sys.executable, "-m", "fa_core.flower.superlink"),
         *("--ssl-ca-certfile", str(tls / "ca.crt")),
         *("--ssl-certfile", str(tls / "server.crt"), "--ssl-keyfile", str(tls / "server.key")),
         *("--host", settings.host, "--port", str(settings.port)),
@@ -80,7 +80,7 @@ def node(federation: Federation, number: int, devices: int) -> Process:
     return _flower(
         federation,
         node_name(number),
-        (sys.executable, "-m", "fa_core.supernode"),
+        (sys.executable, "-m", "fa_core.flower.supernode"),
         *("--root-certificates", str(federation.certificate)),
         *("--superlink", federation.address),
         *("--auth-supernode-private-key", str(federation.node_key(number))),

@@ -13,20 +13,20 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fa_core.database import Unavailable
-from fa_core.enrolment import read_key
+from fa_core.database.connection import Unavailable
 from fa_core.errors import BadInput, RoundFailed
 from fa_core.federation import bundle
 from fa_core.federation.directory import Federation
 from fa_core.federation.lab import find_lab
+from fa_core.flower.superlink import SuperLink, Unanswered
 from fa_core.plan import Plan, SignedPlan, canonical, load
-from fa_core.rounds.ending import STORE_SECONDS
-from fa_core.rounds.parties import signature_beside
+from fa_core.rounds.keys import signature_beside
+from fa_core.rounds.outcome import STORE_SECONDS
+from fa_core.rounds.progress_events import Ended, hear
 from fa_core.rounds.round import Progress
 from fa_core.rounds.run import require_cohort
-from fa_core.rounds.telling import Ended, hear
 from fa_core.store import Store, open_store
-from fa_core.superlink import SuperLink, Unanswered
+from fa_core.trust.enrolment import read_key
 from fa_core.values import Estimates, Release
 
 PATIENCE = 300.0

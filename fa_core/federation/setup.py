@@ -17,8 +17,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core import enrolment
-from fa_core.enrolment import write_key
 from fa_core.errors import BadInput
 from fa_core.federation import runs
 from fa_core.federation.certificates import make_node_key, make_tls, write_private
@@ -26,7 +24,9 @@ from fa_core.federation.directory import CONFIG, Federation, Settings, open_fede
 from fa_core.federation.lab import Lab, find_lab, read_lab
 from fa_core.federation.supervisor import lock, write_conditions
 from fa_core.federation.units import write_units
-from fa_core.superlink import Node
+from fa_core.flower.superlink import Node
+from fa_core.trust import enrolment
+from fa_core.trust.enrolment import write_key
 
 START_SECONDS, START_SECONDS_A_NODE = 120.0, 12.0
 """How long a lab may take until every node is there: SuperNodes start one after the other on few cores."""

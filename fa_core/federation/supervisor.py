@@ -28,7 +28,7 @@ from fa_core.federation.certificates import public_bytes
 from fa_core.federation.directory import Federation, node_name, open_federation
 from fa_core.federation.lab import Lab, read_lab
 from fa_core.federation.processes import Process
-from fa_core.loopback import direct
+from fa_core.flower.loopback import direct
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds before a process that died is started again: doubled each time, up to the longest."""
@@ -112,7 +112,7 @@ class Supervisor:
 
     def _register(self) -> None:
         """Admit the nodes' keys, once, then start the SuperNodes."""
-        from fa_core.superlink import SuperLink
+        from fa_core.flower.superlink import SuperLink
 
         try:
             with SuperLink(self.federation.address, self.federation.certificate.read_bytes()) as link:

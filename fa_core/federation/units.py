@@ -95,7 +95,7 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             "SuperLink",
             "superlink",
             (
-                *("python", "-m", "fa_core.superlink", "--ssl-ca-certfile", authority),
+                *("python", "-m", "fa_core.flower.superlink", "--ssl-ca-certfile", authority),
                 *("--ssl-certfile", f"{tls}/server.crt", "--ssl-keyfile", f"{tls}/server.key"),
                 *("--host", listen, "--port", str(port), "--database", f"{state}/superlink.db"),
                 *("--isolation", "process", "--enable-supernode-auth"),
@@ -135,7 +135,7 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             f"SuperNode {hub}, which relays and knows a socket only",
             "relay",
             (
-                *("python", "-m", "fa_core.supernode", *link, "--superlink", f"{host}:{port}"),
+                *("python", "-m", "fa_core.flower.supernode", *link, "--superlink", f"{host}:{port}"),
                 *("--auth-supernode-private-key", str(node_key)),
                 *("--node-config", f'socket="{sockets}/device.sock" devices=1'),
             ),

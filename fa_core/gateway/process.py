@@ -4,10 +4,8 @@ Beside the supervisor are the door for relays and the operator's page (health, r
 that dies is started again; workers end with their supervisor.
 """
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -20,15 +18,14 @@ from uvicorn.supervisors import Multiprocess
 
 from fa_core.errors import BadInput, UnheardError
 from fa_core.gateway import counters
-from fa_core.gateway.desk import Desk
-from fa_core.gateway.door import Collector, Door, sweep
-from fa_core.gateway.service import ENVIRONMENT
+from fa_core.gateway.logs import structured
+from fa_core.gateway.queue import Desk
+from fa_core.gateway.relay import Collector, Door, sweep
 from fa_core.gateway.settings import Home, address
-from fa_core.logs import structured
+from fa_core.gateway.worker import ENVIRONMENT
 
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 3
-_PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
@@ -77,19 +74,13 @@ def serve(home: Home) -> None:
     database.close()
 
 
-def settle_worker() -> None:
-    """Make a worker end when its supervisor does, and log as the gateway does."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    structured("gateway")
-
-
 def _config(home: Home) -> uvicorn.Config:
     settings = home.settings
     return uvicorn.Config(
-        "fa_core.gateway.service:application",
+        "fa_core.gateway.worker:application",
         factory=True,
         workers=settings.workers,
-        http="fa_core.gateway.patience:PatientProtocol",
+        http="fa_core.gateway.long_poll:PatientProtocol",
         ws="none",
         ssl_certfile=home.folder / settings.certificate,
         ssl_keyfile=home.folder / settings.key,

@@ -12,12 +12,10 @@ declines says nothing; its silence is not told from another's.
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import anyio.to_thread
@@ -26,17 +24,14 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fa_core.admission import LETTER, SKEW_SECONDS, STAGE, Credentials, digest_of
 from fa_core.errors import UnheardError
-from fa_core.gateway.bell import Bell
 from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, WAITING, WORK, Counters
-from fa_core.gateway.desk import Asked, Desk, Replayed, Taken
 from fa_core.gateway.limits import Limiter
+from fa_core.gateway.notifier import Bell
+from fa_core.gateway.queue import Asked, Desk, Replayed, Taken
 from fa_core.gateway.schema import MAX_LETTER
-from fa_core.gateway.settings import Home, read_home
-
-ENVIRONMENT = "UNHEARD_GATEWAY"
-"""Environment variable that tells a worker the gateway's folder."""
+from fa_core.gateway.settings import Home
+from fa_core.trust.request_signing import LETTER, SKEW_SECONDS, STAGE, Credentials, digest_of
 
 LOOKS_A_SECOND = 5.0
 LOOKING, POSTING = 4, 4
@@ -187,14 +182,6 @@ def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
     app.exception_handler(RequestValidationError)(_malformed)
     _routes(app, room)
     return app
-
-
-def application() -> FastAPI:
-    """Return the application of the gateway that the environment names, for uvicorn's workers."""
-    from fa_core.gateway.process import settle_worker
-
-    settle_worker()
-    return build(read_home(Path(os.environ[ENVIRONMENT])))
 
 
 def _routes(app: FastAPI, room: _Room) -> None:

@@ -10,10 +10,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fa_core.database import Database, connect_file, connect_server
-from fa_core.enrolment import read_hex
+from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.errors import BadInput, problems
 from fa_core.gateway.migrations import LINEAGE
+from fa_core.trust.enrolment import read_hex
 
 CONFIG, FILE, STATE = "gateway.toml", "gateway.db", "run"
 

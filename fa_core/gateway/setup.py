@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from fa_core.enrolment import read_hex
 from fa_core.errors import BadInput
 from fa_core.federation.certificates import make_tls, write_private
 from fa_core.gateway.settings import CONFIG, Home, address, read_home
+from fa_core.trust.enrolment import read_hex
 
 TEXT = """\
 # A gateway of Unheard: `fa gateway serve` runs it.

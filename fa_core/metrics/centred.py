@@ -15,6 +15,13 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fa_core.metrics.intervals import (
+    convolved_quantile,
+    estimated_variance_quantile,
+    lean_on_others,
+    simultaneous_level,
+    wilson_fieller,
+)
 from fa_core.metrics.kind import (
     BoolArray,
     Bounds,
@@ -32,13 +39,6 @@ from fa_core.metrics.kind import (
 )
 from fa_core.metrics.reading import assemble, shown_devices
 from fa_core.privacy.bounding import scale_to_l1
-from fa_core.statistics import (
-    convolved_quantile,
-    estimated_variance_quantile,
-    lean_on_others,
-    simultaneous_level,
-    wilson_fieller,
-)
 
 WELL_MEASURED: Final = 0.25
 """Where V is known to within this share, and the noise on p does not halve n·p(1−p), V is scaled with p as

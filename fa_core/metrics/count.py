@@ -8,6 +8,13 @@ from pydantic import Field
 
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Filter
+from fa_core.metrics.intervals import (
+    convolved_quantile,
+    estimated_variance_quantile,
+    lean_on_others,
+    simultaneous_level,
+    wilson_fieller,
+)
 from fa_core.metrics.kind import (
     Bounds,
     CellOf,
@@ -26,13 +33,6 @@ from fa_core.metrics.kind import (
 )
 from fa_core.metrics.reading import assemble, shown_devices
 from fa_core.metrics.rows import View
-from fa_core.statistics import (
-    convolved_quantile,
-    estimated_variance_quantile,
-    lean_on_others,
-    simultaneous_level,
-    wilson_fieller,
-)
 
 
 @register

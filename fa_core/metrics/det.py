@@ -17,6 +17,13 @@ from pydantic import Field, StrictInt
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Condition, Filter
 from fa_core.metrics.histogram import Bins
+from fa_core.metrics.intervals import (
+    convolved_quantile,
+    estimated_variance_quantile,
+    lean_on_others,
+    simultaneous_level,
+    wilson_fieller,
+)
 from fa_core.metrics.kind import (
     BoolArray,
     Bounds,
@@ -39,13 +46,6 @@ from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sampl
 from fa_core.metrics.multinomial import dispersion, shares, source_text
 from fa_core.metrics.reading import Refusal, assemble, shown_devices
 from fa_core.metrics.rows import View
-from fa_core.statistics import (
-    convolved_quantile,
-    estimated_variance_quantile,
-    lean_on_others,
-    simultaneous_level,
-    wilson_fieller,
-)
 from fa_core.tables import LISTENING, WAKE_EVENTS
 
 POSITIVE: Final[Filter] = {"outcome": Condition(any_of=("true_accept", "false_reject"))}

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fa_core.metrics.kind import BoolArray, FloatArray, Int64Array, PartSum
-from fa_core.statistics import (
+from fa_core.metrics.intervals import (
     Interval,
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
     wilson_fieller,
 )
+from fa_core.metrics.kind import BoolArray, FloatArray, Int64Array, PartSum
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from fa_core.metrics.centred import ALIKE
+from fa_core.metrics.intervals import convolved_quantile, simultaneous_level
 from fa_core.metrics.kind import (
     Bounds,
     CellOf,
@@ -22,7 +23,6 @@ from fa_core.metrics.kind import (
 )
 from fa_core.metrics.multinomial import dispersion, second_moments, shares, source_text
 from fa_core.metrics.reading import assemble, shown_devices
-from fa_core.statistics import convolved_quantile, simultaneous_level
 
 
 class TableOfShares(MetricSpec):

@@ -18,7 +18,7 @@ Its run configuration (`flwr run --run-config`) says what the run is about and w
     witness      the witness's socket
 
 How the run ended is in the store; an end without a release also ends the ServerApp with its error. How far
-it is, and how it ended, is said on standard output as well (`fa_core.rounds.telling`).
+it is, and how it ended, is said on standard output as well (`fa_core.rounds.progress_events`).
 """
 
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fa_core.enrolment import read_hex, read_key
 from fa_core.errors import BadInput, Refused
+from fa_core.flower.transport import Grid, server_app
 from fa_core.plan import load
-from fa_core.rounds.parties import Parties, signature_beside
+from fa_core.rounds.keys import Parties, signature_beside
+from fa_core.rounds.progress_events import tell_end, teller
 from fa_core.rounds.round import MonotonicClock, Pace, Watch
 from fa_core.rounds.run import Job, Surroundings, run
-from fa_core.rounds.telling import tell_end, teller
 from fa_core.store import Store, open_store
-from fa_core.transport import Grid, server_app
-from fa_core.witness_socket import WitnessClient
+from fa_core.trust.enrolment import read_hex, read_key
+from fa_core.trust.witness_service import WitnessClient
 
 POLL_SECONDS = 1.0
 

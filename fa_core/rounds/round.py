@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fa_core.errors import RoundFailed
+from fa_core.flower.transport import Grid, Letter, pull, push
 from fa_core.secagg.server import Result
 from fa_core.secagg.task import Stage
-from fa_core.transport import Grid, Letter, pull, push
 
 
 class Aggregation(Protocol):

@@ -15,24 +15,24 @@ from fractions import Fraction
 
 import numpy as np
 
-from fa_core import checkpoint
-from fa_core.agreement import task_of
 from fa_core.errors import Refused, RoundFailed, UnheardError
 from fa_core.estimate import estimate
-from fa_core.invitation import Invitation, encode
+from fa_core.flower.transport import Grid
 from fa_core.layout import MAX_COHORT, NOISE_TAIL, compile_plan
 from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.mechanisms import central_noise
-from fa_core.rounds.ending import write_failure, write_release
-from fa_core.rounds.parties import Parties
+from fa_core.rounds.keys import Parties
+from fa_core.rounds.outcome import write_failure, write_release
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
 from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
 from fa_core.secagg.messages import join_request
 from fa_core.store import Store
-from fa_core.transport import Grid
+from fa_core.trust import checkpoint
 from fa_core.values import Estimates, FloatArray, Int64Array, Layout, Participation, Release
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import Invitation, encode
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ One round of five devices, one of which never answers `masked`:
     >>> from fractions import Fraction
     >>> from pathlib import Path
     >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    >>> from fa_core.enrolment import Authority
+    >>> from fa_core.trust.enrolment import Authority
     >>> from fa_core.secagg import DeviceParty, Server, Stage, Task, Trust
-    >>> from fa_core.witness import Witness
+    >>> from fa_core.trust.witness import Witness
     >>> authority = Authority.generate()
     >>> journal = tempfile.TemporaryDirectory()
     >>> witness = Witness(Ed25519PrivateKey.generate(), authority.public_key, Path(journal.name))

@@ -27,7 +27,7 @@ from fa_core.secagg.unmask import Opening, unmask
 
 
 class Witness(Protocol):
-    """Signs one roster and one survivor bitmap for each release and attempt (fa_core/witness.py)."""
+    """Signs one roster and one survivor bitmap for each release and attempt (fa_core/trust/witness.py)."""
 
     def sign_roster(self, request: bytes) -> bytes: ...
     def sign_survivors(self, request: bytes) -> bytes: ...

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select
 
-from fa_core.checkpoint import canonical, entry
 from fa_core.errors import BadInput, Refused, UnheardError
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Currency, Policy, admit
 from fa_core.store import translog
 from fa_core.store.schema import ledger, utc_text
+from fa_core.trust.checkpoint import canonical, entry
 
 _DOMAIN = b"unheard-ledger-1\n"
 _START = bytes(32)

@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from fa_core.checkpoint import plan_entry
-from fa_core.database import Database
+from fa_core.database.connection import Database
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
@@ -35,6 +34,7 @@ from fa_core.store.chain import Declaration, Row
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
+from fa_core.trust.checkpoint import plan_entry
 from fa_core.values import Estimates, Release
 
 DEFAULT = ".unheard"

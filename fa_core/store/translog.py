@@ -1,6 +1,6 @@
 """The transparency log as rows: append, checkpoint, prove, verify.
 
-Trees and proofs are RFC 6962's (`fa_core.merkle`), checkpoints signed notes (`fa_core.checkpoint`).
+Trees and proofs are RFC 6962's (`fa_core.merkle`), checkpoints signed notes (`fa_core.trust.checkpoint`).
 
 Entries are never changed or removed. `subject` only helps to find one: the plan's hash for a plan, the
 release's id for what a release leaves behind, a name for a key.
@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Connection, delete, func, insert, select
 
-from fa_core.checkpoint import Kind, canonical, cosigned_at, entry, parse, sign, signed_by_log
 from fa_core.errors import BadInput
 from fa_core.merkle import Proof, Tree, leaf_hash, node_hash
 from fa_core.store.schema import checkpoints, log
+from fa_core.trust.checkpoint import Kind, canonical, cosigned_at, entry, parse, sign, signed_by_log
 
 LOG, PLAN = "log", "plan"
 """Names under which the keys of the log itself and of those who sign plans come into use."""

@@ -21,26 +21,26 @@ import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.device import database
-from clients.device.books import Books
 from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.counting import count, noised
 from clients.device.keys import new_key
 from clients.device.odometer import Budget
 from clients.device.policy import Conditions, Policy
+from clients.device.records import Books
 from clients.device.seam import Stage
 from clients.device.store import DEFAULT_RETENTION, Rules, Store
 from clients.device.trust import PinnedKey, Pins
-from fa_core import checkpoint as log
-from fa_core.agreement import task_of
-from fa_core.enrolment import Authority
-from fa_core.invitation import Invitation, encode
 from fa_core.layout import compile_plan
 from fa_core.merkle import leaf_hash
 from fa_core.plan import Plan, canonical, parse, sign
 from fa_core.secagg import DeviceParty, Server, Trust, messages
 from fa_core.secagg.identity import signed
 from fa_core.tables import SOURCES
-from fa_core.witness import Witness
+from fa_core.trust import checkpoint as log
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.witness import Witness
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import Invitation, encode
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 RULES = Rules(

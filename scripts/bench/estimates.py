@@ -23,11 +23,11 @@ from diffprivlib.mechanisms import Geometric
 from numpy.typing import NDArray
 
 from fa_core.layout import compile_plan
+from fa_core.metrics.intervals import normal_quantile
 from fa_core.metrics.kind import Numbers
 from fa_core.plan import load
 from fa_core.privacy.accounting import epsilon_for, rho_for
 from fa_core.privacy.mechanisms import geometric
-from fa_core.statistics import normal_quantile
 from fa_core.values import Layout
 from scripts.bench.simulated import (
     CASES,

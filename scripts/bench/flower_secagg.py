@@ -20,7 +20,7 @@ from flwr.server.strategy import FedAvg
 from flwr.server.workflow import SecAggPlusWorkflow
 from numpy.typing import NDArray
 
-from fa_core.transport import identify
+from fa_core.flower.transport import identify
 
 _CLIP = 64.0
 

@@ -41,15 +41,15 @@ from clients.device.remote import Line, attend, line
 from clients.device.seam import STAGES, Stage
 from clients.device.trust import Pins
 from clients.party import SimulatedDevice, pins_of, simulated
-from fa_core.enrolment import Authority
+from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.settings import CONFIG, FILE
 from fa_core.gateway.setup import init
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.parties import local_keys, local_parties
+from fa_core.rounds.keys import local_keys, local_parties
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, Surroundings, run
 from fa_core.store import open_store
-from fa_core.transport import LocalGrid, client_app
+from fa_core.trust.enrolment import Authority
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

@@ -29,10 +29,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from fa_core.enrolment import Authority
 from fa_core.secagg import DeviceIdentity, DeviceParty, Parameters, Server, Stage, Task, Trust
 from fa_core.secagg.identity import signed
-from fa_core.witness import Witness
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.witness import Witness
 
 WORKERS = 2
 PIECE = 200
@@ -206,7 +206,7 @@ def run_ours_complete(what: str, n: int, m: int, lost: int, f: Fraction) -> Cost
     with (
         patch("fa_core.secagg.device.choose", lambda *_: complete),
         patch("fa_core.secagg.server.choose", lambda *_: complete),
-        patch("fa_core.witness.choose", lambda *_: complete),
+        patch("fa_core.trust.witness.choose", lambda *_: complete),
     ):
         return run_ours(what, n, m, lost, f)
 

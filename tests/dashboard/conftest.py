@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from streamlit.components.v2.component_manager import BidiComponentManager
 
-from dashboard import reading, session, settings
-from dashboard.users import ROLES, User
+from dashboard import settings
+from dashboard.auth import session
+from dashboard.auth.users import ROLES, User
+from dashboard.data import reading
 from tests.dashboard.stock import demo
 
 EVERYTHING = User("tester", frozenset(ROLES))

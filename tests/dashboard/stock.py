@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from clients.evaluate import Cohort, fleet_sum, seeded_randomness
-from fa_core.enrolment import Authority
 from fa_core.estimate import estimate
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical, parse, sign
 from fa_core.privacy.ledger import Charge, Policy
-from fa_core.rounds.parties import LocalKeys, local_keys, local_parties
+from fa_core.rounds.keys import LocalKeys, local_keys, local_parties
 from fa_core.store import Declaration, Entry, Store, open_store
 from fa_core.store.catalogue import plan_name
+from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout, Participation, Release
 from tests.dashboard.tables import START, WEEK, cohort
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from dashboard import audit
-from dashboard.shell import PATHS
-from dashboard.users import add_user
+from dashboard.auth import audit
+from dashboard.auth.users import add_user
+from dashboard.style.shell import PATHS
 from fa_core.cli.render import release_object
 from fa_core.store import Query, open_store
 from tests.dashboard.browser import View, chromium, serving, viewing

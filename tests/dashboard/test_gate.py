@@ -12,10 +12,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from dashboard import audit
-from dashboard.gate import HEADER, LOOPBACK, Access, Gate, ProxyTrust
+from dashboard.auth import audit
+from dashboard.auth.gate import HEADER, LOOPBACK, Access, Gate, ProxyTrust
+from dashboard.auth.users import SESSIONS, Passwords, User, add_user, read_passwords
 from dashboard.serve import Address, check
-from dashboard.users import SESSIONS, Passwords, User, add_user, read_passwords
 from fa_core.errors import BadInput, Refused
 
 SECRET = "correct horse battery"

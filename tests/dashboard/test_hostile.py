@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import reading, session, settings
+from dashboard import settings
+from dashboard.auth import session
+from dashboard.data import reading
 from fa_core.estimate import estimate
 from fa_core.plan import parse, sign
 from tests.dashboard.conftest import EVERYTHING

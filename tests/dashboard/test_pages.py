@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import audit
+from dashboard.auth import audit
 from fa_core.cli.render import release_object
 from fa_core.store import Query, open_store
 from tests.dashboard.looking import exact, look, markup, rows, words
@@ -170,7 +170,7 @@ def test_reading_a_plan_shows_it_as_it_was_sent(opened: Path) -> None:
 
 
 def test_the_editor_s_check_says_what_fa_plan_check_says(opened: Path) -> None:
-    from dashboard.drafting import check, empty
+    from dashboard.launch.drafting import check, empty
 
     good = empty(datetime.now(UTC).date())
     assert check(good, 5000).plan is not None
@@ -183,8 +183,8 @@ def test_the_editor_s_check_says_what_fa_plan_check_says(opened: Path) -> None:
 def test_a_viewer_may_not_launch_verify_or_read_the_trail(
     opened: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dashboard import session
-    from dashboard.users import User
+    from dashboard.auth import session
+    from dashboard.auth.users import User
 
     monkeypatch.setattr(session, "somebody", lambda: User("guest", frozenset()))
     log = look("privacy", view="log")
@@ -195,7 +195,7 @@ def test_a_viewer_may_not_launch_verify_or_read_the_trail(
 def test_nobody_sees_nothing(opened: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from streamlit.testing.v1 import AppTest
 
-    from dashboard import session
+    from dashboard.auth import session
 
     monkeypatch.setattr(session, "somebody", lambda: None)
     page = AppTest.from_file(Path("dashboard/app.py").resolve(), default_timeout=600).run()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import audit, sentences
-from dashboard.numbers import count, decimals, difference, group_text, listed, measure
+from dashboard.auth import audit
+from dashboard.data import sentences
+from dashboard.data.numbers import count, decimals, difference, group_text, listed, measure
 from fa_core.estimate.thresholds import cheapest, curve, keeping
 from fa_core.values import Cell, Estimate, Judgement
 

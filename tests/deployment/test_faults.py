@@ -134,7 +134,7 @@ CLOCKS = {
     "aggregator": "flwr-serverapp",
     "node": "node-01.key",
     "hub": "hubs/node-01",
-    "superlink": "fa_core.superlink",
+    "superlink": "fa_core.flower.superlink",
 }
 """Whose clock is off -> a part of its command line, and of nobody else's."""
 

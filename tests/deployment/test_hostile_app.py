@@ -22,8 +22,8 @@ from fa_core.federation.certificates import make_node_key, public_bytes
 from fa_core.federation.directory import open_federation
 from fa_core.federation.processes import node
 from fa_core.federation.runs import connect
-from fa_core.invitation import encode
-from fa_core.superlink import Node
+from fa_core.flower.superlink import Node
+from fa_core.wire.invitation import encode
 from tests.deployment.hostile import bundle
 from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, lab
 from tests.device.house import NOW, House, World, plan_of

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fa_core.plan import SignedPlan, load
-from fa_core.rounds.parties import local_keys
+from fa_core.rounds.keys import local_keys
 from tests.deployment.lab import GUARD, ROOT
 from tests.rounds.small import write_plan
 
@@ -23,7 +23,7 @@ import hashlib, importlib, json, sys
 from importlib.util import find_spec
 from pathlib import Path
 from fa_core.federation import bundle
-from fa_core.superlink import bundle_bytes
+from fa_core.flower.superlink import bundle_bytes
 
 packages = ("fa_core", "clients", "dashboard")
 installed = {name: hashlib.sha256(data).hexdigest() for name, data in bundle.code(packages)}
@@ -35,7 +35,7 @@ print(json.dumps({"installed": installed, "places": places}))
 AGGREGATE = """
 import json, sys
 from fa_core.rounds.app import main
-from fa_core.transport import LocalGrid, ClientApp
+from fa_core.flower.transport import LocalGrid, ClientApp
 
 main(LocalGrid(ClientApp(), 0), json.loads(sys.argv[1]))
 """

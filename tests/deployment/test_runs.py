@@ -12,20 +12,20 @@ import pytest
 from typer.testing import CliRunner
 
 from clients.app import relay
-from fa_core import superlink
 from fa_core.cli import build
-from fa_core.database import Unavailable
+from fa_core.database.connection import Unavailable
 from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.federation import runs, setup
 from fa_core.federation.certificates import make_tls
 from fa_core.federation.directory import Federation, Settings
 from fa_core.federation.runs import Run
+from fa_core.flower import superlink
+from fa_core.flower.superlink import RunState, SuperLink, Unanswered
+from fa_core.flower.transport import LocalGrid
 from fa_core.plan import canonical
-from fa_core.rounds.telling import Ended
+from fa_core.rounds.progress_events import Ended
 from fa_core.store import Store, open_store
 from fa_core.store.catalogue import Entry
-from fa_core.superlink import RunState, SuperLink, Unanswered
-from fa_core.transport import LocalGrid
 from tests.deployment.https import serving
 from tests.rounds.small import NOW, World, small_plan, write_plan
 

@@ -20,12 +20,12 @@ from clients.app import relay
 from clients.device.seam import Device, Stage
 from clients.evaluate import seeded_randomness
 from clients.party import SimulatedFleet
-from fa_core.enrolment import Authority
 from fa_core.federation.certificates import make_node_key, make_tls
 from fa_core.federation.directory import open_federation
 from fa_core.federation.processes import node
+from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.rounds import run as running
-from fa_core.transport import PARTITION, LocalGrid
+from fa_core.trust.enrolment import Authority
 from tests.deployment.lab import ENVIRONMENT, GUARD, fa, lab
 from tests.rounds.small import SEED, World, small_plan, today
 

@@ -17,7 +17,7 @@ from fa_core.federation.directory import Federation, Settings, open_federation, 
 from fa_core.federation.lab import find_lab, read_lab
 from fa_core.federation.processes import QUIET, node, superexec, superlink, witness
 from fa_core.federation.runs import find
-from fa_core.superlink import Node
+from fa_core.flower.superlink import Node
 
 
 @pytest.fixture(scope="module")

@@ -11,24 +11,24 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.device import database
-from clients.device.books import Books
 from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.keys import StoreKey
 from clients.device.odometer import Budget
 from clients.device.policy import Conditions, Policy
+from clients.device.records import Books
 from clients.device.seam import Declined, Device, Stage
 from clients.device.store import DEFAULT_RETENTION, Rules, Store
 from clients.device.trust import PinnedKey, Pins
-from fa_core import checkpoint as log
-from fa_core.agreement import task_of
-from fa_core.enrolment import Authority
-from fa_core.invitation import Invitation, encode
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.plan import Plan, canonical, parse
 from fa_core.plan.signing import sign
 from fa_core.secagg import DeviceParty, Result, Server, Trust, messages, plain
 from fa_core.tables import SOURCES
-from fa_core.witness import Witness
+from fa_core.trust import checkpoint as log
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.witness import Witness
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import Invitation, encode
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY = StoreKey(sha256(b"a key of the tests").digest())

@@ -22,7 +22,7 @@ from clients.runtime.detectors import SAMPLE_RATE
 from clients.runtime.events import Listener
 from clients.runtime.sources import file_pieces
 from fa_core.errors import BadInput
-from fa_core.invitation import encode
+from fa_core.wire.invitation import encode
 from tests.device.house import NOW, House, World, drive, move_in, plan_of, wake
 from tests.device.test_runtime import Scripted
 from tests.device.test_store import decrypted

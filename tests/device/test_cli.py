@@ -16,18 +16,18 @@ import soundfile
 from click.testing import Result
 from typer.testing import CliRunner
 
-from clients.device.books import Books
 from clients.device.config import DeviceConfig, read_config
 from clients.device.contribution import Clock
 from clients.device.odometer import Budget
 from clients.device.owner import Household
 from clients.device.policy import FileReader, Policy, QuietHours
 from clients.device.process import serve
+from clients.device.records import Books
 from clients.device.seam import Declined
 from clients.device.serve import SocketDevice
 from fa_core.cli.device import app
-from fa_core.enrolment import Authority
 from fa_core.errors import BadInput, Refused
+from fa_core.trust.enrolment import Authority
 from tests.device.house import wake
 
 PAGE = Path(__file__).parents[2] / "docs" / "device.md"

@@ -11,17 +11,17 @@ import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device import receipt
-from clients.device.books import Books
 from clients.device.journal import sentence
 from clients.device.odometer import Budget
 from clients.device.policy import Conditions, Policy
 from clients.device.proof import problems
+from clients.device.records import Books
 from clients.device.seam import STAGES, Stage
 from clients.device.store import Scope
 from clients.evaluate import cohort_of_one, device_vectors
-from fa_core.invitation import encode
 from fa_core.layout import compile_plan
 from fa_core.merkle import Tree
+from fa_core.wire.invitation import encode
 from tests.device.house import (
     BUDGET,
     NOW,

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from clients.device import database
-from clients.device.books import Books
 from clients.device.contribution import StoredDevice
 from clients.device.proof import problems
+from clients.device.records import Books
 from clients.device.seam import STAGES, Stage
 from clients.device.store import Store
-from fa_core.invitation import Invitation, encode
+from fa_core.wire.invitation import Invitation, encode
 from tests.device.house import KEY, NOW, RULES, House, World, drive, move_in, plan_of, reason_of
 
 ROOM = str(Path(database.__file__).parent)

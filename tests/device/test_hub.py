@@ -13,7 +13,7 @@ from clients.app import Devices, app, relay
 from clients.device import serve
 from clients.device.seam import Stage
 from clients.device.serve import ANSWER_SECONDS
-from fa_core.transport import ClientApp, Letter, LocalGrid, context_of, pull, push
+from fa_core.flower.transport import ClientApp, Letter, LocalGrid, context_of, pull, push
 
 LIFE = 100.0
 RELEASE = "ab" * 16

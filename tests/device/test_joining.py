@@ -10,9 +10,9 @@ import pytest
 from clients.device.contribution import JOINS
 from clients.device.store import Store
 from clients.evaluate import cohort_of_one, device_vectors
-from fa_core.invitation import encode
 from fa_core.layout import compile_plan
 from fa_core.secagg import MAX_ATTEMPTS
+from fa_core.wire.invitation import encode
 from tests.device.house import NOW, POLICY, RULES, House, World, drive, move_in, plan_of, reason_of, wake
 
 MONTH = timedelta(days=30)

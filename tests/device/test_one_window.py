@@ -12,12 +12,12 @@ import pytest
 from clients.device import contribution
 from clients.device.seam import Declined
 from clients.evaluate import cohort_of_one, device_vectors
-from fa_core.agreement import task_of
 from fa_core.errors import RoundFailed
-from fa_core.invitation import Invitation, encode
 from fa_core.layout import compile_plan
 from fa_core.secagg import Server
 from fa_core.secagg.messages import join_request
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import Invitation, encode
 from tests.device.house import NOW, World, move_in, plan_of
 
 HOMES, VICTIM = 8, 3

@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.device.books import Books
 from clients.device.keys import write_key_file
 from clients.device.process import quiet_log
+from clients.device.records import Books
 from clients.device.redaction import guard_crashes
 from clients.device.seam import STAGES, Declined, Reason, Stage
 from clients.device.serve import Door, Server, SocketDevice, harden, peer
 from fa_core.errors import BadInput, Refused
-from fa_core.invitation import encode
+from fa_core.wire.invitation import encode
 from tests.device.house import KEY, NOW, House, World, drive, move_in, plan_of, reason_of
 
 NO = bytes(5)

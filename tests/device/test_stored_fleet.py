@@ -13,12 +13,12 @@ from clients.device.counting import count
 from clients.device.receipt import sources
 from clients.device.stored_fleet import StoredFleet
 from clients.evaluate import Cohort, cohort_of_fleet, device_vectors
-from fa_core.agreement import task_of
-from fa_core.invitation import encode
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.secagg import Server, plain
 from fa_core.tables import WAKE_EVENTS
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import encode
 from tests.device.house import BUDGET, NOW, POLICY, World, plan_of
 
 WEEK = timedelta(days=7)

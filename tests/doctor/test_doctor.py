@@ -15,7 +15,6 @@ from fa_core.cli import build
 from fa_core.doctor import machine, stores
 from fa_core.doctor.check import examine
 from fa_core.doctor.finding import Finding
-from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
 from fa_core.federation import setup
 from fa_core.federation.certificates import make_tls
@@ -23,6 +22,7 @@ from fa_core.federation.directory import Settings
 from fa_core.gateway.setup import init
 from fa_core.store import open_store
 from fa_core.store.database import connect_server
+from fa_core.trust.enrolment import Authority
 from tests.store.samples import LOG_KEY, WITNESS_KEY, KeepingWitness, make_release, run
 
 WITNESS = WITNESS_KEY.public_key().public_bytes_raw()

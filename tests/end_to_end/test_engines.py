@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fa_core.cli.launch import Order, launch
+from fa_core.engines.launch import Order, launch
 from fa_core.errors import BadInput
 from fa_core.rounds import run as running
 from fa_core.store import open_store

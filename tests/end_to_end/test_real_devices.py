@@ -20,8 +20,8 @@ from clients.device.seam import Device
 from clients.device.serve import Door, Server
 from clients.device.stored_fleet import StoredFleet
 from fa_core.errors import RoundFailed
+from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.rounds import run as running
-from fa_core.transport import PARTITION, LocalGrid
 from tests.rounds.small import NOW, World, small_plan
 
 HUBS, PER_HUB = 2, 6

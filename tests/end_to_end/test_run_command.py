@@ -21,7 +21,7 @@ from fa_core.cli.run import run
 from fa_core.errors import UnheardError
 from fa_core.plan import SignedPlan, load
 from fa_core.privacy.ledger import Policy
-from fa_core.rounds.parties import local_keys
+from fa_core.rounds.keys import local_keys
 from fa_core.store import Declaration, open_store
 from tests.rounds.small import write_fleet, write_plan
 

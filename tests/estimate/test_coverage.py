@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from fa_core.layout import compile_plan
 from fa_core.metrics import KINDS, PartSum, centred, multinomial
+from fa_core.metrics.intervals import Variances, normal_quantile
 from fa_core.metrics.kind import FloatArray
 from fa_core.metrics.multinomial import Dispersion, shares
 from fa_core.privacy.audit import geometric_ratio
 from fa_core.privacy.distributed import Share
-from fa_core.statistics import Variances, normal_quantile
 from fa_core.values import Block, Int64Array, Layout
 from scripts.bench import simulated
 from scripts.bench.simulated import CASES, Level, World, estimate, exact_sums, noised_parts, plan_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fa_core.gateway.desk import Desk
+from fa_core.gateway.queue import Desk
 from tests.gateway.house import desk_of
 from tests.store.conftest import new_database
 

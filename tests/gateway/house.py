@@ -14,18 +14,18 @@ import uvicorn
 from clients.app import through_gateway
 from clients.device.remote import Line, attend, line
 from clients.device.seam import STAGES, Device
-from fa_core.database import Database, connect_file, connect_server
-from fa_core.enrolment import Authority
+from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.federation.certificates import make_tls
+from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.counters import Counters
-from fa_core.gateway.desk import Desk
-from fa_core.gateway.door import Collector, Door
+from fa_core.gateway.long_poll import PatientProtocol
 from fa_core.gateway.migrations import LINEAGE
-from fa_core.gateway.patience import PatientProtocol
+from fa_core.gateway.queue import Desk
+from fa_core.gateway.relay import Collector, Door
 from fa_core.gateway.service import build
 from fa_core.gateway.settings import CohortSection, Home, LimitsSection, Settings
 from fa_core.secagg import DeviceIdentity
-from fa_core.transport import LocalGrid, client_app
+from fa_core.trust.enrolment import Authority
 
 LONG = 600.0
 """A guard against hanging, not a measure."""

@@ -24,8 +24,8 @@ from clients.device import remote
 from clients.device.remote import attend, line
 from clients.device.seam import STAGES, Stage
 from fa_core.errors import RoundFailed
+from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.setup import init
-from fa_core.transport import LocalGrid, client_app
 from tests.deployment.lab import free_ports
 from tests.gateway.house import until
 from tests.rounds.small import World, small_plan

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from fa_core.logs import JsonLines
+from fa_core.gateway.logs import JsonLines
 
 CANARY = "CANARY-77"
 

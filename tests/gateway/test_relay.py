@@ -10,13 +10,13 @@ import pytest
 
 import clients.gateway
 from clients.gateway import collect
-from fa_core import bundle
-from fa_core.bundle import STAGES, Bundle, Unreadable
 from fa_core.errors import UnheardError
 from fa_core.gateway.counters import Counters
-from fa_core.gateway.desk import Desk
-from fa_core.gateway.door import ENDED_SECONDS, Collector
+from fa_core.gateway.queue import Desk
+from fa_core.gateway.relay import ENDED_SECONDS, Collector
 from fa_core.gateway.settings import CohortSection
+from fa_core.wire import bundle
+from fa_core.wire.bundle import STAGES, Bundle, Unreadable
 
 RELEASE, NODE = "ab" * 16, 7
 DEVICES = [bytes([number]) * 32 for number in (1, 2)]

@@ -13,11 +13,11 @@ import pytest
 from clients.device import remote
 from clients.device.remote import Letter, Line, NotAdmitted, Unreachable, attend, line
 from clients.device.seam import Declined, Reason, Stage
-from fa_core.admission import LETTER, STAGE
-from fa_core.enrolment import Authority
 from fa_core.errors import BadInput
 from fa_core.federation.certificates import make_tls
-from fa_core.gateway.desk import Opening
+from fa_core.gateway.queue import Opening
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.request_signing import LETTER, STAGE
 from tests.gateway.house import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()

@@ -12,10 +12,10 @@ import pytest
 
 from clients.device.seam import STAGES, Declined, Reason, Stage
 from fa_core.errors import RoundFailed
-from fa_core.gateway.door import ENDED_SECONDS
+from fa_core.flower.transport import LocalGrid
+from fa_core.gateway.relay import ENDED_SECONDS
 from fa_core.gateway.settings import CohortSection
 from fa_core.rounds import run as running
-from fa_core.transport import LocalGrid
 from tests.gateway.house import Gateway, gateway, until
 from tests.rounds.small import World, small_plan
 

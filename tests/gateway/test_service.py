@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from fa_core.admission import LETTER, Request, authorization, digest_of
-from fa_core.enrolment import Authority
-from fa_core.gateway import patience, service
+from fa_core.gateway import long_poll, service
 from fa_core.gateway.counters import exposition
-from fa_core.gateway.desk import Opening
+from fa_core.gateway.queue import Opening
 from fa_core.gateway.settings import LimitsSection
 from fa_core.secagg import DeviceIdentity
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.request_signing import LETTER, Request, authorization, digest_of
 from tests.gateway.house import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
@@ -197,7 +197,7 @@ def test_a_slow_body_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_slow_or_large_head_ends_the_connection(here: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(long_poll, "HEAD_SECONDS", 0.2)
     for head in (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\nX: " + bytes(20_000)):
         raw = socket.create_connection(("127.0.0.1", int(here.home.settings.name.rpartition(":")[2])))
         trust = ssl.create_default_context(cafile=str(here.home.folder / "ca.crt"))
@@ -265,7 +265,7 @@ def test_logs_and_metrics_hold_no_canary(
         exchange(here, "GET", f"/v1/letters?wait={canary.decode()}", b"", sign(here, DEVICE, "GET", NEXT))
         exchange(here, "GET", f"/{canary.decode()}", b"", {"Authorization": canary.decode()})
         logging.getLogger("control").warning("said %s", canary.decode())
-    from fa_core.logs import JsonLines
+    from fa_core.gateway.logs import JsonLines
 
     lines = [JsonLines("gateway").format(record) for record in caplog.records]
     said = "\n".join(lines) + exposition(here.home.counts)

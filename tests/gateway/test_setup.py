@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fa_core.enrolment import Authority
 from fa_core.gateway.setup import init
+from fa_core.trust.enrolment import Authority
 from tests.deployment.lab import free_ports
 from tests.gateway.house import until
 from tests.gateway.test_faults import Serving

@@ -30,11 +30,11 @@ from fa_core.metrics import (
     View,
     register,
 )
+from fa_core.metrics.intervals import normal_quantile
 from fa_core.metrics.kind import CellOf, FloatArray, Int64Array, Units, tally
 from fa_core.metrics.reading import assemble, shown_devices
 from fa_core.plan import canonical
 from fa_core.privacy.mechanisms import central_noise
-from fa_core.statistics import normal_quantile
 from fa_core.tables import DICTATION_EVENTS
 from fa_core.values import Participation, Release
 from tests.metrics.samples import UNTIL, plan_with

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from clients.app import relay
 from clients.device.seam import Declined, Reason
+from fa_core.flower.transport import ClientApp, ConfigRecord, LocalGrid, Message, RecordDict
 from fa_core.rounds.round import Pace, Progress, Watch, conduct
 from fa_core.secagg.server import Result
 from fa_core.secagg.task import RoundFailure, Stage
-from fa_core.transport import ClientApp, ConfigRecord, LocalGrid, Message, RecordDict
 
 RELEASE = "ab" * 16
 CANARY = "CANARY-score-0.8125"

@@ -19,15 +19,15 @@ from clients.device.seam import Device
 from clients.device.trust import Pins
 from clients.evaluate import Cohort, cohort_of_fleet, device_vectors, seeded_randomness
 from clients.party import SimulatedFleet, pins_of
-from fa_core.enrolment import Authority
+from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.parties import Parties, local_keys, local_parties
+from fa_core.rounds.keys import Parties, local_keys, local_parties
 from fa_core.rounds.round import Pace, Progress, Watch
 from fa_core.rounds.run import Job, Surroundings, run
 from fa_core.store import Store, open_store
 from fa_core.tables import WAKE_EVENTS
-from fa_core.transport import PARTITION, LocalGrid
+from fa_core.trust.enrolment import Authority
 from fa_core.values import Estimates, Int64Array, Release
 
 UNTIL = datetime(2026, 11, 22, 3, tzinfo=UTC)

@@ -11,17 +11,17 @@ import pytest
 from clients.app import relay
 from clients.evaluate import cohort_of_fleet, seeded_randomness
 from clients.party import SimulatedFleet, pins_of
-from fa_core.enrolment import Authority, read_key, write_key
 from fa_core.errors import BadInput, Refused
+from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.plan import SignedPlan, load
 from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.rounds.app import KEYS, main
-from fa_core.rounds.parties import local_keys
-from fa_core.rounds.telling import Ended, hear
+from fa_core.rounds.keys import local_keys
+from fa_core.rounds.progress_events import Ended, hear
 from fa_core.store import Declaration, open_store
-from fa_core.transport import PARTITION, LocalGrid
-from fa_core.witness import Witness
-from fa_core.witness_socket import WitnessServer
+from fa_core.trust.enrolment import Authority, read_key, write_key
+from fa_core.trust.witness import Witness
+from fa_core.trust.witness_service import WitnessServer
 from tests.rounds.small import SEED, devices_table, wake_table, write_plan
 
 DEVICES = 52

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from clients.app import relay
+from fa_core.flower.transport import LocalGrid, Message, RecordDict
 from fa_core.rounds.round import Interrupted
 from fa_core.secagg.task import RoundFailure, Stage
-from fa_core.transport import LocalGrid, Message, RecordDict
 from tests.rounds import fakes
 from tests.rounds.fakes import CANARY, FakeClock, FakeDevice, Fault, UnkindGrid, over, run_round
 

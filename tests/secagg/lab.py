@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from fa_core.enrolment import Authority
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Server, Stage, Task, Trust, choose, messages
 from fa_core.secagg.graph import neighbours_of
 from fa_core.secagg.identity import Record, make_record
 from fa_core.secagg.messages import Roster
-from fa_core.witness import Witness
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.witness import Witness
 
 Vectors = NDArray[np.int64]
 Tamper = Callable[[Stage, int, bytes], bytes | None]

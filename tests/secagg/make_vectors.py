@@ -19,7 +19,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fa_core.enrolment import Authority
 from fa_core.secagg import (
     DeviceIdentity,
     DeviceParty,
@@ -33,7 +32,8 @@ from fa_core.secagg import (
     shamir,
 )
 from fa_core.secagg.graph import ring
-from fa_core.witness import Witness
+from fa_core.trust.enrolment import Authority
+from fa_core.trust.witness import Witness
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 TASKS = {
@@ -90,7 +90,7 @@ def fixed(stream: Callable[[int], bytes]) -> Iterator[list[dict[str, Any]]]:
 
     with ExitStack() as stack:
         stack.enter_context(patch("fa_core.secagg.device.token_bytes", stream))
-        stack.enter_context(patch("fa_core.witness.token_bytes", stream))
+        stack.enter_context(patch("fa_core.trust.witness.token_bytes", stream))
         stack.enter_context(patch("fa_core.secagg.device.X25519PrivateKey", Fixed))
         stack.enter_context(patch("fa_core.secagg.device.shamir.share", noting))
         yield dealt

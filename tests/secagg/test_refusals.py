@@ -13,10 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fa_core.enrolment import Authority
 from fa_core.secagg import DeviceParty, Reason, Refusal, Stage, Task, choose, messages
 from fa_core.secagg.identity import make_record
 from fa_core.secagg.messages import Roster
+from fa_core.trust.enrolment import Authority
 from tests.secagg import lab
 from tests.secagg.lab import IDENTITIES, TASK, Lab, fresh_record
 

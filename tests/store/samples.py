@@ -9,10 +9,10 @@ from hashlib import sha256
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core.checkpoint import Checkpoint, cosign, parse
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
 from fa_core.store import Entry, Store
+from fa_core.trust.checkpoint import Checkpoint, cosign, parse
 from fa_core.values import Block, Cell, Estimate, Estimates, Judgement, Layout, Participation, Release
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)

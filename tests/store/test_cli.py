@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from fa_core.cli import compare, ledger, log, render, results
 from fa_core.errors import BadInput, Refused, UnheardError
+from fa_core.privacy.guarantee import guarantee
 from fa_core.store import open_store
 from tests.store.samples import (
     DAY,
@@ -125,7 +126,7 @@ def test_a_person_reads_numbers_intervals_reasons_and_what_is_promised(folder: P
 def test_a_real_unnoised_promise_is_not_made_for_distributed_noise() -> None:
     release = make_release()
     layout = replace(release.layout, noise="distributed")
-    told = " ".join(render.guarantee(replace(release, layout=layout, secure_aggregation=True)))
+    told = " ".join(guarantee(replace(release, layout=layout, secure_aggregation=True)))
     assert "readers of the release only" not in told
     assert "was off" not in told
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from fa_core import database
-from fa_core.database import Unavailable
+from fa_core.database import connection
+from fa_core.database.connection import Unavailable
 from fa_core.errors import BadInput, Refused
 from fa_core.privacy.ledger import Policy
 from fa_core.store import Declaration, Query, Store, chain, open_store, translog
@@ -299,7 +299,7 @@ def test_a_server_that_goes_away_in_between_is_known_from_a_store_that_is_wrong(
 
 
 def test_a_writer_that_is_stuck_holds_nobody_up_for_ever(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_SECONDS", 1)
+    monkeypatch.setattr(connection, "BUSY_SECONDS", 1)
     with (
         open_store(where) as stuck,
         open_store(where) as other,

@@ -3,6 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-from fa_core.lineage import Lineage
+from fa_core.database.migration import Lineage
 
 LINEAGE: Final = Lineage("gateway", Path(__file__).parent, ("0001",), "gateway_version")

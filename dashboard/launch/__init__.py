@@ -1,0 +1,1 @@
+"""Writing a plan, launching it, and following the run."""

@@ -1,0 +1,186 @@
+"""Writing a plan: checked as it is typed, with what it would cost and tell beside it, and from here launched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import streamlit as st
+
+from dashboard.data import reading
+from dashboard.data.numbers import Measure, cost, grouping_text, measure, points, words
+from dashboard.launch import editor, launches, launching
+from dashboard.navigation import selection
+from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from fa_core.errors import BadInput, UnheardError
+from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview, preview
+from fa_core.plan import BadPlan, Plan, Problem, canonical, from_canonical, parse
+
+NAME: Final = "plan.yaml"
+DEVICES: Final = 5000
+WISHES: Final = ("0", "0.5", "1", "2", "5")
+"""Half-widths to wish for: points of a share, hundredths of any other unit; 0 wishes nothing."""
+OPEN: Final = timedelta(days=90)
+EMPTY: Final = """\
+apiVersion: fa/v1
+kind: EvalPlan
+metadata:
+  name: my-question
+  revision: 1
+  owner: my-team
+  question: How often is the wake word missed, and is any accent missed more?
+  expires: {expires}
+source: wake_events
+window: 7d
+metrics: [false_reject_rate]
+privacy:
+  epsilon: 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A text as the checks see it: a plan, or what is wrong with it. `other` holds what has no place in it."""
+
+    plan: Plan | None
+    problems: tuple[Problem, ...] = ()
+    other: str = ""
+
+
+def check(text: str, devices: int | None) -> Checked:
+    """Return what `fa plan check` says of a text."""
+    try:
+        return Checked(
+            parse(text.encode("utf-8", "surrogatepass"), NAME, today=datetime.now(UTC).date(), fleet=devices)
+        )
+    except BadPlan as error:
+        return Checked(None, error.problems)
+    except BadInput as error:
+        return Checked(None, (), str(error))
+
+
+def page(files: Mapping[str, Path]) -> None:
+    """Show the editor, and beside it what the plan would cost and tell."""
+    fleets = launching.fleets()
+    with st.container(key="picks"):
+        one, two, three, four = st.columns([1.6, 1, 1, 1])
+        with one:
+            start, text = _start(files)
+        with two:
+            devices = selection.whole("Devices in the fleet", "devices", _guess(fleets), 1, 10_000_000,
+                                  "A public number; the preview is made from it and the plan alone.")  # fmt: skip
+        with three:
+            events = selection.whole("Events of each device", "events", int(TYPICAL_EVENTS), 1, 100_000)
+        with four:
+            wished = selection.choose("Wished width", {text: text for text in WISHES}, "wished", _wish, "1",
+                                  "How wide an interval you would accept; says how many devices it takes.")  # fmt: skip
+    key = f"editor-{start}"
+    typed = editor.text_of(key, text)
+    checked = check(typed, devices)
+    left, right = st.columns([1.1, 1], gap="medium")
+    with left:
+        editor.edit(key, text, checked.problems, locked=False)
+        _verdict(checked)
+    with right:
+        if checked.plan is None:
+            look.empty("The preview waits for a plan that is good.", "Each problem stands beside its line.")
+            return
+        _preview(checked.plan, devices, events, wished)
+    launching.offer(checked.plan, typed, fleets)
+
+
+def _start(files: Mapping[str, Path]) -> tuple[str, str]:
+    options = {**{name: name for name in files}, "new": "an empty plan"}
+    start = selection.choose("Start from", {key: key for key in options}, "start", options.__getitem__)
+    if start in files:
+        return start, files[start].read_text(encoding="utf-8", errors="replace")
+    return "new", empty(datetime.now(UTC).date())
+
+
+def empty(today: date) -> str:
+    """Return a plan to begin with, which expires some months from today."""
+    return EMPTY.format(expires=today + OPEN)
+
+
+def _wish(text: str) -> str:
+    return "no wish" if text == "0" else f"± {points(text)}"
+
+
+def _guess(fleets: Sequence[launches.Fleet]) -> int:
+    if fleets:
+        return fleets[0].devices
+    newest = reading.entries(active().store)[:1]
+    return newest[0].invited if newest else DEVICES
+
+
+def _verdict(checked: Checked) -> None:
+    if checked.plan is not None:
+        plan = checked.plan
+        look.show(
+            f'<p role="status">{look.chip("good", "met", "✓")} {esc(plan.name)} <code>{plan.hash[:12]}</code></p>'
+        )
+        return
+    if checked.other:
+        look.show(f'<p role="status">{look.chip("cannot be read", "broken", "✕")} {esc(checked.other)}</p>')
+        return
+    many = len(checked.problems)
+    items = "".join(
+        f"<li>line {each.position.line}, column {each.position.column}: {esc(each.found)}; <b>{esc(each.right)}</b></li>"
+        for each in checked.problems[:12]
+    )
+    label = look.chip(f"{many} problem{'s' if many > 1 else ''}", "broken", "✕")
+    look.show(f'<div role="status">{label}<ul class="uh-told">{items}</ul></div>')
+
+
+@lru_cache(maxsize=64)
+def _previewed(plan_hash: str, devices: int, events: int, wished: str, text: bytes) -> Preview | str:
+    try:
+        return preview(from_canonical(text), devices, float(events), float(wished) / 100 or None)
+    except UnheardError as error:
+        return str(error)
+
+
+def _preview(plan: Plan, devices: int, events: int, wished: str) -> None:
+    found = _previewed(plan.hash, devices, events, wished, canonical(plan))
+    if isinstance(found, str):
+        look.empty("It cannot be sent like this.", found)
+        return
+    unit = "ρ" if found.layout.accounting == "zcdp" else "ε"
+    look.show(
+        f'<div class="uh-strip"><div><b>ε {found.epsilon:.2g}</b><span>privacy loss of every device '
+        f"({unit} {cost(found.layout.cost)})</span></div><div><b>{found.bytes_per_device / 1000:,.1f} kB</b>"
+        f"<span>sent by each device, {found.cells:,} cells</span></div></div>"
+    )
+    columns = (
+        Column("Will tell"),
+        Column("±, 95%", True),
+        Column("Groups shown", True, True),
+        Column("Devices for the wish", True, True),
+    )
+    rows = [_expected(each) for each in found.expectations]
+    look.show(look.table(columns, rows, "What the plan is expected to tell"))
+    if found.suggestions:
+        items = "".join(
+            f"<li>{esc(each.change)}: {1 - each.factor:.0%} narrower</li>" for each in found.suggestions
+        )
+        look.show(f'<p class="uh-note">What would help</p><ul class="uh-told">{items}</ul>')
+
+
+def _expected(each: Expectation) -> list[str]:
+    of: Measure = (
+        measure("rate", each.unit)
+        if each.kind in ("det", "confusion", "histogram")
+        else measure(each.kind, each.unit)
+    )
+    width = '<span class="why">nothing shown</span>'
+    if each.half_width is not None:
+        width = f'<span class="lead">± {esc(of.text(each.half_width, each.half_width).lstrip("+"))}</span>'
+    need = "" if each.devices_for is None else f"{each.devices_for:,}"
+    if each.windows_for is not None and each.windows_for > 1:
+        need += f" <small>or {each.windows_for:,} windows</small>"
+    return [f"{esc(words(each.metric))} <small>{esc(grouping_text(each.grouping))}</small>", width,
+            f"{each.shown:.0%} of {each.groups}", need]  # fmt: skip

@@ -1,0 +1,65 @@
+"""One launched run, in a process of its own: `python -m dashboard.launch.runner FOLDER`.
+
+The folder holds the plan and the order. How far the round is goes to `progress.jsonl`, public counts only; how it
+ended goes to `outcome.json`. The dashboard itself never writes to the store.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fa_core.engines.launch import Order, launch
+from fa_core.errors import UnheardError
+from fa_core.rounds.round import Progress
+
+ORDER, PLAN, PROGRESS, OUTCOME = "order.json", "plan.yaml", "progress.jsonl", "outcome.json"
+
+
+def main(folder: Path) -> int:
+    """Run what the folder orders and write how it ended. Returns the exit code of `fa run`."""
+    told = json.loads((folder / ORDER).read_text(encoding="utf-8"))
+    order = Order(folder / PLAN, Path(told["fleet"]), told["engine"], None, told["store"])
+    try:
+        release, _ = launch(order, lambda: _narrate(folder / PROGRESS))
+    except UnheardError as error:
+        _end(folder, {"kind": type(error).__name__, "reason": str(error)})
+        return error.exit_code
+    except BaseException as error:
+        _end(folder, {"kind": "defect", "reason": f"the run broke off ({type(error).__name__})"})
+        raise
+    _end(folder, {"release": release.id})
+    return 0
+
+
+@contextmanager
+def _narrate(file: Path) -> Iterator[Callable[[Progress], None]]:
+    last: list[dict[str, Any]] = [{}]
+    with file.open("a", encoding="utf-8", buffering=1) as lines:
+
+        def report(progress: Progress) -> None:
+            told = {
+                "stage": progress.stage.value,
+                "asked": progress.asked,
+                "answered": progress.answered,
+                "dropped": progress.dropped,
+                "left": None if math.isinf(progress.left) else round(progress.left),
+            }
+            if told != last[0]:
+                last[0] = told
+                lines.write(json.dumps(told) + "\n")
+
+        yield report
+
+
+def _end(folder: Path, outcome: dict[str, str]) -> None:
+    draft = folder / (OUTCOME + ".new")
+    draft.write_text(json.dumps(outcome), encoding="utf-8")
+    draft.replace(folder / OUTCOME)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,252 @@
+"""The books that a reviewer reads: what was spent, the transparency log, and the audit trail."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fractions import Fraction
+from typing import Any, Final
+
+import streamlit as st
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from dashboard.auth import audit, session
+from dashboard.data import reading
+from dashboard.data.numbers import cost, day, short, words
+from dashboard.settings import active
+from dashboard.style import look
+from dashboard.style.look import Column, esc
+from fa_core.errors import BadInput
+from fa_core.privacy.accounting import epsilon_for
+from fa_core.privacy.ledger import UNITS, WEEK, YEAR, Balance, Charge, balances
+from fa_core.store import Declaration, LogEntry
+from fa_core.trust.checkpoint import parse
+
+DELTA: Final = Fraction(1, 10**8)
+MEANING: Final = {
+    "window": "the last 7 days' events",
+    "week": "any 7 days",
+    "year": "any 365 days",
+}
+SHOWN: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """A population's budgets and everything that was charged to them, as of `now`."""
+
+    declared: Declaration
+    charges: Sequence[Charge]
+    now: datetime
+
+    @property
+    def unit(self) -> str:
+        """The currency's sign."""
+        return {"rho": "ρ", "epsilon": "ε"}[UNITS[self.declared.currency]]
+
+    def sentence(self) -> str:
+        """Return what was spent this month, and what is left of the year."""
+        month = f"{self.now:%B %Y}"
+        recent = [charge for charge in self.charges if f"{charge.at:%B %Y}" == month]
+        total = sum((charge.cost for charge in recent), Fraction(0))
+        year = next(each for each in self._balances() if each.budget == "year")
+        rounds = "1 round" if len(recent) == 1 else f"{len(recent)} rounds"
+        spent = f"So far in {month}, {rounds} cost every device of {self.declared.population} {self.unit} {cost(total)}"
+        if not recent:
+            spent = f"Nothing was spent on {self.declared.population} so far in {month}"
+        left = (
+            f"Of the {self.unit} {cost(year.limit)} of any 365 days, {self.unit} {cost(year.left)} is left."
+        )
+        return f"{spent}{self._implied(total)}. {left}"
+
+    def _implied(self, total: Fraction) -> str:
+        if self.declared.currency != "zcdp" or total == 0:
+            return ""
+        return f", which implies ε {epsilon_for(total, DELTA):.2g} at δ 1e-8"
+
+    def _balances(self, family: str = "") -> tuple[Balance, ...]:
+        window = (self.now - WEEK, self.now)
+        return balances(self.declared.policy, self.charges, family=family, window=window, at=self.now)
+
+    def gauges(self) -> Iterator[str]:
+        """Yield a bar for each budget that releases share."""
+        for balance in self._balances():
+            if balance.budget in MEANING:
+                spent = f"{self.unit} {cost(balance.spent)} of {cost(balance.limit)} spent"
+                frees = (
+                    "nothing spent"
+                    if balance.frees is None
+                    else f"the next part frees up on {day(balance.frees)}"
+                )
+                name = f"{balance.budget.capitalize()}: {MEANING[balance.budget]}"
+                yield look.gauge(float(balance.spent), float(balance.limit), name, spent, frees)
+        limit = self.declared.policy.release
+        most = max((charge.cost for charge in self.charges), default=Fraction(0))
+        yield look.gauge(
+            float(most), float(limit), "Release: one at a time", f"the dearest cost {self.unit} {cost(most)} of {cost(limit)}",
+            "a release over this is refused", shared=False,
+        )  # fmt: skip
+
+    def left_over_time(self) -> list[dict[str, Any]]:
+        """Return what was left of the year's budget after each charge, and now."""
+        limit = float(self.declared.policy.year)
+        made = [(charge.at, float(charge.cost), charge.family) for charge in self.charges]
+        rows = (
+            [{"at": (made[0][0] - WEEK).isoformat(), "left": limit, "what": "before the first charge"}]
+            if made
+            else []
+        )
+        for moment, value, family in [*made, (max(self.now, made[-1][0]), 0.0, "now")]:
+            spent = sum(other for at, other, _ in made if moment - YEAR < at <= moment)
+            what = family if not value else f"{family}, {self.unit} {value:.3g}"
+            rows.append({"at": moment.isoformat(), "left": max(limit - spent, 0.0), "what": what})
+        return rows
+
+    def months(self) -> str:
+        """Return a table of what each calendar month cost."""
+        by_month: dict[str, list[Charge]] = {}
+        for charge in reversed(self.charges):
+            by_month.setdefault(f"{charge.at:%B %Y}", []).append(charge)
+        rows, told = [], []
+        for name, charges in by_month.items():
+            total = sum((charge.cost for charge in charges), Fraction(0))
+            implied = f"{epsilon_for(total, DELTA):.2g}" if self.declared.currency == "zcdp" else cost(total)
+            rows.append(
+                [
+                    name,
+                    str(len(charges)),
+                    f'<span class="lead">{self.unit} {cost(total)}</span>',
+                    f"ε {implied}",
+                ]
+            )
+            told.append({"month": name, "cost": total})
+        columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent on every device", True),
+                   Column("Implies, at δ 1e-8" if self.declared.currency == "zcdp" else "Epsilon", True))  # fmt: skip
+        return look.table(columns, rows, "Spending by month", told)
+
+    def families(self) -> str:
+        """Return a table of what each plan has spent of its own budget."""
+        rows = []
+        for family in sorted({charge.family for charge in self.charges}):
+            own = replace(self, charges=[charge for charge in self.charges if charge.family == family])
+            balance = next(each for each in own._balances(family) if each.budget == "family")
+            rows.append(
+                [esc(family, 80), f"{self.unit} {cost(balance.spent)}", f"{self.unit} {cost(balance.left)}",
+                 look.bar(0.0, float(balance.spent), float(balance.spent), 0.0, float(balance.limit))]
+            )  # fmt: skip
+        columns = (Column("Plan"), Column("Spent", True), Column("Left", True), Column("", minor=True))
+        return look.table(columns, rows, "Spending by plan")
+
+
+def log() -> None:
+    """Show the transparency log's newest entries and checkpoint, and verify it on demand."""
+    store = reading.open_catalogue(active().store)
+    size, note = store.log_size(), store.note()
+    if note is None:
+        look.empty(
+            "The log has no checkpoint yet.",
+            "A run makes one, and a witness cosigns it.",
+            "fa run PLAN --fleet DIR",
+        )
+        return
+    found = parse(note)
+    look.prose(
+        f"The log has {size:,} entries. The newest checkpoint covers {found.size:,} and is signed by "
+        f"{' and '.join(name for name, _ in found.lines)}.",
+        "answer",
+    )
+    look.show(f'<div class="uh-facts"><span>root <code>{found.root.hex()}</code></span></div>')
+    reviewer = session.may("reviewer")
+    if st.button(
+        "Verify now", type="primary", icon=":material/verified:", disabled=not reviewer, key="verify"
+    ):
+        _verify()
+    if not reviewer:
+        look.prose("Verifying needs the reviewer role.", "note")
+    else:
+        look.prose(_means(), "note")
+    look.heading("Newest entries", "plans, keys, charges, releases and failures; none is ever changed")
+    entries = store.entries(max(0, size - SHOWN), size)
+    columns = (Column("Entry", True), Column("Kind"), Column("What"))
+    rows = [[str(each.index), esc(each.kind), _summary(each)] for each in reversed(entries)]
+    look.show(look.table(columns, rows, "Newest entries of the transparency log", scroll=len(rows) > 12))
+
+
+def _means() -> str:
+    settings = active()
+    keys = [
+        name
+        for name, key in (("log", settings.log_key), ("witness", settings.witness_key))
+        if key is not None
+    ]
+    signed = (
+        f"the signatures of {' and '.join(keys)}"
+        if keys
+        else "no signatures (start it with the public keys of the log and the witness)"
+    )
+    return (
+        f"It recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "
+        "Somebody who trusts nobody here runs `fa log verify` on a copy."
+    )
+
+
+def _verify() -> None:
+    settings, store = active(), reading.open_catalogue(active().store)
+    log, witness = (
+        None if key is None else Ed25519PublicKey.from_public_bytes(key)
+        for key in (settings.log_key, settings.witness_key)
+    )
+    with st.spinner("Recomputing the log, the ledger and every file"):
+        try:
+            problems = [*store.verify_log(log, witness), *store.verify_ledger()]
+        except BadInput as error:
+            problems = [str(error)]
+    session.record("verify", problems=str(len(problems)))
+    if not problems:
+        look.show(f'<p role="status">{look.verdict("met")} The log, the ledger and every release agree.</p>')
+        return
+    items = "".join(f"<li>{esc(problem)}</li>" for problem in problems[:SHOWN])
+    look.show(
+        f'<div role="alert">{look.verdict("broken")} {len(problems)} things are wrong:<ul>{items}</ul></div>'
+    )
+
+
+def _summary(entry: LogEntry) -> str:
+    body = entry.body
+    if entry.kind == "plan":
+        return f"plan <code>{esc(entry.subject[:12])}</code> signed by <code>{esc(str(body.get('key', ''))[:12])}</code>"
+    if entry.kind == "ledger":
+        row = body.get("row", {})
+        what = "charged" if row.get("kind") == "charge" else "declared its budgets"
+        return f"{esc(row.get('population', ''), 80)} {what} {esc(row.get('family', ''), 80)}"
+    if entry.kind == "release":
+        return f"{esc(body.get('plan', ''), 80)} <code>{esc(short(str(body.get('release', ''))))}</code>"
+    if entry.kind == "failure":
+        return f"{esc(body.get('plan', ''), 80)} failed at {esc(body.get('stage', ''))}: {esc(body.get('reason', ''), 200)}"
+    return esc(", ".join(f"{words(str(key))} {value}" for key, value in body.items()), 200)
+
+
+def audit_trail() -> None:
+    """Show who did what through this dashboard; for reviewers."""
+    if not session.may("reviewer"):
+        look.empty("The audit trail is for reviewers.", "Ask whoever keeps the password file for the role.")
+        return
+    deeds, problems = audit.read(active().folder)
+    for problem in problems[:5]:
+        look.show(f'<p role="alert">{look.verdict("broken")} {esc(problem)}</p>')
+    if not deeds:
+        look.empty(
+            "Nothing has been launched, exported or verified from here yet.", "Each such deed is a line here."
+        )
+        return
+    columns = (Column("When (UTC)"), Column("Who"), Column("Did"), Column("With"))
+    rows = [
+        [f"{deed.at:%Y-%m-%d %H:%M:%S}", esc(deed.who, 64), esc(deed.action),
+         esc(", ".join(f"{key} {_cut(value)}" for key, value in deed.details.items()), 300)]
+        for deed in reversed(deeds[-500:])
+    ]  # fmt: skip
+    look.prose(f"{len(deeds)} deeds, each with the hash of the one before.", "note")
+    look.show(look.table(columns, rows, "Audit trail", scroll=len(rows) > 20))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= 24 else value[:16] + "…"

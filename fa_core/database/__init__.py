@@ -1,0 +1,1 @@
+"""SQLite and PostgreSQL behind one connection, and the versions of their tables."""

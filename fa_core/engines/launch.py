@@ -1,0 +1,198 @@
+"""Putting a run together: a plan, a fleet directory, an engine, a store, and the parties played here."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+
+from clients.app import relay
+from clients.device.trust import Pins
+from clients.evaluate import Cohort, cohort_of_fleet, device_vectors
+from clients.fleet.tables import Fleet, read_fleet
+from clients.party import FleetNodes, pins_of, simulated
+from fa_core.errors import BadInput
+from fa_core.flower.local_workers import run_local
+from fa_core.flower.transport import PARTITION, Grid, ServerApp, run_simulation, server_app
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan, SignedPlan, load
+from fa_core.rounds.keys import LocalKeys, local_keys, local_parties, signature_beside
+from fa_core.rounds.progress import narrator
+from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
+from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.store import DEFAULT, open_store
+from fa_core.trust.enrolment import Authority
+from fa_core.values import Estimates, Release
+
+SIMULATION_SECONDS = 3600.0
+"""Longest that a stage may take on Flower's simulation engine, where a worker process may hang."""
+
+LAST_SECONDS = 60.0
+"""How long a round gets to end in order, and to say so in the store, when its engine has stopped."""
+
+
+Outcome = tuple[Release, Estimates]
+
+Narrate = Callable[[], AbstractContextManager[Callable[[Progress], None]]]
+"""Makes what is told how far a round is, for as long as it lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person asked for.
+
+    Attributes:
+        plan: its file. fleet: a fleet directory. engine: "local" or "simulation".
+        seed: of the sampling of events, None for the operating system's randomness.
+        store: a folder or postgresql://….
+    """
+
+    plan: Path
+    fleet: Path | None
+    engine: str
+    seed: int | None
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Everything that is known before an engine starts."""
+
+    order: Order
+    plan: Plan
+    signed: SignedPlan
+    fleet: Fleet
+    cohort: Cohort
+    keys: LocalKeys
+    authority: Authority
+    stopped: threading.Event
+    narrate: Narrate
+
+
+def launch(order: Order, narrate: Narrate = lambda: narrator(Console(stderr=True))) -> Outcome:
+    """Run a plan over a fleet directory and return what was released and stored.
+
+    `narrate` says who looks on: a person at a terminal, unless another is named. Raises BadInput, Refused or
+    RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
+    """
+    if order.engine not in ("local", "simulation"):
+        raise BadInput(f"there is no engine {order.engine!r} here; `local` and `simulation` are")
+    if order.fleet is None:
+        raise BadInput(
+            f"the engine {order.engine} needs --fleet DIR; `fa fleet make` or `fa fleet import` makes one"
+        )
+    fleet = read_fleet(order.fleet)
+    plan = load(order.plan, fleet=fleet.devices.num_rows)
+    cohort = cohort_of_fleet(fleet.devices, fleet.tables)
+    # One device is counted before anything is announced: a table that the plan reads may be missing.
+    device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
+    keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
+    signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
+    with _stop_signals() as stopped:
+        scene = _Scene(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped, narrate)
+        return _play(scene)
+
+
+def _play(scene: _Scene) -> Outcome:
+    """Start the engine; the run itself begins when the engine has the nodes ready."""
+    ended: Future[Outcome] = Future()
+
+    def main(grid: Grid, config: Mapping[str, Any]) -> None:
+        _settle(ended, lambda: _run(scene, grid))
+
+    if scene.order.engine == "local":
+        _on_local(scene, server_app(main))
+    else:
+        _on_simulation(scene, server_app(main), ended)
+    return ended.result(timeout=LAST_SECONDS)
+
+
+def _run(scene: _Scene, grid: Grid) -> Outcome:
+    local = scene.order.engine == "local"
+    job = Job(
+        plan=scene.plan,
+        signed=scene.signed,
+        population=scene.fleet.population,
+        until=scene.fleet.until,
+        engine=scene.order.engine,
+        simulated=True,
+        synthetic=scene.fleet.synthetic,
+        nodes=len(scene.cohort),
+        devices=len(scene.cohort),
+    )
+    with open_store(scene.order.store) as store, scene.narrate() as report:
+        around = Surroundings(
+            store=store,
+            parties=local_parties(scene.keys, scene.authority, _today),
+            pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
+            clock=MonotonicClock(),
+            today=_today,
+            watch=Watch(report, scene.stopped.is_set),
+        )
+        return run(job, grid, around)
+
+
+def _on_local(scene: _Scene, server: ServerApp) -> None:
+    fleet = simulated(scene.cohort, _pins(scene), scene.authority, scene.order.seed)
+    run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
+
+
+def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -> None:
+    authority = scene.authority.key.private_bytes_raw()
+    assert scene.order.fleet is not None
+    nodes = FleetNodes(scene.order.fleet.resolve(), _pins(scene), authority, scene.order.seed)
+    try:
+        run_simulation(server, relay(nodes), len(scene.cohort))
+    finally:
+        # Should the engine break, the round must not wait for it: it ends as stopped, and says so.
+        scene.stopped.set()
+        wait([ended], timeout=LAST_SECONDS)
+
+
+def _pins(scene: _Scene) -> Pins:
+    log, witness = _public(scene.keys.log), _public(scene.keys.witness)
+    return pins_of(scene.signed.key, log, witness, scene.authority.public_key)
+
+
+def _public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+def _settle(ended: "Future[Outcome]", work: Callable[[], Outcome]) -> None:
+    """Do the work and keep how it ended for whoever waits, perhaps in another thread."""
+    try:
+        ended.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised again by `ended.result()`
+        ended.set_exception(error)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; the second does what it did before."""
+    stopped = threading.Event()
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        signal.signal(number, before[number])
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _today() -> datetime:
+    return datetime.now(UTC)

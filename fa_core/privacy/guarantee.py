@@ -1,0 +1,38 @@
+"""What a release promises to every device, in sentences, limits included."""
+
+from fractions import Fraction
+
+from fa_core.values import Layout, Release
+
+
+def guarantee(release: Release) -> list[str]:
+    """Return what is promised to every device by this release, sentence by sentence, limits included."""
+    layout = release.layout
+    sentences = [_claim(layout)]
+    if layout.noise == "central":
+        sentences.append(
+            "The server added the noise: this holds against readers of the release only; "
+            "the server sees the exact sum."
+        )
+    else:
+        sentences.append(
+            "The devices added the noise: the server, too, sees only the noised sum, as long as no more than "
+            "the plan's share of devices work with it."
+        )
+    if not release.secure_aggregation:
+        sentences.append("Secure aggregation was off: the server saw what each device sent.")
+    return sentences
+
+
+def _claim(layout: Layout) -> str:
+    epsilon, delta = _short(layout.epsilon), _short(layout.delta)
+    if layout.accounting == "pure":
+        return f"This release is {epsilon}-differentially private for every device, facts and events alike."
+    return (
+        f"This release is ({epsilon}, {delta})-differentially private for every device, facts and events "
+        f"alike (rho {_short(layout.cost)} of zero-concentrated differential privacy)."
+    )
+
+
+def _short(value: Fraction) -> str:
+    return f"{float(value):.3g}"
