@@ -28,7 +28,7 @@ def init(
     from fa_core.gateway.setup import init as make
 
     home = make(folder, name, authority, database, workers)
-    ca, door = folder / "ca.crt", folder.resolve() / home.settings.door.socket
+    ca, door = folder / "ca.crt", folder.resolve() / home.settings.relay.socket
     if as_json:
         typer.echo(json.dumps({"gateway": str(folder), "name": name, "ca": str(ca), "door": str(door)}))
         return
