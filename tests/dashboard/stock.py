@@ -13,7 +13,7 @@ from fa_core.estimate import estimate
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical, parse, sign
 from fa_core.privacy.ledger import Charge, Policy
-from fa_core.rounds.keys import LocalKeys, local_keys, local_parties
+from fa_core.rounds.keys import LocalKeys, local_keys, local_signers
 from fa_core.store import Declaration, Entry, Store, open_store
 from fa_core.store.catalogue import plan_name
 from fa_core.trust.enrolment import Authority
@@ -83,7 +83,7 @@ class Stock:
         self.store: Store = open_store(folder)
         self.keys: LocalKeys = local_keys(folder / "local")
         self.now = START
-        self.witness = local_parties(self.keys, Authority.generate(), lambda: self.now).witness
+        self.witness = local_signers(self.keys, Authority.generate(), lambda: self.now).witness
         self.store.declare(Declaration(population, "zcdp", policy, START))
 
     def add(self, release: Release, *, synthetic: bool = True, checkpoint: bool = True) -> Entry:
