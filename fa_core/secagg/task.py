@@ -81,7 +81,7 @@ class Task:
     `plan_hash`: SHA-256 of the plan's canonical bytes. `release` and `attempt` name the round. The vector has
     `length` entries in Z mod 2^`bits`. `dropout` is the largest share of the roster that may go missing and
     `corrupt` the largest share that may be dishonest. No round runs with fewer than `min_devices`.
-    `context`: 32 bytes that stand for whatever else every device must be told alike; zeros for nothing.
+    `context`: 32 bytes that bind everything else that must be the same for every device; zeros for nothing.
 
     Raises ValueError when a field is outside its range.
     """
