@@ -77,12 +77,14 @@ def supernode(up: Lab, socket: Path) -> Iterator[int]:
             running.wait(GUARD)
 
 
-def steal(up: Lab, victim: int, house: House, door: Door, process: int, words: list[bytes]) -> dict[str, Any]:
+def steal(
+    up: Lab, victim: int, setup: House, endpoint: Door, process: int, words: list[bytes]
+) -> dict[str, Any]:
     """Run the hostile bundle on the victim's node and return what it got."""
     config = {
         "node": str(victim),
-        "store": str(house.path),
-        "socket": str(door.path),
+        "store": str(setup.path),
+        "socket": str(endpoint.path),
         "process": process,
         "words": json.dumps([word.hex() for word in words]),
     }
@@ -91,12 +93,12 @@ def steal(up: Lab, victim: int, house: House, door: Door, process: int, words: l
         said = "".join(text for _, text in link.log(run, 0.0))
     found = [line.partition("GOT ")[2] for line in said.splitlines() if "GOT {" in line]
     assert found, said
-    told: dict[str, Any] = json.loads(found[0])
-    return told
+    got: dict[str, Any] = json.loads(found[0])
+    return got
 
 
 def words(world: World) -> list[bytes]:
-    """Return everything wrong that a node may say to a device, without what only a signed plan may say."""
+    """Return malformed and forged requests that a node may send to a device."""
     forger = World(world.folder, log_key=world.log_key, witness_key=world.witness_key)
     forged = encode(forger.invite(plan_of(epsilon="100"), world.release(), NOW, NOW))
     datas = (b"", b"status", b"../store.db\0", secrets.token_bytes(300), forged)
@@ -106,19 +108,19 @@ def words(world: World) -> list[bytes]:
 def test_a_hostile_bundle_obtains_nothing_of_the_device(
     up: Lab, at_home: tuple[World, House, Door, Path]
 ) -> None:
-    world, house, door, log = at_home
-    assert door.path.parent.stat().st_uid == DEVICE != os.geteuid()
+    world, setup, endpoint, log = at_home
+    assert endpoint.path.parent.stat().st_uid == DEVICE != os.geteuid()
     assert shutil.which(POWERLESS[0]), "setpriv of util-linux is not installed"
-    relay = Door(door.path, frozenset({os.geteuid()}))
-    with device_process(house, relay, log) as process, supernode(up, door.path) as victim:
-        told = steal(up, victim, house, door, process, words(world))
-        assert set(told["got"]) <= ROOTS_OWN
-        assert set(told["heard"]) <= {NO.hex(), ""}
+    relay = Door(endpoint.path, frozenset({os.geteuid()}))
+    with device_process(setup, relay, log) as process, supernode(up, endpoint.path) as victim:
+        got = steal(up, victim, setup, endpoint, process, words(world))
+        assert set(got["got"]) <= ROOTS_OWN
+        assert set(got["replies"]) <= {NO.hex(), ""}
         said = log.read_text()
         assert not any(word in said for word in ("okay_nabu", "en-GB", "store.db"))
 
         # The control: the same bundle against a careless device gets what it came for.
-        for path in (house.path, house.path.parent / "store.key"):
+        for path in (setup.path, setup.path.parent / "store.key"):
             path.chmod(0o666)
-        told = steal(up, victim, house, door, process, [])
-        assert {"read store.db", "write store.db", "read store.key"} <= set(told["got"])
+        got = steal(up, victim, setup, endpoint, process, [])
+        assert {"read store.db", "write store.db", "read store.key"} <= set(got["got"])

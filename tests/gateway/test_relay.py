@@ -26,15 +26,15 @@ class Lossy:
     """A queue whose database fails once in each transaction: before it, or after it and before its result."""
 
     def __init__(self, queue: Queue, after: bool) -> None:
-        self._desk, self._after, self._failed = queue, after, set[str]()
+        self._queue, self._after, self._failed = queue, after, set[str]()
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
             if name in self._failed:
-                return getattr(self._desk, name)(*arguments)
+                return getattr(self._queue, name)(*arguments)
             self._failed.add(name)
             if self._after:
-                getattr(self._desk, name)(*arguments)
+                getattr(self._queue, name)(*arguments)
             raise UnheardError("the database is away")
 
         return call

@@ -140,8 +140,8 @@ class _Both:
 class hurried:  # noqa: N801 - reads as a word of the test
     """Moves the gateway's clock past a stage's deadline once so many devices have answered it.
 
-    Only of stages in which somebody is silent: another ends by itself, perhaps before it is seen that all
-    have answered. And only once every slot is taken: the last device to join may be the one that declines.
+    Only of stages in which a device is silent: another ends by itself, perhaps before this thread has seen
+    all replies. And only once every slot is taken: the last device to join may be the one that declines.
     """
 
     def __init__(self, here: Gateway, answers: dict[Stage, int]) -> None:
