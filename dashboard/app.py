@@ -6,7 +6,7 @@ from dashboard.auth import session
 from dashboard.data import reading
 from dashboard.navigation import links
 from dashboard.settings import active
-from dashboard.style import look
+from dashboard.style import theme
 from dashboard.views import confusions, health, plans, privacy, segments, thresholds, trends
 from fa_core.errors import UnheardError
 
@@ -23,8 +23,8 @@ PAGES = (
 
 def main() -> None:
     """Show the page that is asked for."""
-    st.set_page_config("Unheard", str(look.ICON), layout="wide", initial_sidebar_state="collapsed")
-    look.style()
+    st.set_page_config("Unheard", str(theme.ICON), layout="wide", initial_sidebar_state="collapsed")
+    theme.style()
     who = session.user()
     pages = {
         path: st.Page(page, title=title, url_path=path or None, default=not path)
@@ -32,7 +32,7 @@ def main() -> None:
     }
     chosen = st.navigation(list(pages.values()), position="top")
     links.know(pages)
-    st.logo(str(look.LOGO), size="large")
+    st.logo(str(theme.LOGO), size="large")
     # A phone has no room for the bar of pages, and Streamlit would hide them behind a button.
     with st.container(horizontal=True, gap="small", key="pages"):
         for page in pages.values():
@@ -41,15 +41,15 @@ def main() -> None:
         reading.entries(active().store)
         chosen.run()
     except UnheardError as error:
-        look.empty("This cannot be shown.", str(error))
+        theme.empty("This cannot be shown.", str(error))
     _foot(who.name, ", ".join(sorted(who.roles)) or "viewer")
 
 
 def _foot(name: str, roles: str) -> None:
     leave = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
-    look.show(
-        f'<hr><div class="uh-facts"><span>{look.esc(name)} · {look.esc(roles)}</span>'
-        f"<span>Store {look.esc(reading.open_catalogue(active().store).name)}</span>"
+    theme.show(
+        f'<hr><div class="uh-facts"><span>{theme.esc(name)} · {theme.esc(roles)}</span>'
+        f"<span>Store {theme.esc(reading.open_catalogue(active().store).name)}</span>"
         f"{leave if session.signed_in() else ''}</div>"
     )
 

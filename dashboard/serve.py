@@ -15,10 +15,10 @@ from streamlit import App
 from streamlit.web import bootstrap
 
 from dashboard import settings
-from dashboard.auth.gate import LOOPBACK, Access, Gate
+from dashboard.auth.middleware import LOOPBACK, Access, AuthMiddleware
 from dashboard.data import reading
 from dashboard.style import shell
-from dashboard.style.look import DARK, LIGHT, Palette
+from dashboard.style.theme import DARK, LIGHT, Palette
 from fa_core.errors import BadInput, Refused
 
 SCRIPT: Final = Path(__file__).parent / "app.py"
@@ -62,7 +62,7 @@ def serve(chosen: settings.Settings, address: Address, access: Access) -> None:
         # Nobody waits for imports: the port is taken, but answers only once they are done.
         for path in shell.PATHS:
             import_module(f"dashboard.views.{path or 'health'}")
-        app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(Gate, access=access)])
+        app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(AuthMiddleware, access=access)])
         threading.Thread(target=reading.warm, args=(chosen.store,), daemon=True).start()
         # Proxy headers stay as they came: the gate compares the peer's own address.
         config = uvicorn.Config(

@@ -3,10 +3,10 @@
 import streamlit as st
 
 from dashboard.auth import audit
-from dashboard.auth.gate import COOKIE, HEADER
+from dashboard.auth.middleware import COOKIE, HEADER
 from dashboard.auth.users import SESSIONS, Role, User
 from dashboard.settings import active
-from dashboard.style import look
+from dashboard.style import theme
 
 
 def somebody() -> User | None:
@@ -18,7 +18,7 @@ def user() -> User:
     """Return who looks. Ends the page where nobody does."""
     found = somebody()
     if found is None:
-        look.empty("Your session has ended.", "Load the page again to sign in.")
+        theme.empty("Your session has ended.", "Load the page again to sign in.")
         st.stop()
     return found
 

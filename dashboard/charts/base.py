@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import altair as alt
 import streamlit as st
 
-from dashboard.style.look import LIGHT, Palette
+from dashboard.style.theme import LIGHT, Palette
 
 FONT: Final = "Source Sans, Liberation Sans, sans-serif"
 NARROW: Final = 520

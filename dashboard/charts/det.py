@@ -7,7 +7,7 @@ import altair as alt
 
 from dashboard.charts.base import Figure, Sheet
 from dashboard.data.numbers import Measure
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.estimate.thresholds import Point
 
 REJECTS = Measure(100.0, "%", "missed wake words, %")

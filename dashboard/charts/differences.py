@@ -7,7 +7,7 @@ import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, beside
 from dashboard.data.numbers import Measure, group_text
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.estimate.compare import Difference
 
 ROW = 34

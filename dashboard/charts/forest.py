@@ -11,7 +11,7 @@ import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, beside
 from dashboard.data.numbers import Measure, group_text, half_width
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.values import Estimate
 
 ROW = 34

@@ -7,7 +7,7 @@ import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, when_wide
 from dashboard.data.numbers import Measure, half_width
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.values import Cell
 
 ROW = 30

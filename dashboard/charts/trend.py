@@ -7,7 +7,7 @@ import altair as alt
 
 from dashboard.charts.base import Figure, Sheet
 from dashboard.data.numbers import Measure
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 
 HEIGHT = 340
 

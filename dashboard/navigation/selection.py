@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard.data import reading
 from dashboard.data.numbers import grouping_text, short, span, words
 from dashboard.settings import active
-from dashboard.style import look
+from dashboard.style import theme
 from fa_core.errors import BadInput
 from fa_core.store import Entry
 
@@ -157,7 +157,7 @@ def _readable(read: Callable[[str, Entry], reading.Body], entry: Entry) -> readi
     try:
         return read(active().store, entry)
     except BadInput as error:
-        look.empty("This release cannot be read.", str(error), f"fa log verify --store {active().store}")
+        theme.empty("This release cannot be read.", str(error), f"fa log verify --store {active().store}")
         st.stop()
 
 
@@ -165,4 +165,4 @@ def notice() -> None:
     """Show what there was to say about the last choice."""
     text = st.session_state.pop("notice", "")
     if text:
-        look.prose(text, "note")
+        theme.prose(text, "note")

@@ -13,8 +13,8 @@ from dashboard.data.numbers import group_text, half_width, measure_of, short, sp
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
 from fa_core.plan.schema import EventSegment
 from fa_core.values import Cell, Estimate
@@ -25,10 +25,10 @@ INTENTS: Final = frozenset({"intent_actual", "intent_predicted"})
 
 def page() -> None:
     """Show the page."""
-    look.title("Confusions", "Which commands are taken for which, and how sure is that?")
+    theme.title("Confusions", "Which commands are taken for which, and how sure is that?")
     plans = reading.with_kind(active().store, "confusion")
     if not plans:
-        look.empty(
+        theme.empty(
             "No release has a confusion matrix yet.",
             "A plan with a `confusion` metric counts what was meant against what was understood.",
             "fa run eval_plans/command-confusions.yaml --fleet DIR",
@@ -48,7 +48,7 @@ def page() -> None:
             result = selection.choose("Group", groups, "group", lambda each: group_text(each.group))
     selection.notice()
     if result.suppressed:
-        look.empty(f"Nothing can be shown of {group_text(result.group)}.", result.reason)
+        theme.empty(f"Nothing can be shown of {group_text(result.group)}.", result.reason)
     else:
         _matrix(body, result)
     _corrections()
@@ -57,23 +57,23 @@ def page() -> None:
 def _matrix(body: Body, result: Estimate) -> None:
     of, entry = measure_of([result]), body.entry
     pairs = _pairs(result.cells)
-    look.prose(_answer(result, pairs), "answer")
+    theme.prose(_answer(result, pairs), "answer")
     chart = matrix(
-        result.cells, of, look.palette(), simulated=entry.simulated, synthetic=entry.synthetic
+        result.cells, of, theme.palette(), simulated=entry.simulated, synthetic=entry.synthetic
     )  # fmt: skip
     base.show(
         chart,
-        look.palette(),
+        theme.palette(),
         f"Confusion matrix of {words(result.metric)}; the pairs are listed below",
         "matrix",
     )
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(entry.simulated, entry.synthetic)}</span>'
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
         "</span><span>Per cent of each row. Faded cells may be noise alone; × is not shown. Point at a cell for its "
         "interval.</span></div>"
     )
-    look.heading("Most confused", "ranked by what is sure: the lower bound for all cells together")
+    theme.heading("Most confused", "ranked by what is sure: the lower bound for all cells together")
     columns = (Column("Meant"), Column("Understood as"), Column("Share", True), Column("95% interval", True),
                Column("At least, for all cells together", True, True))  # fmt: skip
     rows, told = [], []
@@ -92,7 +92,7 @@ def _matrix(body: Body, result: Estimate) -> None:
                 "high": cell.high,
             }
         )
-    look.show(look.table(columns, rows, "Most confused pairs", told))
+    theme.show(theme.table(columns, rows, "Most confused pairs", told))
     downloads.offer(body, result.metric, tuple(name for name, _ in result.group), chart)
 
 
@@ -120,9 +120,9 @@ def _answer(result: Estimate, pairs: Sequence[Cell]) -> str:
 def _corrections() -> None:
     """Show how often people correct what was understood, command by command, from the newest release that says."""
     found = _newest_by_intent()
-    look.heading("Corrections", "how often people change what was understood, by command")
+    theme.heading("Corrections", "how often people change what was understood, by command")
     if found is None:
-        look.empty(
+        theme.empty(
             "No release says how often people correct each command.",
             "A plan that cuts `correction_rate` by intent does.",
             "fa run eval_plans/correction-rate-by-intent.yaml --fleet DIR",
@@ -132,17 +132,17 @@ def _corrections() -> None:
     results = sentences.by_evidence(body.results(metric, grouping))
     of, entry = measure_of(results), body.entry
     everyone = next(iter(body.results(metric, ())), None)
-    look.prose(sentences.about_groups(results))
+    theme.prose(sentences.about_groups(results))
     chart = forest(
-        results, of, look.palette(), limit=None, everyone=everyone, simulated=entry.simulated, synthetic=entry.synthetic,
+        results, of, theme.palette(), limit=None, everyone=everyone, simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip
     base.show(
         chart,
-        look.palette(),
+        theme.palette(),
         f"{words(metric)} by {grouping[0]}: " + sentences.about_groups(results),
         "corrections",
     )
-    look.prose(
+    theme.prose(
         f"From {entry.plan}, {span(entry.window_start, entry.window_end)}, release {short(entry.id)}.", "note"
     )
 

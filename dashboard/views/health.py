@@ -11,9 +11,9 @@ from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.navigation.links import link
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
-from dashboard.views import comparing
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
+from dashboard.views import comparison
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference, compare
 from fa_core.values import Estimate, Judgement
@@ -25,10 +25,10 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 def page() -> None:
     """Show the page."""
-    look.title("Health", "Who does the model fail, and is the evidence enough to say so?")
+    theme.title("Health", "Who does the model fail, and is the evidence enough to say so?")
     plans = reading.plans(active().store)
     if not plans:
-        look.empty(
+        theme.empty(
             "There is no release yet.",
             "Check a plan, see what it will be able to tell, and run it. The page fills itself.",
             "fa run eval_plans/wake-word-weekly.yaml --fleet DIR",
@@ -38,7 +38,7 @@ def page() -> None:
     newest.sort(key=lambda body: min([ORDER[j.verdict] for j in body.estimates.judgements], default=3))
     _strip(newest)
     if any(body.entry.simulated for body in newest):
-        look.show(
+        theme.show(
             '<p class="uh-banner"><b>Simulation.</b> Releases marked ◈ come from a simulated or synthetic fleet: '
             "they show that the method works, and say nothing about people.</p>"
         )
@@ -54,7 +54,7 @@ def page() -> None:
 def _strip(newest: Sequence[Body]) -> None:
     judgements = [judgement for body in newest for judgement in body.estimates.judgements]
     broken = [
-        f"<li>{look.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> "
+        f"<li>{theme.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> "
         f"{esc(words(judgement.metric))}: {esc(_told(body, judgement))}</li>"
         for body in newest
         for judgement in body.estimates.judgements
@@ -64,11 +64,11 @@ def _strip(newest: Sequence[Body]) -> None:
     shown = sum(body.entry.results for body in newest)
     tiles = [("", len(newest), "plans with a release")]
     for verdict in ("broken", "not_enough_evidence", "met"):
-        kind, sign, name = look.VERDICTS[verdict]
+        kind, sign, name = theme.VERDICTS[verdict]
         told = sum(judgement.verdict == verdict for judgement in judgements)
         tiles.append((kind if told else "", told, f"{sign} guardrails {name}"))
     tiles.append(("", hidden, f"of {shown} numbers not shown: too few devices or events"))
-    look.show(
+    theme.show(
         '<div class="uh-strip">'
         + "".join(
             f'<div class="{kind}"><b>{number}</b><span>{esc(text)}</span></div>'
@@ -82,8 +82,8 @@ def _strip(newest: Sequence[Body]) -> None:
 def _card(body: Body, before: Body | None) -> None:
     entry = body.entry
     with st.container(border=True, key=f"card-{short(entry.id)}"):
-        chips = look.provenance(entry.simulated, entry.synthetic)
-        look.show(
+        chips = theme.provenance(entry.simulated, entry.synthetic)
+        theme.show(
             f'<section aria-label="{esc(entry.plan)}"><header class="uh-head"><h2 class="uh-h2">'
             f"{esc(entry.plan, 120)} <small>revision {esc(body.told('revision'), 12)}</small></h2><div>{chips}</div>"
             f'</header><p class="soft">{esc(body.told("question"), 400)}</p>'
@@ -117,7 +117,7 @@ def _numbers(body: Body, before: Body | None) -> str:
         Column("Metric"), Column("Everyone", True), Column("Worst", True), Column("Best", True, True),
         Column("Gap", True, True), Column("Since the release before", True, True),
     )  # fmt: skip
-    return look.table(columns, rows, f"Headline numbers of {body.entry.plan}", told) + (
+    return theme.table(columns, rows, f"Headline numbers of {body.entry.plan}", told) + (
         f'<ul class="uh-told">{"".join(lines)}</ul>' if lines else ""
     )
 
@@ -127,7 +127,7 @@ def _sentence(groups: Sequence[Estimate]) -> str:
     first = groups[0]
     if first.kind == "paired_difference":
         candidate, _, baseline = first.unit.partition(" less ")
-        return comparing.about_models(comparing.paired(groups, comparing.MARGIN), candidate, baseline)
+        return comparison.about_models(comparison.paired(groups, comparison.MARGIN), candidate, baseline)
     return sentences.about_groups(groups, brief=len(first.group) == 1)
 
 
@@ -233,7 +233,7 @@ def _guardrails(body: Body) -> str:
 def _guardrail(body: Body, judgement: Judgement) -> str:
     kind, unit = _shape(body, judgement)
     limit = sentences.about_limit(judgement, kind, unit)
-    return f"{look.verdict(judgement.verdict)} <b>{esc(limit[:1].upper() + limit[1:])}.</b> {esc(_told(body, judgement))}"
+    return f"{theme.verdict(judgement.verdict)} <b>{esc(limit[:1].upper() + limit[1:])}.</b> {esc(_told(body, judgement))}"
 
 
 def _told(body: Body, judgement: Judgement) -> str:

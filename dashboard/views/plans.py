@@ -7,11 +7,11 @@ from typing import Final
 
 from dashboard.data import reading
 from dashboard.data.numbers import day, short
-from dashboard.launch import drafting, launching
+from dashboard.launch import draft_page, launch_page
 from dashboard.navigation import links, selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, load
 from fa_core.plan.prose import describe
@@ -21,14 +21,14 @@ VIEWS: Final = {"read": "Read", "write": "Write and launch", "runs": "Runs"}
 
 def page() -> None:
     """Show the page."""
-    look.title("Plans", "What is asked of devices, what would an answer cost, and what would it tell?")
+    theme.title("Plans", "What is asked of devices, what would an answer cost, and what would it tell?")
     view = selection.tabs(VIEWS, "view")
     if view == "read":
         _read()
     elif view == "write":
-        drafting.page(files())
+        draft_page.page(files())
     else:
-        launching.page()
+        launch_page.page()
 
 
 def files() -> dict[str, Path]:
@@ -41,7 +41,7 @@ def _read() -> None:
     sent = reading.plans(active().store)
     found = files()
     if not sent and not found:
-        look.empty("There are no plans here yet.", "Write one, or start the dashboard with --plans FOLDER.")
+        theme.empty("There are no plans here yet.", "Write one, or start the dashboard with --plans FOLDER.")
         return
     columns = (
         Column("Plan"),
@@ -59,7 +59,7 @@ def _read() -> None:
         plan, _ = _loaded(found[name])
         told = ("", "") if plan is None else (plan.metadata.question, plan.metadata.owner)
         rows.append([esc(name, 80), esc(told[0], 200), esc(told[1], 60), "0", "never"])
-    look.show(look.table(columns, rows, "Plans", scroll=len(rows) > 15))
+    theme.show(theme.table(columns, rows, "Plans", scroll=len(rows) > 15))
     names = [*sent, *sorted(found.keys() - sent.keys())]
     chosen = selection.choose("Read", {name: name for name in names}, "plan")
     _show(chosen, found.get(chosen))
@@ -69,13 +69,13 @@ def _show(name: str, file: Path | None) -> None:
     entries = reading.plans(active().store).get(name)
     if entries:
         body = selection.glance(entries[0])
-        look.prose(
+        theme.prose(
             f"As it was sent for release {short(entries[0].id)}, presets and defaults written out.", "note"
         )
         if body.plan is not None:
             _document(describe(body.plan))
         else:
-            look.prose("This version cannot read the plan; these are the bytes that were signed.", "note")
+            theme.prose("This version cannot read the plan; these are the bytes that were signed.", "note")
             _document(json.dumps(body.document, indent=2, ensure_ascii=False), body.entry.plan_hash)
     elif file is not None:
         plan, trouble = _loaded(file)
@@ -86,7 +86,7 @@ def _show(name: str, file: Path | None) -> None:
 
 def _document(text: str, digest: str = "") -> None:
     told = f'<div class="uh-facts"><span>hash <code>{esc(digest)}</code></span></div>' if digest else ""
-    look.show(f'<div class="uh-doc" tabindex="0"><pre>{esc(text, 20_000)}</pre></div>{told}')
+    theme.show(f'<div class="uh-doc" tabindex="0"><pre>{esc(text, 20_000)}</pre></div>{told}')
 
 
 def _loaded(path: Path) -> tuple[Plan | None, str]:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard.charts import base
 from dashboard.charts.forest import forest
-from dashboard.charts.heat import heat
+from dashboard.charts.heat_map import heat_map
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import (
     count,
@@ -21,8 +21,8 @@ from dashboard.data.numbers import (
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
 from fa_core.plan.schema import Guardrail
 from fa_core.values import Estimate
@@ -32,10 +32,10 @@ VIEWS: Final = {"heat": "Heat map", "forest": "Forest plot"}
 
 def page() -> None:
     """Show the page."""
-    look.title("Segments", "How does a metric differ between groups, and which differences are sure?")
+    theme.title("Segments", "How does a metric differ between groups, and which differences are sure?")
     plans = reading.with_numbers(active().store)
     if not plans:
-        look.empty(
+        theme.empty(
             "There is no release yet.",
             "Run a plan first; its groups are compared here.",
             "fa run PLAN --fleet DIR",
@@ -50,7 +50,7 @@ def page() -> None:
         body = selection.glance(entry)
         metrics = body.plain_metrics()
         if not metrics:
-            look.empty(
+            theme.empty(
                 "This release holds tables only.",
                 "See Thresholds for DET curves and Confusions for matrices.",
             )
@@ -75,10 +75,10 @@ def _widest(groupings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 def _head(body: Body, results: Sequence[Estimate]) -> None:
     text = sentences.about_groups(results)
     if text:
-        look.prose(text, "answer")
+        theme.prose(text, "answer")
     entry = body.entry
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(entry.simulated, entry.synthetic)}</span>'
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
         f"</span><span>{esc(body.told('question'), 300)}</span></div>"
     )
@@ -104,19 +104,19 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
     if len(grouping) == 2:
         view = selection.tabs(VIEWS, "view")
     if view == "heat":
-        chart = heat(body.results(metric, grouping), of, look.palette(), **marks)
-        base.show(chart, look.palette(), told, "heat")
-        look.show(
+        chart = heat_map(body.results(metric, grouping), of, theme.palette(), **marks)
+        base.show(chart, theme.palette(), told, "heat")
+        theme.show(
             '<div class="uh-key"><span>The stronger the colour, the higher.</span><span>Faded: the interval is wider than half '
             "the difference between the highest and the lowest.</span><span>Dashed: not shown, with the reason on hover and below."
             "</span></div>"
         )
         return chart
     everyone = next(iter(body.results(metric, ())), None) if grouping else None
-    chart = forest(results, of, look.palette(), limit=limit, everyone=everyone, **marks)
-    base.show(chart, look.palette(), told, "forest")
+    chart = forest(results, of, theme.palette(), limit=limit, everyone=everyone, **marks)
+    base.show(chart, theme.palette(), told, "forest")
     hollow = any(result.variance_source == "pooled" for result in results)
-    look.show(
+    theme.show(
         '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span>'
         '<span><i class="all"></i>95% for all groups together: ranks and verdicts use it</span>'
         '<span><i class="noise"></i>privacy noise alone</span>'
@@ -158,8 +158,10 @@ def _table(results: Sequence[Estimate]) -> None:
                 esc(count(result.denominator)),
             ]
         )
-    look.heading("The numbers", "surest bad news first")
-    look.show(look.table(columns, rows, f"{words(results[0].metric)} by group", told, scroll=len(rows) > 25))
+    theme.heading("The numbers", "surest bad news first")
+    theme.show(
+        theme.table(columns, rows, f"{words(results[0].metric)} by group", told, scroll=len(rows) > 25)
+    )
 
 
 def facts(result: Estimate) -> dict[str, object]:

@@ -12,8 +12,8 @@ from dashboard.data.numbers import Measure, group_text, grouping_text, half_widt
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
 from dashboard.views.segments import facts
 from fa_core.estimate.thresholds import Keeping, Point, cheapest, curve, keeping
@@ -22,10 +22,10 @@ from fa_core.values import Cell, Estimate
 
 def page() -> None:
     """Show the page."""
-    look.title("Thresholds", "What would another threshold cost each group, in misses and in false wakes?")
+    theme.title("Thresholds", "What would another threshold cost each group, in misses and in false wakes?")
     plans = reading.with_kind(active().store, "det")
     if not plans:
-        look.empty(
+        theme.empty(
             "No release has a DET curve yet.",
             "A plan with a `det` metric measures misses and false wakes at every threshold.",
             "fa run eval_plans/det-by-accent.yaml --fleet DIR",
@@ -47,15 +47,15 @@ def page() -> None:
     results = body.results(metric, grouping)
     curves = {group_text(result.group): curve(result) for result in results if not result.suppressed}
     if not curves:
-        look.empty("No curve of this release can be shown.", results[0].reason)
+        theme.empty("No curve of this release can be shown.", results[0].reason)
         return
     _answer(results, grouping, limit)
     _explore(body, metric, grouping, results, curves)
 
 
 def _answer(results: Sequence[Estimate], grouping: tuple[str, ...], limit: int) -> None:
-    look.prose(_kept(keeping(results, limit / 100), limit, grouping), "answer")
-    look.prose(
+    theme.prose(_kept(keeping(results, limit / 100), limit, grouping), "answer")
+    theme.prose(
         "Bands hold for all thresholds and both axes of a group together, at 95%; for one group at a time.",
         "note",
     )
@@ -106,23 +106,23 @@ def _explore(
         )  # fmt: skip
     entry = body.entry
     chart = det(
-        curves, look.palette(), chosen=chosen, threshold=threshold, weight=worth / 100,
+        curves, theme.palette(), chosen=chosen, threshold=threshold, weight=worth / 100,
         simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip
     told = f"DET curves by {grouping_text(grouping)}; at threshold {threshold:g} {chosen} misses "
     told += REJECTS.with_interval(_at(curves[chosen], threshold).rejects)
-    base.show(chart, look.palette(), told, "det")
+    base.show(chart, theme.palette(), told, "det")
     best = cheapest(curves[chosen], worth / 100)
     where = (
         f" At that price {chosen} is served best at {best.threshold:g}." if best is not None and worth else ""
     )
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(entry.simulated, entry.synthetic)}</span>'
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span>"
         f"<span>{esc(chosen)} in colour, the others in grey; boxes are bands.{esc(where)}</span></div>"
     )
-    look.heading(f"At threshold {threshold:g}", f"by {grouping_text(grouping)}")
-    look.show(_table(results, curves, threshold))
+    theme.heading(f"At threshold {threshold:g}", f"by {grouping_text(grouping)}")
+    theme.show(_table(results, curves, threshold))
     downloads.offer(body, metric, grouping, chart)
 
 
@@ -168,7 +168,7 @@ def _table(results: Sequence[Estimate], curves: Mapping[str, Sequence[Point]], t
                 _number(replace(ACCEPTS, suffix=""), point.accepts), _bar(point.accepts, most_accepts),
             ]
         )  # fmt: skip
-    return look.table(columns, rows, f"Misses and false wakes at threshold {threshold:g}", told)
+    return theme.table(columns, rows, f"Misses and false wakes at threshold {threshold:g}", told)
 
 
 def _number(of: Measure, cell: Cell) -> str:
@@ -181,4 +181,4 @@ def _number(of: Measure, cell: Cell) -> str:
 def _bar(cell: Cell, most: float) -> str:
     if cell.estimate is None or cell.low is None or cell.high is None:
         return ""
-    return look.bar(cell.low, cell.estimate, cell.high, 0.0, most)
+    return theme.bar(cell.low, cell.estimate, cell.high, 0.0, most)

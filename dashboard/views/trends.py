@@ -11,9 +11,9 @@ from dashboard.data import reading, sentences
 from dashboard.data.numbers import day, group_text, grouping_text, listed, measure, short, span, words
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
-from dashboard.views import comparing, downloads
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
+from dashboard.views import comparison, downloads
 from fa_core.estimate.compare import compare
 from fa_core.store import Entry, labels
 
@@ -23,9 +23,9 @@ VIEWS: Final = {"time": "Over time", "models": "New model against old", "release
 
 def page() -> None:
     """Show the page."""
-    look.title("Trends", "What changes from week to week, and is the new model better for every group?")
+    theme.title("Trends", "What changes from week to week, and is the new model better for every group?")
     if not reading.with_numbers(active().store):
-        look.empty(
+        theme.empty(
             "There is no release yet.",
             "After two releases of a plan this page compares them.",
             "fa run PLAN --fleet DIR",
@@ -49,7 +49,7 @@ def _over_time() -> None:
         body = selection.glance(plans[plan][0])
         metrics = body.plain_metrics()
         if not metrics:
-            look.empty(
+            theme.empty(
                 "This plan releases tables only.", "See Thresholds and Confusions, release by release."
             )
             return
@@ -67,7 +67,7 @@ def _over_time() -> None:
     selection.notice()
     newest = body.results(metric, grouping)[0]
     of = measure(newest.kind, newest.unit)
-    look.prose(_answer(rows, chosen, metric), "answer")
+    theme.prose(_answer(rows, chosen, metric), "answer")
     guardrails = () if body.plan is None else body.plan.guardrails
     limit = next(
         (float(g.max) for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None),
@@ -77,11 +77,11 @@ def _over_time() -> None:
         "simulated": any(entry.simulated for entry in entries),
         "synthetic": any(entry.synthetic for entry in entries),
     }
-    chart = trend(rows, of, look.palette(), chosen=chosen, limit=limit, **marks)
-    base.show(chart, look.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
+    chart = trend(rows, of, theme.palette(), chosen=chosen, limit=limit, **marks)
+    base.show(chart, theme.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
     told_limit = "" if limit is None else f"<span>dashed: the guardrail, {esc(of.text(limit))}</span>"
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
         f"interval{', the other groups in grey' if len(names) > 1 else ''}</span>{told_limit}<span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
     )
     _numbers([row for row in rows if row["group"] == chosen])
@@ -130,14 +130,14 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> None:
             shown = f'<span class="why">not shown: {esc(row["reason"])}</span>'
         cells.append([esc(row["window"]), shown, f"<code>{esc(row['release'])}</code>"])
         told.append({name: row[name] for name in ("release", "estimate", "low", "high")})
-    look.heading("The numbers", "newest first")
-    look.show(look.table(columns, cells, "The metric over releases", told, scroll=len(cells) > 14))
+    theme.heading("The numbers", "newest first")
+    theme.show(theme.table(columns, cells, "The metric over releases", told, scroll=len(cells) > 14))
 
 
 def _models() -> None:
     plans = reading.with_kind(active().store, "paired_difference")
     if not plans:
-        look.empty(
+        theme.empty(
             "No release compares two models on the same speech.",
             "A plan with a `paired_difference` metric does; it needs far less noise than two separate rates.",
             "fa run eval_plans/model-a-against-b.yaml --fleet DIR",
@@ -155,21 +155,21 @@ def _models() -> None:
             grouping = selection.grouping(groupings, next((g for g in groupings if g), groupings[0]))
         results = body.results(metric, grouping)
         with fourth:
-            margin = comparing.pick_margin(measure(results[0].kind, results[0].unit))
+            margin = comparison.pick_margin(measure(results[0].kind, results[0].unit))
     selection.notice()
-    found = comparing.paired(results, margin)
+    found = comparison.paired(results, margin)
     candidate, _, baseline = found[0].unit.partition(" less ")
-    look.prose(
-        comparing.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
+    theme.prose(
+        comparison.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
     )
-    chart = comparing.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
+    chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
         f"<span>Left of 0 is better for {esc(candidate)}; both models heard the same speech</span>"
         f"<span><b>{span(body.entry.window_start, body.entry.window_end)}</b></span>"
         f"<span><b>{body.entry.counted:,}</b> devices counted</span></div>"
     )
-    comparing.table(found)
+    comparison.table(found)
     downloads.offer(body, metric, grouping, chart)
 
 
@@ -181,7 +181,7 @@ def _two_releases() -> None:
             plan = selection.plan(plans)
         entries = plans[plan]
         if len(entries) < 2:
-            look.empty(
+            theme.empty(
                 "This plan has one release.",
                 "Run it again, or choose another plan.",
                 f"fa run {plan}.yaml --fleet DIR",
@@ -197,7 +197,7 @@ def _two_releases() -> None:
             )
         metrics = [m for m in after.plain_metrics() if m in before.metrics()]
         if not metrics:
-            look.empty("The two releases have no number in common.", "Choose two releases of the same plan.")
+            theme.empty("The two releases have no number in common.", "Choose two releases of the same plan.")
             return
         first, second, third = st.columns([1, 1, 1])
         with first:
@@ -208,20 +208,20 @@ def _two_releases() -> None:
             )
         first_result = after.results(metric, grouping)[0]
         with third:
-            margin = comparing.pick_margin(measure(first_result.kind, first_result.unit))
+            margin = comparison.pick_margin(measure(first_result.kind, first_result.unit))
     selection.notice()
     found = [
         each
-        for each in compare(before.estimates, after.estimates, margin, comparing.HIGHER_IS_BETTER)
+        for each in compare(before.estimates, after.estimates, margin, comparison.HIGHER_IS_BETTER)
         if each.metric == metric and tuple(name for name, _ in each.group) == grouping and not each.cell
     ]
-    look.prose(_changes(found), "answer")
-    chart = comparing.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
-    look.prose(
+    theme.prose(_changes(found), "answer")
+    chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
+    theme.prose(
         "The two are taken as unpaired: half-widths add, which is right where the same devices answered both.",
         "note",
     )
-    comparing.table(found)
+    comparison.table(found)
     downloads.offer(after, metric, grouping, chart)
 
 

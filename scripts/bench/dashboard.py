@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fa_core.store import open_store
 from tests.dashboard.browser import View, chromium, serving, viewing
-from tests.dashboard.stock import large
+from tests.dashboard.stores import large
 
 FIRST, CLICK = 2.0, 1.0
 """Seconds to reach, for the first view and for every click."""

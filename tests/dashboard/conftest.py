@@ -11,7 +11,7 @@ from dashboard import settings
 from dashboard.auth import session
 from dashboard.auth.users import ROLES, User
 from dashboard.data import reading
-from tests.dashboard.stock import demo
+from tests.dashboard.stores import demo
 
 EVERYTHING = User("tester", frozenset(ROLES))
 

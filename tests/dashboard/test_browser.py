@@ -15,7 +15,7 @@ from dashboard.style.shell import PATHS
 from fa_core.cli.render import release_object
 from fa_core.store import Query, open_store
 from tests.dashboard.browser import View, chromium, serving, viewing
-from tests.dashboard.tables import write_fleet
+from tests.dashboard.fleet_tables import write_fleet
 
 PARTS = [f"/{path}" for path in PATHS] + [
     "/trends?view=models", "/trends?view=releases", "/plans?view=write&start=first-look", "/plans?view=runs",
@@ -209,7 +209,7 @@ def test_a_download_is_what_it_says_and_is_in_the_audit_trail(
 def test_a_plan_is_written_checked_launched_and_watched(browser: Browser, tmp_path: Path) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     fleet = write_fleet(tmp_path / "fleet", 220, hour, "lab")
-    from tests.dashboard.stock import Stock
+    from tests.dashboard.stores import Stock
 
     Stock(tmp_path / "store").store.close()
     with serving(tmp_path / "store", "--fleet", str(fleet)) as base, viewing(browser, base) as view:

@@ -15,9 +15,9 @@ from dashboard.data import reading
 from fa_core.estimate import estimate
 from fa_core.plan import parse, sign
 from tests.dashboard.conftest import EVERYTHING
-from tests.dashboard.looking import look, markup, rows, tags, words
-from tests.dashboard.stock import Stock, plan_text, released
-from tests.dashboard.tables import START
+from tests.dashboard.fleet_tables import START
+from tests.dashboard.rendering import look, markup, rows, tags, words
+from tests.dashboard.stores import Stock, plan_text, released
 
 NAME = '<img src=x onerror="alert(1)"><script>alert(2)</script> [x](javascript:alert(3)) $\\LaTeX$ {{next}}'
 OWNER = "o" * 10_000
@@ -33,7 +33,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store whose one release has a plan that this version would never have written."""
     from clients.evaluate import fleet_sum
     from fa_core.layout import compile_plan
-    from tests.dashboard.tables import cohort
+    from tests.dashboard.fleet_tables import cohort
 
     folder = tmp_path_factory.mktemp("hostile") / "store"
     stock = Stock(folder)

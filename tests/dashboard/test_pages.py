@@ -9,7 +9,7 @@ import pytest
 from dashboard.auth import audit
 from fa_core.cli.render import release_object
 from fa_core.store import Query, open_store
-from tests.dashboard.looking import exact, look, markup, rows, words
+from tests.dashboard.rendering import exact, look, markup, rows, words
 
 PAGES = ("health", "segments", "thresholds", "confusions", "trends", "plans", "privacy")
 
@@ -170,7 +170,7 @@ def test_reading_a_plan_shows_it_as_it_was_sent(opened: Path) -> None:
 
 
 def test_the_editor_s_check_says_what_fa_plan_check_says(opened: Path) -> None:
-    from dashboard.launch.drafting import check, empty
+    from dashboard.launch.draft_page import check, empty
 
     good = empty(datetime.now(UTC).date())
     assert check(good, 5000).plan is not None

@@ -9,12 +9,12 @@ import streamlit as st
 from dashboard.auth import session
 from dashboard.data import reading
 from dashboard.data.numbers import cost, day, short
-from dashboard.launch import launches
-from dashboard.launch.launches import Fleet, Launch
+from dashboard.launch import run_folder
+from dashboard.launch.run_folder import Fleet, Launch
 from dashboard.navigation import links, selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
@@ -34,17 +34,17 @@ def fleets() -> list[Fleet]:
     found = []
     for path in active().fleets:
         try:
-            found.append(launches.fleet(path))
+            found.append(run_folder.fleet(path))
         except BadInput as error:
-            look.prose(str(error), "note")
+            theme.prose(str(error), "note")
     return found
 
 
 def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
     """Offer to launch a plan that is good, with what it would take from the budget."""
-    look.heading("Launch", "asks every device of a fleet, and charges the ledger before it does")
+    theme.heading("Launch", "asks every device of a fleet, and charges the ledger before it does")
     if not found:
-        look.empty(
+        theme.empty(
             "No fleet was given to this dashboard.", "Start it with a fleet directory to launch plans from here.",
             "fa dashboard --fleet DIR",
         )  # fmt: skip
@@ -57,9 +57,9 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
     layout = compile_plan(plan)
     unit = "ρ" if layout.accounting == "zcdp" else "ε"
     if short_of:
-        look.show(f'<p role="alert">{look.chip("over budget", "broken", "✕")} {esc(short_of)}</p>')
+        theme.show(f'<p role="alert">{theme.chip("over budget", "broken", "✕")} {esc(short_of)}</p>')
     else:
-        look.prose(
+        theme.prose(
             f"It would charge every device of {chosen.population} {unit} {cost(layout.cost)}, which its budgets allow."
         )
     operator = session.may("operator")
@@ -71,9 +71,9 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
         disabled=not operator or bool(short_of),
     )
     if not operator:
-        look.prose("Launching needs the operator role.", "note")
+        theme.prose("Launching needs the operator role.", "note")
     if pressed and operator and not short_of:
-        started = launches.start(
+        started = run_folder.start(
             active().folder, text, chosen, active().store, session.user().name, plan.name
         )
         session.record("launch", plan=plan.name, hash=plan.hash, fleet=chosen.population, launch=started)
@@ -103,16 +103,16 @@ def _shortages(plan: Plan, chosen: Fleet) -> str:
 
 def page() -> None:
     """Show the runs that were launched from here, and how the chosen one is doing."""
-    names = launches.newest(active().folder)
+    names = run_folder.newest(active().folder)
     if not names:
-        look.empty(
+        theme.empty(
             "Nothing was launched from here yet.", "Write a plan, see what it would tell, and launch it."
         )
         return
-    found = {name: launches.read(active().folder, name) for name in names}
+    found = {name: run_folder.read(active().folder, name) for name in names}
     chosen = selection.choose("Run", found, "launch", _text)
     _watch(chosen.id)
-    look.heading("Runs launched from here")
+    theme.heading("Runs launched from here")
     columns = (
         Column("When (UTC)"),
         Column("Plan"),
@@ -125,7 +125,7 @@ def page() -> None:
          esc(each.order["population"], 60), _ended(each)]
         for each in found.values()
     ]  # fmt: skip
-    look.show(look.table(columns, rows, "Runs launched from here"))
+    theme.show(theme.table(columns, rows, "Runs launched from here"))
 
 
 def _text(launch: Launch) -> str:
@@ -134,35 +134,35 @@ def _text(launch: Launch) -> str:
 
 def _ended(launch: Launch) -> str:
     if launch.outcome is None:
-        return look.chip("running", "plain", "…")
+        return theme.chip("running", "plain", "…")
     if "release" in launch.outcome:
-        return look.chip(f"released {short(launch.outcome['release'])}", "met", "✓")
-    return look.chip(KINDS[launch.outcome["kind"]], "broken", "✕")
+        return theme.chip(f"released {short(launch.outcome['release'])}", "met", "✓")
+    return theme.chip(KINDS[launch.outcome["kind"]], "broken", "✕")
 
 
 @st.fragment(run_every=LOOK_EVERY)
 def _watch(identifier: str) -> None:
     """Show one run; looks again every second while it runs."""
-    launch = launches.read(active().folder, identifier)
-    look.show(_stages(launch))
+    launch = run_folder.read(active().folder, identifier)
+    theme.show(_stages(launch))
     outcome = launch.outcome
     if outcome is None:
         st.session_state["watched"] = identifier
         if not launch.stages:
-            look.prose("Starting: the fleet is read, the plan put into the log and charged.", "note")
+            theme.prose("Starting: the fleet is read, the plan put into the log and charged.", "note")
         if session.may("operator") and st.button("Stop it", icon=":material/stop_circle:", key="stop"):
-            launches.stop(active().folder, launch)
+            run_folder.stop(active().folder, launch)
             session.record("stop", launch=identifier)
         return
     if st.session_state.pop("watched", "") == identifier:
         reading.forget()
         st.rerun()
     if "release" in outcome:
-        look.prose(f"Released {short(outcome['release'])}. Its numbers are on every page.", "answer")
+        theme.prose(f"Released {short(outcome['release'])}. Its numbers are on every page.", "answer")
         links.link("", "Open Health", "monitor_heart")
     else:
-        look.show(
-            f'<div role="alert" class="uh-empty"><p>{look.chip(KINDS[outcome["kind"]], "broken", "✕")}</p>'
+        theme.show(
+            f'<div role="alert" class="uh-empty"><p>{theme.chip(KINDS[outcome["kind"]], "broken", "✕")}</p>'
             f"<p>{esc(outcome['reason'], 2000)}</p>"
             "<p class=soft>A charge that was made before stands; nothing was released.</p></div>"
         )

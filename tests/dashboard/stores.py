@@ -18,7 +18,7 @@ from fa_core.store import Declaration, Entry, Store, open_store
 from fa_core.store.catalogue import plan_name
 from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout, Participation, Release
-from tests.dashboard.tables import START, WEEK, cohort
+from tests.dashboard.fleet_tables import START, WEEK, cohort
 
 HERE = Path(__file__).parent
 PLANS = HERE.parent.parent / "eval_plans"

@@ -6,12 +6,12 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, Sheet
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 
 HEIGHT = 240
 
 
-def burn(rows: Sequence[Mapping[str, Any]], limit: float, unit: str, palette: Palette) -> Figure:
+def burn_down(rows: Sequence[Mapping[str, Any]], limit: float, unit: str, palette: Palette) -> Figure:
     """Return what is left over time: rows of `at` (ISO time), `left`, and `what` for the pointer."""
     sheet = Sheet()
     base = sheet.chart(rows)

@@ -74,7 +74,7 @@ class _Tries:
         self.failed.setdefault(address, []).append(time.monotonic())
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware that lets in whom `access` lets in."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dashboard.auth import audit
-from dashboard.auth.gate import HEADER, LOOPBACK, Access, Gate, ProxyTrust
+from dashboard.auth.middleware import HEADER, LOOPBACK, Access, AuthMiddleware, ProxyTrust
 from dashboard.auth.users import SESSIONS, Passwords, User, add_user, read_passwords
 from dashboard.serve import Address, check
 from fa_core.errors import BadInput, Refused
@@ -45,7 +45,7 @@ def client(tmp_path: Path) -> Client:
             "local": User("here", frozenset({"operator"})),
         } | access
         routes = [Route("/{path:path}", _page), WebSocketRoute("/_stcore/stream", _socket)]
-        app = Starlette(routes=routes, middleware=[Middleware(Gate, access=Access(**told))])  # type: ignore[arg-type]
+        app = Starlette(routes=routes, middleware=[Middleware(AuthMiddleware, access=Access(**told))])  # type: ignore[arg-type]
         return TestClient(app, base_url=base, client=(peer, 5000), follow_redirects=False)
 
     return opened

@@ -7,13 +7,13 @@ import altair as alt
 
 from dashboard.charts.base import Figure, Sheet, when_wide
 from dashboard.data.numbers import Measure, group_text, half_width
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.values import Estimate
 
 ROW = 54
 
 
-def heat(
+def heat_map(
     results: Sequence[Estimate], of: Measure, palette: Palette, *, simulated: bool, synthetic: bool
 ) -> Figure:
     """Return the heat map of groups that are cut by two segments, in the order of the plan."""

@@ -7,8 +7,8 @@ from dashboard.charts import base
 from dashboard.charts.differences import differences
 from dashboard.data.numbers import Measure, difference, group_text, listed, measure, points
 from dashboard.navigation import selection
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.estimate.compare import HIGHER_IS_BETTER, Change, Difference, change_of
 from fa_core.store import Entry
 from fa_core.values import Estimate
@@ -95,13 +95,13 @@ def _size(each: Difference, of: Measure) -> str:
 def show(found: Sequence[Difference], margin: Fraction, title: str, entry: Entry) -> base.Figure:
     """Put the chart of some differences on the page and return it."""
     chart = differences(
-        _ordered(found), _measure(found), look.palette(), margin=float(margin),
+        _ordered(found), _measure(found), theme.palette(), margin=float(margin),
         simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip
     told = "; ".join(f"{group_text(each.group)}: {each.change}" for each in found[:40])
-    base.show(chart, look.palette(), f"Differences in {title}. {told}", "differences")
+    base.show(chart, theme.palette(), f"Differences in {title}. {told}", "differences")
     same = '<span><i class="same"></i>the same: within the margin</span>' if margin else ""
-    look.show(
+    theme.show(
         '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span><span><i class="all"></i>95% for all '
         f"groups together: verdicts use it</span>{same}</div>"
     )
@@ -143,12 +143,12 @@ def table(found: Sequence[Difference]) -> None:
         row += [
             number, esc(of.interval(each.low, each.high)) if each.difference is not None else "",
             esc(of.interval(each.simultaneous_low, each.simultaneous_high)) if each.difference is not None else "",
-            look.chip(each.change, kind, sign),
+            theme.chip(each.change, kind, sign),
         ]  # fmt: skip
         rows.append(row)
         told.append({"group": group_text(each.group), "estimate": each.difference, "low": each.low, "high": each.high,
                      "change": each.change})  # fmt: skip
-    look.show(look.table(columns, rows, "Differences by group", told))
+    theme.show(theme.table(columns, rows, "Differences by group", told))
 
 
 __all__ = ["HIGHER_IS_BETTER", "about_models", "paired", "pick_margin", "show", "table"]

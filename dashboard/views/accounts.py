@@ -13,8 +13,8 @@ from dashboard.auth import audit, session
 from dashboard.data import reading
 from dashboard.data.numbers import cost, day, short, words
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput
 from fa_core.privacy.accounting import epsilon_for
 from fa_core.privacy.ledger import UNITS, WEEK, YEAR, Balance, Charge, balances
@@ -78,10 +78,10 @@ class Spending:
                     else f"the next part frees up on {day(balance.frees)}"
                 )
                 name = f"{balance.budget.capitalize()}: {MEANING[balance.budget]}"
-                yield look.gauge(float(balance.spent), float(balance.limit), name, spent, frees)
+                yield theme.gauge(float(balance.spent), float(balance.limit), name, spent, frees)
         limit = self.declared.policy.release
         most = max((charge.cost for charge in self.charges), default=Fraction(0))
-        yield look.gauge(
+        yield theme.gauge(
             float(most), float(limit), "Release: one at a time", f"the dearest cost {self.unit} {cost(most)} of {cost(limit)}",
             "a release over this is refused", shared=False,
         )  # fmt: skip
@@ -121,7 +121,7 @@ class Spending:
             told.append({"month": name, "cost": total})
         columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent on every device", True),
                    Column("Implies, at δ 1e-8" if self.declared.currency == "zcdp" else "Epsilon", True))  # fmt: skip
-        return look.table(columns, rows, "Spending by month", told)
+        return theme.table(columns, rows, "Spending by month", told)
 
     def families(self) -> str:
         """Return a table of what each plan has spent of its own budget."""
@@ -131,10 +131,10 @@ class Spending:
             balance = next(each for each in own._balances(family) if each.budget == "family")
             rows.append(
                 [esc(family, 80), f"{self.unit} {cost(balance.spent)}", f"{self.unit} {cost(balance.left)}",
-                 look.bar(0.0, float(balance.spent), float(balance.spent), 0.0, float(balance.limit))]
+                 theme.bar(0.0, float(balance.spent), float(balance.spent), 0.0, float(balance.limit))]
             )  # fmt: skip
         columns = (Column("Plan"), Column("Spent", True), Column("Left", True), Column("", minor=True))
-        return look.table(columns, rows, "Spending by plan")
+        return theme.table(columns, rows, "Spending by plan")
 
 
 def log() -> None:
@@ -142,33 +142,33 @@ def log() -> None:
     store = reading.open_catalogue(active().store)
     size, note = store.log_size(), store.note()
     if note is None:
-        look.empty(
+        theme.empty(
             "The log has no checkpoint yet.",
             "A run makes one, and a witness cosigns it.",
             "fa run PLAN --fleet DIR",
         )
         return
     found = parse(note)
-    look.prose(
+    theme.prose(
         f"The log has {size:,} entries. The newest checkpoint covers {found.size:,} and is signed by "
         f"{' and '.join(name for name, _ in found.lines)}.",
         "answer",
     )
-    look.show(f'<div class="uh-facts"><span>root <code>{found.root.hex()}</code></span></div>')
+    theme.show(f'<div class="uh-facts"><span>root <code>{found.root.hex()}</code></span></div>')
     reviewer = session.may("reviewer")
     if st.button(
         "Verify now", type="primary", icon=":material/verified:", disabled=not reviewer, key="verify"
     ):
         _verify()
     if not reviewer:
-        look.prose("Verifying needs the reviewer role.", "note")
+        theme.prose("Verifying needs the reviewer role.", "note")
     else:
-        look.prose(_means(), "note")
-    look.heading("Newest entries", "plans, keys, charges, releases and failures; none is ever changed")
+        theme.prose(_means(), "note")
+    theme.heading("Newest entries", "plans, keys, charges, releases and failures; none is ever changed")
     entries = store.entries(max(0, size - SHOWN), size)
     columns = (Column("Entry", True), Column("Kind"), Column("What"))
     rows = [[str(each.index), esc(each.kind), _summary(each)] for each in reversed(entries)]
-    look.show(look.table(columns, rows, "Newest entries of the transparency log", scroll=len(rows) > 12))
+    theme.show(theme.table(columns, rows, "Newest entries of the transparency log", scroll=len(rows) > 12))
 
 
 def _means() -> str:
@@ -202,11 +202,13 @@ def _verify() -> None:
             problems = [str(error)]
     session.record("verify", problems=str(len(problems)))
     if not problems:
-        look.show(f'<p role="status">{look.verdict("met")} The log, the ledger and every release agree.</p>')
+        theme.show(
+            f'<p role="status">{theme.verdict("met")} The log, the ledger and every release agree.</p>'
+        )
         return
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems[:SHOWN])
-    look.show(
-        f'<div role="alert">{look.verdict("broken")} {len(problems)} things are wrong:<ul>{items}</ul></div>'
+    theme.show(
+        f'<div role="alert">{theme.verdict("broken")} {len(problems)} things are wrong:<ul>{items}</ul></div>'
     )
 
 
@@ -228,13 +230,13 @@ def _summary(entry: LogEntry) -> str:
 def audit_trail() -> None:
     """Show who did what through this dashboard; for reviewers."""
     if not session.may("reviewer"):
-        look.empty("The audit trail is for reviewers.", "Ask whoever keeps the password file for the role.")
+        theme.empty("The audit trail is for reviewers.", "Ask whoever keeps the password file for the role.")
         return
     deeds, problems = audit.read(active().folder)
     for problem in problems[:5]:
-        look.show(f'<p role="alert">{look.verdict("broken")} {esc(problem)}</p>')
+        theme.show(f'<p role="alert">{theme.verdict("broken")} {esc(problem)}</p>')
     if not deeds:
-        look.empty(
+        theme.empty(
             "Nothing has been launched, exported or verified from here yet.", "Each such deed is a line here."
         )
         return
@@ -244,8 +246,8 @@ def audit_trail() -> None:
          esc(", ".join(f"{key} {_cut(value)}" for key, value in deed.details.items()), 300)]
         for deed in reversed(deeds[-500:])
     ]  # fmt: skip
-    look.prose(f"{len(deeds)} deeds, each with the hash of the one before.", "note")
-    look.show(look.table(columns, rows, "Audit trail", scroll=len(rows) > 20))
+    theme.prose(f"{len(deeds)} deeds, each with the hash of the one before.", "note")
+    theme.show(theme.table(columns, rows, "Audit trail", scroll=len(rows) > 20))
 
 
 def _cut(value: str) -> str:

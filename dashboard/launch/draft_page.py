@@ -11,11 +11,11 @@ import streamlit as st
 
 from dashboard.data import reading
 from dashboard.data.numbers import Measure, cost, grouping_text, measure, points, words
-from dashboard.launch import editor, launches, launching
+from dashboard.launch import editor, launch_page, run_folder
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput, UnheardError
 from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview, preview
 from fa_core.plan import BadPlan, Plan, Problem, canonical, from_canonical, parse
@@ -65,7 +65,7 @@ def check(text: str, devices: int | None) -> Checked:
 
 def page(files: Mapping[str, Path]) -> None:
     """Show the editor, and beside it what the plan would cost and tell."""
-    fleets = launching.fleets()
+    fleets = launch_page.fleets()
     with st.container(key="picks"):
         one, two, three, four = st.columns([1.6, 1, 1, 1])
         with one:
@@ -87,10 +87,10 @@ def page(files: Mapping[str, Path]) -> None:
         _verdict(checked)
     with right:
         if checked.plan is None:
-            look.empty("The preview waits for a plan that is good.", "Each problem stands beside its line.")
+            theme.empty("The preview waits for a plan that is good.", "Each problem stands beside its line.")
             return
         _preview(checked.plan, devices, events, wished)
-    launching.offer(checked.plan, typed, fleets)
+    launch_page.offer(checked.plan, typed, fleets)
 
 
 def _start(files: Mapping[str, Path]) -> tuple[str, str]:
@@ -110,7 +110,7 @@ def _wish(text: str) -> str:
     return "no wish" if text == "0" else f"± {points(text)}"
 
 
-def _guess(fleets: Sequence[launches.Fleet]) -> int:
+def _guess(fleets: Sequence[run_folder.Fleet]) -> int:
     if fleets:
         return fleets[0].devices
     newest = reading.entries(active().store)[:1]
@@ -120,20 +120,20 @@ def _guess(fleets: Sequence[launches.Fleet]) -> int:
 def _verdict(checked: Checked) -> None:
     if checked.plan is not None:
         plan = checked.plan
-        look.show(
-            f'<p role="status">{look.chip("good", "met", "✓")} {esc(plan.name)} <code>{plan.hash[:12]}</code></p>'
+        theme.show(
+            f'<p role="status">{theme.chip("good", "met", "✓")} {esc(plan.name)} <code>{plan.hash[:12]}</code></p>'
         )
         return
     if checked.other:
-        look.show(f'<p role="status">{look.chip("cannot be read", "broken", "✕")} {esc(checked.other)}</p>')
+        theme.show(f'<p role="status">{theme.chip("cannot be read", "broken", "✕")} {esc(checked.other)}</p>')
         return
     many = len(checked.problems)
     items = "".join(
         f"<li>line {each.position.line}, column {each.position.column}: {esc(each.found)}; <b>{esc(each.right)}</b></li>"
         for each in checked.problems[:12]
     )
-    label = look.chip(f"{many} problem{'s' if many > 1 else ''}", "broken", "✕")
-    look.show(f'<div role="status">{label}<ul class="uh-told">{items}</ul></div>')
+    label = theme.chip(f"{many} problem{'s' if many > 1 else ''}", "broken", "✕")
+    theme.show(f'<div role="status">{label}<ul class="uh-told">{items}</ul></div>')
 
 
 @lru_cache(maxsize=64)
@@ -147,10 +147,10 @@ def _previewed(plan_hash: str, devices: int, events: int, wished: str, text: byt
 def _preview(plan: Plan, devices: int, events: int, wished: str) -> None:
     found = _previewed(plan.hash, devices, events, wished, canonical(plan))
     if isinstance(found, str):
-        look.empty("It cannot be sent like this.", found)
+        theme.empty("It cannot be sent like this.", found)
         return
     unit = "ρ" if found.layout.accounting == "zcdp" else "ε"
-    look.show(
+    theme.show(
         f'<div class="uh-strip"><div><b>ε {found.epsilon:.2g}</b><span>privacy loss of every device '
         f"({unit} {cost(found.layout.cost)})</span></div><div><b>{found.bytes_per_device / 1000:,.1f} kB</b>"
         f"<span>sent by each device, {found.cells:,} cells</span></div></div>"
@@ -162,12 +162,12 @@ def _preview(plan: Plan, devices: int, events: int, wished: str) -> None:
         Column("Devices for the wish", True, True),
     )
     rows = [_expected(each) for each in found.expectations]
-    look.show(look.table(columns, rows, "What the plan is expected to tell"))
+    theme.show(theme.table(columns, rows, "What the plan is expected to tell"))
     if found.suggestions:
         items = "".join(
             f"<li>{esc(each.change)}: {1 - each.factor:.0%} narrower</li>" for each in found.suggestions
         )
-        look.show(f'<p class="uh-note">What would help</p><ul class="uh-told">{items}</ul>')
+        theme.show(f'<p class="uh-note">What would help</p><ul class="uh-told">{items}</ul>')
 
 
 def _expected(each: Expectation) -> list[str]:
