@@ -1,4 +1,4 @@
-"""The dashboard's frame: who looks, the pages, and what goes wrong, said in a sentence."""
+"""The dashboard's frame: the signed-in user, the pages, and errors shown as sentences."""
 
 import streamlit as st
 
@@ -22,16 +22,16 @@ PAGES = (
 
 
 def main() -> None:
-    """Show the page that is asked for."""
+    """Show the requested page."""
     st.set_page_config("Unheard", str(theme.ICON), layout="wide", initial_sidebar_state="collapsed")
     theme.style()
-    who = session.user()
+    user = session.user()
     pages = {
         path: st.Page(page, title=title, url_path=path or None, default=not path)
         for page, title, path in PAGES
     }
     chosen = st.navigation(list(pages.values()), position="top")
-    links.know(pages)
+    links.register(pages)
     st.logo(str(theme.LOGO), size="large")
     # A phone has no room for the bar of pages, and Streamlit would hide them behind a button.
     with st.container(horizontal=True, gap="small", key="pages"):
@@ -42,15 +42,15 @@ def main() -> None:
         chosen.run()
     except UnheardError as error:
         theme.empty("This cannot be shown.", str(error))
-    _foot(who.name, ", ".join(sorted(who.roles)) or "viewer")
+    _footer(user.name, ", ".join(sorted(user.roles)) or "viewer")
 
 
-def _foot(name: str, roles: str) -> None:
-    leave = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
+def _footer(name: str, roles: str) -> None:
+    sign_out = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
     theme.show(
         f'<hr><div class="uh-facts"><span>{theme.esc(name)} · {theme.esc(roles)}</span>'
         f"<span>Store {theme.esc(reading.open_catalogue(active().store).name)}</span>"
-        f"{leave if session.signed_in() else ''}</div>"
+        f"{sign_out if session.signed_in() else ''}</div>"
     )
 
 

@@ -1,4 +1,4 @@
-"""Privacy: what was spent on whom, what was released for it, who took part, and proof that nothing else was."""
+"""Privacy: budgets and charges, releases and their costs, participation, the transparency log, the audit trail."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -27,9 +27,7 @@ MOST_GROUPS: Final = 60
 
 def page() -> None:
     """Show the page."""
-    theme.title(
-        "Privacy", "What was spent on every device, what came of it, and can nothing else have been released?"
-    )
+    theme.title("Privacy", "What did every device spend, what was released for it, and can that be verified?")
     view = selection.tabs(VIEWS, "view")
     if view == "log":
         accounts.log()
@@ -38,7 +36,7 @@ def page() -> None:
     elif not reading.open_catalogue(active().store).populations():
         theme.empty(
             "Nothing has been spent yet.",
-            "The first run charges the ledger before it asks anybody.",
+            "The first run charges the ledger before it contacts a device.",
             "fa run PLAN --fleet DIR",
         )
     elif view == "budget":
@@ -64,8 +62,8 @@ def _budget(now: datetime) -> None:
     theme.heading("Burn-down", f"of the year's budget of every device of {population}")
     if charges:
         base.show(
-            burn_down(spent.left_over_time(), float(declared.policy.year), spent.unit, theme.palette()),
-            theme.palette(), f"What is left of the yearly budget of {population} after each charge", "burn",
+            burn_down(spent.burn_down(), float(declared.policy.year), spent.unit, theme.palette()),
+            theme.palette(), f"Remaining yearly budget of {population} after each charge", "burn",
         )  # fmt: skip
     theme.heading("By month")
     theme.show(spent.months())
@@ -73,7 +71,7 @@ def _budget(now: datetime) -> None:
     theme.show(spent.families())
     theme.prose(
         "A charge is made for every device of a population, whether or not it took part, before anything is unmasked; "
-        "it stands when the round fails. Charges of a zCDP ledger add up as rho; epsilon is what that implies.",
+        "it stays when the round fails. Charges of a zCDP ledger add up in rho; epsilon is the implied value.",
         "note",
     )
 
@@ -86,17 +84,17 @@ def _releases() -> None:
         Column("Window"), Column("Plan"), Column("Release", minor=True), Column("Cost", True), Column("Devices counted", True),
         Column("Not shown", True, True), Column("", minor=True),
     )  # fmt: skip
-    rows, told = [], []
+    rows, attributes = [], []
     for entry in entries[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]:
         rows.append(_release(entry))
-        told.append({"release": entry.id, "cost": entry.cost})
-    theme.show(theme.table(columns, rows, "Releases and what each cost every device", told))
+        attributes.append({"release": entry.id, "cost": entry.cost})
+    theme.show(theme.table(columns, rows, "Releases and their cost per device", attributes))
     failures = reading.failures(active().store)
-    theme.heading("Rounds that failed", "nothing was released; a charge that was made stands")
+    theme.heading("Rounds that failed", "nothing was released; charges already made stay in the ledger")
     if not failures:
         theme.prose("None.", "note")
         return
-    headings = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("What happened"))
+    headings = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("Reason"))
     cells = [
         [day(each.at), esc(each.plan, 80), esc(each.stage), esc(each.reason)] for each in failures[:ON_A_PAGE]
     ]
@@ -118,37 +116,37 @@ def _coverage() -> None:
     if not plans:
         theme.empty(
             "There is no release yet.",
-            "After a run, this page says who took part and who is too few to show.",
+            "After a run, this page shows the participation and the groups that are too small to show.",
         )
         return
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         left, right = st.columns(2)
         with left:
             plan = selection.plan(plans)
         with right:
             body = selection.glance(selection.release_of(plans[plan]))
     entry = body.entry
-    theme.prose(_took_part(entry), "answer")
-    _who(body)
+    theme.prose(_participation(entry), "answer")
+    _group_sizes(body)
     _not_shown(body)
-    theme.heading("What is promised", "to every device, by this release")
+    theme.heading("Privacy guarantee", "of this release, for every device")
     for sentence in guarantee(reading.release(active().store, entry)):
         theme.prose(sentence)
 
 
-def _took_part(entry: Entry) -> str:
+def _participation(entry: Entry) -> str:
     joined = entry.joined / entry.invited if entry.invited else 0.0
     text = (
         f"Of {entry.invited:,} devices invited {entry.joined:,} joined ({joined:.0%}), {entry.dropped:,} dropped out and "
-        f"{entry.counted:,} were counted. The numbers speak of those, not of everybody."
+        f"{entry.counted:,} were counted. The numbers describe the counted devices only."
     )
     if entry.synthetic:
         text += " Their voices are synthetic: a few clusters, not a population."
     return text
 
 
-def _who(body: Body) -> None:
-    """Show how the devices with something to count spread over the groups, from the noisy counters."""
+def _group_sizes(body: Body) -> None:
+    """Show how the devices with events are distributed over the groups, from the noisy device counts."""
     groupings = [
         (metric, grouping)
         for metric in body.metrics()
@@ -162,7 +160,7 @@ def _who(body: Body) -> None:
     total = sum(max(result.devices or 0.0, 0.0) for result in results) or 1.0
     theme.heading(
         f"Devices by {grouping_text(grouping)}",
-        f"that had something to count for {words(metric)}, noisy counts",
+        f"with events for {words(metric)}; noisy counts",
     )
     rows = []
     for result in sorted(results, key=lambda each: -(each.devices or 0.0)):
@@ -191,7 +189,7 @@ def _not_shown(body: Body) -> None:
     if not hidden:
         theme.prose("Every number of this release is shown.", "note")
         return
-    columns = (Column("Metric"), Column("Groups"), Column("Why"))
+    columns = (Column("Metric"), Column("Groups"), Column("Reason"))
     rows = [
         [
             f"{esc(words(metric))} <small>by {esc(grouping_text(by))}</small>",

@@ -1,4 +1,4 @@
-"""Segments: one metric, group by group, with everything that is known about the doubt."""
+"""Segments: one metric, group by group, with all its intervals."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -32,7 +32,7 @@ VIEWS: Final = {"heat": "Heat map", "forest": "Forest plot"}
 
 def page() -> None:
     """Show the page."""
-    theme.title("Segments", "How does a metric differ between groups, and which differences are sure?")
+    theme.title("Segments", "How does a metric differ between groups, and which differences are significant?")
     plans = reading.with_numbers(active().store)
     if not plans:
         theme.empty(
@@ -41,7 +41,7 @@ def page() -> None:
             "fa run PLAN --fleet DIR",
         )
         return
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         left, right, third, fourth = st.columns([1.1, 1.4, 1.2, 1])
         with left:
             plan = selection.plan(plans)
@@ -59,7 +59,7 @@ def page() -> None:
             metric = selection.metric(metrics)
         groupings = body.groupings(metric)
         with fourth:
-            grouping = selection.grouping(groupings, _widest(groupings))
+            grouping = selection.grouping(groupings, _default_grouping(groupings))
     selection.notice()
     results = sentences.by_evidence(body.results(metric, grouping))
     _head(body, results)
@@ -68,7 +68,7 @@ def page() -> None:
     downloads.offer(body, metric, grouping, chart)
 
 
-def _widest(groupings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _default_grouping(groupings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return next((grouping for grouping in groupings if len(grouping) == 1), groupings[0])
 
 
@@ -80,7 +80,7 @@ def _head(body: Body, results: Sequence[Estimate]) -> None:
     theme.show(
         f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
-        f"</span><span>{esc(body.told('question'), 300)}</span></div>"
+        f"</span><span>{esc(body.metadata('question'), 300)}</span></div>"
     )
 
 
@@ -94,7 +94,7 @@ def _limit(body: Body, metric: str, grouping: tuple[str, ...]) -> Guardrail | No
 def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence[Estimate]) -> base.Figure:
     of, entry = measure_of(results), body.entry
     marks = {"simulated": entry.simulated, "synthetic": entry.synthetic}
-    told = f"{words(metric)} by {grouping_text(grouping)}: " + "; ".join(
+    description = f"{words(metric)} by {grouping_text(grouping)}: " + "; ".join(
         f"{group_text(r.group)} {of.with_interval(r) if r.estimate is not None else 'not shown'}"
         for r in results[:40]
     )
@@ -105,24 +105,24 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
         view = selection.tabs(VIEWS, "view")
     if view == "heat":
         chart = heat_map(body.results(metric, grouping), of, theme.palette(), **marks)
-        base.show(chart, theme.palette(), told, "heat")
+        base.show(chart, theme.palette(), description, "heat")
         theme.show(
-            '<div class="uh-key"><span>The stronger the colour, the higher.</span><span>Faded: the interval is wider than half '
+            '<div class="uh-key"><span>Stronger colour: higher.</span><span>Faded: the interval is wider than half '
             "the difference between the highest and the lowest.</span><span>Dashed: not shown, with the reason on hover and below."
             "</span></div>"
         )
         return chart
     everyone = next(iter(body.results(metric, ())), None) if grouping else None
     chart = forest(results, of, theme.palette(), limit=limit, everyone=everyone, **marks)
-    base.show(chart, theme.palette(), told, "forest")
+    base.show(chart, theme.palette(), description, "forest")
     hollow = any(result.variance_source == "pooled" for result in results)
     theme.show(
         '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span>'
-        '<span><i class="all"></i>95% for all groups together: ranks and verdicts use it</span>'
+        '<span><i class="all"></i>95% interval corrected for all groups: ranks and verdicts use it</span>'
         '<span><i class="noise"></i>privacy noise alone</span>'
         + ('<span><i class="limit"></i>guardrail</span>' if limit is not None else "")
         + (
-            '<span><i class="hollow"></i>hollow: how much devices differ is estimated with the other groups\' help</span>'
+            '<span><i class="hollow"></i>hollow: the variance between devices is pooled with the other groups</span>'
             if hollow
             else ""
         )
@@ -135,13 +135,13 @@ def _table(results: Sequence[Estimate]) -> None:
     of = measure_of(results)
     columns = (
         Column("Group"), Column("Estimate", True), Column("95% interval", True),
-        Column("All groups together", True, True), Column("Privacy noise alone", True, True),
-        Column("Devices", True, True), Column("Counted over", True, True),
+        Column("95%, corrected", True, True), Column("Privacy noise alone", True, True),
+        Column("Devices", True, True), Column("Denominator", True, True),
     )  # fmt: skip
-    rows, told = [], []
+    rows, attributes = [], []
     for result in results:
         name = esc(group_text(result.group), 120)
-        told.append(facts(result))
+        attributes.append(facts(result))
         devices = esc(count(result.devices, result.devices_sd))
         if result.estimate is None:
             rows.append([name, '<span class="why">not shown</span>', f'<span class="why">{esc(result.reason)}</span>', "",
@@ -158,14 +158,14 @@ def _table(results: Sequence[Estimate]) -> None:
                 esc(count(result.denominator)),
             ]
         )
-    theme.heading("The numbers", "surest bad news first")
+    theme.heading("The numbers", "ranked by the corrected bound, worst first")
     theme.show(
-        theme.table(columns, rows, f"{words(results[0].metric)} by group", told, scroll=len(rows) > 25)
+        theme.table(columns, rows, f"{words(results[0].metric)} by group", attributes, scroll=len(rows) > 25)
     )
 
 
 def facts(result: Estimate) -> dict[str, object]:
-    """Return the exact numbers behind a row, as data for scripts and tests."""
+    """Return the exact numbers of a row, as data attributes for scripts and tests."""
     return {
         "metric": result.metric,
         "group": group_text(result.group),
