@@ -119,7 +119,7 @@ class Spending:
                 ]
             )
             attributes.append({"month": name, "cost": total})
-        columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent on every device", True),
+        columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent per device", True),
                    Column("Implies, at δ 1e-8" if self.declared.currency == "zcdp" else "Epsilon", True))  # fmt: skip
         return theme.table(columns, rows, "Spending by month", attributes)
 
@@ -181,10 +181,10 @@ def _verification_scope() -> str:
     signed = (
         f"the signatures of {' and '.join(keys)}"
         if keys
-        else "no signatures (start it with the public keys of the log and the witness)"
+        else "no signatures (start the dashboard with --log-key and --witness-key to check them)"
     )
     return (
-        f"It recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "
+        f"Verification recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "
         "To verify independently of this server, run `fa log verify` on a copy of the store."
     )
 

@@ -71,7 +71,7 @@ def about_models(found: Sequence[Difference], candidate: str, baseline: str) -> 
     hidden = [group_text(each.group) for each in found if each.difference is None]
     better = [group_text(each.group) for each in found if each.change == "better"]
     no_data = f" No data for {listed(hidden)}." if hidden else ""
-    gain = f" It is significantly better for {listed(better)}." if better else ""
+    gain = f" It is significantly better (95%, corrected) for {listed(better)}." if better else ""
     if worse:
         named = listed([f"{group_text(each.group)} ({_size(each, of)})" for each in worse], 3)
         return f"Not safe to ship: {candidate} is significantly worse than {baseline} (95%, corrected) for {named}.{gain}{no_data}"

@@ -130,7 +130,7 @@ def _answer(rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> str:
         word = "significantly lower now than"
     else:
         word = "not significantly different from"
-    return f"{words(metric).capitalize()} of {chosen} is {word} {oldest['day']}: {newest['text']}, after {oldest['text']} then."
+    return f"{words(metric).capitalize()} of {chosen} is {word} {oldest['day']}: {newest['text']}, against {oldest['text']} then."
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> None:
