@@ -228,10 +228,10 @@ def _draw_events(
     rows, picks, meant = [row], [bank.wakes.pick(cell, randomness)], [np.ones(row.size, np.bool_)]
     for name, (mean, axes) in exposures.items():
         every, recorded = bank.others[name]
-        heard = np.repeat(np.arange(mean.size), randomness.poisson(mean * every.mean(bank.recorded)[axes]))
-        rows.append(heard)
-        picks.append(recorded.pick([axis[heard] for axis in axes], randomness))
-        meant.append(np.zeros(heard.size, np.bool_))
+        extra = np.repeat(np.arange(mean.size), randomness.poisson(mean * every.mean(bank.recorded)[axes]))
+        rows.append(extra)
+        picks.append(recorded.pick([axis[extra] for axis in axes], randomness))
+        meant.append(np.zeros(extra.size, np.bool_))
     return _in_order(hours, np.concatenate(rows), np.concatenate(picks), np.concatenate(meant), randomness)
 
 
@@ -270,7 +270,7 @@ def _expect(
 def _draw_commands(
     bank: Bank, devices: Devices, hours: Hours, events: Events, randomness: np.random.Generator
 ) -> Events:
-    """A command follows, two seconds later, most wakes that were meant and that A, the live model, heard."""
+    """A command follows, two seconds later, most intended wakes that A, the live model, accepted."""
     follows = events.meant & bank.accepts[0][events.bank]
     follows &= randomness.random(follows.size) < COMMAND_AFTER_WAKE
     row = events.row[follows]

@@ -1,7 +1,7 @@
 """An app bundle that steals: what a SuperLink's operator might send to a node in place of ours.
 
 Its ClientApp tries everything that tests/device/test_serve.py tries as another user, and says on the device's
-socket what it was told to; its ServerApp prints what came back.
+socket what its configuration lists; its ServerApp prints what came back.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-House = Door = SimpleNamespace
+Setup = Endpoint = SimpleNamespace
 app = ClientApp()
 
 {thefts}
@@ -28,9 +28,9 @@ app = ClientApp()
 @app.query("steal")
 def steal(message, context):
     told = message.content["told"]
-    house, door = SimpleNamespace(path=Path(told["store"])), SimpleNamespace(path=Path(told["socket"]))
-    got = thefts(house, door, int(told["process"]))
-    heard = sorted({{say(door.path, bytes.fromhex(word)).hex() for word in json.loads(told["words"])}})
+    setup, endpoint = SimpleNamespace(path=Path(told["store"])), SimpleNamespace(path=Path(told["socket"]))
+    got = thefts(setup, endpoint, int(told["process"]))
+    heard = sorted({{say(endpoint.path, bytes.fromhex(word)).hex() for word in json.loads(told["words"])}})
     said = ConfigRecord({{"got": json.dumps({{"got": got, "heard": heard}})}})
     return Message(RecordDict({{"said": said}}), reply_to=message)
 """

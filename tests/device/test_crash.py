@@ -21,12 +21,12 @@ import pytest
 
 from clients.device import database
 from clients.device.contribution import StoredDevice
+from clients.device.interface import STAGES, Stage
 from clients.device.proof import problems
-from clients.device.records import Books
-from clients.device.seam import STAGES, Stage
+from clients.device.records import Records
 from clients.device.store import Store
 from fa_core.wire.invitation import Invitation, encode
-from tests.device.house import KEY, NOW, RULES, House, World, drive, move_in, plan_of, reason_of
+from tests.device.setup import KEY, NOW, RULES, Setup, World, drive, make_setup, plan_of, reason_of
 
 ROOM = str(Path(database.__file__).parent)
 PLAN = plan_of()
@@ -37,7 +37,7 @@ class Scene:
     """A round stopped just before one stage, and a copy of the store for every way to go on."""
 
     world: World
-    house: House
+    setup: Setup
     device: StoredDevice
     invitation: Invitation
     stage: Stage
@@ -47,13 +47,13 @@ class Scene:
     def attempt(self, number: int, run: Callable[[StoredDevice], bytes]) -> tuple[Path, bytes]:
         """Let a child go on over a copy of the store until it dies; return the copy and what it said."""
         folder = self.copies / f"{number}"
-        shutil.copytree(self.house.path.parent, folder, ignore=shutil.ignore_patterns("copies", "witness"))
+        shutil.copytree(self.setup.path.parent, folder, ignore=shutil.ignore_patterns("copies", "witness"))
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 os.close(reading)
-                self._reopen(folder / self.house.path.name)
+                self._reopen(folder / self.setup.path.name)
                 said = run(self.device)
                 os.write(writing, said)
             finally:
@@ -61,12 +61,12 @@ class Scene:
         os.close(writing)
         os.waitpid(child, 0)
         with os.fdopen(reading, "rb") as pipe:
-            return folder / self.house.path.name, pipe.read()
+            return folder / self.setup.path.name, pipe.read()
 
     def _reopen(self, path: Path) -> None:
         """Give the device a connection of this process: SQLite's do not survive a fork."""
         self.device._store.connection = database.connect(path, KEY)
-        self.device._books = Books(self.device._store)
+        self.device._books = Records(self.device._store)
 
 
 class _Stop(Exception):
@@ -77,8 +77,8 @@ class _Stop(Exception):
 def scene_at(tmp_path: Path) -> Callable[[Stage], Scene]:
     def build(stage: Stage) -> Scene:
         world = World(tmp_path)
-        house = move_in(tmp_path, world)
-        device, invitation = house.device(), world.invite(PLAN, world.release(), NOW, NOW)
+        setup = make_setup(tmp_path, world)
+        device, invitation = setup.device(), world.invite(PLAN, world.release(), NOW, NOW)
         requests: dict[Stage, bytes] = {}
 
         class Stopping:
@@ -91,7 +91,7 @@ def scene_at(tmp_path: Path) -> Callable[[Stage], Scene]:
         with pytest.raises(_Stop):
             drive(world, PLAN, Stopping(), invitation)
         (tmp_path / "copies").mkdir()
-        return Scene(world, house, device, invitation, stage, requests[stage], tmp_path / "copies")
+        return Scene(world, setup, device, invitation, stage, requests[stage], tmp_path / "copies")
 
     return build
 
@@ -129,12 +129,12 @@ def statements(scene: Scene) -> int:
 def after(scene: Scene, path: Path, said: bytes) -> None:
     """Check everything that must hold of a store that a killed device left."""
     store = Store.open(path, KEY, RULES, NOW)
-    books = Books(store)
-    given = books.contributions()
+    records = Records(store)
+    given = records.contributions()
     assert problems(store, None) == []
     assert len(given) <= 1
-    house = House(scene.world, path, scene.house.time, scene.house.terms)
-    restarted = house.device()
+    setup = Setup(scene.world, path, scene.setup.time, scene.setup.terms)
+    restarted = setup.device()
     if said and scene.stage == "masked":
         assert len(given) == 1, "something was sent and not charged"
     if said:
@@ -229,7 +229,7 @@ def test_a_device_that_does_not_charge_is_caught(
     scene_at: Callable[[Stage], Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = scene_at("masked")
-    monkeypatch.setattr(Books, "contribute", lambda self, contribution: None)
+    monkeypatch.setattr(Records, "contribute", lambda self, contribution: None)
     path, said = scene.attempt(1, lambda device: device.handle("masked", scene.request))
     with pytest.raises(AssertionError):
         after(scene, path, said)

@@ -61,11 +61,11 @@ def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(
     plan = write_plan(tmp_path, groups="[[]]")
     result = fa_run(plan, "--json", "--seed", "3")
     assert result.exit_code == 0, result.output
-    told: dict[str, Any] = json.loads(result.stdout)
-    assert told["plan"] == "small"
-    assert told["simulated"] is True
-    assert told["devices"] == {"invited": 60, "joined": 60, "dropped": 0, "counted": 60}
-    assert told["privacy"]["secure_aggregation"] is True
+    shown: dict[str, Any] = json.loads(result.stdout)
+    assert shown["plan"] == "small"
+    assert shown["simulated"] is True
+    assert shown["devices"] == {"invited": 60, "joined": 60, "dropped": 0, "counted": 60}
+    assert shown["privacy"]["secure_aggregation"] is True
     lines = result.stderr.splitlines()
     assert lines == [
         "devices join: 60 of 60",
@@ -127,12 +127,12 @@ def test_bad_input_is_exit_code_2_and_writes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    told: str,
+    shown: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = fa_run(write_plan(tmp_path, groups="[[]]"), *arguments)
     assert exit_code(result) == 2
-    assert told in str(result.exception)
+    assert shown in str(result.exception)
     assert not list(tmp_path.rglob("store.db"))
 
 
