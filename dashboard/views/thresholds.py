@@ -66,9 +66,9 @@ def _kept(found: Keeping, limit: float, grouping: tuple[str, ...]) -> str:
     hidden = (
         f" Nothing is known of {listed([group_text(r.group) for r in found.hidden])}." if found.hidden else ""
     )
-    if found.surely is not None:
-        text = f"A threshold of {found.surely:g} surely keeps {who} under {limit:g}% missed"
-        if found.likely is not None and found.likely > found.surely:
+    if found.confident is not None:
+        text = f"A threshold of {found.confident:g} surely keeps {who} under {limit:g}% missed"
+        if found.likely is not None and found.likely > found.confident:
             text += f"; up to {found.likely:g} the estimates stay under it"
         stop = (
             f". {group_text(found.holding.group)} is what holds it there."

@@ -43,13 +43,13 @@ class Keeping:
     """The highest thresholds that keep every group's misses within a limit.
 
     Attributes:
-        surely: up to which every group's band stays within it; None where no threshold does.
+        confident: up to which every group's band stays within it; None where no threshold does.
         likely: up to which every group's estimate does; None where no threshold does.
-        holding: the group that stops `surely` from being higher; None where nothing does.
-        hidden: groups without a curve, of which nothing is known.
+        holding: the group that stops `confident` from being higher; None where nothing does.
+        hidden: groups without a curve: no data for them.
     """
 
-    surely: float | None
+    confident: float | None
     likely: float | None
     holding: Estimate | None
     hidden: tuple[Estimate, ...]
@@ -58,14 +58,14 @@ class Keeping:
 def keeping(results: Sequence[Estimate], limit: float) -> Keeping:
     """Return the highest thresholds at which, and under which, no group shown misses more than `limit`."""
     shown = [result for result in results if not result.suppressed]
-    surely = {id(result): _highest(curve(result), limit, sure=True) for result in shown}
+    confident = {id(result): _highest(curve(result), limit, sure=True) for result in shown}
     likely = [_highest(curve(result), limit, sure=False) for result in shown]
-    holding = min(shown, key=lambda result: _or_none(surely[id(result)]), default=None)
+    holding = min(shown, key=lambda result: _or_none(confident[id(result)]), default=None)
     last = max((curve(result)[-1].threshold for result in shown), default=0.0)
-    if holding is not None and surely[id(holding)] == last:
+    if holding is not None and confident[id(holding)] == last:
         holding = None
     return Keeping(
-        surely=_least(surely.values()),
+        confident=_least(confident.values()),
         likely=_least(likely),
         holding=holding,
         hidden=tuple(result for result in results if result.suppressed),

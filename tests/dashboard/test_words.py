@@ -118,15 +118,15 @@ def det(label: str, rejects: list[float], doubt: float = 0.02) -> Estimate:
 def test_the_threshold_that_keeps_everybody_is_the_worst_group_s() -> None:
     easy, hard = det("easy", [0.01, 0.05, 0.1, 0.2]), det("hard", [0.05, 0.15, 0.19, 0.5])
     found = keeping([easy, hard], 0.2)
-    assert (found.surely, found.likely) == (0.2, 0.3)
+    assert (found.confident, found.likely) == (0.2, 0.3)
     assert found.holding == hard
     assert keeping([easy], 0.99).holding is None
-    assert keeping([easy, hard], 0.01).surely is None
+    assert keeping([easy, hard], 0.01).confident is None
     assert keeping([easy, replace(hard, suppressed=True)], 0.2).hidden != ()
 
 
 def test_a_curve_that_wobbles_is_not_believed_past_its_first_breach() -> None:
-    assert keeping([det("wobbles", [0.05, 0.4, 0.1, 0.1])], 0.2).surely == 0.1
+    assert keeping([det("wobbles", [0.05, 0.4, 0.1, 0.1])], 0.2).confident == 0.1
 
 
 def test_the_cheapest_point_moves_with_the_price_of_a_false_wake() -> None:

@@ -49,8 +49,8 @@ def test_the_file_beside_a_plan_vouches_for_it_alone() -> None:
     signed = SignedPlan.from_text(SignedPlan.of(good(), KEY).text(), "x.sig")
     assert signed == SignedPlan.of(good(), KEY)
     assert signed.key == PUBLIC
-    assert signed.vouches_for(good())
-    assert not signed.vouches_for(good(broken("revision: 3", "revision: 4")))
+    assert signed.signs(good())
+    assert not signed.signs(good(broken("revision: 3", "revision: 4")))
 
 
 @pytest.mark.parametrize(
