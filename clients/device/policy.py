@@ -1,6 +1,6 @@
 """May a plan run on this device now? Declared rules, an injected clock, and a reader of conditions.
 
-What is not known is not so: a device that cannot tell whether it is charging is not charging
+What is not known counts as false: a device that does not know whether it is charging is not charging
 (docs/device.md; the same rule as federated-compute's eligibility decider).
 """
 

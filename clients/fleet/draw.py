@@ -33,7 +33,7 @@ Bools = NDArray[np.bool_]
 NEAR_MISSES_AN_HOUR = 0.4
 """Sentences like the wake word said at home, in an average hour."""
 HUMAN_SEGMENTS_AN_HOUR = 4.0
-"""Stretches of 8 s of other speech heard in an hour."""
+"""Stretches of 8 s of other speech captured in an hour."""
 TELEVISION_LINES_AN_HOUR = 5.0
 """Lines of the game show that begin with "Okay"."""
 NEAR_MISS_SHARE = 0.7
@@ -138,7 +138,7 @@ def _codes(column: pa.ChunkedArray, names: tuple[str, ...]) -> Ints:
 
 @dataclass(frozen=True)
 class Events:
-    """What was heard and recorded: E utterances, ordered by device and time."""
+    """What was recorded: E utterances, ordered by device and time."""
 
     row: Ints
     """The listening hour it fell into, as a place in `Hours`."""

@@ -28,7 +28,7 @@ CLIPPED: Final = "clipped"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The smallest `max_excess` that keeps every group's bias under a width, as far as a release can tell.
+    """The smallest `max_excess` that keeps every group's bias under a width, as far as a release shows.
 
     Attributes:
         bound: in events; `now` is the plan's.

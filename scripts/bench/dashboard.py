@@ -31,19 +31,19 @@ def main() -> int:
     parser.add_argument("--store", type=Path, help="where the store is, or is to be made")
     parser.add_argument("--releases", type=int, default=510)
     parser.add_argument("--tries", type=int, default=5)
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = told.store or Path(temporary) / "store"
+        folder = options.store or Path(temporary) / "store"
         if not (folder / "store.db").exists():
-            print(f"making {told.releases} releases in {folder}", flush=True)
-            large(folder, told.releases).store.close()
+            print(f"making {options.releases} releases in {folder}", flush=True)
+            large(folder, options.releases).store.close()
         with open_store(folder, create=False) as store:
             entries = store.releases(limit=10**6)
             rows = sum(
                 len(store.results(entries[at : at + 50], ["metric"])) for at in range(0, len(entries), 50)
             )
         print(f"{len(entries)} releases, {rows:,} result rows")
-        return measure(folder, told.tries)
+        return measure(folder, options.tries)
 
 
 def measure(folder: Path, tries: int) -> int:

@@ -266,7 +266,7 @@ def bench_contribution(folder: Path, devices: int) -> float:
 
 
 def main() -> None:
-    """Run both; exit code 1 where the house plan's figure is missed."""
+    """Run both; exit code 1 where the design's figure is missed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -126,7 +126,7 @@ def crash_output(setup: Setup, endpoint: Endpoint, log: Path) -> None:
 
 
 def talk(setup: Setup, endpoint: Endpoint) -> None:
-    """Take part once through the socket, and say what makes the device break; nothing may be heard of it."""
+    """Take part once through the socket, and send what makes the device break; nothing of it may come out."""
     relay = SocketDevice(endpoint.path)
     messages = []
     for request in (b"value", b"chain", " ".join(CANARIES).encode()):

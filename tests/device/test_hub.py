@@ -53,9 +53,9 @@ def replies(client: ClientApp, config: dict[str, object] | None = None) -> dict[
     grid._contexts[1] = context_of(1, config or {})  # type: ignore[arg-type]
     sent = push(grid, Letter(1, "join", RELEASE, {}, b"invitation"), LIFE)
     assert sent is not None
-    ((_, letter),) = pull(grid, {sent: 1}, "join", RELEASE)
-    assert letter is not None
-    return dict(letter.parts)
+    ((_, reply),) = pull(grid, {sent: 1}, "join", RELEASE)
+    assert reply is not None
+    return dict(reply.parts)
 
 
 def test_the_reply_of_a_slow_hub_goes_out_with_life_left(clock: Clock) -> None:

@@ -31,7 +31,7 @@ def setup(tmp_path: Path, world: World) -> Setup:
 def test_no_request_waits_for_the_store_to_be_tidied(
     world: World, setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tidying hashes every row that is left: its time would tell how many there are."""
+    """Tidying hashes every row that is left: its time would reveal how many there are."""
     device = setup.device()
     with monkeypatch.context() as patched:
         patched.setattr(Store, "_tidy", lambda *_: pytest.fail("a request waited for the store to be tidied"))
@@ -78,5 +78,5 @@ def test_an_attempt_too_many_is_declined(world: World, setup: Setup) -> None:
 def test_how_long_counting_took_decides_nothing_later(world: World, setup: Setup) -> None:
     device, plan = setup.device(), plan_of()
     drive(world, plan, device, world.invite(plan, world.release(), NOW, NOW))
-    (past,) = device._books.past()
+    (past,) = device._records.past()
     assert past.took == timedelta(minutes=1)

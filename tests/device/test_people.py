@@ -72,7 +72,7 @@ def live(store: Store) -> int:
 
 @pytest.fixture(scope="module")
 def direct() -> tuple[int, int, list[int]]:
-    """Count by the detector alone: clips heard, clips nearly heard, and the wakes in each clip."""
+    """Count by the detector alone: clips accepted, near misses, and the wakes in each clip."""
     detector = open_detector("micro-1", "alexa")
     scores = []
     for clip in clips():

@@ -114,7 +114,7 @@ def test_too_many_dropouts_are_exit_code_4(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["--engine", "lab"], "no federation at lab"),
         (["--fleet", "nowhere"], "no such directory"),
@@ -127,12 +127,12 @@ def test_bad_input_is_exit_code_2_and_writes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    shown: str,
+    error: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = fa_run(write_plan(tmp_path, groups="[[]]"), *arguments)
     assert exit_code(result) == 2
-    assert shown in str(result.exception)
+    assert error in str(result.exception)
     assert not list(tmp_path.rglob("store.db"))
 
 
@@ -176,11 +176,11 @@ from fa_core.cli import launch
 from fa_core.rounds.round import Watch
 
 def held(report, stopped):
-    def told(progress):
+    def slowed(progress):
         report(progress)
         while progress.stage != "join" and not stopped():
             time.sleep(0.01)
-    return Watch(told, stopped)
+    return Watch(slowed, stopped)
 
 launch.Watch = held
 {PLAIN}

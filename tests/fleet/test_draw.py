@@ -116,14 +116,14 @@ def tolerance(expected: float, largest: float = 1.0) -> float:
 
 
 def wake_sums(
-    wakes: pd.DataFrame, truth: pd.DataFrame, fleet: Fleet, told_by: dict[str, str]
+    wakes: pd.DataFrame, truth: pd.DataFrame, fleet: Fleet, labelled_by: dict[str, str]
 ) -> Iterator[tuple[float, float]]:
     """Yield (recorded, expected) for each model, outcome, and all devices or one group of them."""
     devices = fleet.devices.to_pandas().assign(anything="all")
     wakes, truth = wakes.merge(devices, on="device_id"), truth.merge(devices, on="device_id")
     for model in MODEL_VERSIONS:
         happened = wakes[wakes["model_version"] == model]
-        labelled = truth[(truth["source"] == "wake_events") & (truth["model_version"] == told_by[model])]
+        labelled = truth[(truth["source"] == "wake_events") & (truth["model_version"] == labelled_by[model])]
         for by in ("anything", "accent", "device_class", "snr_db", "playback", "app_version"):
             counted = happened.groupby([by, "outcome"]).size()
             means = labelled.groupby(by)[list(OUTCOMES)].sum()
@@ -133,15 +133,15 @@ def wake_sums(
 
 def test_what_happened_was_to_be_expected(fleet: Fleet, wakes: pd.DataFrame, truth: pd.DataFrame) -> None:
     """False-alarm rate: under 3e-7 over about 220 sums at 1e-9 each, by Bernstein's inequality."""
-    told_by = {model: model for model in MODEL_VERSIONS}
-    sums = list(wake_sums(wakes, truth, fleet, told_by))
+    labelled_by = {model: model for model in MODEL_VERSIONS}
+    sums = list(wake_sums(wakes, truth, fleet, labelled_by))
     assert len(sums) > 100
     assert all(abs(recorded - expected) < tolerance(expected) for recorded, expected in sums)
 
 
 def test_the_other_models_truth_is_found_out(fleet: Fleet, wakes: pd.DataFrame, truth: pd.DataFrame) -> None:
-    told_by = dict(zip(MODEL_VERSIONS, reversed(MODEL_VERSIONS), strict=True))
-    sums = wake_sums(wakes, truth, fleet, told_by)
+    labelled_by = dict(zip(MODEL_VERSIONS, reversed(MODEL_VERSIONS), strict=True))
+    sums = wake_sums(wakes, truth, fleet, labelled_by)
     assert any(abs(recorded - expected) >= tolerance(expected) for recorded, expected in sums)
 
 

@@ -53,7 +53,7 @@ def app() -> typer.Typer:
 
 
 def fa(folder: Path, *arguments: str) -> str:
-    """Run a command over a store; return what it prints. An error that is ours to tell is raised."""
+    """Run a command over a store; return what it prints. An error of ours is raised."""
     ran = CliRunner().invoke(app(), [*arguments, "--store", str(folder)])
     if ran.exception is not None and not isinstance(ran.exception, SystemExit):
         raise ran.exception
@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_the_object_of_a_release_has_what_the_house_plan_says(folder: Path) -> None:
+def test_the_object_of_a_release_has_what_the_design_says(folder: Path) -> None:
     printed = fa_json(folder, "results", "show", "latest")
     assert {"release", "plan", "engine", "simulated", "devices", "privacy", "metrics"} <= set(printed)
     assert (printed["release"], printed["plan"]) == (release_id(2), "wake-word-weekly")

@@ -1,4 +1,4 @@
-"""`fa results coverage` and the proposals of `fa plan preview`: what an earlier release tells, by hand."""
+"""`fa results coverage` and the proposals of `fa plan preview`, from an earlier release, by hand."""
 
 import json
 from dataclasses import replace
