@@ -76,7 +76,7 @@ def test_a_changed_byte_is_never_believed(data: st.DataObject) -> None:
         request=INVITATIONS[0].request,
         consistency=INVITATIONS[0].consistency,
     )
-    # The protocol binds the round's own fields; a change to any signature or proof of the plan must fail here.
+    # The protocol binds the round's own fields; a changed signature or proof of the plan must fail here.
     assert try_it or same == INVITATIONS[0]
 
 
