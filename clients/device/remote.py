@@ -18,7 +18,7 @@ from pathlib import Path
 from secrets import SystemRandom
 from urllib.parse import urlsplit
 
-from clients.device.seam import STAGES, Declined, Device, Stage
+from clients.device.interface import STAGES, Declined, Device, Stage
 from fa_core.errors import BadInput
 from fa_core.secagg import DeviceIdentity
 from fa_core.trust.request_signing import MESSAGE, STAGE, Request, authorization, digest_of

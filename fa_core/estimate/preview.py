@@ -1,4 +1,4 @@
-"""What a plan costs and will be able to tell, before anything is sent.
+"""What a plan costs and how precise its numbers will be, before anything is sent.
 
 From the plan and two public guesses, the number of devices and the events of each: the sums that such
 a fleet is expected to give are read by the same code that reads a release, so the widths are those of
@@ -61,7 +61,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a plan costs each device, and what it will be able to tell."""
+    """What a plan costs each device, and how precise its numbers will be."""
 
     devices: int
     events: float
@@ -74,7 +74,7 @@ class Preview:
 
 
 def preview(plan: Plan, devices: int, events: float = TYPICAL_EVENTS, width: float | None = None) -> Preview:
-    """Return what a plan would cost and tell.
+    """Return what a plan would cost and how precise its numbers would be.
 
     Args:
         plan: checked.

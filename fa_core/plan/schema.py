@@ -112,10 +112,10 @@ class Metadata(Section):
 
 
 class DeviceSegment(Section):
-    """Cuts by a fact of the device, such as its accent. A device is in exactly one label."""
+    """Groups by a fact of the device, such as its accent. A device is in exactly one label."""
 
     device: Literal[DEVICE_FACTS] = Field(  # type: ignore[valid-type]
-        description="The fact of the device to cut by; it is private, and never sent as such."
+        description="The fact of the device to group by; it is private, and never sent as such."
     )
     values: tuple[Label, ...] = Field(
         min_length=1,
@@ -127,7 +127,7 @@ class DeviceSegment(Section):
 
     @property
     def column(self) -> str:
-        """The fact that it cuts by."""
+        """The fact that it groups by."""
         return str(self.device)
 
     @property
@@ -137,14 +137,14 @@ class DeviceSegment(Section):
 
 
 class EventSegment(Section):
-    """Cuts by a column of the events. Either `values`, or `edges` with `labels`.
+    """Groups by a column of the events. Either `values`, or `edges` with `labels`.
 
     Label i of `edges` holds edges[i-1] <= value < edges[i]; the first and the last are open-ended. A
     missing value, or one that is not named, is `other`.
     """
 
     event: StrictStr = Field(
-        description="The column to cut by. A device may be in several labels, so each one needs its noise."
+        description="The column to group by. A device may be in several labels, so each one needs its noise."
     )
     values: tuple[EventValue, ...] | None = Field(
         default=None,
@@ -156,7 +156,7 @@ class EventSegment(Section):
         default=None,
         min_length=1,
         max_length=200,
-        description="Where a number is cut, ascending: [8, 18] makes under 8, 8 to under 18, and 18 up.",
+        description="Where a number is divided, ascending: [8, 18] makes under 8, 8 to under 18, and 18 up.",
     )
     names: tuple[Label, ...] | None = Field(
         default=None,
@@ -170,7 +170,7 @@ class EventSegment(Section):
 
     @property
     def column(self) -> str:
-        """The column that it cuts by."""
+        """The column that it groups by."""
         return self.event
 
     @property

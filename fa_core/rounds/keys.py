@@ -71,7 +71,7 @@ def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:
     if not beside.is_file():
         return None
     signed = SignedPlan.from_text(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
-    if not signed.vouches_for(plan):
+    if not signed.signs(plan):
         raise BadInput(f"{beside}: it signs another version of this plan; sign it again with `fa plan sign`")
     return signed
 

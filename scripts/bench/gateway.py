@@ -37,8 +37,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.app import through_gateway
+from clients.device.interface import STAGES, Stage
 from clients.device.remote import Line, attend, line
-from clients.device.seam import STAGES, Stage
 from clients.device.trust import Pins
 from clients.party import SimulatedDevice, pins_of, simulated
 from fa_core.flower.transport import LocalGrid, client_app

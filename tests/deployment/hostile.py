@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-House = Door = SimpleNamespace
+Setup = Endpoint = SimpleNamespace
 app = ClientApp()
 
 {thefts}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.device.laboratory import Hub, Trusted, make_hub
+from clients.device.lab_hub import Hub, Trusted, make_hub
 from clients.evaluate import cohort_of_fleet
 from clients.fleet.tables import read_fleet
 from fa_core.federation.certificates import make_node_key, public_bytes

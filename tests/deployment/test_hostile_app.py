@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from clients.device.serve import Door
+from clients.device.serve import Endpoint
 from fa_core.federation.certificates import make_node_key, public_bytes
 from fa_core.federation.directory import open_federation
 from fa_core.federation.processes import node
@@ -26,7 +26,7 @@ from fa_core.flower.superlink import Node
 from fa_core.wire.invitation import encode
 from tests.deployment.hostile import bundle
 from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, lab
-from tests.device.house import NOW, House, World, plan_of
+from tests.device.setup import NOW, Setup, World, plan_of
 from tests.device.test_serve import DEVICE, NO, as_root, at_home, device_process, request
 
 __all__ = ["at_home"]
@@ -78,7 +78,7 @@ def supernode(up: Lab, socket: Path) -> Iterator[int]:
 
 
 def steal(
-    up: Lab, victim: int, setup: House, endpoint: Door, process: int, words: list[bytes]
+    up: Lab, victim: int, setup: Setup, endpoint: Endpoint, process: int, words: list[bytes]
 ) -> dict[str, Any]:
     """Run the hostile bundle on the victim's node and return what it got."""
     config = {
@@ -106,12 +106,12 @@ def words(world: World) -> list[bytes]:
 
 
 def test_a_hostile_bundle_obtains_nothing_of_the_device(
-    up: Lab, at_home: tuple[World, House, Door, Path]
+    up: Lab, at_home: tuple[World, Setup, Endpoint, Path]
 ) -> None:
     world, setup, endpoint, log = at_home
     assert endpoint.path.parent.stat().st_uid == DEVICE != os.geteuid()
     assert shutil.which(POWERLESS[0]), "setpriv of util-linux is not installed"
-    relay = Door(endpoint.path, frozenset({os.geteuid()}))
+    relay = Endpoint(endpoint.path, frozenset({os.geteuid()}))
     with device_process(setup, relay, log) as process, supernode(up, endpoint.path) as victim:
         got = steal(up, victim, setup, endpoint, process, words(world))
         assert set(got["got"]) <= ROOTS_OWN

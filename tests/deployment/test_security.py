@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from clients.app import relay
-from clients.device.seam import Device, Stage
+from clients.device.interface import Device, Stage
 from clients.evaluate import seeded_randomness
 from clients.party import SimulatedFleet
 from fa_core.federation.certificates import make_node_key, make_tls

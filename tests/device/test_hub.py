@@ -11,7 +11,7 @@ import pytest
 import clients.app
 from clients.app import Devices, app, relay
 from clients.device import serve
-from clients.device.seam import Stage
+from clients.device.interface import Stage
 from clients.device.serve import ANSWER_SECONDS
 from fa_core.flower.transport import ClientApp, LocalGrid, NodeMessage, context_of, pull, push
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clients.app import relay
-from clients.device.seam import Device
+from clients.device.interface import Device
 from fa_core.flower.local_workers import ForkedGrid
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.privacy.mechanisms import discrete_gaussian

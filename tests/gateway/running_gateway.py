@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 
 from clients.app import through_gateway
+from clients.device.interface import STAGES, Device
 from clients.device.remote import Line, attend, line
-from clients.device.seam import STAGES, Device
 from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.federation.certificates import make_tls
 from fa_core.flower.transport import LocalGrid, client_app

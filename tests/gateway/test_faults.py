@@ -21,8 +21,8 @@ import pytest
 
 from clients.app import through_gateway
 from clients.device import remote
+from clients.device.interface import STAGES, Stage
 from clients.device.remote import attend, line
-from clients.device.seam import STAGES, Stage
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.setup import init

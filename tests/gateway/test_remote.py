@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from clients.device import remote
+from clients.device.interface import Declined, Reason, Stage
 from clients.device.remote import Line, Message, NotAdmitted, Unreachable, attend, line
-from clients.device.seam import Declined, Reason, Stage
 from fa_core.errors import BadInput
 from fa_core.federation.certificates import make_tls
 from fa_core.gateway.queue import NewRound

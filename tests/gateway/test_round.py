@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.device.seam import STAGES, Declined, Reason, Stage
+from clients.device.interface import STAGES, Declined, Reason, Stage
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import LocalGrid
 from fa_core.gateway.relay import ENDED_SECONDS

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.app import relay
-from clients.device.seam import Declined, Reason
+from clients.device.interface import Declined, Reason
 from fa_core.flower.transport import ClientApp, ConfigRecord, LocalGrid, Message, RecordDict
 from fa_core.rounds.round import Pace, Progress, Watch, conduct
 from fa_core.secagg.server import Result

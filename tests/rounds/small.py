@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.app import relay
-from clients.device.seam import Device
+from clients.device.interface import Device
 from clients.device.trust import Pins
 from clients.evaluate import Cohort, cohort_of_fleet, device_vectors, seeded_randomness
 from clients.party import SimulatedFleet, pins_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clients import party
-from clients.device.seam import Declined, Device, Reason
+from clients.device.interface import Declined, Device, Reason
 from clients.evaluate import device_vectors, seeded_randomness
 from fa_core.errors import Refused, RoundFailed
 from fa_core.layout import compile_plan

@@ -60,12 +60,12 @@ def reference(policy: Policy, charges: Sequence[Charge]) -> bool:
         ]
         return max(totals, default=Fraction(0))
 
-    def told_of(moment: datetime) -> Fraction:
+    def spent_at(moment: datetime) -> Fraction:
         return sum((c.cost for c in charges if c.window_start <= moment < c.window_end), Fraction(0))
 
     return (
         all(c.cost <= policy.release for c in charges)
-        and all(told_of(c.window_start) <= policy.window for c in charges)
+        and all(spent_at(c.window_start) <= policy.window for c in charges)
         and most(charges, 7) <= policy.week
         and most(charges, 365) <= policy.year
         and all(most([c for c in charges if c.family == f], 365) <= policy.family for f in "ab")
@@ -96,7 +96,9 @@ def test_a_ledger_that_forgets_the_week_is_caught() -> None:
 
 @given(st.lists(CHARGES, max_size=25), CHARGES)
 @settings(deadline=None, max_examples=60)
-def test_a_refused_charge_fits_when_it_is_told_to_and_not_before(asked: list[Charge], last: Charge) -> None:
+def test_a_refused_charge_fits_at_the_time_that_is_named_and_not_before(
+    asked: list[Charge], last: Charge
+) -> None:
     past = admitted(POLICY, asked)
     for short in shortages(POLICY, past, last):
         if short.fits is None:
@@ -180,5 +182,5 @@ def test_a_charge_keeps_to_utc() -> None:
         replace(charge(1, 0), at=datetime(2026, 1, 1, tzinfo=None))
 
 
-def test_numbers_that_are_cut_say_so() -> None:
+def test_numbers_that_are_shortened_are_marked() -> None:
     assert (show(Fraction(1, 4)), show(Fraction(1, 3))) == ("0.25", "about 0.333333")

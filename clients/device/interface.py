@@ -1,12 +1,12 @@
-"""The seam between a relay and a device: four stages, bytes in, bytes out, and one way to say no.
+"""The interface between a relay and a device: four stages, bytes in, bytes out, and one way to decline.
 
 The Flower ClientApp runs code that it is sent, so it holds nothing: for each `query.<stage>` message it
 hands the request to a `Device` and sends back what it gets. In the local engine the device is an object
 of the same process, in a deployment it is `clients.device.serve.SocketDevice`, at the other end of a
 Unix socket.
 
-Why a device declines is for its owner. Nothing of the reason crosses the seam in a deployment: to the
-relay, and so to the server, declining looks like silence (house plan, section 8).
+Why a device declines is for its owner. In a deployment no part of the reason crosses the interface: to the
+relay, and so to the server, declining looks like silence.
 """
 
 from enum import StrEnum
