@@ -281,3 +281,67 @@ def test_the_published_numbers_are_those_of_sixty_digits() -> None:
                 Fraction(each[name]) for name in ("rho", "alpha", "epsilon", "delta")
             )
             assert delta_of(real(rho), real(alpha), epsilon) <= real(delta)
+
+
+def page_log(x: Fraction, up: bool) -> int:
+    """LN of docs/protocol.md, as the page says it."""
+
+    def divide(value: int, by: int) -> int:
+        return -((-value) // by) if up else value // by
+
+    def a(u: int, v: int) -> int:
+        w = divide(u * 2**128, v)
+        s = divide(w * w, 2**128)
+        t = 0
+        for i in range(42):
+            t, w = t + divide(w, 2 * i + 1), divide(w * s, 2**128)
+        return 2 * (t + w) if up else 2 * t
+
+    k = 0
+    while 2 ** (k + 1) <= x:
+        k += 1
+    p, q = (x / 2**k).as_integer_ratio()
+    return k * a(1, 3) + a(p - q, p + q)
+
+
+def page_bound(alpha: Fraction, epsilon: Fraction, delta: Fraction) -> Fraction:
+    a = alpha - 1
+    near, order = (Fraction(page_log(x, False), 2**128) for x in (alpha / a, alpha))
+    chance = Fraction(page_log(1 / delta, True), 2**128)
+    return (epsilon + near + (order - chance) / a) / alpha
+
+
+def page_plan(epsilon: Fraction, delta: Fraction) -> tuple[Fraction, Fraction]:
+    """alpha and rho as docs/protocol.md has whoever makes a plan find them."""
+    chance = Fraction(page_log(1 / delta, False), 2**128)
+
+    def rises(a: Fraction) -> bool:
+        order, near = (Fraction(page_log(x, False), 2**128) for x in (1 + a, 1 + 1 / a))
+        return (1 + 2 * a) * (chance - order) > a**2 * (epsilon + near)
+
+    e = max(e for e in range(-6, 12) if rises(Fraction(10) ** e))
+    low, high = 10**6, 10**7
+    while high - low > 1:
+        m = (low + high) // 2
+        low, high = (m, high) if rises(m * Fraction(10) ** (e - 6)) else (low, m)
+    alpha = 1 + low * Fraction(10) ** (e - 6)
+    bound = page_bound(alpha, epsilon, delta)
+    places = next(n for n in range(40) if bound * 10**n >= 10**11)
+    return alpha, Fraction(int(bound * 10**places), 10**places)
+
+
+def test_the_page_alone_gives_the_published_numbers_to_the_last_bit() -> None:
+    """A second implementation, from docs/protocol.md."""
+    for each in VECTORS["logarithms"]:
+        assert [page_log(Fraction(each["x"]), up) for up in (False, True)] == [
+            int(each["down"]),
+            int(each["up"]),
+        ]
+    for each in VECTORS["conversions"][::7]:
+        rho, alpha, epsilon, delta = (Fraction(each[name]) for name in ("rho", "alpha", "epsilon", "delta"))
+        assert page_plan(epsilon, delta) == (alpha, rho)
+    for each in VECTORS["verdicts"]:
+        rho, alpha, epsilon, delta = (Fraction(each[name]) for name in ("rho", "alpha", "epsilon", "delta"))
+        short = all(max(abs(n.numerator), n.denominator) < 2**256 for n in (rho, alpha, epsilon, delta))
+        in_range = short and rho > 0 and alpha > 1 and epsilon > 0 and 0 < delta < 1
+        assert each["implies"] == (in_range and rho <= page_bound(alpha, epsilon, delta))
