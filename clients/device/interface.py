@@ -29,6 +29,7 @@ class Reason(StrEnum):
     REVISION = "a newer revision of the plan was seen before"
     WINDOW = "this window was already answered, or is not one that can be asked about now"
     CONSENT = "the owner has not consented to this purpose"
+    COST = "the plan's rho does not imply the epsilon and delta that it states"
     LIMITS = "the plan asks for more than this device's policy allows"
     CONDITIONS = "network, power or idleness are not as required, or not known"
     QUIET_HOURS = "these are quiet hours"

@@ -15,7 +15,7 @@ from clients.device.odometer import Moment
 from clients.device.records import Contribution, Seen
 from fa_core import merkle
 from fa_core.errors import BadInput
-from fa_core.plan import Plan, from_canonical
+from fa_core.plan import Plan, UnsupportedRho, from_canonical
 from fa_core.plan.signing import verify
 from fa_core.trust import checkpoint as log
 from fa_core.wire.invitation import Invitation
@@ -73,6 +73,8 @@ def believe(
     signer = _signer(invitation, pins, now)
     try:
         plan = from_canonical(invitation.plan)
+    except UnsupportedRho:
+        raise Declined(Reason.COST) from None
     except BadInput:
         raise Declined(Reason.MALFORMED) from None
     checkpoint, witnessed = _logged(invitation, pins)

@@ -17,7 +17,7 @@ from fa_core.errors import BadInput, Refused
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics import PartSum
-from fa_core.plan import Plan
+from fa_core.plan import Plan, with_rho
 from fa_core.privacy.accounting import epsilon_for
 from fa_core.privacy.distributed import shares_of, variance_in_sum
 from fa_core.values import Estimate, FloatArray, Layout
@@ -243,4 +243,5 @@ def _regrouped(plan: Plan, kept: tuple[tuple[str, ...], ...]) -> Plan:
 
 
 def _with_epsilon(plan: Plan, epsilon: Fraction) -> Plan:
-    return plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"epsilon": epsilon})})
+    asked = plan.privacy.model_copy(update={"epsilon": epsilon, "rho": None, "alpha": None})
+    return plan.model_copy(update={"privacy": with_rho(asked) or asked})

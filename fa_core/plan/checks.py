@@ -14,6 +14,7 @@ from fa_core.metrics import Bounds, Condition, FieldUse, Filter, MetricSpec, Sha
 from fa_core.metrics.centred import Centred
 from fa_core.metrics.count import Count
 from fa_core.metrics.paired_difference import PairedDifference
+from fa_core.plan.budget import unsupported
 from fa_core.plan.columns import (
     check_filter,
     columns_anywhere,
@@ -230,6 +231,8 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
         found = f"delta {exact_text(privacy.delta)} is not below 1/min_cohort = 1/{privacy.min_cohort}"
         right = "write far less, such as 1e-8: it is the chance that a device is exposed outright"
         yield Finding((*at, "delta"), found, right)
+    if (finding := unsupported(privacy)) is not None:
+        yield finding
     if privacy.delta == 0 and privacy.accounting == "zcdp":
         yield Finding((*at, "delta"), "delta is 0", "write more than 0, such as 1e-8, or `accounting: pure`")
     if privacy.max_excess is not None and privacy.max_excess > privacy.max_events:

@@ -41,6 +41,11 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         "Privacy",
         f"epsilon {exact_text(privacy.epsilon)}, delta {exact_text(privacy.delta)} for each device",
     )
+    if privacy.rho is not None and privacy.alpha is not None:
+        yield (
+            "Charge",
+            f"rho {exact_text(privacy.rho)} of zCDP, verified at alpha {exact_text(privacy.alpha)}",
+        )
     adder = (
         "each device adds its share"
         if privacy.noise == "distributed"

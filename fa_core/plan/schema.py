@@ -41,6 +41,10 @@ NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,47}$"
 _UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -220,6 +224,16 @@ class Privacy(Section):
         lt=1,
         description="Chance that the loss is above epsilon: far below 1/min_cohort, 0 if accounting is pure.",
     )
+    rho: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="What the ledger is charged under zCDP. Leave it out: it follows from epsilon and delta.",
+    )
+    alpha: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="The order at which rho is shown to imply epsilon and delta. Leave it out, as rho.",
+    )
     noise: NoiseMode = Field(
         default="distributed",
         description="Who adds the noise: each device its share, so that the server never sees an exact sum "
@@ -346,7 +360,8 @@ def canonical(plan: Plan) -> bytes:
     """Return the one spelling of a plan: JSON, keys sorted, exact numbers as decimal text, ASCII only.
 
     It holds everything that changes the meaning, defaults and expanded presets included, and is what
-    is hashed and signed.
+    is hashed and signed. `rho` and `alpha` are left out where a plan has none: their keys are younger than
+    the first plans, whose bytes stay what they were.
     """
     body = plan.model_dump(mode="json", by_alias=True)
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

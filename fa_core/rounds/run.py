@@ -192,6 +192,7 @@ def _charge(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
         cost=layout.cost,
         epsilon=layout.epsilon,
         delta=layout.delta,
+        alpha=job.plan.privacy.alpha,
         window_start=job.until - job.plan.window,
         window_end=job.until,
         at=at,

@@ -187,9 +187,9 @@ class _Replay:
 
 
 def encode(value: Declaration | Charge) -> bytes:
-    """Return the canonical JSON of a row."""
+    """Return the canonical JSON of a row. A charge of before charges had an `alpha` keeps its bytes."""
     record: dict[str, Any] = {"kind": "declare" if isinstance(value, Declaration) else "charge"}
-    return canonical(record | _plain(asdict(value)))
+    return canonical(record | _plain({key: each for key, each in asdict(value).items() if each is not None}))
 
 
 def decode(body: bytes) -> Declaration | Charge:
@@ -213,7 +213,7 @@ def decode(body: bytes) -> Declaration | Charge:
 
 
 _TIMES = ("at", "window_start", "window_end")
-_EXACT = ("cost", "epsilon", "delta")
+_EXACT = ("cost", "epsilon", "delta", "alpha")
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from clients.evaluate import device_vectors, seeded_randomness
 from fa_core.errors import Refused, RoundFailed
 from fa_core.layout import compile_plan
 from fa_core.privacy.distributed import Share, shares_of
-from fa_core.privacy.ledger import DEFAULT_POLICIES
+from fa_core.privacy.ledger import DEFAULT_POLICIES, claim_holds
 from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
@@ -118,6 +118,8 @@ def test_a_release_is_stored_with_its_noise_and_its_charge(world: World, noise: 
     assert numbers == estimates
     (charge,) = world.store.charges("small")
     assert (charge.release, charge.cost) == (release.id, release.layout.cost)
+    assert (charge.cost, charge.alpha) == (plan.privacy.rho, plan.privacy.alpha)
+    assert claim_holds(charge)
     kinds = ["key", "plan", "key", "ledger", "ledger", "release"]
     assert [entry.kind for entry in world.store.entries()] == kinds
     assert world.store.verify_ledger() == world.store.verify_log() == []
