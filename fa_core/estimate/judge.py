@@ -1,14 +1,14 @@
 """Guardrails: what the evidence says of a limit, never more.
 
-Broken: some group's simultaneous lower bound is over the limit. The bounds hold for all groups together, since
-one false alarm among many groups breaks the guardrail.
+Broken: some group's simultaneous lower bound is over the limit. The bounds hold for all groups together,
+since one false alarm among many groups breaks the guardrail.
 
 Met: each group's own interval is under the limit. That all groups are within it is an intersection-union
 hypothesis (Berger 1982): it is false as soon as one group is over, and then that group's own bound errs with
 its own probability, however many groups there are. So no correction is owed, and none is made.
 
-Anything else, or any planned group without a number: not enough evidence. The `other` group counts as a planned
-group unless it has too few devices to be shown.
+Anything else, or any planned group without a number: not enough evidence. The `other` group counts as a
+planned group unless it has too few devices to be shown.
 """
 
 from collections.abc import Sequence

@@ -114,17 +114,15 @@ class TestTheErrorRates:
         return np.random.default_rng(7).normal(truth, self.SD, (self.FLEETS, self.GROUPS))
 
     def verdicts(self, truth: "np.ndarray[Any, Any]") -> list[str]:
-        own, wide = 1.96 * self.SD, 2.807 * self.SD
-        return [
-            verdict(
-                *(
-                    replace(number(f"g{i}", x - wide, x + wide), low=x - own, high=x + own)
-                    for i, x in enumerate(fleet)
-                ),
-                max=LIMIT,
-            )
-            for fleet in self.fleets(truth).tolist()
-        ]
+        own, wide, made, found = 1.96 * self.SD, 2.807 * self.SD, plan(max=LIMIT), []
+        for fleet in self.fleets(truth).tolist():
+            groups = [
+                replace(number(f"g{i}", x - wide, x + wide), low=x - own, high=x + own)
+                for i, x in enumerate(fleet)
+            ]
+            (judgement,) = judge(made, groups)
+            found.append(judgement.verdict)
+        return found
 
     def test_met_is_wrong_at_most_once_in_forty(self) -> None:
         """One group at the limit and the others far below: the hardest case for `met`."""
