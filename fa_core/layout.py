@@ -13,6 +13,7 @@ from fa_core.errors import BadInput
 from fa_core.metrics import Bounds, MetricSpec, Part, Shape
 from fa_core.plan import Plan
 from fa_core.privacy.accounting import gaussian_variance, geometric_variance, rho_for
+from fa_core.privacy.bounding import EXACT
 from fa_core.privacy.distributed import LEAST_VARIANCE
 from fa_core.values import Block, Layout, Mechanism
 
@@ -39,7 +40,8 @@ def shape_of(plan: Plan, grouping: tuple[str, ...]) -> Shape:
 
 def bounds_of(plan: Plan) -> Bounds:
     """Return what the plan lets one device weigh."""
-    return Bounds(plan.privacy.max_events, plan.privacy.max_excess)
+    privacy = plan.privacy
+    return Bounds(privacy.max_events, privacy.max_excess, privacy.counters)
 
 
 def compile_plan(plan: Plan) -> Layout:
@@ -66,7 +68,18 @@ def compile_plan(plan: Plan) -> Layout:
                 else geometric_variance(part.l1, cost)
             )
             blocks.append(
-                Block(name, grouping, part.name, start, part.cells, part.l1, part.l2_squared, cost, variance)
+                Block(
+                    metric=name,
+                    grouping=grouping,
+                    part=part.name,
+                    start=start,
+                    cells=part.cells,
+                    l1=part.l1,
+                    l2_squared=part.l2_squared,
+                    linf=part.l1 if part.linf is None else part.linf,
+                    cost=cost,
+                    variance=variance,
+                )
             )
     return Layout(
         plan_hash=plan.hash,
@@ -115,9 +128,14 @@ def choose_mechanism(plan: Plan) -> tuple[Mechanism, str]:
 
 
 def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
-    """Return the smallest ring that holds the sum of the largest cohort, noise included."""
+    """Return the smallest ring that holds the sum of the largest cohort, noise included.
+
+    Raises BadInput where none does, or where the squares of one device are too large to be checked.
+    """
+    if any(EXACT <= block.l2_squared < block.l1**2 for block in blocks):
+        raise BadInput("one device's squares do not fit 62 bits; lower max_events, max_hours or max_per_hour")
     most = max(
-        (MAX_COHORT * block.l1 + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * _largest_scale(block)
+        (MAX_COHORT * block.linf + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * _largest_scale(block)
         for block in blocks
     )
     if most < 2**31:

@@ -22,6 +22,7 @@ from fa_core.metrics.intervals import (
     simultaneous_level,
     wilson_fieller,
 )
+from fa_core.metrics.joint import COUNTERS, MOST_PAIRS, Domain, Name, mapped, norms
 from fa_core.metrics.kind import (
     BoolArray,
     Bounds,
@@ -34,6 +35,7 @@ from fa_core.metrics.kind import (
     Reading,
     Result,
     Shape,
+    TooMuch,
     Units,
     tally,
 )
@@ -79,6 +81,12 @@ class Centred(MetricSpec):
 
     clips: ClassVar[bool] = False
     """Whether the plan's `max_excess` applies: the numerator counts events, one at a time."""
+    maps: ClassVar[tuple[Name, Name] | None] = None
+    """The joint counters' tables for groupings by facts of the device, and by columns of its events; None for
+    a kind that has none and sends blocks."""
+
+    lever: ClassVar[str] = "max_events"
+    """The key that limits how many pairs of counts one device can have."""
 
     def centre(self) -> tuple[int, int]:
         """Return (a, b): the public centre a/b of one unit's numerator to its size, b ≥ 1."""
@@ -110,6 +118,28 @@ class Centred(MetricSpec):
         assert floor is not None, "a kind without a floor guesses by itself"
         return floor[0]
 
+    def domain(self, bounds: Bounds) -> Domain:
+        """Return what one device can have in a group, for a kind that has joint counters."""
+        raise NotImplementedError
+
+    def joint_map(self, shape: Shape, bounds: Bounds) -> Name | None:
+        """Return the table of the joint counters of a grouping, None where it sends blocks."""
+        if self.maps is None or bounds.counters != "joint":
+            return None
+        return self.maps[0 if shape.touch == 1 else 1]
+
+    def too_much(self, bounds: Bounds) -> TooMuch | None:
+        if self.maps is None or bounds.counters != "joint":
+            return None
+        pairs = self.domain(bounds).pairs
+        if pairs <= MOST_PAIRS:
+            return None
+        return TooMuch(
+            self.lever,
+            f"this lets a device have any of {pairs:,} counts",
+            f"lower it until they are at most {MOST_PAIRS:,}",
+        )
+
     def excess_bound(self, bounds: Bounds) -> int:
         """Return the bound on Σ|T| of one device: b·B where the plan clips and that is less."""
         limit = self.limits(bounds).excess
@@ -119,9 +149,14 @@ class Centred(MetricSpec):
 
     def spread_bound(self, bounds: Bounds) -> int:
         """Return the bound on Σ|T| of one device in the sums that measure how much devices differ."""
+        if bounds.counters is not None:
+            return self.limits(bounds).excess
         return min(self.excess_bound(bounds), max(1, self.limits(bounds).excess // 2))
 
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
+        if (name := self.joint_map(shape, bounds)) is not None:
+            most = norms(name, self.domain(bounds), shape.touch)
+            return (Part("joint", COUNTERS * shape.cells, most.l1, most.l2_squared, 1, most.linf),)
         limits, excess, spread = self.limits(bounds), self.excess_bound(bounds), self.spread_bound(bounds)
         size = limits.size
         touched = min(shape.touch, limits.units)
@@ -145,8 +180,12 @@ class Centred(MetricSpec):
         sampled = units["units"]
         key = sampled.device * shape.cells + cell_of(sampled)
         shape_2d = (devices, shape.cells)
-        raw = tally(sampled, key, devices * shape.cells, "excess").reshape(shape_2d)
+        count = tally(sampled, key, devices * shape.cells, "count").reshape(shape_2d)
         size = tally(sampled, key, devices * shape.cells, "size").reshape(shape_2d)
+        if (name := self.joint_map(shape, bounds)) is not None:
+            return {"joint": mapped(name, self.domain(bounds), size, count).reshape(devices, -1)}
+        a, b = self.centre()
+        raw = b * count - a * size
         excess = scale_to_l1(raw, self.excess_bound(bounds))
         spread = scale_to_l1(raw, self.spread_bound(bounds))
         counts = {

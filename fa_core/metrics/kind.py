@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.rows import Rows, View
+from fa_core.values import Counters
 
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -26,10 +27,18 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the plan lets one device weigh: N events, and B events of excess (None clips nothing)."""
+    """What the plan lets one device weigh, and how its counts are sent.
+
+    Attributes:
+        max_events: N, the most events that count.
+        max_excess: B, the most events of excess; None clips nothing. Only plans of before have it.
+        counters: "joint" for one integer map of all that a kind counts in a group, where it has one;
+            "blocks" for a block of each; None in plans of before, whose squares are clipped at half.
+    """
 
     max_events: int
-    max_excess: int | None
+    max_excess: int | None = None
+    counters: Counters | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +58,14 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class Part:
     """A block that a kind asks for: its cells, the norms that one device may add, and its weight when the
-    grouping's budget is shared among the parts."""
+    grouping's budget is shared among the parts. `linf`, the bound on one cell, is l1 where left out."""
 
     name: str
     cells: int
     l1: int
     l2_squared: int
     weight: int
+    linf: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +151,16 @@ class FieldUse:
     types: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TooMuch:
+    """A limit of the plan under which a bound takes too long to find: the key (the metric's own, or else one
+    of `privacy`), what was found, and what would be right."""
+
+    key: str
+    found: str
+    right: str
+
+
 CellOf = Callable[[Units], Int64Array]
 """Returns the group of each unit, int64 (M,) in [0, K)."""
 
@@ -193,6 +213,10 @@ class MetricSpec(BaseModel):
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         """Return the blocks for one grouping, with what one device may add to each."""
         raise NotImplementedError
+
+    def too_much(self, bounds: Bounds) -> TooMuch | None:
+        """Return why the bounds of `parts` would take too long to find, None where they do not."""
+        return None
 
     def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
         """Return what each device samples, under the plan's filter `where`. Done once a metric."""

@@ -77,6 +77,5 @@ class Ratio(Centred):
         index = candidates[view.sample("events", rows.device[candidates], bounds.max_events)]
         size = np.clip(below[index], 0, self.max_over).astype(np.int64)
         count = np.clip(above[index], 0, self.max_of).astype(np.int64)
-        a, b = self.centre()
-        values = {"excess": b * count - a * size, "size": size}
+        values = {"count": count, "size": size}
         return {"units": Units(rows, index, rows.device[index], values)}

@@ -230,7 +230,13 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
         yield Finding((*at, "delta"), found, right)
     if privacy.delta == 0 and privacy.accounting == "zcdp":
         yield Finding((*at, "delta"), "delta is 0", "write more than 0, such as 1e-8, or `accounting: pure`")
-    if privacy.max_excess is not None and privacy.max_excess > privacy.max_events:
+    if privacy.counters == "joint" and privacy.accounting == "pure":
+        found = "joint counters need Gaussian noise, which has no pure epsilon"
+        yield Finding((*at, "counters"), found, "write `counters: blocks`, or `accounting: zcdp`")
+    if privacy.counters is not None and privacy.max_excess is not None:
+        found = "max_excess is gone: it narrowed no interval, and hid the worst groups"
+        yield Finding((*at, "max_excess"), found, "take it out, and lower max_events instead", at_key=True)
+    elif privacy.max_excess is not None and privacy.max_excess > privacy.max_events:
         found = f"max_excess {privacy.max_excess} is above max_events {privacy.max_events}"
         yield Finding(
             (*at, "max_excess"), found, f"write 1 to {privacy.max_events}, or leave it out to clip nothing"
@@ -288,20 +294,31 @@ def _size(parts: Parts, situation: Situation) -> Iterator[Finding]:
         return
     if situation.fleet is not None:
         yield from _fillable(parts, privacy.min_cohort, situation.fleet)
+    bounds = Bounds(privacy.max_events, privacy.max_excess, privacy.counters)
+    total = 0
+    for name, metric in parts.metrics.items():
+        if (too_much := metric.too_much(bounds)) is not None:
+            own = too_much.key in type(metric).model_fields
+            loc = (*parts.metric_locs[name], too_much.key) if own else ("privacy", too_much.key)
+            yield Finding(loc, too_much.found, too_much.right)
+        elif not any(_wrong_fields(metric)):
+            total += sum(_cells(metric, grouping, parts, bounds) for grouping in metric.group_by or ((),))
     if situation.policy is None:
         return
-    bounds = Bounds(privacy.max_events, privacy.max_excess)
-    total = 0
-    for metric in parts.metrics.values():
-        if any(_wrong_fields(metric)):
-            continue
-        for grouping in metric.group_by or ((),):
-            groups = prod(len(parts.segments[name].labels) for name in grouping if name in parts.segments)
-            total += sum(part.cells for part in metric.parts(Shape(groups, groups), bounds))
     if total > situation.policy.max_cells:
         found = f"this plan makes a vector of {total:,} cells"
         right = f"the policy allows {situation.policy.max_cells:,}: cut by fewer segments, labels or bins"
         yield Finding(("metrics",), found, right, at_key=True)
+
+
+def _cells(metric: MetricSpec, grouping: Iterable[str], parts: Parts, bounds: Bounds) -> int:
+    """Return the length of the vector of one metric in one grouping."""
+    segments = [parts.segments[name] for name in grouping if name in parts.segments]
+    shape = Shape(
+        cells=prod(len(segment.labels) for segment in segments),
+        touch=prod(len(segment.labels) for segment in segments if segment.level == "event"),
+    )
+    return sum(part.cells for part in metric.parts(shape, bounds))
 
 
 def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:

@@ -22,17 +22,19 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
     StrictStr,
     WithJsonSchema,
     field_validator,
+    model_serializer,
 )
 
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import MetricSpec
 from fa_core.tables import DEVICE_FACTS
-from fa_core.values import Accounting, NoiseMode
+from fa_core.values import Accounting, Counters, NoiseMode
 
 OTHER: Final = "other"
 """The label of every segment for whatever its plan does not name, a missing value included."""
@@ -251,6 +253,11 @@ class Privacy(Section):
         le=10**9,
         description="A group with fewer devices than this (by a noisy count) is not shown.",
     )
+    counters: Counters | None = Field(
+        default=None,
+        description="How a device's counts are sent: one integer map of all that a metric counts in a group "
+        "(joint), or a block of each (blocks), which pure accounting needs. Left out, as accounting asks.",
+    )
     secure_aggregation: StrictBool = Field(
         default=True, description="Whether the server sees only the sum. Distributed noise needs it."
     )
@@ -266,6 +273,13 @@ class Privacy(Section):
         lt=Fraction(1, 2),
         description="Share of the devices that may work with the server before a device could be exposed.",
     )
+
+    @model_serializer(mode="wrap")
+    def _spelled(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Plans of before have no `counters`, and they alone may clip: each keeps its own canonical bytes."""
+        body: dict[str, Any] = handler(self)
+        del body["counters" if self.counters is None else "max_excess"]
+        return body
 
 
 class Guardrail(Section):
