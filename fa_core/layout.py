@@ -1,7 +1,7 @@
 """Plan to Layout: the ordered list of blocks, with the bound, the cost and the noise of each.
 
-Every metric in every grouping is a block set of its own with an equal share of the budget; a kind's
-weights divide it among its parts. Shares come from the plan only, never from data.
+Every metric in every grouping is a block set of its own with a share of the budget; a kind's weights divide
+it among its parts. Shares come from the plan only, never from data.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from math import ceil, log2, prod
 from typing import Final, Literal
 
 from fa_core.errors import BadInput
-from fa_core.metrics import Bounds, MetricSpec, Part, Shape
+from fa_core.metrics import Axis, Bounds, MetricSpec, Part, Shape
 from fa_core.plan import Plan
 from fa_core.privacy.accounting import gaussian_variance, geometric_variance, rho_for
 from fa_core.privacy.bounding import EXACT
@@ -30,11 +30,13 @@ def groupings(metric: MetricSpec, plan: Plan) -> tuple[tuple[str, ...], ...]:
 
 
 def shape_of(plan: Plan, grouping: tuple[str, ...]) -> Shape:
-    """Return the number of groups, and of those that one device may touch."""
-    segments = [plan.segments[name] for name in grouping]
+    """Return the number of groups, those of them that one device may touch, and the segments."""
+    segments = [(name, plan.segments[name]) for name in grouping]
+    axes = tuple(Axis(name, len(segment.labels), segment.level) for name, segment in segments)
     return Shape(
-        cells=prod(len(segment.labels) for segment in segments),
-        touch=prod(len(segment.labels) for segment in segments if segment.level == "event"),
+        cells=prod(axis.labels for axis in axes),
+        touch=prod(axis.labels for axis in axes if axis.level == "event"),
+        axes=axes,
     )
 
 
@@ -55,12 +57,12 @@ def compile_plan(plan: Plan) -> Layout:
     if total == 0:
         raise BadInput("epsilon and delta are so small together that no noise is large enough; raise epsilon")
     mechanism, reason = choose_mechanism(plan)
-    sets = list(block_sets(plan))
+    sets, share = list(block_sets(plan)), shares_of_budget(plan)
     blocks: list[Block] = []
     for name, grouping, parts in sets:
         weight = sum(part.weight for part in parts)
         for part in parts:
-            cost = total * part.weight / (weight * len(sets))
+            cost = total * share[name, grouping] * part.weight / weight
             start = blocks[-1].stop if blocks else 0
             variance = (
                 gaussian_variance(part.l2_squared, cost)
@@ -93,6 +95,19 @@ def compile_plan(plan: Plan) -> Layout:
         modulus_bits=_modulus_bits(blocks),
         reason=reason,
     )
+
+
+def shares_of_budget(plan: Plan) -> dict[tuple[str, tuple[str, ...]], Fraction]:
+    """Return the share of the budget of each metric in each grouping; they add up to 1.
+
+    Plans of before name none: every one has the same.
+    """
+    sets = [(name, g) for name, metric in plan.metrics.items() for g in groupings(metric, plan)]
+    if plan.privacy.shares is None:
+        return dict.fromkeys(sets, Fraction(1, len(sets)))
+    named = {share.key: share.share for share in plan.privacy.shares}
+    whole = sum(named[name, frozenset(grouping)] for name, grouping in sets)
+    return {(name, grouping): named[name, frozenset(grouping)] / whole for name, grouping in sets}
 
 
 def block_sets(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], tuple[Part, ...]]]:

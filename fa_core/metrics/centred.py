@@ -22,7 +22,6 @@ from fa_core.metrics.intervals import (
     simultaneous_level,
     wilson_fieller,
 )
-from fa_core.metrics.joint import COUNTERS, MOST_PAIRS, Domain, Name, mapped, norms
 from fa_core.metrics.kind import (
     BoolArray,
     Bounds,
@@ -35,7 +34,6 @@ from fa_core.metrics.kind import (
     Reading,
     Result,
     Shape,
-    TooMuch,
     Units,
     tally,
 )
@@ -81,12 +79,6 @@ class Centred(MetricSpec):
 
     clips: ClassVar[bool] = False
     """Whether the plan's `max_excess` applies: the numerator counts events, one at a time."""
-    maps: ClassVar[tuple[Name, Name] | None] = None
-    """The joint counters' tables for groupings by facts of the device, and by columns of its events; None for
-    a kind that has none and sends blocks."""
-
-    lever: ClassVar[str] = "max_events"
-    """The key that limits how many pairs of counts one device can have."""
 
     def centre(self) -> tuple[int, int]:
         """Return (a, b): the public centre a/b of one unit's numerator to its size, b ≥ 1."""
@@ -118,28 +110,6 @@ class Centred(MetricSpec):
         assert floor is not None, "a kind without a floor guesses by itself"
         return floor[0]
 
-    def domain(self, bounds: Bounds) -> Domain:
-        """Return what one device can have in a group, for a kind that has joint counters."""
-        raise NotImplementedError
-
-    def joint_map(self, shape: Shape, bounds: Bounds) -> Name | None:
-        """Return the table of the joint counters of a grouping, None where it sends blocks."""
-        if self.maps is None or bounds.counters != "joint":
-            return None
-        return self.maps[0 if shape.touch == 1 else 1]
-
-    def too_much(self, bounds: Bounds) -> TooMuch | None:
-        if self.maps is None or bounds.counters != "joint":
-            return None
-        pairs = self.domain(bounds).pairs
-        if pairs <= MOST_PAIRS:
-            return None
-        return TooMuch(
-            self.lever,
-            f"this lets a device have any of {pairs:,} counts",
-            f"lower it until they are at most {MOST_PAIRS:,}",
-        )
-
     def excess_bound(self, bounds: Bounds) -> int:
         """Return the bound on Σ|T| of one device: b·B where the plan clips and that is less."""
         limit = self.limits(bounds).excess
@@ -154,9 +124,6 @@ class Centred(MetricSpec):
         return min(self.excess_bound(bounds), max(1, self.limits(bounds).excess // 2))
 
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
-        if (name := self.joint_map(shape, bounds)) is not None:
-            most = norms(name, self.domain(bounds), shape.touch)
-            return (Part("joint", COUNTERS * shape.cells, most.l1, most.l2_squared, 1, most.linf),)
         limits, excess, spread = self.limits(bounds), self.excess_bound(bounds), self.spread_bound(bounds)
         size = limits.size
         touched = min(shape.touch, limits.units)
@@ -177,13 +144,7 @@ class Centred(MetricSpec):
     def count(
         self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
     ) -> dict[str, Int64Array]:
-        sampled = units["units"]
-        key = sampled.device * shape.cells + cell_of(sampled)
-        shape_2d = (devices, shape.cells)
-        count = tally(sampled, key, devices * shape.cells, "count").reshape(shape_2d)
-        size = tally(sampled, key, devices * shape.cells, "size").reshape(shape_2d)
-        if (name := self.joint_map(shape, bounds)) is not None:
-            return {"joint": mapped(name, self.domain(bounds), size, count).reshape(devices, -1)}
+        count, size = totals(units["units"], cell_of, shape, devices)
         a, b = self.centre()
         raw = b * count - a * size
         excess = scale_to_l1(raw, self.excess_bound(bounds))
@@ -206,7 +167,7 @@ class Centred(MetricSpec):
         floor = self.floor(ratio.n) or (np.zeros(shape.cells),) * 3
         sampling, relative_sd, source = self._sampling_variance(ratio, floor)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
-        total = noise + _at(sampling, ratio.d)
+        total = noise + at(sampling, ratio.d)
         laplace_share = noise / total if sums["excess"].laplace else np.zeros(shape.cells)
         size_sd = np.full(shape.cells, ratio.noise_n**0.5)
         variance = (sampling[0] + ratio.noise_t, sampling[1], sampling[2] + ratio.noise_n)
@@ -279,17 +240,24 @@ class Centred(MetricSpec):
         Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
         """
         n = np.maximum(ratio.n, 1.0)
-        least = np.maximum(_at(floor, ratio.d), _at(floor, np.zeros_like(ratio.d)) / n)
+        least = np.maximum(at(floor, ratio.d), at(floor, np.zeros_like(ratio.d)) / n)
         found = lean_on_others(ratio.variance, ratio.variance_sd, least, n)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
         step = np.sqrt(noise) / n
-        steady = np.minimum(_at(floor, ratio.d - step), _at(floor, ratio.d + step)) > least / 2
+        steady = np.minimum(at(floor, ratio.d - step), at(floor, ratio.d + step)) > least / 2
         known = steady & (found.sd <= WELL_MEASURED * found.value)
         factor = np.where(known, found.value / np.where(least > 0, least, 1.0), 1.0)
         constant = np.where(known, 0.0, found.value - least)
         sampling = (floor[0] * factor + constant, floor[1] * factor, floor[2] * factor)
         source = np.where(found.pooled, "pooled", "group").astype(object)
         return sampling, found.sd / (noise + found.value), source
+
+
+def totals(units: Units, cell_of: CellOf, shape: Shape, devices: int) -> tuple[Int64Array, Int64Array]:
+    """Return each device's count r and size n in each group, each int64 (devices, K)."""
+    key = units.device * shape.cells + cell_of(units)
+    count, size = (tally(units, key, devices * shape.cells, name) for name in ("count", "size"))
+    return count.reshape(devices, -1), size.reshape(devices, -1)
 
 
 def bernoulli_floor(n: FloatArray, p0: float) -> Quadratic:
@@ -302,7 +270,7 @@ def poisson_floor(n: FloatArray, p0: float) -> Quadratic:
     return n * p0, n, np.zeros_like(n)
 
 
-def _at(quadratic: Quadratic, d: FloatArray) -> FloatArray:
+def at(quadratic: Quadratic, d: FloatArray) -> FloatArray:
     return quadratic[0] + quadratic[1] * d + quadratic[2] * d * d
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
-Name = Literal["rate", "rate_event", "paired", "paired_event", "rate_per_hour"]
+Name = Literal["rate", "rate_event", "paired", "paired_event", "rate_per_hour", "rate_per_hour_event"]
 
 COUNTERS: Final = 6
 """Length of u and of y."""
@@ -83,6 +83,14 @@ TABLES: Final[dict[Name, Table]] = {
         (0, 0, 0, 48066, -35735, -2155),
         (0, 0, 0, 0, 31997, -17941),
         (0, 0, 0, 0, 0, 60077),
+    ),
+    "rate_per_hour_event": (
+        (12994, -12064, -33420, 3350, 8215, 20937),
+        (0, 89287, -45904, -60811, -13878, 34833),
+        (0, 0, 148073, 424, -1651, -130773),
+        (0, 0, 0, 58689, -50541, -1722),
+        (0, 0, 0, 0, 40402, -21966),
+        (0, 0, 0, 0, 0, 60347),
     ),
 }
 """The public integers, row by row: for groupings by facts of the device, and (`_event`) by columns of its

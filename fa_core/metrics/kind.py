@@ -7,7 +7,7 @@ Nothing outside its file knows it: it is found by its `kind` name through `regis
 Counts are a commutative monoid: per-device arrays add up to a fleet's, in any order and split.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal, TypeVar
@@ -42,12 +42,22 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """A segment as a kind sees it: how many labels it has (`other` included), and of what it is a fact."""
+
+    name: str
+    labels: int
+    level: Literal["device", "event"]
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """A grouping as a kind sees it: `cells` groups (`other` included), of which one device may touch
-    at most `touch` (1 unless an event-level segment is among them)."""
+    at most `touch` (1 unless an event-level segment is among them). `axes` are its segments in order."""
 
     cells: int
     touch: int
+    axes: tuple[Axis, ...] = ()
 
     def spread(self, devices: float, units: float) -> tuple[float, float]:
         """Return the devices expected in a group, and the units of each there, if all is spread evenly."""
@@ -231,6 +241,19 @@ class MetricSpec(BaseModel):
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         """Return numbers with intervals from the noisy sums of one grouping."""
         raise NotImplementedError
+
+    def estimates(
+        self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds, reading: Reading
+    ) -> list[Result]:
+        """Return what `estimate` does for each grouping of the metric, where groupings tell of each other."""
+        return [self.estimate(sums, shape, bounds, reading) for shape, sums in cuts]
+
+    def device_counts(
+        self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds
+    ) -> tuple[FloatArray, float] | None:
+        """Return the noisy number of devices in each group, (K,), and the variance of its noise; None for a
+        kind that does not count them."""
+        return (sums["devices"].values, sums["devices"].variance) if "devices" in sums else None
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         """Return the sums that a fleet of `devices` (spread evenly over the cells), each with `events`

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fa_core.metrics.centred import Centred, Limits
+from fa_core.metrics.centred import Limits
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.joint import Domain, Name
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, register
 from fa_core.metrics.rows import Rows, View
 from fa_core.tables import SOURCES
@@ -31,7 +32,7 @@ class Comparison(BaseModel):
 
 
 @register
-class PairedDifference(Centred):
+class PairedDifference(JointRatio):
     """Rate of the candidate less rate of the baseline over pairs scored by both.
 
     Each pair adds r_candidate − r_baseline ∈ {−1, 0, 1}, so what both models get right or wrong

@@ -7,15 +7,16 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from fa_core.metrics.centred import Centred, Limits, Quadratic, bernoulli_floor
+from fa_core.metrics.centred import Limits, Quadratic, bernoulli_floor
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.joint import Domain, Name
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, rational, register
 from fa_core.metrics.rows import View
 
 
 @register
-class Rate(Centred):
+class Rate(JointRatio):
     """Of the events in `over`, the share that is in `of`."""
 
     question: ClassVar[str] = "How often does it happen, of the times that it could?"

@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, StrictInt, field_validator
 
-from fa_core.metrics.centred import Centred, Limits, Quadratic, poisson_floor
+from fa_core.metrics.centred import Limits, Quadratic, poisson_floor
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.joint import Domain, Name
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, register
 from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sample_hours
 from fa_core.metrics.rows import View
@@ -17,12 +18,12 @@ from fa_core.tables import LISTENING
 
 
 @register
-class RatePerHour(Centred):
+class RatePerHour(JointRatio):
     """Events in `of` per hour of listening. Size counts minutes; a unit is one listening row."""
 
     sources: ClassVar[tuple[str, ...]] = ("wake_events",)
     companions: ClassVar[tuple[str, ...]] = (LISTENING.name,)
-    maps: ClassVar[tuple[Name, Name]] = ("rate_per_hour", "rate_per_hour")
+    maps: ClassVar[tuple[Name, Name]] = ("rate_per_hour", "rate_per_hour_event")
     lever: ClassVar[str] = "max_hours"
     question: ClassVar[str] = "How often an hour does it happen while the device listens?"
 

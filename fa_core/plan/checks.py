@@ -19,6 +19,7 @@ from fa_core.plan.columns import (
     columns_anywhere,
     missing_column,
 )
+from fa_core.plan.completed import reported, wrong_shares
 from fa_core.plan.cuts import check_groupings, check_segment, grouping_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.policy import PlanPolicy
@@ -66,6 +67,7 @@ def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
     privacy = parts.fields.get("privacy")
     if privacy is not None:
         yield from _privacy(privacy)
+        yield from _shares(privacy, parts)
     if situation.policy is not None:
         yield from _within_policy(parts, situation.policy)
     yield from _size(parts, situation)
@@ -219,6 +221,18 @@ def _judged_groups(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Fin
 
 
 # Privacy, policy and size
+
+
+def _shares(privacy: Privacy, parts: Parts) -> Iterator[Finding]:
+    """Check how the budget is shared; a plan of before says nothing of it."""
+    if privacy.counters is None or len(parts.metrics) < len(parts.metric_locs):
+        return
+    wrong = list(wrong_shares(privacy.shares or (), parts))
+    yield from wrong
+    named = {share.key for share in privacy.shares or ()}
+    if not wrong and len(named) < sum(map(len, reported(parts).values())):
+        found = "not every grouping of every metric has a share of the budget"
+        yield Finding(("privacy", "shares"), found, "name them all: this form of a plan leaves nothing out")
 
 
 def _privacy(privacy: Privacy) -> Iterator[Finding]:

@@ -208,6 +208,28 @@ class Eligibility(Section):
     )
 
 
+class Share(Section):
+    """How much of a release's budget goes to one metric in one grouping."""
+
+    metric: Name = Field(description="The metric of this plan.")
+    by: tuple[Name, ...] = Field(
+        default=(), description="The grouping, as the metric reports it; everyone together where left out."
+    )
+    share: Exact = Field(
+        gt=0, le=1, description="Its share of the whole budget, as 0.2 or 1/5. All together they are 1."
+    )
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_segment(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def key(self) -> tuple[str, frozenset[str]]:
+        """The metric and the segments, in whatever order they are written."""
+        return self.metric, frozenset(self.by)
+
+
 class Privacy(Section):
     """What one device may lose by the release, how the noise is added, and what one device may weigh."""
 
@@ -258,6 +280,11 @@ class Privacy(Section):
         description="How a device's counts are sent: one integer map of all that a metric counts in a group "
         "(joint), or a block of each (blocks), which pure accounting needs. Left out, as accounting asks.",
     )
+    shares: tuple[Share, ...] | None = Field(
+        default=None,
+        description="How the budget is shared among the metrics' groupings. What is not named divides the "
+        "rest: a fifth of a metric's part to each coarser grouping, the remainder to its finest.",
+    )
     secure_aggregation: StrictBool = Field(
         default=True, description="Whether the server sees only the sum. Distributed noise needs it."
     )
@@ -276,10 +303,10 @@ class Privacy(Section):
 
     @model_serializer(mode="wrap")
     def _spelled(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Plans of before have no `counters`, and they alone may clip: each keeps its own canonical bytes."""
+        """Plans of before lack `counters` and `shares`, and they alone may clip: their bytes stay theirs."""
         body: dict[str, Any] = handler(self)
-        del body["counters" if self.counters is None else "max_excess"]
-        return body
+        absent = ("counters", "shares") if self.counters is None else ("max_excess",)
+        return {key: value for key, value in body.items() if key not in absent}
 
 
 class Guardrail(Section):
