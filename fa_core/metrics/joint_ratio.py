@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from fa_core.metrics.centred import ALIKE, Centred, at, totals
+from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 from fa_core.metrics.joint import COUNTERS, MOST_PAIRS, Domain, Name, mapped, matrix, norms
 from fa_core.metrics.kind import (
     Bounds,
@@ -28,7 +29,6 @@ from fa_core.metrics.kind import (
 from fa_core.metrics.moments import DEVICES, Moments, N, R, Ratio, unmapped
 from fa_core.metrics.nested import Cut, consistent
 from fa_core.metrics.reading import assemble, shown_devices
-from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 
 PART = "joint"
 
@@ -141,6 +141,7 @@ class JointRatio(Centred):
             display=self.display(),
             refusals=(
                 shown_devices(devices, devices_sd, reading.min_cohort),
+                (ratio.possible, "the sum lies outside the possible range, further than its noise explains"),
                 (valid & wide_valid, "too few events to be told from the privacy noise"),
             ),
         )

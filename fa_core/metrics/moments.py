@@ -7,25 +7,29 @@ With û = A⁻¹ŷ and the covariance S = σ²(AᵀA)⁻¹ of its noise, p is in
 where ν is the noise of r − p·n and v its sampling variance. That is measured in the group itself, by
 V(p) = Σr² − 2p·Σnr + p²·Σn² = Σᵢ(rᵢ − p·nᵢ)² over devices (the ultimate-cluster variance of a ratio: Hansen,
 Hurwitz & Madow 1953; Cochran 1977, eq. 11.30), nothing clipped and nothing borrowed from other groups, and is
-at least what independent events would have. V's noise e_V goes together with that of r − p·n, so what the
-latter says of it is taken off: v = max(V − β·(r − p·n), floor), β = Cov(e_V, e_r − p·e_n)/(V + ν), which keeps
-both tails of the interval at their level. What is left of the noise in v widens the quantile.
+at least what independent events would have. V's noise e_V is correlated with that of r − p·n, so what the
+latter says of it is taken off: v = max(V − β·(r − p·n), floor), β = Cov(e_V, e_r − p·e_n)/(V + ν). Without it
+one tail of the interval would take most of the misses. What is left of the noise in v widens the quantile.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from fa_core.metrics.intervals import estimated_variance_quantile, normal_quantile
 from fa_core.metrics.joint import Domain, Name, matrix
 from fa_core.metrics.kind import BoolArray, FloatArray
-from fa_core.metrics.intervals import estimated_variance_quantile, normal_quantile
 
 DEVICES, N, R, NN, NR, RR = range(6)
 """The entries of u."""
 
 STEPS = 60
 """Halvings of a bracket: more than a float's digits."""
+
+FAR: Final = 6.0
+"""Standard deviations of noise past which a count is not put down to noise: a chance of 1e-9."""
 
 Floor = Callable[[FloatArray, FloatArray], FloatArray]
 """Returns the least sampling variance of r − p·n for sizes n and ratios p, both (K,)."""
@@ -79,6 +83,16 @@ class Ratio:
         past 0 or 100% leaves the other end of the interval where the end of the range has it."""
         n = np.maximum(self.n, 0.0)
         return np.clip(self.moments.values[:, R], self.low * n, self.high * n)
+
+    @property
+    def possible(self) -> BoolArray:
+        """Whether the noisy count is where its noise can have taken it, (K,): the exact one is in the range,
+        whatever devices sent."""
+        found = []
+        for end, sign in ((self.low, -1.0), (self.high, 1.0)):
+            beyond = sign * (self.moments.values[:, R] - end * self.n)
+            found.append(beyond <= FAR * np.sqrt(self._noise(np.full_like(self.n, end))))
+        return np.asarray(found[0] & found[1])
 
     @property
     def point(self) -> FloatArray:

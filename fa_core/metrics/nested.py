@@ -49,7 +49,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Measured:
-    """An effect as measured: float64 (…, P), axes by name, and the covariance of its noise up to the centring."""
+    """An effect as measured, float64 (…, P), its axes by name; and its noise's covariance before centring."""
 
     values: FloatArray
     covariance: FloatArray

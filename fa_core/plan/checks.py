@@ -225,12 +225,12 @@ def _judged_groups(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Fin
 
 def _shares(privacy: Privacy, parts: Parts) -> Iterator[Finding]:
     """Check how the budget is shared; a plan of before says nothing of it."""
-    if privacy.counters is None or len(parts.metrics) < len(parts.metric_locs):
+    if privacy.counters is None:
         return
     wrong = list(wrong_shares(privacy.shares or (), parts))
     yield from wrong
     named = {share.key for share in privacy.shares or ()}
-    if not wrong and len(named) < sum(map(len, reported(parts).values())):
+    if not wrong and not parts.findings and len(named) < sum(map(len, reported(parts).values())):
         found = "not every grouping of every metric has a share of the budget"
         yield Finding(("privacy", "shares"), found, "name them all: this form of a plan leaves nothing out")
 

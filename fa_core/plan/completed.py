@@ -16,7 +16,7 @@ from fa_core.plan.schema import Privacy, Share
 from fa_core.plan.sections import Parts
 
 COARSER: Final = Fraction(1, 5)
-"""Share of a metric's budget for each grouping that a finer one contains, while half is left for the finest."""
+"""Share of a metric's budget for each grouping that a finer one contains, while half is left for the rest."""
 
 Groupings = Mapping[str, tuple[tuple[str, ...], ...]]
 """The groupings of each metric by name, in the order of the vector."""
@@ -25,14 +25,14 @@ Groupings = Mapping[str, tuple[tuple[str, ...], ...]]
 def complete(parts: Parts) -> None:
     """Write out how counts are sent and how the budget is shared, in the parts of a plan.
 
-    Shares with something wrong are left as they are written, for `checks` to say what.
+    Shares of a plan with something wrong are left as they are written, for `checks` to say what.
     """
     privacy: Privacy | None = parts.fields.get("privacy")
     if privacy is None:
         return
     counters = privacy.counters or ("joint" if privacy.accounting == "zcdp" else "blocks")
     shares = privacy.shares
-    if parts.metrics and not any(wrong_shares(shares or (), parts)):
+    if not parts.findings and not any(wrong_shares(shares or (), parts)):
         shares = _divided(shares or (), default_shares(reported(parts)))
     parts.fields["privacy"] = privacy.model_copy(update={"counters": counters, "shares": shares})
 

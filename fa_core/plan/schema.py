@@ -266,8 +266,7 @@ class Privacy(Section):
         default=None,
         ge=1,
         le=100_000,
-        description="B: clips how far one device may pull a rate. Left out, nothing is clipped. A small B "
-        "narrows the interval and hides the worst groups, so what it hides is charged for and added back.",
+        description="B: clipped how far one device may pull a rate, in plans of before. Lower max_events.",
     )
     min_cohort: StrictInt = Field(
         default=100,
