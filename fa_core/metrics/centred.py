@@ -19,6 +19,7 @@ from fa_core.metrics.intervals import (
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
+    own_or_more,
     simultaneous_level,
     wilson_fieller,
 )
@@ -165,7 +166,7 @@ class Centred(MetricSpec):
         a, b = self.centre()
         ratio = self._ratio(sums)
         floor = self.floor(ratio.n) or (np.zeros(shape.cells),) * 3
-        sampling, relative_sd, source = self._sampling_variance(ratio, floor)
+        sampling, relative_sd, source = self._sampling_variance(ratio, floor, bounds)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
         total = noise + at(sampling, ratio.d)
         laplace_share = noise / total if sums["excess"].laplace else np.zeros(shape.cells)
@@ -233,7 +234,7 @@ class Centred(MetricSpec):
         )
 
     def _sampling_variance(
-        self, ratio: _Ratio, floor: Quadratic
+        self, ratio: _Ratio, floor: Quadratic, bounds: Bounds
     ) -> tuple[Quadratic, FloatArray, NDArray[np.object_]]:
         """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
 
@@ -241,7 +242,8 @@ class Centred(MetricSpec):
         """
         n = np.maximum(ratio.n, 1.0)
         least = np.maximum(at(floor, ratio.d), at(floor, np.zeros_like(ratio.d)) / n)
-        found = lean_on_others(ratio.variance, ratio.variance_sd, least, n)
+        variance_of = lean_on_others if bounds.counters is None else own_or_more
+        found = variance_of(ratio.variance, ratio.variance_sd, least, n)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
         step = np.sqrt(noise) / n
         steady = np.minimum(at(floor, ratio.d - step), at(floor, ratio.d + step)) > least / 2

@@ -193,11 +193,28 @@ class _Counter:
             if row[metric.of] is not None and row[metric.over] is not None
         ]
         units = []
-        for row in self.sample("events", rows, self.n):
-            above = min(max(row[metric.of], 0), metric.max_of)
-            below = min(max(row[metric.over], 0), metric.max_over)
+        for place, row in enumerate(self.sample("events", rows, self.n)):
+            above, below = max(row[metric.of], 0), max(row[metric.over], 0)
+            if self.plan.privacy.counters is None:
+                above, below = min(above, metric.max_of), min(below, metric.max_over)
+            else:
+                factor = min(
+                    Fraction(1),
+                    Fraction(metric.max_of, max(above, 1)),
+                    Fraction(metric.max_over, max(below, 1)),
+                )
+                above, below = (
+                    self.rounded(purpose, place, value * factor)
+                    for purpose, value in (("scale", above), ("scale size", below))
+                )
             units.append((self.group(row), above, below))
         return self.ratio_of(units, a, b, self.n * max(b * metric.max_of, a * metric.max_over))
+
+    def rounded(self, purpose: str, place: int, value: Fraction) -> int:
+        """Down or up at random, with the right expectation."""
+        whole = math.floor(value)
+        rest = value - whole
+        return whole + bool(rest and (self.draw(purpose, place) >> 11) * 2.0**-53 < float(rest))
 
     def mean(self) -> dict[str, list[int]]:
         metric: Any = self.metric
