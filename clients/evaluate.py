@@ -190,7 +190,7 @@ def _counts(
     for start in range(0, len(cohort), step):
         chunk = cohort.part(start, min(start + step, len(cohort)))
         for block, counts in _counts_of_chunk(plan, layout, chunk, until, randomness):
-            yield start, block, enforce(counts, block.l1, block.l2_squared)
+            yield start, block, enforce(counts, block.l1, block.l2_squared, block.linf)
 
 
 def _counts_of_chunk(

@@ -1,7 +1,7 @@
 """Plan to Layout: the ordered list of blocks, with the bound, the cost and the noise of each.
 
-Every metric in every grouping is a block set of its own with an equal share of the budget; a kind's
-weights divide it among its parts. Shares come from the plan only, never from data.
+Every metric in every grouping is a block set of its own with a share of the budget; a kind's weights divide
+it among its parts. Shares come from the plan only, never from data.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,10 @@ from math import ceil, log2, prod
 from typing import Final, Literal
 
 from fa_core.errors import BadInput
-from fa_core.metrics import Bounds, MetricSpec, Part, Shape
+from fa_core.metrics import Axis, Bounds, MetricSpec, Part, Shape
 from fa_core.plan import Plan, rho_of
 from fa_core.privacy.accounting import gaussian_variance, geometric_variance
+from fa_core.privacy.bounding import EXACT
 from fa_core.privacy.distributed import LEAST_VARIANCE
 from fa_core.values import Block, Layout, Mechanism
 
@@ -29,17 +30,20 @@ def groupings(metric: MetricSpec, plan: Plan) -> tuple[tuple[str, ...], ...]:
 
 
 def shape_of(plan: Plan, grouping: tuple[str, ...]) -> Shape:
-    """Return the number of groups, and of those that one device may touch."""
-    segments = [plan.segments[name] for name in grouping]
+    """Return the number of groups, those of them that one device may touch, and the segments."""
+    segments = [(name, plan.segments[name]) for name in grouping]
+    axes = tuple(Axis(name, len(segment.labels), segment.level) for name, segment in segments)
     return Shape(
-        cells=prod(len(segment.labels) for segment in segments),
-        touch=prod(len(segment.labels) for segment in segments if segment.level == "event"),
+        cells=prod(axis.labels for axis in axes),
+        touch=prod(axis.labels for axis in axes if axis.level == "event"),
+        axes=axes,
     )
 
 
 def bounds_of(plan: Plan) -> Bounds:
     """Return what the plan lets one device weigh."""
-    return Bounds(plan.privacy.max_events, plan.privacy.max_excess)
+    privacy = plan.privacy
+    return Bounds(privacy.max_events, privacy.max_excess, privacy.counters)
 
 
 def compile_plan(plan: Plan) -> Layout:
@@ -54,12 +58,12 @@ def compile_plan(plan: Plan) -> Layout:
     if total == 0:
         raise BadInput("epsilon and delta are so small together that no noise is large enough; raise epsilon")
     mechanism, reason = choose_mechanism(plan)
-    sets = list(block_sets(plan))
+    sets, share = list(block_sets(plan)), shares_of_budget(plan)
     blocks: list[Block] = []
     for name, grouping, parts in sets:
         weight = sum(part.weight for part in parts)
         for part in parts:
-            cost = total * part.weight / (weight * len(sets))
+            cost = total * share[name, grouping] * part.weight / weight
             start = blocks[-1].stop if blocks else 0
             variance = (
                 gaussian_variance(part.l2_squared, cost)
@@ -67,7 +71,18 @@ def compile_plan(plan: Plan) -> Layout:
                 else geometric_variance(part.l1, cost)
             )
             blocks.append(
-                Block(name, grouping, part.name, start, part.cells, part.l1, part.l2_squared, cost, variance)
+                Block(
+                    metric=name,
+                    grouping=grouping,
+                    part=part.name,
+                    start=start,
+                    cells=part.cells,
+                    l1=part.l1,
+                    l2_squared=part.l2_squared,
+                    linf=part.l1 if part.linf is None else part.linf,
+                    cost=cost,
+                    variance=variance,
+                )
             )
     return Layout(
         plan_hash=plan.hash,
@@ -81,6 +96,19 @@ def compile_plan(plan: Plan) -> Layout:
         modulus_bits=_modulus_bits(blocks),
         reason=reason,
     )
+
+
+def shares_of_budget(plan: Plan) -> dict[tuple[str, tuple[str, ...]], Fraction]:
+    """Return the share of the budget of each metric in each grouping; they add up to 1.
+
+    Plans of before name none: every one has the same.
+    """
+    sets = [(name, g) for name, metric in plan.metrics.items() for g in groupings(metric, plan)]
+    if plan.privacy.shares is None:
+        return dict.fromkeys(sets, Fraction(1, len(sets)))
+    named = {share.key: share.share for share in plan.privacy.shares}
+    whole = sum(named[name, frozenset(grouping)] for name, grouping in sets)
+    return {(name, grouping): named[name, frozenset(grouping)] / whole for name, grouping in sets}
 
 
 def block_sets(plan: Plan) -> Iterator[tuple[str, tuple[str, ...], tuple[Part, ...]]]:
@@ -116,9 +144,14 @@ def choose_mechanism(plan: Plan) -> tuple[Mechanism, str]:
 
 
 def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
-    """Return the smallest ring that holds the sum of the largest cohort, noise included."""
+    """Return the smallest ring that holds the sum of the largest cohort, noise included.
+
+    Raises BadInput where none does, or where the squares of one device are too large to be checked.
+    """
+    if any(EXACT <= block.l2_squared < block.l1**2 for block in blocks):
+        raise BadInput("one device's squares do not fit 62 bits; lower max_events, max_hours or max_per_hour")
     most = max(
-        (MAX_COHORT * block.l1 + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * _largest_scale(block)
+        (MAX_COHORT * block.linf + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * _largest_scale(block)
         for block in blocks
     )
     if most < 2**31:

@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 Accounting = Literal["zcdp", "pure"]
 Mechanism = Literal["discrete_gaussian", "geometric"]
 NoiseMode = Literal["central", "distributed"]
+Counters = Literal["joint", "blocks"]
 Verdict = Literal["met", "broken", "not_enough_evidence"]
 
 
@@ -33,6 +34,7 @@ class Block:
         cells: number of cells.
         l1: bound on the sum of absolute values that one device adds.
         l2_squared: bound on the sum of squares that one device adds.
+        linf: bound on the absolute value that one device adds to one cell.
         cost: what the block is charged, rho under "zcdp", epsilon under "pure".
         variance: variance of the noise added to each cell of the sum, in squared cell units. Under
             distributed noise it is the variance that the smallest admissible cohort must reach.
@@ -45,6 +47,7 @@ class Block:
     cells: int
     l1: int
     l2_squared: int
+    linf: int
     cost: Fraction
     variance: Fraction
 

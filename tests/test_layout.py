@@ -9,6 +9,7 @@ from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import parse
 from fa_core.privacy.accounting import gaussian_variance
+from tests.metrics.samples import before
 
 PLAN = """
 apiVersion: fa/v1
@@ -41,15 +42,58 @@ def test_the_whole_budget_is_spent_and_no_more():
     assert layout.cost == sum(b.cost for b in layout.blocks) == plan.privacy.rho == Fraction("0.063940445673")
 
 
-def test_every_grouping_of_every_metric_gets_an_equal_share():
-    layout = compile_plan(plan_of())
+def shares_of(plan):
+    layout = compile_plan(plan)
     sets = {(b.metric, b.grouping) for b in layout.blocks}
-    shares = {s: sum(b.cost for b in layout.blocks if (b.metric, b.grouping) == s) for s in sets}
-    assert set(shares.values()) == {layout.cost / 4}
+    return {s: sum(b.cost for b in layout.blocks if (b.metric, b.grouping) == s) / layout.cost for s in sets}
+
+
+def test_a_coarser_grouping_gets_a_fifth_and_the_finest_the_rest():
+    """`misses` reports three of the four groupings, so it has three quarters of the budget."""
+    assert shares_of(plan_of()) == {
+        ("misses", ()): Fraction(3, 20),
+        ("misses", ("accent",)): Fraction(3, 20),
+        ("misses", ("accent", "playback")): Fraction(9, 20),
+        ("wakes", ()): Fraction(1, 4),
+    }
+
+
+def test_coarser_groupings_never_get_more_than_half_together():
+    text = (
+        PLAN.replace("MORE", "noise: central")
+        .replace(
+            "  playback: {event: playback, values: [true, false]}",
+            "  playback: {event: playback, values: [true, false]}\n"
+            "  app: {device: app_version, values: ['1']}\n  kind: {device: device_class, values: [phone]}",
+        )
+        .replace("[[], [accent], [accent, playback]]", "[[], [accent], [app], [kind], [accent, app, kind]]")
+    )
+    shares = shares_of(parse(text.encode(), "deep.yaml", today=date(2026, 1, 1)))
+    assert shares["misses", ()] == Fraction(5, 6) / 8
+    assert shares["misses", ("accent", "app", "kind")] == Fraction(5, 6) / 2
+
+
+def test_groupings_that_nothing_contains_divide_the_rest_alike():
+    text = PLAN.replace("MORE", "noise: central").replace("[accent, playback]", "[playback]")
+    shares = shares_of(parse(text.encode(), "wide.yaml", today=date(2026, 1, 1)))
+    assert shares["misses", ("accent",)] == shares["misses", ("playback",)] == Fraction(3, 10)
+
+
+def test_the_author_shares_the_budget():
+    """What is not named divides the rest as it would have."""
+    more = "noise: central, shares: [{metric: misses, by: [playback, accent], share: 1/2}]"
+    shares = shares_of(plan_of(more))
+    assert shares["misses", ("accent", "playback")] == Fraction(1, 2)
+    assert shares["misses", ()] == shares["misses", ("accent",)] == Fraction(1, 2) * Fraction(3, 11)
+    assert shares["wakes", ()] == Fraction(1, 2) * Fraction(5, 11)
+
+
+def test_plans_of_before_share_the_budget_alike():
+    assert set(shares_of(before(plan_of())).values()) == {Fraction(1, 4)}
 
 
 def test_bounds_follow_the_plan():
-    layout = compile_plan(plan_of())
+    layout = compile_plan(plan_of("noise: central, secure_aggregation: false, accounting: pure"))
     assert block(layout, "misses", ("accent",), "excess").l1 == 16 * 3  # expect 1/4: max(a, b − a) = 3
     assert block(layout, "misses", ("accent",), "size").l1 == 16
     assert block(layout, "misses", ("accent",), "devices").l1 == 1

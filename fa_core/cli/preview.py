@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from fa_core.cli.earlier import earlier
-from fa_core.cli.proposing import Proposed, proposed
 from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview
 from fa_core.estimate.preview import preview as preview_plan
 from fa_core.plan import Plan, load
@@ -40,11 +39,9 @@ def preview(
     checked = load(plan, fleet=devices)
     found = preview_plan(checked, devices, events, width)
     overlaps = _overlaps(checked, devices, store)
-    bounds = _proposed(checked, width, store)
     if as_json:
         listed = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
-        more = {"overlaps": listed, "max_excess": None if bounds is None else asdict(bounds)}
-        typer.echo(json.dumps(_as_object(found) | more, indent=2))
+        typer.echo(json.dumps(_as_object(found) | {"overlaps": listed}, indent=2))
         return
     console = Console()
     layout = found.layout
@@ -82,16 +79,6 @@ def preview(
         console.print(f"If run now, it {sentence(overlap)}.")
     if len(overlaps) > OVERLAPS_SHOWN:
         console.print(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
-    for line in () if bounds is None else bounds.sentences():
-        console.print(line)
-
-
-def _proposed(plan: Plan, width: float | None, store: str) -> Proposed | None:
-    """Return which bounds would do by the newest release of this plan, None where it shows nothing."""
-    if not _has_history(store):
-        return None
-    with open_store(store, create=False) as opened:
-        return proposed(opened, plan.metadata.name, width)
 
 
 def _overlaps(plan: Plan, devices: int, store: str) -> tuple[Overlap, ...]:

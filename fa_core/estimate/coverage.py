@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 
+import numpy as np
+
 from fa_core.errors import BadInput
-from fa_core.estimate.read import LEVEL
+from fa_core.estimate.read import LEVEL, part_sums
+from fa_core.layout import bounds_of, groupings, shape_of
+from fa_core.metrics import Shape
 from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 from fa_core.plan import Plan, from_canonical
 from fa_core.plan.schema import OTHER
-from fa_core.values import Block, FloatArray, Release
+from fa_core.values import FloatArray, Release
 
 Shares = Mapping[str, Mapping[str, float]]
 """Public share of devices by segment and label."""
@@ -142,28 +146,24 @@ def _reference(segment: str, shares: Mapping[str, float], labels: tuple[str, ...
 
 def _marginal(plan: Plan, release: Release, segment: str) -> tuple[FloatArray, float] | None:
     """Return the noisy devices of each label, and the variance of each, from the least noisy counter."""
-    marginals = [
-        found
-        for block, scale, variance in zip(
-            release.layout.blocks, release.scales, release.noise_variance, strict=True
-        )
-        if (found := _summed(plan, block, segment, release.sums[block.slice] / scale, float(variance)))
-    ]
+    sums, bounds = part_sums(release, release.sums.astype(np.float64)), bounds_of(plan)
+    marginals = []
+    for name, metric in plan.metrics.items():
+        for grouping in groupings(metric, plan):
+            shape = shape_of(plan, grouping)
+            mine = {part.name: sums[name, grouping, part.name] for part in metric.parts(shape, bounds)}
+            counted = metric.device_counts(mine, shape, bounds)
+            if counted is not None and segment in grouping and shape.touch == 1:
+                marginals.append(_summed(shape, segment, *counted))
     return min(marginals, key=lambda found: found[1], default=None)
 
 
-def _summed(
-    plan: Plan, block: Block, segment: str, values: FloatArray, variance: float
-) -> tuple[FloatArray, float] | None:
-    """Return a counter summed over every segment but one; None where a device may be counted twice."""
-    if block.part != "devices" or segment not in block.grouping:
-        return None
-    if any(plan.segments[name].level != "device" for name in block.grouping):
-        return None
-    sizes = [len(plan.segments[name].labels) for name in block.grouping]
-    axis = block.grouping.index(segment)
-    others = tuple(place for place in range(len(sizes)) if place != axis)
-    return values.reshape(sizes).sum(axis=others), variance * prod(sizes) / sizes[axis]
+def _summed(shape: Shape, segment: str, values: FloatArray, variance: float) -> tuple[FloatArray, float]:
+    """Return a counter of devices summed over every segment but one, and the variance of each sum."""
+    sizes = [axis.labels for axis in shape.axes]
+    place = [axis.name for axis in shape.axes].index(segment)
+    others = tuple(other for other in range(len(sizes)) if other != place)
+    return values.reshape(sizes).sum(axis=others), variance * prod(sizes) / sizes[place]
 
 
 def _segment(

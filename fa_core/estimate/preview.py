@@ -211,7 +211,7 @@ def _changes(plan: Plan, events: float) -> Iterator[tuple[str, Plan, float]]:
     """Yield (what to do, the plan then, events a device then)."""
     for grouping in plan.group_by:
         rest = tuple(other for other in plan.group_by if other != grouping)
-        if rest:
+        if rest and all(set(groupings(metric, plan)) & set(rest) for metric in plan.metrics.values()):
             named = f"by {' and '.join(grouping)}" if grouping else "of everyone together"
             yield f"drop the grouping {named}", _regrouped(plan, rest), events
     for name in plan.metrics:
@@ -234,9 +234,7 @@ def _changes(plan: Plan, events: float) -> Iterator[tuple[str, Plan, float]]:
 
 def _regrouped(plan: Plan, kept: tuple[tuple[str, ...], ...]) -> Plan:
     metrics = {
-        name: metric.model_copy(
-            update={"group_by": tuple(g for g in groupings(metric, plan) if g in kept) or kept[:1]}
-        )
+        name: metric.model_copy(update={"group_by": tuple(g for g in groupings(metric, plan) if g in kept)})
         for name, metric in plan.metrics.items()
     }
     return plan.model_copy(update={"group_by": kept, "metrics": metrics})

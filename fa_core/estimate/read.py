@@ -55,12 +55,14 @@ def estimates_of_sums(
     reading = Reading(LEVEL, plan.privacy.min_cohort, counted)
     found: list[Estimate] = []
     for name, metric in plan.metrics.items():
+        cuts = []
         for grouping in groupings(metric, plan):
             shape = shape_of(plan, grouping)
             parts = metric.parts(shape, bounds_of(plan))
-            mine = {part.name: sums[name, grouping, part.name] for part in parts}
-            with np.errstate(invalid="ignore", divide="ignore"):
-                result = metric.estimate(mine, shape, bounds_of(plan), reading)
+            cuts.append((shape, {part.name: sums[name, grouping, part.name] for part in parts}))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            results = metric.estimates(cuts, bounds_of(plan), reading)
+        for grouping, result in zip(groupings(metric, plan), results, strict=True):
             found.extend(_estimates(name, metric, groups(plan, grouping), result))
     return tuple(found)
 

@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 from fa_core.metrics.filters import Condition, Exact, Filter, exact, exact_text
 from fa_core.metrics.kind import (
     KINDS,
+    Axis,
     Bounds,
     FieldUse,
     MetricSpec,
@@ -29,6 +30,7 @@ for _module in iter_modules(__path__):
 __all__ = [
     "KINDS",
     "PRESETS",
+    "Axis",
     "Bounds",
     "Condition",
     "Exact",

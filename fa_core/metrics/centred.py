@@ -19,6 +19,7 @@ from fa_core.metrics.intervals import (
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
+    own_or_more,
     simultaneous_level,
     wilson_fieller,
 )
@@ -119,6 +120,8 @@ class Centred(MetricSpec):
 
     def spread_bound(self, bounds: Bounds) -> int:
         """Return the bound on Σ|T| of one device in the sums that measure how much devices differ."""
+        if bounds.counters is not None:
+            return self.limits(bounds).excess
         return min(self.excess_bound(bounds), max(1, self.limits(bounds).excess // 2))
 
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
@@ -142,11 +145,9 @@ class Centred(MetricSpec):
     def count(
         self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
     ) -> dict[str, Int64Array]:
-        sampled = units["units"]
-        key = sampled.device * shape.cells + cell_of(sampled)
-        shape_2d = (devices, shape.cells)
-        raw = tally(sampled, key, devices * shape.cells, "excess").reshape(shape_2d)
-        size = tally(sampled, key, devices * shape.cells, "size").reshape(shape_2d)
+        count, size = totals(units["units"], cell_of, shape, devices)
+        a, b = self.centre()
+        raw = b * count - a * size
         excess = scale_to_l1(raw, self.excess_bound(bounds))
         spread = scale_to_l1(raw, self.spread_bound(bounds))
         counts = {
@@ -165,9 +166,9 @@ class Centred(MetricSpec):
         a, b = self.centre()
         ratio = self._ratio(sums)
         floor = self.floor(ratio.n) or (np.zeros(shape.cells),) * 3
-        sampling, relative_sd, source = self._sampling_variance(ratio, floor)
+        sampling, relative_sd, source = self._sampling_variance(ratio, floor, bounds)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
-        total = noise + _at(sampling, ratio.d)
+        total = noise + at(sampling, ratio.d)
         laplace_share = noise / total if sums["excess"].laplace else np.zeros(shape.cells)
         size_sd = np.full(shape.cells, ratio.noise_n**0.5)
         variance = (sampling[0] + ratio.noise_t, sampling[1], sampling[2] + ratio.noise_n)
@@ -233,24 +234,32 @@ class Centred(MetricSpec):
         )
 
     def _sampling_variance(
-        self, ratio: _Ratio, floor: Quadratic
+        self, ratio: _Ratio, floor: Quadratic, bounds: Bounds
     ) -> tuple[Quadratic, FloatArray, NDArray[np.object_]]:
         """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
 
         Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
         """
         n = np.maximum(ratio.n, 1.0)
-        least = np.maximum(_at(floor, ratio.d), _at(floor, np.zeros_like(ratio.d)) / n)
-        found = lean_on_others(ratio.variance, ratio.variance_sd, least, n)
+        least = np.maximum(at(floor, ratio.d), at(floor, np.zeros_like(ratio.d)) / n)
+        variance_of = lean_on_others if bounds.counters is None else own_or_more
+        found = variance_of(ratio.variance, ratio.variance_sd, least, n)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
         step = np.sqrt(noise) / n
-        steady = np.minimum(_at(floor, ratio.d - step), _at(floor, ratio.d + step)) > least / 2
+        steady = np.minimum(at(floor, ratio.d - step), at(floor, ratio.d + step)) > least / 2
         known = steady & (found.sd <= WELL_MEASURED * found.value)
         factor = np.where(known, found.value / np.where(least > 0, least, 1.0), 1.0)
         constant = np.where(known, 0.0, found.value - least)
         sampling = (floor[0] * factor + constant, floor[1] * factor, floor[2] * factor)
         source = np.where(found.pooled, "pooled", "group").astype(object)
         return sampling, found.sd / (noise + found.value), source
+
+
+def totals(units: Units, cell_of: CellOf, shape: Shape, devices: int) -> tuple[Int64Array, Int64Array]:
+    """Return each device's count r and size n in each group, each int64 (devices, K)."""
+    key = units.device * shape.cells + cell_of(units)
+    count, size = (tally(units, key, devices * shape.cells, name) for name in ("count", "size"))
+    return count.reshape(devices, -1), size.reshape(devices, -1)
 
 
 def bernoulli_floor(n: FloatArray, p0: float) -> Quadratic:
@@ -263,7 +272,7 @@ def poisson_floor(n: FloatArray, p0: float) -> Quadratic:
     return n * p0, n, np.zeros_like(n)
 
 
-def _at(quadratic: Quadratic, d: FloatArray) -> FloatArray:
+def at(quadratic: Quadratic, d: FloatArray) -> FloatArray:
     return quadratic[0] + quadratic[1] * d + quadratic[2] * d * d
 
 

@@ -7,7 +7,7 @@ Nothing outside its file knows it: it is found by its `kind` name through `regis
 Counts are a commutative monoid: per-device arrays add up to a fleet's, in any order and split.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal, TypeVar
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.rows import Rows, View
+from fa_core.values import Counters
 
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -26,19 +27,37 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the plan lets one device weigh: N events, and B events of excess (None clips nothing)."""
+    """What the plan lets one device weigh, and how its counts are sent.
+
+    Attributes:
+        max_events: N, the most events that count.
+        max_excess: B, the most events of excess; None clips nothing. Only plans of before have it.
+        counters: "joint" for one integer map of all that a kind counts in a group, where it has one;
+            "blocks" for a block of each; None in plans of before, whose squares are clipped at half.
+    """
 
     max_events: int
-    max_excess: int | None
+    max_excess: int | None = None
+    counters: Counters | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A segment as a kind sees it: how many labels it has (`other` included), and of what it is a fact."""
+
+    name: str
+    labels: int
+    level: Literal["device", "event"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A grouping as a kind sees it: `cells` groups (`other` included), of which one device may touch
-    at most `touch` (1 unless an event-level segment is among them)."""
+    at most `touch` (1 unless an event-level segment is among them). `axes` are its segments in order."""
 
     cells: int
     touch: int
+    axes: tuple[Axis, ...] = ()
 
     def spread(self, devices: float, units: float) -> tuple[float, float]:
         """Return the devices expected in a group, and the units of each there, if all is spread evenly."""
@@ -49,13 +68,14 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class Part:
     """A block that a kind asks for: its cells, the norms that one device may add, and its weight when the
-    grouping's budget is shared among the parts."""
+    grouping's budget is shared among the parts. `linf`, the bound on one cell, is l1 where left out."""
 
     name: str
     cells: int
     l1: int
     l2_squared: int
     weight: int
+    linf: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +161,16 @@ class FieldUse:
     types: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TooMuch:
+    """A limit of the plan under which a bound takes too long to find: the key (the metric's own, or else one
+    of `privacy`), what was found, and what would be right."""
+
+    key: str
+    found: str
+    right: str
+
+
 CellOf = Callable[[Units], Int64Array]
 """Returns the group of each unit, int64 (M,) in [0, K)."""
 
@@ -194,6 +224,10 @@ class MetricSpec(BaseModel):
         """Return the blocks for one grouping, with what one device may add to each."""
         raise NotImplementedError
 
+    def too_much(self, bounds: Bounds) -> TooMuch | None:
+        """Return why the bounds of `parts` would take too long to find, None where they do not."""
+        return None
+
     def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
         """Return what each device samples, under the plan's filter `where`. Done once a metric."""
         raise NotImplementedError
@@ -207,6 +241,19 @@ class MetricSpec(BaseModel):
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         """Return numbers with intervals from the noisy sums of one grouping."""
         raise NotImplementedError
+
+    def estimates(
+        self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds, reading: Reading
+    ) -> list[Result]:
+        """Return what `estimate` does for each grouping of the metric, where groupings tell of each other."""
+        return [self.estimate(sums, shape, bounds, reading) for shape, sums in cuts]
+
+    def device_counts(
+        self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds
+    ) -> tuple[FloatArray, float] | None:
+        """Return the noisy number of devices in each group, (K,), and the variance of its noise; None for a
+        kind that does not count them."""
+        return (sums["devices"].values, sums["devices"].variance) if "devices" in sums else None
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         """Return the sums that a fleet of `devices` (spread evenly over the cells), each with `events`

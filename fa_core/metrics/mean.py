@@ -84,6 +84,5 @@ class Mean(Centred):
         index = candidates[view.sample("events", rows.device[candidates], bounds.max_events)]
         low, high = float(self.clip.low), float(self.clip.high)
         steps = np.rint((np.clip(values[index], low, high) - low) / (high - low) * STEPS).astype(np.int64)
-        centred = steps - self.centre()[0]
         ones = np.ones(len(index), np.int64)
-        return {"units": Units(rows, index, rows.device[index], {"excess": centred, "size": ones})}
+        return {"units": Units(rows, index, rows.device[index], {"count": steps, "size": ones})}

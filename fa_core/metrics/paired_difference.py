@@ -6,8 +6,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fa_core.metrics.centred import Centred, Limits
+from fa_core.metrics.centred import Limits
 from fa_core.metrics.filters import Filter
+from fa_core.metrics.joint import Domain, Name
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, register
 from fa_core.metrics.rows import Rows, View
 from fa_core.tables import SOURCES
@@ -30,7 +32,7 @@ class Comparison(BaseModel):
 
 
 @register
-class PairedDifference(Centred):
+class PairedDifference(JointRatio):
     """Rate of the candidate less rate of the baseline over pairs scored by both.
 
     Each pair adds r_candidate − r_baseline ∈ {−1, 0, 1}, so what both models get right or wrong
@@ -40,6 +42,7 @@ class PairedDifference(Centred):
 
     question: ClassVar[str] = "Is the new model better than the old one, on the same speech?"
     clips: ClassVar[bool] = True
+    maps: ClassVar[tuple[Name, Name]] = ("paired", "paired_event")
 
     kind: Literal["paired_difference"] = "paired_difference"
     of: Filter = Field(description="The events that count.")
@@ -61,6 +64,9 @@ class PairedDifference(Centred):
     def limits(self, bounds: Bounds) -> Limits:
         n = bounds.max_events
         return Limits(excess=n, below=n, size=n, units=n)
+
+    def domain(self, bounds: Bounds) -> Domain:
+        return Domain(bounds.max_events, 1, 1, signed=True)
 
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, -1.0, 1.0
@@ -84,7 +90,7 @@ class PairedDifference(Centred):
         baseline, candidate = baseline[chosen], candidate[chosen]
         counts = rows.mask(self.of).astype(np.int64)
         values = {
-            "excess": counts[candidate] - counts[baseline],
+            "count": counts[candidate] - counts[baseline],
             "size": np.ones(len(baseline), np.int64),
         }
         return {"units": Units(rows, baseline, rows.device[baseline], values)}

@@ -7,18 +7,21 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from fa_core.metrics.centred import Centred, Limits, Quadratic, bernoulli_floor
+from fa_core.metrics.centred import Limits, Quadratic, bernoulli_floor
 from fa_core.metrics.filters import Exact, Filter
+from fa_core.metrics.joint import Domain, Name
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, rational, register
 from fa_core.metrics.rows import View
 
 
 @register
-class Rate(Centred):
+class Rate(JointRatio):
     """Of the events in `over`, the share that is in `of`."""
 
     question: ClassVar[str] = "How often does it happen, of the times that it could?"
     clips: ClassVar[bool] = True
+    maps: ClassVar[tuple[Name, Name]] = ("rate", "rate_event")
 
     kind: Literal["rate"] = "rate"
     of: Filter = Field(description="The events that count.")
@@ -50,6 +53,9 @@ class Rate(Centred):
         n = bounds.max_events
         return Limits(excess=n * max(a, b - a), below=n * a, size=n, units=n)
 
+    def domain(self, bounds: Bounds) -> Domain:
+        return Domain(bounds.max_events, 1, 1, signed=False)
+
     def floor(self, n: FloatArray) -> Quadratic:
         a, b = self.centre()
         return bernoulli_floor(n, a / b)
@@ -62,7 +68,6 @@ class Rate(Centred):
         rows = view.rows(self.source)
         candidates = np.flatnonzero(rows.mask(where) & rows.mask(self.where) & rows.mask(self.over))
         index = candidates[view.sample("events", rows.device[candidates], bounds.max_events)]
-        a, b = self.centre()
-        excess = np.where(rows.mask(self.of)[index], b - a, -a)
-        values = {"excess": excess, "size": np.ones(len(index), np.int64)}
+        count = rows.mask(self.of)[index].astype(np.int64)
+        values = {"count": count, "size": np.ones(len(index), np.int64)}
         return {"units": Units(rows, index, rows.device[index], values)}

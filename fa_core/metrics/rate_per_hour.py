@@ -7,8 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, StrictInt, field_validator
 
-from fa_core.metrics.centred import Centred, Limits, Quadratic, poisson_floor
+from fa_core.metrics.centred import Limits, Quadratic, poisson_floor
 from fa_core.metrics.filters import Exact, Filter
+from fa_core.metrics.joint import Domain, Name
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, register
 from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sample_hours
 from fa_core.metrics.rows import View
@@ -16,11 +18,13 @@ from fa_core.tables import LISTENING
 
 
 @register
-class RatePerHour(Centred):
+class RatePerHour(JointRatio):
     """Events in `of` per hour of listening. Size counts minutes; a unit is one listening row."""
 
     sources: ClassVar[tuple[str, ...]] = ("wake_events",)
     companions: ClassVar[tuple[str, ...]] = (LISTENING.name,)
+    maps: ClassVar[tuple[Name, Name]] = ("rate_per_hour", "rate_per_hour_event")
+    lever: ClassVar[str] = "max_hours"
     question: ClassVar[str] = "How often an hour does it happen while the device listens?"
 
     kind: Literal["rate_per_hour"] = "rate_per_hour"
@@ -65,6 +69,9 @@ class RatePerHour(Centred):
             units=self.max_hours,
         )
 
+    def domain(self, bounds: Bounds) -> Domain:
+        return Domain(self.max_hours, MINUTES, self.max_per_hour, signed=False)
+
     def floor(self, n: FloatArray) -> Quadratic:
         a, b = self.centre()
         return poisson_floor(n, a / b)
@@ -86,6 +93,5 @@ class RatePerHour(Centred):
         _, position = hour_of_events(view, rows, index, self.of)
         events = np.minimum(np.bincount(position, minlength=len(index)), self.max_per_hour)
         minutes = minutes_of(rows, index)
-        a, b = self.centre()
-        values = {"excess": b * events - a * minutes, "size": minutes}
+        values = {"count": events, "size": minutes}
         return {"units": Units(rows, index, rows.device[index], values)}

@@ -2,20 +2,29 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import Field, StrictInt, field_validator
 
 from fa_core.metrics.centred import Centred, Limits
 from fa_core.metrics.filters import Exact, Filter
-from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, rational, register
+from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, rational, register
 from fa_core.metrics.rows import View
+
+LARGEST: Final = 2**40
+"""Larger values count as this: a product with a bound still fits 64 bits."""
 
 
 @register
 class Ratio(Centred):
-    """Σ `of` / Σ `over` over sampled events, both columns bounded per event. Variance is empirical."""
+    """Σ `of` / Σ `over` over sampled events, both columns bounded per event. Variance is empirical.
+
+    An event over either bound is scaled down as a whole, both columns by one factor min(1, max_of/of,
+    max_over/over), so that 3 errors in 30 words stay a tenth. What is not whole after it is rounded up or
+    down at random, with the right expectation. The ratio is then of events that weigh at most so much.
+    Plans without `counters`, of before, clip each column by itself.
+    """
 
     question: ClassVar[str] = "How much of one thing for each of another?"
 
@@ -27,7 +36,7 @@ class Ratio(Centred):
         description="A public guess of the ratio, at least 0; only the width depends on it.",
     )
     max_of: StrictInt = Field(
-        default=32, ge=1, le=10_000, description="Most that one event may add above the line."
+        default=32, ge=1, le=10_000, description="Most that one event may weigh above the line."
     )
     max_over: StrictInt = Field(
         default=32, ge=1, le=10_000, description="Most that one event may add below it."
@@ -75,8 +84,31 @@ class Ratio(Centred):
         known = ~(np.isnan(above) | np.isnan(below))
         candidates = np.flatnonzero(rows.mask(where) & rows.mask(self.where) & known)
         index = candidates[view.sample("events", rows.device[candidates], bounds.max_events)]
-        size = np.clip(below[index], 0, self.max_over).astype(np.int64)
-        count = np.clip(above[index], 0, self.max_of).astype(np.int64)
-        a, b = self.centre()
-        values = {"excess": b * count - a * size, "size": size}
+        count, size = (np.clip(each[index], 0, LARGEST).astype(np.int64) for each in (above, below))
+        if bounds.counters is None:
+            count, size = np.minimum(count, self.max_of), np.minimum(size, self.max_over)
+        else:
+            count, size = self._scaled(view, rows.device[index], count, size)
+        values = {"count": count, "size": size}
         return {"units": Units(rows, index, rows.device[index], values)}
+
+    def _scaled(
+        self, view: View, device: Int64Array, count: Int64Array, size: Int64Array
+    ) -> tuple[Int64Array, Int64Array]:
+        """Return both columns of each event, scaled down by one factor where either is over its bound."""
+        by_size = (size > self.max_over) & (size * self.max_of >= count * self.max_over)
+        by_count = (count > self.max_of) & ~by_size
+        ones = np.ones_like(size)
+        scaled_count = view.round_at_random(
+            "scale", device, np.where(by_size, count * self.max_over, count), np.where(by_size, size, ones)
+        )
+        scaled_size = view.round_at_random(
+            "scale size",
+            device,
+            np.where(by_count, size * self.max_of, size),
+            np.where(by_count, count, ones),
+        )
+        return (
+            np.where(by_count, self.max_of, scaled_count),
+            np.where(by_size, self.max_over, scaled_size),
+        )

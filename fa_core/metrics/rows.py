@@ -172,6 +172,26 @@ class View:
         keep[crowded[order[np.arange(len(order)) - first >= limit]]] = False
         return np.flatnonzero(keep)
 
+    def round_at_random(
+        self, purpose: str, device: Int64Array, numerator: Int64Array, denominator: Int64Array
+    ) -> Int64Array:
+        """Return numerator/denominator rounded down or up at random, so that its expectation is exact.
+
+        Args:
+            purpose: names the draw, so that two draws of one metric are apart.
+            device: int64 (M,), nondecreasing device of each quotient.
+            numerator, denominator: int64 (M,), at least 0 and at least 1.
+
+        Returns:
+            int64 (M,), each between the floor and the ceiling of its quotient.
+        """
+        whole, rest = numerator // denominator, numerator % denominator
+        open_ = np.flatnonzero(rest)
+        ordinal = open_ - np.searchsorted(device, device[open_], side="left")
+        drawn = self._priorities(purpose, device[open_], ordinal) >> np.uint64(11)
+        whole[open_] += drawn * 2.0**-53 < rest[open_] / denominator[open_]
+        return whole
+
 
 def _column(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)

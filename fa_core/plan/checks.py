@@ -20,6 +20,7 @@ from fa_core.plan.columns import (
     columns_anywhere,
     missing_column,
 )
+from fa_core.plan.completed import reported, wrong_shares
 from fa_core.plan.groupings import check_groupings, check_segment, grouping_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.policy import PlanPolicy
@@ -67,6 +68,7 @@ def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
     privacy = parts.fields.get("privacy")
     if privacy is not None:
         yield from _privacy(privacy)
+        yield from _shares(privacy, parts)
     if situation.policy is not None:
         yield from _within_policy(parts, situation.policy)
     yield from _size(parts, situation)
@@ -224,6 +226,18 @@ def _judged_groups(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Fin
 # Privacy, policy and size
 
 
+def _shares(privacy: Privacy, parts: Parts) -> Iterator[Finding]:
+    """Check how the budget is shared; a plan of before says nothing of it."""
+    if privacy.counters is None:
+        return
+    wrong = list(wrong_shares(privacy.shares or (), parts))
+    yield from wrong
+    named = {share.key for share in privacy.shares or ()}
+    if not wrong and not parts.findings and len(named) < sum(map(len, reported(parts).values())):
+        found = "not every grouping of every metric has a share of the budget"
+        yield Finding(("privacy", "shares"), found, "name them all: this form of a plan leaves nothing out")
+
+
 def _privacy(privacy: Privacy) -> Iterator[Finding]:
     at: Loc = ("privacy",)
     smallest = Fraction(1, privacy.min_cohort)
@@ -235,7 +249,13 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
         yield finding
     if privacy.delta == 0 and privacy.accounting == "zcdp":
         yield Finding((*at, "delta"), "delta is 0", "write more than 0, such as 1e-8, or `accounting: pure`")
-    if privacy.max_excess is not None and privacy.max_excess > privacy.max_events:
+    if privacy.counters == "joint" and privacy.accounting == "pure":
+        found = "joint counters need Gaussian noise, which has no pure epsilon"
+        yield Finding((*at, "counters"), found, "write `counters: blocks`, or `accounting: zcdp`")
+    if privacy.counters is not None and privacy.max_excess is not None:
+        found = "max_excess is gone: it narrowed no interval, and hid the worst groups"
+        yield Finding((*at, "max_excess"), found, "take it out, and lower max_events instead", at_key=True)
+    elif privacy.max_excess is not None and privacy.max_excess > privacy.max_events:
         found = f"max_excess {privacy.max_excess} is above max_events {privacy.max_events}"
         yield Finding(
             (*at, "max_excess"), found, f"write 1 to {privacy.max_events}, or leave it out to clip nothing"
@@ -293,20 +313,31 @@ def _size(parts: Parts, situation: Situation) -> Iterator[Finding]:
         return
     if situation.fleet is not None:
         yield from _fillable(parts, privacy.min_cohort, situation.fleet)
+    bounds = Bounds(privacy.max_events, privacy.max_excess, privacy.counters)
+    total = 0
+    for name, metric in parts.metrics.items():
+        if (too_much := metric.too_much(bounds)) is not None:
+            own = too_much.key in type(metric).model_fields
+            loc = (*parts.metric_locs[name], too_much.key) if own else ("privacy", too_much.key)
+            yield Finding(loc, too_much.found, too_much.right)
+        elif not any(_wrong_fields(metric)):
+            total += sum(_cells(metric, grouping, parts, bounds) for grouping in metric.group_by or ((),))
     if situation.policy is None:
         return
-    bounds = Bounds(privacy.max_events, privacy.max_excess)
-    total = 0
-    for metric in parts.metrics.values():
-        if any(_wrong_fields(metric)):
-            continue
-        for grouping in metric.group_by or ((),):
-            groups = prod(len(parts.segments[name].labels) for name in grouping if name in parts.segments)
-            total += sum(part.cells for part in metric.parts(Shape(groups, groups), bounds))
     if total > situation.policy.max_cells:
         found = f"this plan makes a vector of {total:,} cells"
         right = f"the policy allows {situation.policy.max_cells:,}: use fewer segments, labels or bins"
         yield Finding(("metrics",), found, right, at_key=True)
+
+
+def _cells(metric: MetricSpec, grouping: Iterable[str], parts: Parts, bounds: Bounds) -> int:
+    """Return the length of the vector of one metric in one grouping."""
+    segments = [parts.segments[name] for name in grouping if name in parts.segments]
+    shape = Shape(
+        cells=prod(len(segment.labels) for segment in segments),
+        touch=prod(len(segment.labels) for segment in segments if segment.level == "event"),
+    )
+    return sum(part.cells for part in metric.parts(shape, bounds))
 
 
 def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:

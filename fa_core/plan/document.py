@@ -8,6 +8,7 @@ from typing import Any
 from fa_core.errors import BadInput
 from fa_core.plan.budget import UnsupportedRho, unsupported, with_rho
 from fa_core.plan.checks import Situation, check
+from fa_core.plan.completed import complete
 from fa_core.plan.located import Finding, Located
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import BadPlan, Position, Problem, Problems
@@ -80,6 +81,7 @@ def parse(
         problems.add(root.position, what(values), "a plan is a mapping, and begins with `apiVersion: fa/v1`")
         raise BadPlan(name, problems.found)
     parts = parts_of(values, located.text)
+    complete(parts)
     situation = Situation(today or datetime.now(UTC).date(), policy, fleet)
     for finding in [*parts.findings, *check(parts, situation)]:
         problems.add(located.place(finding), finding.found, finding.right)

@@ -196,6 +196,12 @@ def _finish_plan(plan: Schema, defs: Schema) -> None:
         "minProperties": 1,
     }
     plan["properties"]["metrics"] = {**_described(plan["properties"]["metrics"]), "oneOf": [listed, named]}
-    by = defs["Guardrail"]["properties"]["by"]
-    one, several = {"type": "string", **names}, {key: by[key] for key in ("type", "items")}
-    defs["Guardrail"]["properties"]["by"] = {**_described(by), "oneOf": [one, several]}
+    for section in ("Guardrail", "Share"):
+        by = defs[section]["properties"]["by"]
+        one, several = {"type": "string", **names}, {key: by[key] for key in ("type", "items")}
+        defs[section]["properties"]["by"] = {**_described(by), "oneOf": [one, several]}
+    share = defs["Share"]["properties"]["share"]
+    number = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    fraction = {"type": "string", "pattern": "^[1-9][0-9]*/[1-9][0-9]*$", "examples": ["1/5"]}
+    defs["Share"]["properties"]["share"] = {**_described(share), "anyOf": [number, fraction]}
+    del defs["Privacy"]["properties"]["max_excess"]  # only plans of before have it

@@ -52,8 +52,15 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         else "the server adds it to the exact sum"
     )
     yield "Noise", f"{privacy.noise}: {adder}; accounting {privacy.accounting}, mechanism {privacy.mechanism}"
-    clip = "nothing clipped" if privacy.max_excess is None else f"excess clipped at {privacy.max_excess}"
-    yield "Weight", f"at most {privacy.max_events} events of a device count; {clip}"
+    clip = "" if privacy.max_excess is None else f"; excess clipped at {privacy.max_excess}"
+    yield "Weight", f"at most {privacy.max_events} events of a device count{clip}"
+    yield from _under(
+        "Budget",
+        (
+            f"{float(share.share):.1%} to {share.metric}, {grouping_text(share.by)}"
+            for share in privacy.shares or ()
+        ),
+    )
     yield "Shown", f"only groups of about {privacy.min_cohort} devices or more"
     masked = (
         "the server sees only the sum"

@@ -22,17 +22,19 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
     StrictStr,
     WithJsonSchema,
     field_validator,
+    model_serializer,
 )
 
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import MetricSpec
 from fa_core.tables import DEVICE_FACTS
-from fa_core.values import Accounting, NoiseMode
+from fa_core.values import Accounting, Counters, NoiseMode
 
 OTHER: Final = "other"
 """The label of every segment for whatever its plan does not name, a missing value included."""
@@ -210,6 +212,28 @@ class Eligibility(Section):
     )
 
 
+class Share(Section):
+    """How much of a release's budget goes to one metric in one grouping."""
+
+    metric: Name = Field(description="The metric of this plan.")
+    by: tuple[Name, ...] = Field(
+        default=(), description="The grouping, as the metric reports it; everyone together where left out."
+    )
+    share: Exact = Field(
+        gt=0, le=1, description="Its share of the whole budget, as 0.2 or 1/5. All together they are 1."
+    )
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_segment(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def key(self) -> tuple[str, frozenset[str]]:
+        """The metric and the segments, in whatever order they are written."""
+        return self.metric, frozenset(self.by)
+
+
 class Privacy(Section):
     """What one device may lose by the release, how the noise is added, and what one device may weigh."""
 
@@ -256,14 +280,23 @@ class Privacy(Section):
         default=None,
         ge=1,
         le=100_000,
-        description="B: clips how far one device may pull a rate. Left out, nothing is clipped. A small B "
-        "narrows the interval and hides the worst groups, so what it hides is charged for and added back.",
+        description="B: clipped how far one device may pull a rate, in plans of before. Lower max_events.",
     )
     min_cohort: StrictInt = Field(
         default=100,
         ge=2,
         le=10**9,
         description="A group with fewer devices than this (by a noisy count) is not shown.",
+    )
+    counters: Counters | None = Field(
+        default=None,
+        description="How a device's counts are sent: one integer map of all that a metric counts in a group "
+        "(joint), or a block of each (blocks), which pure accounting needs. Left out, as accounting asks.",
+    )
+    shares: tuple[Share, ...] | None = Field(
+        default=None,
+        description="How the budget is shared among the metrics' groupings. What is not named divides the "
+        "rest: a fifth of a metric's part to each coarser grouping, the remainder to its finest.",
     )
     secure_aggregation: StrictBool = Field(
         default=True, description="Whether the server sees only the sum. Distributed noise needs it."
@@ -280,6 +313,13 @@ class Privacy(Section):
         lt=Fraction(1, 2),
         description="Share of the devices that may work with the server before a device could be exposed.",
     )
+
+    @model_serializer(mode="wrap")
+    def _spelled(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Plans of before lack `counters` and `shares`, and they alone may clip: their bytes stay theirs."""
+        body: dict[str, Any] = handler(self)
+        absent = ("counters", "shares") if self.counters is None else ("max_excess",)
+        return {key: value for key, value in body.items() if key not in absent}
 
 
 class Guardrail(Section):

@@ -1,5 +1,7 @@
 """The bound on what one device may add: here, and nowhere else."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,24 +31,31 @@ def scale_to_l1(counts: Int64Array, limit: int) -> Int64Array:
     return result
 
 
-def enforce(counts: Int64Array, l1: int, l2_squared: int) -> Int64Array:
-    """Return counts in which every row keeps both norms that the privacy proof relies upon.
+EXACT: Final = 2**62
+"""Largest sum of squares that is told from its bound: int64 holds it, and a float's error beside it."""
+
+
+def enforce(counts: Int64Array, l1: int, l2_squared: int, linf: int) -> Int64Array:
+    """Return counts in which every row keeps the norms that the privacy proof and the ring rely upon.
 
     Metric kinds keep their declared bounds by construction, so this changes nothing; it stands between
-    a mistake in a kind and the claim. A row that breaks either bound adds nothing at all: whatever such
-    a kind counted, it is not what the plan says.
+    a mistake in a kind and the claim. A row that breaks a bound adds nothing at all: whatever such
+    a kind counted, it is not what the plan says. All three are compared in exact integers.
 
     Args:
         counts: int64 (devices, cells).
-        l1: bound on Σ|x| of a row, below 2^53.
-        l2_squared: bound on Σx² of a row.
+        l1: bound on Σ|x| of a row; cells·linf must stay below 2^63.
+        l2_squared: bound on Σx² of a row, below 2^62 unless it is l1².
+        linf: bound on |x| of a cell, below 2^63.
 
     Returns:
-        int64 (devices, cells); the input itself where every row keeps both bounds.
+        int64 (devices, cells); the input itself where every row keeps its bounds.
     """
-    values = counts.astype(np.float64)  # cannot overflow, and is exact up to 2^53
-    over = np.einsum("dc,dc->d", values, values) > float(l2_squared)
-    over |= np.abs(values, out=values).sum(axis=1) > l1
+    over = ((counts > linf) | (counts < -linf)).any(axis=1)
+    over |= np.abs(counts).sum(axis=1) > l1
+    if l2_squared < l1**2:
+        rough = np.einsum("dc,dc->d", counts, counts, dtype=np.float64, casting="safe")
+        over |= (rough > EXACT) | (np.einsum("dc,dc->d", counts, counts) > l2_squared)
     if not over.any():
         return counts
     result = counts.copy()

@@ -103,7 +103,7 @@ def shares_of(layout: Layout, joined: int, dropout: Fraction, corrupt: Fraction)
     shares = tuple(share_of(block, h) for block in layout.blocks)
     for block, share in zip(layout.blocks, shares, strict=True):
         tail = TAIL * math.sqrt(joined * share.variance)
-        if joined * block.l1 * share.scale + tail >= 2 ** (layout.modulus_bits - 1):
+        if joined * block.linf * share.scale + tail >= 2 ** (layout.modulus_bits - 1):
             raise Refused(
                 f"the sum of {joined} devices does not fit {layout.modulus_bits} bits; invite fewer"
             )

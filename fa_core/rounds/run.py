@@ -279,7 +279,7 @@ def check_range(
         scales, variance: one a block; the variance in unscaled squared cells.
     """
     for block, scale, noise in zip(layout.blocks, scales.tolist(), variance.tolist(), strict=True):
-        most = scale * (counted * block.l1 + NOISE_TAIL * math.sqrt(noise))
+        most = scale * (counted * block.linf + NOISE_TAIL * math.sqrt(noise))
         if np.any(np.abs(sums[block.slice]) > most):
             raise RoundFailed(
                 f"the sum of {block.metric} ({block.part}) is more than {counted} devices may add: some "

@@ -31,6 +31,7 @@ RELEASE_SCHEMA = pa.schema(
         pa.field("cells", pa.int64(), nullable=False),
         pa.field("l1", pa.string(), nullable=False),
         pa.field("l2_squared", pa.string(), nullable=False),
+        pa.field("linf", pa.string(), nullable=False),
         pa.field("cost", pa.string(), nullable=False),
         pa.field("variance", pa.string(), nullable=False),
         pa.field("scale", pa.int64(), nullable=False),
@@ -38,6 +39,9 @@ RELEASE_SCHEMA = pa.schema(
         pa.field("sums", pa.list_(pa.int64()), nullable=False),
     ]
 )
+_RELEASE_BEFORE = pa.schema([field for field in RELEASE_SCHEMA if field.name != "linf"])
+"""Releases were written without `linf` while it was l1 in every block."""
+
 _TEXTS = ("metric", "kind", "unit", "grouping", "group")
 _NUMBERS = ("estimate", "low", "high", "simultaneous_low", "simultaneous_high", "noise_low", "noise_high")
 ESTIMATES_SCHEMA = pa.schema(
@@ -74,6 +78,7 @@ def release_bytes(release: Release) -> bytes:
                 "cells": block.cells,
                 "l1": str(block.l1),
                 "l2_squared": str(block.l2_squared),
+                "linf": str(block.linf),
                 "cost": str(block.cost),
                 "variance": str(block.variance),
                 "scale": int(release.scales[number]),
@@ -109,7 +114,7 @@ def release_bytes(release: Release) -> bytes:
 
 def read_release(data: bytes, name: str) -> Release:
     """Return the release in a Parquet file. Raises BadInput, naming `name`, for any other bytes."""
-    table, facts = _read(data, name, RELEASE_SCHEMA)
+    table, facts = _read(data, name, RELEASE_SCHEMA, _RELEASE_BEFORE)
     try:
         return _release(table, facts)
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -120,15 +125,16 @@ def _release(table: pa.Table, facts: dict[str, Any]) -> Release:
     rows = table.to_pylist()
     blocks = tuple(
         Block(
-            row["metric"],
-            tuple(row["grouping"]),
-            row["part"],
-            row["start"],
-            row["cells"],
-            int(row["l1"]),
-            int(row["l2_squared"]),
-            Fraction(row["cost"]),
-            Fraction(row["variance"]),
+            metric=row["metric"],
+            grouping=tuple(row["grouping"]),
+            part=row["part"],
+            start=row["start"],
+            cells=row["cells"],
+            l1=int(row["l1"]),
+            l2_squared=int(row["l2_squared"]),
+            linf=int(row.get("linf", row["l1"])),
+            cost=Fraction(row["cost"]),
+            variance=Fraction(row["variance"]),
         )
         for row in rows
     )
@@ -204,7 +210,7 @@ def estimates_table(data: bytes, name: str, columns: list[str] | None = None) ->
 
     Raises BadInput, naming `name`, for any other bytes.
     """
-    return _read(data, name, ESTIMATES_SCHEMA, columns)[0]
+    return _read(data, name, ESTIMATES_SCHEMA, columns=columns)[0]
 
 
 def read_estimates(data: bytes, name: str, *, cells: bool = True) -> Estimates:
@@ -276,14 +282,16 @@ def _write(table: pa.Table, facts: dict[str, Any]) -> bytes:
 
 
 def _read(
-    data: bytes, name: str, schema: pa.Schema, columns: list[str] | None = None
+    data: bytes, name: str, *schemas: pa.Schema, columns: list[str] | None = None
 ) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the rows and the facts of a file that has the columns of one of `schemas`."""
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
         facts = json.loads((table.schema.metadata or {})[_KEY])
-        expected = schema if columns is None else pa.schema([schema.field(column) for column in columns])
-        if table.schema.equals(expected, check_metadata=False):
-            return table, facts
+        for schema in schemas:
+            expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+            if table.schema.equals(expected, check_metadata=False):
+                return table, facts
     except (pa.ArrowException, OSError, KeyError, ValueError):
         pass
     raise BadInput(f"{name} is not a file of this store: it was cut off, or is Parquet of something else")

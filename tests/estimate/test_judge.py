@@ -167,11 +167,12 @@ class TestAGap:
 
 
 def read(fleet: float, **changes: tuple[float, float]) -> list[Estimate]:
-    """Estimates of a rate by accent: 3 groups alike, each of `fleet` devices with 20 events, 10% misses.
+    """Estimates of a rate by accent, sent in blocks: 3 groups alike, each of `fleet` devices with 20 events,
+    10% misses.
 
     `changes` replace (value of every cell, variance of its noise) of a part.
     """
-    made = plan_of("rate", min_cohort=100)
+    made = plan_of("rate", min_cohort=100, accounting="pure", delta=0)
     metric, sums = made.metrics["metric"], {}
     a, b = metric.centre()  # type: ignore[attr-defined]
     n = 20 * fleet

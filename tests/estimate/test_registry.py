@@ -23,8 +23,7 @@ segments:
   noise: {event: snr_db, edges: [8], labels: [noisy, quiet]}
 group_by: GROUPS
 metrics:
-  missed:
-    {kind: rate, of: {outcome: false_reject}, over: {outcome: [false_reject, true_accept]}, expect: 0.05}
+  wakes: {kind: count}
 privacy: {epsilon: 4, delta: 1e-8, noise: central, secure_aggregation: false, min_cohort: 50}
 """
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

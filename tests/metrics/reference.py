@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from fa_core.metrics import Condition, MetricSpec
+from fa_core.metrics.joint import TABLES
 from fa_core.plan import EventSegment, Plan
 
 Row = Mapping[str, Any]
@@ -123,16 +124,47 @@ class _Counter:
             if all(_passes(row, where) for where in (self.plan.where, self.metric.where, *filters))
         ]
 
-    def centred(self, units: Sequence[tuple[int, int, int]], b: int, most: int) -> dict[str, list[int]]:
-        """`units` holds (group, excess, size); `most` is what one device may add before any clip."""
-        raw, size = [0] * self.groups, [0] * self.groups
-        for group, excess, each in units:
-            raw[group] += excess
-            size[group] += each
+    def ratio_of(
+        self, units: Sequence[tuple[int, int, int]], a: int, b: int, most: int
+    ) -> dict[str, list[int]]:
+        """`units` holds (group, count, size); `most` is what one device may add to the excess over a/b."""
+        count, size = [0] * self.groups, [0] * self.groups
+        for group, each, length in units:
+            count[group] += each
+            size[group] += length
+        kind = self.metric.kind
+        if self.plan.privacy.counters == "joint" and kind in ("rate", "paired_difference", "rate_per_hour"):
+            return {"joint": [y for r, n in zip(count, size, strict=True) for y in self.joint(r, n)]}
+        return self.centred([b * r - a * n for r, n in zip(count, size, strict=True)], size, b, most)
+
+    def joint(self, r: int, n: int) -> list[int]:
+        """The six integers that stand for a pair, by the published rule."""
+        metric: Any = self.metric
+        cut_by_events = any(isinstance(segment, EventSegment) for segment in self.segments)
+        table = metric.kind.removesuffix("_difference") + ("_event" if cut_by_events else "")
+        widest, most = self.n, self.n
+        if metric.kind == "rate_per_hour":
+            widest, most = 60 * metric.max_hours, metric.max_per_hour * metric.max_hours
+            r = min(r, metric.max_per_hour * n)
+        if n == 0:
+            return [0] * 6
+        s = min(30, max(10, 2 * math.ceil(math.log2(max(widest, most))) + 4))
+        powers = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+        return [
+            sum(
+                math.floor(Fraction(c * 2**s, 2**16 * widest**i * most**k) + Fraction(1, 2)) * n**i * r**k
+                for c, (i, k) in zip(row, powers, strict=True)
+            )
+            for row in TABLES[table]
+        ]
+
+    def centred(self, raw: list[int], size: list[int], b: int, most: int) -> dict[str, list[int]]:
+        """`raw` is the excess in each group; `most` is what one device may add to it before any clip."""
         clip = self.plan.privacy.max_excess
         clips = clip is not None and self.metric.kind in ("rate", "paired_difference")
         limit = min(most, b * clip) if clips and clip is not None else most
-        kept, alike = _within(raw, limit), _within(raw, min(limit, most // 2))
+        before = self.plan.privacy.counters is None
+        kept, alike = _within(raw, limit), _within(raw, min(limit, most // 2) if before else most)
         counts = {
             "excess": kept,
             "size": size,
@@ -149,8 +181,8 @@ class _Counter:
         a, b = _ratio(self.metric.expect)  # type: ignore[attr-defined]
         rows = self.sample("events", self.rows("wake_events", self.metric.over), self.n)  # type: ignore[attr-defined]
         of = self.metric.of  # type: ignore[attr-defined]
-        units = [(self.group(row), b * _passes(row, of) - a, 1) for row in rows]
-        return self.centred(units, b, self.n * max(a, b - a))
+        units = [(self.group(row), int(_passes(row, of)), 1) for row in rows]
+        return self.ratio_of(units, a, b, self.n * max(a, b - a))
 
     def ratio(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -161,11 +193,28 @@ class _Counter:
             if row[metric.of] is not None and row[metric.over] is not None
         ]
         units = []
-        for row in self.sample("events", rows, self.n):
-            above = min(max(row[metric.of], 0), metric.max_of)
-            below = min(max(row[metric.over], 0), metric.max_over)
-            units.append((self.group(row), b * above - a * below, below))
-        return self.centred(units, b, self.n * max(b * metric.max_of, a * metric.max_over))
+        for place, row in enumerate(self.sample("events", rows, self.n)):
+            above, below = max(row[metric.of], 0), max(row[metric.over], 0)
+            if self.plan.privacy.counters is None:
+                above, below = min(above, metric.max_of), min(below, metric.max_over)
+            else:
+                factor = min(
+                    Fraction(1),
+                    Fraction(metric.max_of, max(above, 1)),
+                    Fraction(metric.max_over, max(below, 1)),
+                )
+                above, below = (
+                    self.rounded(purpose, place, value * factor)
+                    for purpose, value in (("scale", above), ("scale size", below))
+                )
+            units.append((self.group(row), above, below))
+        return self.ratio_of(units, a, b, self.n * max(b * metric.max_of, a * metric.max_over))
+
+    def rounded(self, purpose: str, place: int, value: Fraction) -> int:
+        """Down or up at random, with the right expectation."""
+        whole = math.floor(value)
+        rest = value - whole
+        return whole + bool(rest and (self.draw(purpose, place) >> 11) * 2.0**-53 < float(rest))
 
     def mean(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -175,8 +224,8 @@ class _Counter:
         units = []
         for row in self.sample("events", rows, self.n):
             value = min(max(row[metric.field], low), high)
-            units.append((self.group(row), round((value - low) / (high - low) * 1000) - centre, 1))
-        return self.centred(units, 1, self.n * max(centre, 1000 - centre))
+            units.append((self.group(row), round((value - low) / (high - low) * 1000), 1))
+        return self.ratio_of(units, centre, 1, self.n * max(centre, 1000 - centre))
 
     def paired_difference(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -192,7 +241,7 @@ class _Counter:
         for key in self.sample("events", both, self.n):
             old, new = sides[0][key], sides[1][key]
             units.append((self.group(old), int(_passes(new, metric.of)) - int(_passes(old, metric.of)), 1))
-        return self.centred(units, 1, self.n)
+        return self.ratio_of(units, 0, 1, self.n)
 
     def count(self) -> dict[str, list[int]]:
         metric: Any = self.metric
@@ -276,10 +325,9 @@ class _Counter:
         for place, hour in enumerate(hours):
             minutes = min(max(hour["minutes"] or 0, 0), 60)
             capped = min(fires[place], metric.max_per_hour)
-            excess = per_minute.denominator * capped - per_minute.numerator * minutes
-            units.append((self.group(hour), excess, minutes))
+            units.append((self.group(hour), capped, minutes))
         one = max(60 * per_minute.numerator, per_minute.denominator * metric.max_per_hour)
-        return self.centred(units, per_minute.denominator, metric.max_hours * one)
+        return self.ratio_of(units, per_minute.numerator, per_minute.denominator, metric.max_hours * one)
 
     def det(self) -> dict[str, list[int]]:
         metric: Any = self.metric

@@ -36,7 +36,6 @@ class Sample:
     source: str
     body: Mapping[str, Any]
     event: str = "hour"
-    clips: bool = False
 
 
 SAMPLES: Mapping[str, Sample] = {
@@ -49,7 +48,6 @@ SAMPLES: Mapping[str, Sample] = {
             "expect": 0.05,
         },
         "noise",
-        clips=True,
     ),
     "rate_per_hour": Sample(
         "wake_events",
@@ -85,7 +83,6 @@ SAMPLES: Mapping[str, Sample] = {
             "over": {"outcome": ["false_reject", "true_accept"]},
             "compare": {"baseline": "a", "candidate": "b"},
         },
-        clips=True,
     ),
     "histogram": Sample(
         "wake_events",
@@ -137,6 +134,12 @@ def plan_with(metrics: Mapping[str, Any], source: str, event: str = "hour", **pr
         },
     }
     return parse(json.dumps(body).encode(), "sample", today=TODAY, policy=None)
+
+
+def before(plan: Plan, max_excess: int | None = None) -> Plan:
+    """Return a plan as it was before there were joint counters, clipped at `max_excess`."""
+    changes = {"counters": None, "shares": None, "max_excess": max_excess}
+    return plan.model_copy(update={"privacy": plan.privacy.model_copy(update=changes)})
 
 
 def cohort(seed: int, devices: int, most: int = 24) -> Cohort:

@@ -18,14 +18,17 @@ from fa_core.metrics import KINDS
 from fa_core.plan import Plan
 from fa_core.privacy.bounding import enforce
 from fa_core.values import Layout
-from tests.metrics.samples import SAMPLES, UNTIL, cohort, emptied, plan_of
+from tests.metrics.samples import SAMPLES, UNTIL, before, cohort, emptied, plan_of
 
 Int64Array = NDArray[np.int64]
 
-PLANS = {
-    f"{kind}{'' if clip is None else f' clipped at {clip}'}": plan_of(kind, max_excess=clip)
-    for kind, sample in SAMPLES.items()
-    for clip in ((None, 1, 3) if sample.clips else (None,))
+PLANS = {kind: plan_of(kind) for kind in SAMPLES}
+PLANS |= {
+    f"{kind} in blocks": plan_of(kind, accounting="pure", delta=0) for kind in ("rate", "rate_per_hour")
+}
+PLANS |= {
+    f"{kind} of before{'' if clip is None else f' clipped at {clip}'}": before(plan_of(kind), clip)
+    for kind, clip in (("rate", None), ("rate", 1), ("paired_difference", 3), ("rate_per_hour", None))
 }
 every_plan = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 seeds = st.integers(0, 2**32 - 1)
@@ -37,19 +40,24 @@ def vectors(plan: Plan, layout: Layout, devices: Cohort, seed: int = 7) -> Int64
     return device_vectors(plan, layout, devices, UNTIL, seeded_randomness(seed))
 
 
-def keeps(row: Int64Array, l1: int, l2_squared: int) -> bool:
-    """Whether one device's cells keep both bounds, in exact integers."""
-    cells = [int(cell) for cell in row]
-    return sum(map(abs, cells)) <= l1 and sum(cell * cell for cell in cells) <= l2_squared
+def keeps(row: Int64Array, l1: int, l2_squared: int, linf: int) -> bool:
+    """Whether one device's cells keep every bound, in exact integers."""
+    cells = [abs(int(cell)) for cell in row]
+    return sum(cells) <= l1 and sum(cell * cell for cell in cells) <= l2_squared and max(cells) <= linf
+
+
+def all_keep(row: Int64Array, layout: Layout) -> bool:
+    """Whether one device's vector keeps the bounds of every block."""
+    return all(keeps(row[b.slice], b.l1, b.l2_squared, b.linf) for b in layout.blocks)
 
 
 @contextmanager
-def unbounded() -> Iterator[list[tuple[Int64Array, int, int]]]:
+def unbounded() -> Iterator[list[tuple[Int64Array, int, int, int]]]:
     """Let `enforce` do nothing but write down what it was given."""
-    seen: list[tuple[Int64Array, int, int]] = []
+    seen: list[tuple[Int64Array, int, int, int]] = []
 
-    def watch(counts: Int64Array, l1: int, l2_squared: int) -> Int64Array:
-        seen.append((counts, l1, l2_squared))
+    def watch(counts: Int64Array, l1: int, l2_squared: int, linf: int) -> Int64Array:
+        seen.append((counts, l1, l2_squared, linf))
         return counts
 
     with patch.object(evaluate, "enforce", watch):
@@ -70,9 +78,9 @@ def test_a_device_keeps_its_bounds_before_they_are_enforced(
     with unbounded() as seen:
         vectors(plan, layout, cohort(seed, devices, most))
     assert len(seen) == len(layout.blocks)
-    for counts, l1, l2_squared in seen:
+    for counts, *bounds in seen:
         assert counts.shape[0] == devices
-        assert all(keeps(row, l1, l2_squared) for row in counts)
+        assert all(keeps(row, *bounds) for row in counts)
 
 
 @every_plan
@@ -100,7 +108,7 @@ def test_emptying_a_device_moves_the_sum_within_its_bounds(
         moved = everyone - fleet_sum(plan, layout, neighbour, UNTIL, draw)
         np.testing.assert_array_equal(moved, own[device])
         assert not vectors(plan, layout, neighbour, seed)[device].any()
-        assert all(keeps(moved[block.slice], block.l1, block.l2_squared) for block in layout.blocks)
+        assert all_keep(moved, layout)
 
 
 @every_plan
@@ -209,15 +217,27 @@ class TestABrokenKindIsCaught:
 
     def test_over_the_first_norm(self) -> None:
         counts = np.array([[3, -3], [3, -4], [0, 6]])
-        np.testing.assert_array_equal(enforce(counts, 6, 36), [[3, -3], [0, 0], [0, 6]])
+        np.testing.assert_array_equal(enforce(counts, 6, 36, 6), [[3, -3], [0, 0], [0, 6]])
 
     def test_over_the_second_norm_alone(self) -> None:
         counts = np.array([[3, 3], [4, 2], [5, 0]])
-        np.testing.assert_array_equal(enforce(counts, 6, 20), [[3, 3], [4, 2], [0, 0]])
+        np.testing.assert_array_equal(enforce(counts, 6, 20, 6), [[3, 3], [4, 2], [0, 0]])
 
     def test_where_squares_overflow(self) -> None:
         counts = np.array([[2**62, 2**62], [-(2**62), 2**62], [1, 1]])
-        np.testing.assert_array_equal(enforce(counts, 2, 4), [[0, 0], [0, 0], [1, 1]])
+        np.testing.assert_array_equal(enforce(counts, 2, 4, 2), [[0, 0], [0, 0], [1, 1]])
+
+    def test_over_the_bound_on_one_cell_alone(self) -> None:
+        counts = np.array([[3, 3], [4, 0], [-4, 0]])
+        np.testing.assert_array_equal(enforce(counts, 6, 36, 3), [[3, 3], [0, 0], [0, 0]])
+
+    def test_by_one_where_floats_cannot_tell(self) -> None:
+        """Squares beyond 2^53 are compared in whole numbers."""
+        counts, most = np.array([[2**29 + 1, 2**28], [2**29, 2**28]]), 2**58 + 2**56
+        np.testing.assert_array_equal(enforce(counts, 2**30, most, 2**30), [[0, 0], [2**29, 2**28]])
+        assert float(most) == float(most + 1)
+        kept = enforce(np.array([[2**29, 2**28, 1]]), 2**30, most, 2**30)
+        np.testing.assert_array_equal(kept, [[0, 0, 0]])
 
     def test_in_place_of_a_real_kind(self) -> None:
         plan, fleet = plan_of("count"), cohort(3, 5, 40)
@@ -231,6 +251,5 @@ class TestABrokenKindIsCaught:
             found = vectors(plan, layout, fleet)
             with unbounded() as seen:
                 vectors(plan, layout, fleet)
-        assert any(not keeps(row, l1, l2) for counts, l1, l2 in seen for row in counts)
-        for row in found:
-            assert all(keeps(row[block.slice], block.l1, block.l2_squared) for block in layout.blocks)
+        assert any(not keeps(row, *bounds) for counts, *bounds in seen for row in counts)
+        assert all(all_keep(row, layout) for row in found)

@@ -11,7 +11,7 @@ from clients.evaluate import Cohort, device_vectors, seeded_randomness
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from tests.metrics import reference
-from tests.metrics.samples import SAMPLES, UNTIL, cohort, plan_of
+from tests.metrics.samples import SAMPLES, UNTIL, before, cohort, plan_of
 
 
 def rows_of(fleet: Cohort, device: int) -> Mapping[str, Sequence[reference.Row]]:
@@ -56,12 +56,19 @@ def test_counts_are_those_of_the_reference(kind: str, limit: int, seed: int) -> 
     compare(plan_of(kind, max_events=limit), cohort(seed, 4, 16), seed)
 
 
-@pytest.mark.parametrize("kind", [kind for kind, sample in SAMPLES.items() if sample.clips])
-@pytest.mark.parametrize("clip", [1, 2])
+@pytest.mark.parametrize("kind", ["rate", "rate_per_hour"])
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_clipped_counts_are_those_of_the_reference(kind: str, clip: int, seed: int) -> None:
-    compare(plan_of(kind, max_events=12, max_excess=clip), cohort(seed, 4, 24), seed)
+def test_counts_in_blocks_are_those_of_the_reference(kind: str, seed: int) -> None:
+    compare(plan_of(kind, accounting="pure", delta=0), cohort(seed, 4, 16), seed)
+
+
+@pytest.mark.parametrize("kind", ["rate", "paired_difference"])
+@pytest.mark.parametrize("clip", [None, 2])
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_counts_of_plans_of_before_are_those_of_the_reference(kind: str, clip: int | None, seed: int) -> None:
+    compare(before(plan_of(kind, max_events=12), clip), cohort(seed, 4, 24), seed)
 
 
 def test_the_reference_is_distinguished_from_a_wrong_one() -> None:

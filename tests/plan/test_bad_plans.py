@@ -196,7 +196,51 @@ INSTEAD = [
     ("min_cohort: 100", "min_cohort: ¦49", "min_cohort 49 is under the policy; write at least 50"),
     ("max_events: 64", "max_events: ¦0", "`0` is out of range; write at least 1"),
     ("max_events: 64", "max_events: ¦1001", "max_events 1001 is over the policy; write at most 1000"),
-    ("min_cohort: 100", "min_cohort: 100\n  max_excess: ¦65", "max_excess 65 is above max_events 64"),
+    (
+        "min_cohort: 100",
+        "min_cohort: 100\n  ¦max_excess: 20",
+        "max_excess is gone: it narrowed no interval, and hid the worst groups; take it out, and lower",
+    ),
+    (
+        "noise: distributed",
+        "noise: central\n  accounting: pure\n  counters: ¦joint",
+        "joint counters need Gaussian noise, which has no pure epsilon; write `counters: blocks`",
+    ),
+    (
+        "max_events: 64",
+        "max_events: ¦3000",
+        "with this a device can have any of 4,504,500 counts, too many to try for its bound; lower it",
+    ),
+    (
+        "    expect: 0.5\n",
+        "    expect: 0.5\n    max_hours: ¦300\n",
+        "with this a device can have any of 21,438,600 counts, too many to try for its bound; lower it",
+    ),
+    (
+        "min_cohort: 100",
+        "min_cohort: 100\n  shares: [{metric: ¦false_reject_rates, share: 0.1}]",
+        "no metric is named `false_reject_rates`; did you mean `false_reject_rate`?",
+    ),
+    (
+        "min_cohort: 100",
+        "min_cohort: 100\n  shares: [{metric: score, by: ¦environment, share: 0.1}]",
+        "`score` does not report `[environment]`; share among `[]`, `[accent]`",
+    ),
+    (
+        "min_cohort: 100",
+        "min_cohort: 100\n  shares: [{metric: score, share: 0.1}, ¦{metric: score, share: 0.2}]",
+        "this grouping has a share already; keep one of them",
+    ),
+    (
+        "min_cohort: 100",
+        "min_cohort: 100\n  shares: ¦[{metric: score, share: 0.5}, {metric: score, by: accent, share: 1/2}]",
+        "the shares add up to 1, and leave nothing for 8 other groupings; make them less than 1 together",
+    ),
+    (
+        "min_cohort: 100",
+        "min_cohort: 100\n  shares: [{metric: score, share: ¦0}]",
+        "`0` is out of range; write more than 0",
+    ),
     ("noise: distributed", "secure_aggregation: ¦false", "distributed noise without secure aggregation"),
     ("noise: distributed", "accounting: ¦pure", "pure accounting needs geometric noise"),
     ("noise: distributed", "mechanism: ¦geometric", "geometric noise in a zCDP ledger is never narrower"),

@@ -10,6 +10,7 @@ from fa_core.errors import BadInput
 from fa_core.metrics import PRESETS
 from fa_core.plan import OTHER, Plan, canonical, from_canonical, parse
 from fa_core.plan.schema import EventSegment
+from tests.metrics.samples import before
 from tests.plan.samples import GOOD, TODAY, broken, good
 
 
@@ -37,7 +38,8 @@ def test_defaults_are_the_private_choice() -> None:
     assert (privacy.noise, privacy.accounting, privacy.mechanism) == ("distributed", "zcdp", "auto")
     assert privacy.secure_aggregation is True
     assert (privacy.dropout, privacy.corrupt) == (Fraction(1, 10), Fraction(1, 10))
-    assert privacy.max_excess is None
+    assert (privacy.max_excess, privacy.counters) == (None, "joint")
+    assert sum(share.share for share in privacy.shares) == 1
 
 
 def test_every_segment_ends_in_other() -> None:
@@ -70,7 +72,8 @@ def test_one_number_in_many_spellings_is_one_plan(text: str) -> None:
         ('{wake_word: okay_nabu, model_version: ["2.1"]}', "{model_version: '2.1', wake_word: okay_nabu}"),
         ("by: accent, max: 0.08", "by: [accent], max: 8e-2"),
         ("  noise: distributed\n", ""),
-        ("  noise: distributed\n", "  noise: distributed\n  max_excess:\n"),
+        ("  noise: distributed\n", "  noise: distributed\n  counters: joint\n"),
+        ("  noise: distributed\n", "  noise: distributed\n  shares: [{metric: score, share: 1/25}]\n"),
         ("kind: EvalPlan\n", "kind: EvalPlan\n\n# a remark\n"),
         ("    expect: 0.5\n", ""),
         ("question: Does any accent", "question: Does  any accent"),
@@ -130,7 +133,19 @@ def test_canonical_bytes_hold_no_floats() -> None:
 
 def test_the_hash_of_a_plan_never_changes() -> None:
     """Devices, logs and ledgers of every version name a plan by this. A change here breaks them all."""
-    assert good().hash == "badcea5e3e33e4dc4dd1165028cf6a409abed05d3b294ac7ae6c7642c121a0e0"
+    assert good().hash == "fbb2593b7299a403dd45a77f0d20a782f6d4885d491930c3f698ba01bae7ef44"
+
+
+def test_the_hash_of_a_plan_of_before_never_changes() -> None:
+    """Before there were joint counters, a plan said nothing of how counts are sent or the budget shared."""
+    body = json.loads(canonical(good()))
+    privacy = {key: value for key, value in body["privacy"].items() if key not in ("counters", "shares")}
+    data = json.dumps(
+        body | {"privacy": privacy | {"max_excess": None}}, sort_keys=True, separators=(",", ":")
+    ).encode()
+    plan = from_canonical(data)
+    assert plan == before(good())
+    assert plan.hash == "5bd5acbdec865eb9280087a77920e43acd34d8dc1331aae1c0d694e3734f5478"
 
 
 @pytest.mark.parametrize(

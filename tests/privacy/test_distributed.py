@@ -30,7 +30,7 @@ small_shares = st.fractions(0, Fraction(2, 5), max_denominator=20)
 
 def block(cells: int, l1: int, l2_squared: int, cost: Fraction) -> Block:
     variance = Fraction(l2_squared) / (2 * cost)
-    return Block("metric", (), "part", 0, cells, l1, l2_squared, cost, variance)
+    return Block("metric", (), "part", 0, cells, l1, l2_squared, l1, cost, variance)
 
 
 @quick
@@ -127,7 +127,7 @@ def test_encoding_is_exact(kind: str) -> None:
     shares = shares_of(layout, 100_000, Fraction(1, 10), Fraction(1, 10))
     scales = np.repeat(scales_of(shares), [block.cells for block in layout.blocks])
     random = np.random.default_rng(3)
-    bounds = np.repeat([block.l1 for block in layout.blocks], [block.cells for block in layout.blocks])
+    bounds = np.repeat([block.linf for block in layout.blocks], [block.cells for block in layout.blocks])
     vectors = random.integers(-bounds, bounds + 1, (50, layout.length))
     ring = np.uint32 if layout.modulus_bits == 32 else np.uint64
     signed = np.int32 if layout.modulus_bits == 32 else np.int64
@@ -139,7 +139,7 @@ def test_encoding_is_exact(kind: str) -> None:
     np.testing.assert_array_equal(decoded // scales, vectors.sum(axis=0))
     # The ring holds the largest cohort at its bound, and 40 standard deviations of noise on top.
     for block, share, variance in zip(layout.blocks, shares, variance_in_sum(shares, 100_000), strict=True):
-        most = 100_000 * block.l1 * share.scale + 40 * variance**0.5 * share.scale
+        most = 100_000 * block.linf * share.scale + 40 * variance**0.5 * share.scale
         assert most < 2 ** (layout.modulus_bits - 1)
 
 

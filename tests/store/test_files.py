@@ -41,7 +41,9 @@ def releases(draw: st.DrawFn) -> Release:
         cells = draw(st.integers(0, 5))
         grouping = tuple(draw(st.lists(TEXT, max_size=3)))
         texts = (draw(TEXT), grouping, draw(TEXT))
-        blocks.append(Block(*texts, start, cells, draw(BIG), draw(BIG), draw(FRACTION), draw(FRACTION)))
+        blocks.append(
+            Block(*texts, start, cells, draw(BIG), draw(BIG), draw(BIG), draw(FRACTION), draw(FRACTION))
+        )
         start += cells
 
     def array(values: st.SearchStrategy[float], size: int, dtype: type) -> np.ndarray:
