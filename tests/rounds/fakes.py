@@ -17,6 +17,8 @@ from fa_core.secagg.task import RoundFailure, Stage
 RELEASE = "ab" * 16
 CANARY = "CANARY-score-0.8125"
 LENGTH = 7
+SLICE = 600.0
+"""Seconds of one pull: every node runs in it, however slow the machine is."""
 
 Fault = Callable[[bytes], bytes]
 """What a device does at a stage in place of answering: raises, or returns other bytes."""
@@ -135,7 +137,7 @@ def vectors(devices: int = 6) -> NDArray[np.int64]:
 def run_round(
     devices: Sequence[FakeDevice],
     needed: int = 1,
-    grid: Callable[[ClientApp, int], LocalGrid] = LocalGrid,
+    grid: Callable[[ClientApp, int], LocalGrid] = partial(LocalGrid, slice_seconds=SLICE),
     clock: FakeClock | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Ran:
