@@ -137,8 +137,8 @@ def plan_with(metrics: Mapping[str, Any], source: str, event: str = "hour", **pr
 
 
 def before(plan: Plan, max_excess: int | None = None) -> Plan:
-    """Return a plan as it was before there were joint counters, clipped at `max_excess`."""
-    changes = {"counters": None, "shares": None, "max_excess": max_excess}
+    """Return a plan as it was before it carried rho and named its counters, clipped at `max_excess`."""
+    changes = {"counters": None, "shares": None, "rho": None, "alpha": None, "max_excess": max_excess}
     return plan.model_copy(update={"privacy": plan.privacy.model_copy(update=changes)})
 
 

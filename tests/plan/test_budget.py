@@ -12,6 +12,7 @@ from fa_core.plan import Plan, UnsupportedRho, canonical, from_canonical, rho_of
 from fa_core.plan.prose import describe
 from fa_core.privacy.accounting import rho_for
 from fa_core.privacy.zcdp import implies
+from tests.metrics.samples import before
 from tests.plan.samples import broken, complaints, good
 
 RHO, ALPHA = "0.0172053180393", "30.52864"
@@ -24,14 +25,12 @@ def canonical_with(change: dict[str, Any], plan: Plan | None = None) -> bytes:
     """The canonical bytes of the good plan with other values under `privacy`; None takes a key out."""
     body = json.loads(canonical(plan or good()))
     body["privacy"] = {key: each for key, each in (body["privacy"] | change).items() if each is not None}
-    # `max_excess` is null where it was left out.
-    body["privacy"].setdefault("max_excess", None)
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
 
 def of_before() -> bytes:
-    """The good plan's bytes as they were before a plan carried rho."""
-    return canonical_with({"rho": None, "alpha": None})
+    """The good plan's bytes as they were before a plan carried rho, or said how counts are sent."""
+    return canonical(before(good()))
 
 
 def test_the_canonical_plan_carries_rho_and_alpha_as_decimals() -> None:
