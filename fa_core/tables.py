@@ -7,21 +7,27 @@ from them, and a fleet directory is validated against them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ColumnType = Literal["time", "label", "number", "integer", "boolean"]
 
-ARROW_TYPES: Mapping[ColumnType, pa.DataType] = MappingProxyType(
-    {
+
+def arrow_type(column: ColumnType) -> "pa.DataType":
+    """Return a column's Arrow type: UTC microseconds, dictionary-encoded text, float64, int64 or bool."""
+    # Imported here: a plan is checked against these tables, and a check should not wait for Arrow.
+    import pyarrow as pa
+
+    types: dict[ColumnType, pa.DataType] = {
         "time": pa.timestamp("us", tz="UTC"),
         "label": pa.dictionary(pa.int32(), pa.string()),
         "number": pa.float64(),
         "integer": pa.int64(),
         "boolean": pa.bool_(),
     }
-)
+    return types[column]
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,12 @@ class Source:
     name: str
     columns: Mapping[str, Column]
 
-    def arrow_schema(self, *, device_id: bool = False) -> pa.Schema:
+    def arrow_schema(self, *, device_id: bool = False) -> "pa.Schema":
         """Return the Arrow schema, with a leading string column `device_id` where asked."""
-        fields = [pa.field("device_id", ARROW_TYPES["label"])] if device_id else []
-        fields += [pa.field(name, ARROW_TYPES[column.type]) for name, column in self.columns.items()]
+        import pyarrow as pa
+
+        fields = [pa.field("device_id", arrow_type("label"))] if device_id else []
+        fields += [pa.field(name, arrow_type(column.type)) for name, column in self.columns.items()]
         return pa.schema(fields)
 
 

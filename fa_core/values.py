@@ -9,11 +9,8 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-Int64Array = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from fa_core.arrays import FloatArray as FloatArray
+from fa_core.arrays import Int64Array as Int64Array
 
 Accounting = Literal["zcdp", "pure"]
 Mechanism = Literal["discrete_gaussian", "geometric"]

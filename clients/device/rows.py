@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clients.device.redaction import Redactor, label
 from fa_core.errors import BadInput
-from fa_core.tables import ARROW_TYPES, Column, Source
+from fa_core.tables import Column, Source, arrow_type
 
 Cell = str | int | float | None
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,11 +89,11 @@ def to_arrow(source: Source, rows: Sequence[Sequence[Cell]]) -> pa.Table:
     arrays = []
     for column, values in zip(source.columns.values(), columns, strict=True):
         if column.type == "time":
-            arrays.append(pa.array(values, pa.int64()).cast(ARROW_TYPES["time"]))
+            arrays.append(pa.array(values, pa.int64()).cast(arrow_type("time")))
         elif column.type == "label":
             arrays.append(pa.array(values, pa.string()).dictionary_encode())
         elif column.type == "boolean":
             arrays.append(pa.array(values, pa.int8()).cast(pa.bool_()))
         else:
-            arrays.append(pa.array(values, ARROW_TYPES[column.type]))
+            arrays.append(pa.array(values, arrow_type(column.type)))
     return pa.table(arrays, schema=source.arrow_schema())

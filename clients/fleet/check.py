@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fa_core.errors import BadInput
-from fa_core.tables import ARROW_TYPES, DEVICE_FACTS, Column, Source
+from fa_core.tables import DEVICE_FACTS, Column, Source, arrow_type
 
 DEVICES_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("device_id", *DEVICE_FACTS)])
 """The columns of devices.parquet: a unique name for each device, and its facts."""
@@ -114,12 +114,12 @@ def _convert(
     if column.type == "label":
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
         if pa.types.is_string(plain) or pa.types.is_large_string(plain):
-            return values.cast(ARROW_TYPES["label"])
+            return values.cast(arrow_type("label"))
     elif column.type == "boolean" and pa.types.is_boolean(kind):
         return values
     elif pa.types.is_integer(kind) or (column.type == "number" and pa.types.is_floating(kind)):
         try:
-            return values.cast(ARROW_TYPES[column.type])
+            return values.cast(arrow_type(column.type))
         except pa.ArrowInvalid:
             problems.add(file, name, "a number here does not fit 64 bits")
             return None
@@ -139,7 +139,7 @@ def _convert_time(
             problems.add(file, name, f"is not {right}", bad + first_row)
             return None
         try:
-            return values.cast(ARROW_TYPES["time"])
+            return values.cast(arrow_type("time"))
         except pa.ArrowInvalid:
             problems.add(file, name, f"holds a date or hour that does not exist; it must be {right}")
             return None
@@ -150,7 +150,7 @@ def _convert_time(
         problems.add(file, name, "has no time zone; store times in UTC, with the zone in the column's type")
         return None
     try:
-        return values.cast(ARROW_TYPES["time"], safe=values.type.unit != "ns")
+        return values.cast(arrow_type("time"), safe=values.type.unit != "ns")
     except pa.ArrowInvalid:
         problems.add(file, name, "holds a time that is out of range")
         return None

@@ -36,16 +36,16 @@ from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
 from fa_core.errors import BadInput
-from fa_core.tables import ARROW_TYPES, LABEL_SOURCES, OUTCOMES, SOURCES
+from fa_core.tables import LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
 
 CHUNK = 2_000
 COMMAND_MODEL, DICTATION_MODEL = "sphinx-commands-1", "sphinx-dictation-1"
 MICROSECONDS_AN_HOUR = 3_600_000_000
 
 TRUTH_SCHEMA = pa.schema(
-    [(name, ARROW_TYPES["label"]) for name in ("device_id", "source")]
-    + [("time", ARROW_TYPES["time"])]
-    + [(name, ARROW_TYPES["label"]) for name in ("wake_word", "model_version")]
+    [(name, arrow_type("label")) for name in ("device_id", "source")]
+    + [("time", arrow_type("time"))]
+    + [(name, arrow_type("label")) for name in ("wake_word", "model_version")]
     + [("snr_db", pa.float64()), ("playback", pa.bool_()), ("minutes", pa.int64()), ("events", pa.int64())]
     + [(name, pa.float64()) for name in (*OUTCOMES, "corrected", "succeeded", "words", "word_errors")]
 )
@@ -81,7 +81,7 @@ class Chunk:
         """Return the time column of moments in listening hours."""
         start = int(self.since.timestamp()) * 1_000_000
         since_epoch = start + self.drawn.hours.hour[row] * MICROSECONDS_AN_HOUR + microsecond
-        return pa.array(since_epoch, pa.int64()).cast(ARROW_TYPES["time"])
+        return pa.array(since_epoch, pa.int64()).cast(arrow_type("time"))
 
 
 def make_fleet(

@@ -1,66 +1,95 @@
 """`fa`: the command line. Thin: each module is one noun, and the work is done in the rooms.
 
+A command's module is imported when that command is named, so that `fa --help` imports none of them.
+
 Exit codes: 0 done, 2 bad input, 3 refused by policy or budget, 4 the round failed and nothing was
 released, 1 a defect of ours.
 """
 
+import gc
 import sys
-from importlib import import_module
-from typing import Final
+from typing import Annotated, Final
 
 import click
 import typer
 
-from fa_core.cli.preview import preview
+from fa_core.cli.lazy import LazyGroup
 from fa_core.errors import UnheardError
-from fa_core.plan import BadPlan
 
-NOUNS: Final = (
-    "plan",
-    "fleet",
-    "results",
-    "ledger",
-    "log",
-    "device",
-    "enrol",
-    "witness",
-    "gateway",
-    "federation",
-    "store",
-)
-"""Groups of commands, one module each."""
+VERBS: Final = {
+    "run": "Ask devices what a plan asks, and release the noised answer. The ledger is charged before.",
+    "compare": "Say what changed from one release to another, by metric and group, and whether the evidence "
+    "is enough.",
+    "report": "Write a release as one page: what was asked, signed, spent, found and hidden, and how to "
+    "verify.",
+    "audit": "Audit the noise: tell two fleets that differ in one device apart, and be caught where it is "
+    "broken.",
+    "dashboard": "Open the results in a browser: on this machine alone, unless you say who else may come in.",
+    "demo": "Build a fleet, look before asking, ask three plans, read the answers, leave the dashboard "
+    "running.",
+    "doctor": "Check a set-up and say what to mend. Changes nothing. Exit code 2 where something is broken.",
+}
+"""Single commands, one module each, with a function of that name. The text is how its help begins."""
 
-VERBS: Final = ("run", "compare", "report", "audit", "dashboard", "demo", "doctor")
-"""Single commands, one module each, with a function of that name."""
+NOUNS: Final = {
+    "plan": "Check, show and sign evaluation plans.",
+    "fleet": "Build the device tables of many devices, or bring your own.",
+    "results": "List, show and export what was released.",
+    "ledger": "Show the privacy ledger, verify it, and set budgets.",
+    "log": "Show the transparency log, prove entries, and verify it.",
+    "device": "See what this device stores and what was sent in your name; consent, forget, verify, serve.",
+    "enrol": "Make an enrolment authority and admit devices to it.",
+    "witness": "Sign one roster and one survivor list a release, so that no server chooses them alone.",
+    "gateway": "Stand in front of many devices that connect over HTTPS.",
+    "federation": "Make a federation's keys and units; start, look at and stop a lab of it.",
+    "store": "Back up, restore and verify the whole store.",
+}
+"""Groups of commands, one module each, with a Typer called `app`. The text is its help."""
+
+
+class Commands(LazyGroup):
+    """The top level."""
+
+    texts = VERBS | NOUNS
 
 
 def build() -> typer.Typer:
     """Return the whole command line."""
     app = typer.Typer(
         name="fa",
+        cls=Commands,
         help="Unheard: measure how a speech model does for everyone, and listen to no one.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
     )
-    for noun in NOUNS:
-        app.add_typer(import_module(f"fa_core.cli.{noun}").app, name=noun)
-    import_module("fa_core.cli.plan").app.command("preview")(preview)
-    for verb in VERBS:
-        app.command(name=verb)(getattr(import_module(f"fa_core.cli.{verb}"), verb))
+    app.callback()(_options)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"unheard {version('unheard')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the name and version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Options of `fa` itself."""
 
 
 def main() -> None:
     """Run the command line, and turn every error that is not a defect into a sentence and its exit code."""
+    gc.disable()  # until the command is imported: `load` switches it on
     try:
         code = build()(standalone_mode=False)
-    except BadPlan as error:
-        # Without a prefix: editors jump to a line that begins with file:line:column.
-        typer.echo(str(error), err=True)
-        sys.exit(error.exit_code)
     except UnheardError as error:
-        typer.echo(f"fa: {error}", err=True)
+        typer.echo(f"{'' if error.located else 'fa: '}{error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

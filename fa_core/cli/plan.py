@@ -3,18 +3,25 @@
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fa_core.cli.lazy import LazyGroup
 from fa_core.errors import BadInput
 from fa_core.plan import BadPlan, SignedPlan, canonical, load
-from fa_core.plan.editor import schema_text
-from fa_core.plan.prose import describe
-from fa_core.trust.enrolment import read_key, write_key
 
-app = typer.Typer(help="Check, show and sign evaluation plans.", no_args_is_help=True)
+
+class Commands(LazyGroup):
+    """`fa plan`: the preview needs the estimators and the store, for which a check should not wait."""
+
+    texts: ClassVar = {
+        "preview": "Say what a plan costs each device, how wide its intervals will be, and what it overlaps "
+        "with."
+    }
+
+
+app = typer.Typer(cls=Commands, help="Check, show and sign evaluation plans.", no_args_is_help=True)
 
 PlanPath = Annotated[Path, typer.Argument(help="A plan, in YAML.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -63,6 +70,8 @@ def _problems(error: BadInput) -> list[dict[str, object]]:
 @app.command()
 def show(plan: PlanPath, as_json: AsJson = False) -> None:
     """Show a plan as it will be sent, presets and defaults written out. --json prints what is signed."""
+    from fa_core.plan.prose import describe
+
     loaded = load(plan, today=date.min)
     if as_json:
         typer.echo(canonical(loaded), nl=False)
@@ -73,6 +82,8 @@ def show(plan: PlanPath, as_json: AsJson = False) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of plans, which gives completion in an editor (docs/eval-plan.schema.json)."""
+    from fa_core.plan.editor import schema_text
+
     typer.echo(schema_text(), nl=False)
 
 
@@ -82,6 +93,8 @@ def sign(
     key: Annotated[Path, typer.Option(help="The private key, from `fa plan keygen`.", show_default=False)],
 ) -> None:
     """Sign a plan: checks it, and writes PLAN.sig beside it."""
+    from fa_core.trust.enrolment import read_key
+
     loaded = load(plan)
     signed = SignedPlan.of(loaded, read_key(key))
     beside = plan.with_name(plan.name + ".sig")
@@ -94,6 +107,10 @@ def keygen(
     key: Annotated[Path, typer.Argument(help="Where to write the private key.", show_default=False)],
 ) -> None:
     """Make a key to sign plans with: KEY, readable by you only, and KEY.pub, which devices are to trust."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from fa_core.trust.enrolment import write_key
+
     made = Ed25519PrivateKey.generate()
     try:
         write_key(key, made)

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fa_core.arrays import TextArray, np
 from fa_core.metrics.intervals import (
     convolved_quantile,
     estimated_variance_quantile,
@@ -235,7 +233,7 @@ class Centred(MetricSpec):
 
     def _sampling_variance(
         self, ratio: _Ratio, floor: Quadratic, bounds: Bounds
-    ) -> tuple[Quadratic, FloatArray, NDArray[np.object_]]:
+    ) -> tuple[Quadratic, FloatArray, TextArray]:
         """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
 
         Laplace's rule of succession keeps the floor from vanishing where nothing was seen.

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
+from fa_core.arrays import np
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.kind import Bounds, FieldUse, Units, register
 from fa_core.metrics.rows import View

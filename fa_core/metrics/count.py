@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
+from fa_core.arrays import np
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.intervals import (

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar, Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, StrictInt
 
+from fa_core.arrays import TextArray, np
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Condition, Filter
 from fa_core.metrics.histogram import Bins
@@ -181,7 +180,7 @@ class Det(MetricSpec):
 
     def _rejects(
         self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal
-    ) -> tuple[Numbers, NDArray[np.object_]]:
+    ) -> tuple[Numbers, TextArray]:
         """Return the share of positives whose score is under each threshold, (K, thresholds)."""
         bins, part = self.edges.bins, sums["positives"]
         x = part.values.reshape(shape.cells, bins)

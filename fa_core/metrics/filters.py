@@ -107,7 +107,7 @@ class Condition(BaseModel):
     numbers only. A missing (null) value satisfies no condition, not even `not`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     any_of: tuple[Scalar, ...] | None = None
     not_any_of: tuple[Scalar, ...] | None = None

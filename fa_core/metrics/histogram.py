@@ -6,9 +6,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
+from fa_core.arrays import np
 from fa_core.metrics.filters import Exact, Filter, exact_text
 from fa_core.metrics.kind import Bounds, FieldUse, Units, register
 from fa_core.metrics.rows import View
@@ -19,7 +19,7 @@ from fa_core.tables import event_columns
 class Bins(BaseModel):
     """Equal bins from `from` to `to`. Values outside fall into the first or the last bin."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     low: Exact = Field(alias="from", description="Lower edge of the first bin.")
     high: Exact = Field(alias="to", description="Upper edge of the last bin.")

@@ -14,11 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import erfcx, ndtr
-
-FloatArray = NDArray[np.float64]
+from fa_core.arrays import BoolArray, FloatArray, np
 
 _NORMAL = NormalDist()
 
@@ -39,6 +35,9 @@ def _tail_normal_laplace(x: FloatArray, normal_sd: FloatArray, laplace_scale: Fl
     Closed form: Φc(x/s) + ¼e^{−x²/2s²}·[erfcx((s/b − x/s)/√2) − erfcx((s/b + x/s)/√2)], written with
     the scaled complementary error function so that nothing overflows.
     """
+    # Imported here: scipy costs more than all the rest of `fa plan check`, which reads no sums.
+    from scipy.special import erfcx, ndtr
+
     u = x / normal_sd
     r = normal_sd / laplace_scale
     near = (r - u) / np.sqrt(2)
@@ -101,7 +100,7 @@ class Interval:
 
     low: FloatArray
     high: FloatArray
-    valid: NDArray[np.bool_]
+    valid: BoolArray
 
 
 def wilson_fieller(
@@ -155,7 +154,7 @@ class Variances:
 
     value: FloatArray
     sd: FloatArray
-    pooled: NDArray[np.bool_]
+    pooled: BoolArray
 
 
 def own_or_more(

@@ -20,11 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from fa_core.arrays import Int64Array, np
 
-Int64Array = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
 Name = Literal["rate", "rate_event", "paired", "paired_event", "rate_per_hour", "rate_per_hour_event"]
 

@@ -8,8 +8,7 @@ plans of before, they are centred ratios in blocks.
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
-
+from fa_core.arrays import np
 from fa_core.metrics.centred import ALIKE, Centred, at, totals
 from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 from fa_core.metrics.joint import COUNTERS, MOST_PAIRS, Domain, Name, mapped, matrix, norms

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from fa_core.arrays import BoolArray as BoolArray
+from fa_core.arrays import FloatArray as FloatArray
+from fa_core.arrays import Int64Array as Int64Array
+from fa_core.arrays import TextArray, np
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.rows import Rows, View
 from fa_core.values import Counters
-
-Int64Array = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class Numbers:
     denominator: FloatArray
     noise_sd: FloatArray
     suppressed: BoolArray
-    reason: NDArray[np.object_]
+    reason: TextArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +145,7 @@ class Result:
     numbers: Numbers
     devices: FloatArray
     devices_sd: float
-    variance_source: NDArray[np.object_]
+    variance_source: TextArray
     labels: tuple[tuple[tuple[str, str], ...], ...] = ()
 
 
@@ -185,7 +183,7 @@ class MetricSpec(BaseModel):
         group_by: the groupings to report, taken from the plan where left out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     sources: ClassVar[tuple[str, ...]] = ("wake_events", "command_events", "dictation_events")
     """Sources that this kind can read."""

@@ -6,8 +6,7 @@ incident: the capped events would be divided by all the hours.
 
 from typing import Final
 
-import numpy as np
-
+from fa_core.arrays import np
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.kind import Int64Array
 from fa_core.metrics.rows import HOUR_US, Rows, View

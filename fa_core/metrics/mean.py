@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fa_core.arrays import np
 from fa_core.metrics.centred import Centred, Limits
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, register
@@ -20,7 +20,7 @@ most half a thousandth of it."""
 class Clip(BaseModel):
     """The public range that values are clipped to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     low: Exact = Field(alias="from", description="Values below count as this.")
     high: Exact = Field(alias="to", description="Values above count as this.")

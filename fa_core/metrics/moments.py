@@ -16,8 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
+from fa_core.arrays import np
 from fa_core.metrics.intervals import estimated_variance_quantile, normal_quantile
 from fa_core.metrics.joint import Domain, Name, matrix
 from fa_core.metrics.kind import BoolArray, FloatArray

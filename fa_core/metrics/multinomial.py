@@ -11,9 +11,7 @@ moves a tail much and its cells little, so a curve of tails measures its own.
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fa_core.arrays import TextArray, np
 from fa_core.metrics.intervals import (
     Interval,
     convolved_quantile,
@@ -134,7 +132,7 @@ def shares(
     )
 
 
-def source_text(pooled: BoolArray, groups: int) -> NDArray[np.object_]:
+def source_text(pooled: BoolArray, groups: int) -> TextArray:
     """Return "pooled" or "group" for each group, from a flag for each of its rows."""
     return np.where(pooled.reshape(groups, -1).any(axis=1), "pooled", "group").astype(object)
 

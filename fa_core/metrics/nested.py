@@ -20,8 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from math import prod
 
-import numpy as np
-
+from fa_core.arrays import np
 from fa_core.metrics.kind import Axis, FloatArray
 
 Effect = frozenset[str]

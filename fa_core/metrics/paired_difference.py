@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fa_core.arrays import np
 from fa_core.metrics.centred import Limits
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.joint import Domain, Name
@@ -18,7 +18,7 @@ from fa_core.tables import SOURCES
 class Comparison(BaseModel):
     """Which two versions of what are compared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     field: Literal["model_version"] = Field(default="model_version", description="Names the model.")
     baseline: str = Field(description="The version that is subtracted.")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
+from fa_core.arrays import np
 from fa_core.metrics.centred import Limits, Quadratic, bernoulli_floor
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.joint import Domain, Name

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar, Final, Literal
 
-import numpy as np
 from pydantic import Field, StrictInt, field_validator
 
+from fa_core.arrays import np
 from fa_core.metrics.centred import Centred, Limits
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, rational, register

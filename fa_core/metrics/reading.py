@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from fa_core.arrays import np
 from fa_core.metrics.kind import BoolArray, FloatArray, Numbers
 
 Refusal = tuple[BoolArray, str]

@@ -6,21 +6,19 @@ result depends on its own rows and its own randomness only, never on who else is
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
+from fa_core.arrays import AnyArray, BoolArray, FloatArray, Int64Array, UInt64Array, np
 from fa_core.metrics.filters import Condition, Filter
 from fa_core.tables import HOUR
 
-Int64Array = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 HOUR_US: Final = 3_600_000_000
 
-Priorities = Callable[[str, Int64Array, Int64Array], NDArray[np.uint64]]
+Priorities = Callable[[str, Int64Array, Int64Array], UInt64Array]
 """(purpose, device (M,), ordinal of the row within its device (M,)) -> random priorities (M,)."""
 
 
@@ -32,10 +30,10 @@ class Rows:
         device: int64 (M,), nondecreasing device index of each row.
     """
 
-    def __init__(self, table: pa.Table, device: Int64Array) -> None:
+    def __init__(self, table: "pa.Table", device: Int64Array) -> None:
         self._table = table
         self.device = device
-        self._arrays: dict[str, tuple[NDArray[np.generic], tuple[str, ...] | None]] = {}
+        self._arrays: dict[str, tuple[AnyArray, tuple[str, ...] | None]] = {}
 
     def __len__(self) -> int:
         return len(self.device)
@@ -43,7 +41,7 @@ class Rows:
     @cached_property
     def time(self) -> Int64Array:
         """Microseconds since 1970, UTC, int64 (M,)."""
-        return np.asarray(_column(self._table, "time").cast(pa.int64()).to_numpy(zero_copy_only=False))
+        return np.asarray(_column(self._table, "time").cast("int64").to_numpy(zero_copy_only=False))
 
     @cached_property
     def hour_start(self) -> Int64Array:
@@ -57,7 +55,7 @@ class Rows:
             raise TypeError(f"{column} is not a label column")
         return np.asarray(codes, dtype=np.int64), names
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
+    def numbers(self, column: str) -> FloatArray:
         """Return a number, integer or boolean column as float64 (M,); NaN stands for missing."""
         values, names = self._load(column)
         if names is not None:
@@ -66,7 +64,7 @@ class Rows:
 
     def codes(self, column: str, values: tuple[str, ...]) -> Int64Array:
         """Return the index of each row's value in `values`, len(values) for anything else, int64 (M,)."""
-        if column != HOUR and pa.types.is_dictionary(self._type(column)):
+        if self._has_labels(column):
             codes, names = self.labels(column)
             order = {value: index for index, value in enumerate(values)}
             lookup = np.array([order.get(name, len(values)) for name in names] + [len(values)], np.int64)
@@ -92,7 +90,7 @@ class Rows:
         return result
 
     def _satisfies(self, column: str, condition: Condition) -> BoolArray:
-        if column != HOUR and pa.types.is_dictionary(self._type(column)):
+        if self._has_labels(column):
             codes, names = self.labels(column)
             allowed = np.array([_allows(condition, name) for name in names] + [False], np.bool_)
             return np.asarray(allowed[codes])
@@ -112,11 +110,16 @@ class Rows:
                 result &= compare(numbers, float(bound))
         return result
 
-    def _type(self, column: str) -> pa.DataType:
-        kind = self._table.schema.field(column).type
-        return pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
+    def _has_labels(self, column: str) -> bool:
+        # Imported here: every metric's specification imports this module, and needs no Arrow for itself.
+        from pyarrow import types
 
-    def _load(self, column: str) -> tuple[NDArray[np.generic], tuple[str, ...] | None]:
+        if column == HOUR:
+            return False
+        kind = self._table.schema.field(column).type
+        return bool(types.is_string(kind) or types.is_dictionary(kind))
+
+    def _load(self, column: str) -> tuple[AnyArray, tuple[str, ...] | None]:
         if column not in self._arrays:
             if column == HOUR:
                 self._arrays[column] = ((self.time // HOUR_US % 24).astype(np.float64), None)
@@ -193,21 +196,23 @@ class View:
         return whole
 
 
-def _column(table: pa.Table, name: str) -> pa.Array:
+def _column(table: "pa.Table", name: str) -> "pa.Array":
     column = table.column(name)
     if column.num_chunks == 1:
         return column.chunk(0)
     return column.unify_dictionaries().combine_chunks()
 
 
-def _to_numpy(array: pa.Array) -> tuple[NDArray[np.generic], tuple[str, ...] | None]:
-    if pa.types.is_string(array.type):
+def _to_numpy(array: "pa.Array") -> tuple[AnyArray, tuple[str, ...] | None]:
+    from pyarrow import types
+
+    if types.is_string(array.type):
         array = array.dictionary_encode()
-    if pa.types.is_dictionary(array.type):
+    if types.is_dictionary(array.type):
         indices = array.indices.fill_null(-1) if array.null_count else array.indices
         return indices.to_numpy(zero_copy_only=False), tuple(array.dictionary.to_pylist())
     if array.null_count:
-        array = array.cast(pa.float64()).fill_null(float("nan"))
+        array = array.cast("float64").fill_null(float("nan"))
     return array.to_numpy(zero_copy_only=False), None
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
-
+from fa_core.arrays import np
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.intervals import convolved_quantile, simultaneous_level
 from fa_core.metrics.kind import (

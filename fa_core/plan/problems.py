@@ -4,6 +4,7 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from fa_core.errors import BadInput
 
@@ -38,6 +39,8 @@ class Problem:
 
 class BadPlan(BadInput):
     """A plan that cannot be used. `problems` holds every problem found, in the order of the file."""
+
+    located: ClassVar[bool] = True
 
     def __init__(self, name: str, problems: Iterable[Problem]) -> None:
         self.name = name

@@ -96,7 +96,7 @@ Day = Annotated[
 class Section(BaseModel):
     """Base of every part of a plan: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Metadata(Section):
@@ -353,7 +353,7 @@ class Plan(Section):
     its `source` and its `group_by` filled in.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     api_version: Literal["fa/v1"] = Field(
         alias="apiVersion", description="The version of the plan language: fa/v1."

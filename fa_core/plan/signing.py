@@ -6,19 +6,20 @@ anything else that the same key may sign.
 
 import json
 from dataclasses import dataclass
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from fa_core.errors import BadInput
 from fa_core.plan.schema import Plan, canonical
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PURPOSE = b"unheard-plan-1\n"
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
 
-def sign(plan: bytes, key: Ed25519PrivateKey) -> bytes:
+def sign(plan: bytes, key: "Ed25519PrivateKey") -> bytes:
     """Return the signature, 64 bytes, of a plan's canonical bytes. It is deterministic."""
     return key.sign(PURPOSE + plan)
 
@@ -30,6 +31,10 @@ def verify(plan: bytes, signature: bytes, key: bytes) -> bool:
     """
     if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
+    # Imported here: whoever only checks a plan should not wait for OpenSSL.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, PURPOSE + plan)
     except (InvalidSignature, ValueError):
@@ -52,7 +57,7 @@ class SignedPlan:
     signature: bytes
 
     @classmethod
-    def of(cls, plan: Plan, key: Ed25519PrivateKey) -> "SignedPlan":
+    def of(cls, plan: Plan, key: "Ed25519PrivateKey") -> "SignedPlan":
         """Sign a plan."""
         return cls(plan.hash, key.public_key().public_bytes_raw(), sign(canonical(plan), key))
 

@@ -2,10 +2,7 @@
 
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-Int64Array = NDArray[np.int64]
+from fa_core.arrays import Int64Array, np
 
 
 def scale_to_l1(counts: Int64Array, limit: int) -> Int64Array:
