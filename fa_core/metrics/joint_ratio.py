@@ -55,6 +55,9 @@ class JointRatio(Centred):
         found = f"with this a device can have any of {pairs:,} counts, too many to try for its bound"
         return TooMuch(self.lever, found, f"lower it until there are at most {MOST_PAIRS:,}")
 
+    def width(self, shape: Shape, bounds: Bounds) -> int:
+        return COUNTERS * shape.cells if bounds.counters == "joint" else super().width(shape, bounds)
+
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         if bounds.counters != "joint":
             return super().parts(shape, bounds)

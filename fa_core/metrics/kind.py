@@ -226,6 +226,11 @@ class MetricSpec(BaseModel):
         """Return why the bounds of `parts` would take too long to find, None where they do not."""
         return None
 
+    def width(self, shape: Shape, bounds: Bounds) -> int:
+        """Return how many cells of the vector one grouping takes. A kind whose bounds take numbers to work
+        out says it without them, for the check of a plan."""
+        return sum(part.cells for part in self.parts(shape, bounds))
+
     def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
         """Return what each device samples, under the plan's filter `where`. Done once a metric."""
         raise NotImplementedError

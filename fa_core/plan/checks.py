@@ -337,7 +337,7 @@ def _cells(metric: MetricSpec, grouping: Iterable[str], parts: Parts, bounds: Bo
         cells=prod(len(segment.labels) for segment in segments),
         touch=prod(len(segment.labels) for segment in segments if segment.level == "event"),
     )
-    return sum(part.cells for part in metric.parts(shape, bounds))
+    return metric.width(shape, bounds)
 
 
 def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:
