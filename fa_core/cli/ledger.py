@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fa_core.canonical_json import utc_text
 from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.privacy.ledger import (
@@ -24,7 +25,6 @@ from fa_core.privacy.ledger import (
 )
 from fa_core.privacy.ledger import show as exact
 from fa_core.store import DEFAULT, Declaration, Store, open_store
-from fa_core.store.schema import utc_text
 
 app = typer.Typer(help="Show the privacy ledger, verify it, and set budgets.", no_args_is_help=True)
 

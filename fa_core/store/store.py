@@ -25,12 +25,13 @@ from fa_core.database.connection import Database
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
+from fa_core.privacy.ledger_rows import Declaration
 from fa_core.store import backup as backups
 from fa_core.store import catalogue, chain, translog
 from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
 from fa_core.store.catalogue import Entry, Failure, Query
-from fa_core.store.chain import Declaration, Row
+from fa_core.store.chain import Row
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
