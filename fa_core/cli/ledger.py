@@ -3,17 +3,17 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fa_core.canonical_json import utc_text
 from fa_core.cli import render
+from fa_core.cli.limits import Accounting, Limit, budgets_text, limits
 from fa_core.errors import BadInput
 from fa_core.privacy.ledger import (
-    BUDGETS,
     DEFAULT_POLICIES,
     UNITS,
     WEEK,
@@ -24,21 +24,15 @@ from fa_core.privacy.ledger import (
     balances,
 )
 from fa_core.privacy.ledger import show as exact
+from fa_core.rounds.keys import keys_folder, local_keys
 from fa_core.store import DEFAULT, Declaration, Store, open_store
+from fa_core.trust import budgets
+from fa_core.trust.enrolment import Authority, load, read_hex
 
 app = typer.Typer(help="Show the privacy ledger, verify it, and set budgets.", no_args_is_help=True)
 
 Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-Limit = Annotated[str | None, typer.Option(help="Its limit, an exact number such as 0.5 or 1/2.")]
-
-
-class Accounting(StrEnum):
-    """The two kinds of ledger."""
-
-    zcdp = "zcdp"
-    pure = "pure"
 
 
 @app.command()
@@ -76,7 +70,10 @@ def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
 
 @app.command()
 def declare(
-    population: Annotated[str, typer.Argument(help="The population; fleet.json names that of a fleet.")],
+    population: Annotated[
+        str | None,
+        typer.Argument(help="The population; fleet.json names that of a fleet.", show_default=False),
+    ] = None,
     release: Limit = None,
     window: Limit = None,
     week: Limit = None,
@@ -85,26 +82,42 @@ def declare(
     accounting: Annotated[
         Accounting | None, typer.Option(help="The kind of a new ledger: zcdp or pure. It never changes.")
     ] = None,
+    signed: Annotated[
+        Path | None, typer.Option(help="Take in what `fa enrol population` signed.", show_default=False)
+    ] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authority: its directory, or with --signed its public key.", show_default=False
+        ),
+    ] = None,
     store: Where = DEFAULT,
 ) -> None:
-    """Set budgets of a population from now on; what is left out stays. The log keeps every change."""
+    """Set budgets of a population from now on; what is left out stays. The log keeps every change.
+
+    They hold once the enrolment authority signed them: that of the store's own engines, or of --authority.
+    """
     given = {"release": release, "window": window, "week": week, "year": year, "family": family}
-    limits = {name: _limit(name, text) for name, text in given.items() if text is not None}
     with open_store(store) as opened:
-        before = opened.declaration(population)
-        currency: Currency = accounting.value if accounting else before.currency if before else "zcdp"
-        policy = before.policy if before else DEFAULT_POLICIES[currency]
-        declared = Declaration(population, currency, replace(policy, **limits), datetime.now(UTC))
+        if signed is not None:
+            if population is not None or any(given.values()) or accounting or authority is None:
+                raise BadInput("--signed FILE goes with --authority authority.pub and nothing else")
+            declared = budgets.read_file(signed, read_hex(authority))
+        elif population is None:
+            raise BadInput("name the population, or a file that the authority signed with --signed")
+        else:
+            before = opened.declaration(population)
+            currency: Currency = accounting.value if accounting else before.currency if before else "zcdp"
+            policy = replace(before.policy if before else DEFAULT_POLICIES[currency], **limits(given))
+            unsigned = Declaration(population, currency, policy, datetime.now(UTC))
+            declared = budgets.sign(unsigned, _authority(store, authority).key)
         opened.declare(declared)
-    told = ", ".join(f"{name} {exact(declared.policy.limit(name))}" for name in BUDGETS)
-    typer.echo(f"{population}: {UNITS[currency]} {told}")
+    typer.echo(budgets_text(declared))
 
 
-def _limit(name: str, text: str) -> Fraction:
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise BadInput(f"--{name} {text}: an exact number is expected, such as 0.5 or 1/2") from None
+def _authority(store: str, directory: Path | None) -> Authority:
+    """Return the authority in a directory, by default that of the store's own engines."""
+    return load(directory) if directory is not None else local_keys(keys_folder(store)).authority
 
 
 def _population(store: Store, name: str, now: datetime, limit: int) -> dict[str, Any]:

@@ -25,12 +25,18 @@ from fa_core.flower.local_workers import run_local
 from fa_core.flower.transport import PARTITION, Grid, ServerApp, run_simulation, server_app
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, load
-from fa_core.rounds.keys import LocalKeys, local_keys, local_parties, signature_beside
+from fa_core.rounds.keys import (
+    LocalKeys,
+    give_budgets,
+    keys_folder,
+    local_keys,
+    local_parties,
+    signature_beside,
+)
 from fa_core.rounds.progress import narrator
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, Surroundings, run
-from fa_core.store import DEFAULT, open_store
-from fa_core.trust.enrolment import Authority
+from fa_core.store import open_store
 from fa_core.values import Estimates, Release
 
 SIMULATION_SECONDS = 3600.0
@@ -73,7 +79,6 @@ class _Scene:
     fleet: Fleet
     cohort: Cohort
     keys: LocalKeys
-    authority: Authority
     stopped: threading.Event
     narrate: Narrate
 
@@ -95,10 +100,10 @@ def launch(order: Order, narrate: Narrate = lambda: narrator(Console(stderr=True
     cohort = cohort_of_fleet(fleet.devices, fleet.tables)
     # One device is counted before anything is announced: a table that the plan reads may be missing.
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
-    keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
+    keys = local_keys(keys_folder(order.store))
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     with _stop_signals() as stopped:
-        scene = _Scene(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped, narrate)
+        scene = _Scene(order, plan, signed, fleet, cohort, keys, stopped, narrate)
         return _play(scene)
 
 
@@ -130,9 +135,10 @@ def _run(scene: _Scene, grid: Grid) -> Outcome:
         devices=len(scene.cohort),
     )
     with open_store(scene.order.store) as store, scene.narrate() as report:
+        give_budgets(store, scene.keys.authority, job.population, scene.plan.privacy.accounting, _today())
         around = Surroundings(
             store=store,
-            parties=local_parties(scene.keys, scene.authority, _today),
+            parties=local_parties(scene.keys, _today),
             pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
             clock=MonotonicClock(),
             today=_today,
@@ -142,12 +148,14 @@ def _run(scene: _Scene, grid: Grid) -> Outcome:
 
 
 def _on_local(scene: _Scene, server: ServerApp) -> None:
-    fleet = simulated(scene.cohort, _pins(scene), scene.authority, scene.order.seed)
+    fleet = simulated(
+        scene.cohort, _pins(scene), scene.keys.authority, scene.fleet.population, scene.order.seed
+    )
     run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
 
 
 def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -> None:
-    authority = scene.authority.key.private_bytes_raw()
+    authority = scene.keys.authority.key.private_bytes_raw()
     assert scene.order.fleet is not None
     nodes = FleetNodes(scene.order.fleet.resolve(), _pins(scene), authority, scene.order.seed)
     try:
@@ -160,7 +168,7 @@ def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -
 
 def _pins(scene: _Scene) -> Pins:
     log, witness = _public(scene.keys.log), _public(scene.keys.witness)
-    return pins_of(scene.signed.key, log, witness, scene.authority.public_key)
+    return pins_of(scene.signed.key, log, witness, scene.keys.authority.public_key)
 
 
 def _public(key: Ed25519PrivateKey) -> bytes:

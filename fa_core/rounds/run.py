@@ -1,8 +1,8 @@
 """From a plan to a release: announce, charge, run the round, add the noise, estimate, save.
 
-The order is the promise. The plan is in the transparency log before a device is asked, its cost in the
-ledger before anything is unmasked, and whatever happens after the charge ends as one release or as one
-failure in the store, never as both and never as neither.
+The order is the promise. Plan and charge are in the transparency log, under a cosigned checkpoint, before a
+device is asked, and each device is shown both. Whatever happens after the charge ends as one release or as
+one failure in the store, never as both and never as neither.
 """
 
 import logging
@@ -22,14 +22,17 @@ from fa_core.layout import MAX_COHORT, NOISE_TAIL, compile_plan
 from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
+from fa_core.privacy.ledger_rows import encode as encode_row
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.rounds.keys import Parties
 from fa_core.rounds.outcome import write_failure, write_release
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
 from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
+from fa_core.secagg.identity import population_id
 from fa_core.secagg.messages import join_request
 from fa_core.store import Store
 from fa_core.trust import checkpoint
+from fa_core.trust.budgets import is_signed
 from fa_core.values import Estimates, FloatArray, Int64Array, Layout, Participation, Release
 from fa_core.wire.agreement import task_of
 from fa_core.wire.invitation import Invitation, encode
@@ -91,10 +94,12 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
     nodes = invite(_present(job, grid, around), job.plan.eligibility.sample)
     if around.watch.stopped():
         raise Interrupted(Stage.JOIN)
-    release = job.release
-    layout, task, invitation = _announce(job, release, around)
-    around.store.charge(_charge(job, layout, release.hex(), around.today()))
+    release, layout = job.release, compile_plan(job.plan)
+    budgets = require_budgets(job, around)
+    entry = around.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
+    paid = around.store.charge(_charge(job, layout, release.hex(), around.today()))
     try:
+        task, invitation = _invitation(job, entry.index, paid.log_index, budgets, around)
         released = _round(job, grid, nodes, layout, task, invitation, around)
         estimates = estimate(released)
         write_release(around.store, around.clock, released, estimates, synthetic=job.synthetic)
@@ -150,28 +155,50 @@ def _present(job: Job, grid: Grid, around: Surroundings) -> list[int]:
         around.clock.sleep(around.pace.poll)
 
 
-def _announce(job: Job, release: bytes, around: Surroundings) -> tuple[Layout, Task, bytes]:
-    """Put the signed plan into the log under a cosigned checkpoint; return what every device is sent."""
-    store, signed, plan = around.store, job.signed, canonical(job.plan)
-    entry = store.announce(plan, signed.key, signed.signature)
+def require_budgets(job: Job, around: Surroundings) -> bytes:
+    """Return the population's budgets as the enrolment authority signed them.
+
+    Raises Refused where it signed none: devices and witness accept no others, so the round would fail after
+    it was charged.
+    """
+    declared = around.store.declaration(job.population)
+    if declared is None or not is_signed(declared, around.parties.authority):
+        raise Refused(
+            f"nothing was asked: population {job.population!r} has no budgets in this store that the "
+            "enrolment authority signed; `fa enrol population` signs them, `fa ledger declare --signed` "
+            "takes them in"
+        )
+    return encode_row(declared)
+
+
+def _invitation(
+    job: Job, plan_index: int, charge_index: int, budgets: bytes, around: Surroundings
+) -> tuple[Task, Invitation]:
+    """Have plan and charge cosigned; return the round's task and what every device is sent."""
+    store, signed = around.store, job.signed
     store.checkpoint(around.parties.log_key, around.parties.witness)
-    inclusion = store.prove(entry.index)
-    note, size = inclusion.note, checkpoint.parse(inclusion.note).size
-    layout, task = task_of(job.plan, release, 0, job.until, note)
-    invitation = Invitation(
-        plan=plan,
+    logged, charged = store.prove(plan_index), store.prove(charge_index)
+    note, population = logged.note, population_id(job.population)
+    proofs = (note, charged.entry.entry)
+    _, task = task_of(job.plan, job.release, 0, job.until, population, proofs)
+    size = checkpoint.parse(note).size
+    return task, Invitation(
+        plan=canonical(job.plan),
         key=signed.key,
         signature=signed.signature,
-        release=release,
+        release=job.release,
         attempt=0,
         until=job.until,
-        index=entry.index,
-        inclusion=tuple(inclusion.proof),
+        index=plan_index,
+        inclusion=tuple(logged.proof),
         checkpoint=note,
+        charge=charged.entry.entry,
+        charge_index=charge_index,
+        charge_inclusion=tuple(charged.proof),
+        budgets=budgets,
         consistency={old: tuple(proof) for old, proof in store.consistency_to(size).items()},
         request=join_request(task),
     )
-    return layout, task, encode(invitation)
 
 
 def _checkpoint(around: Surroundings) -> None:
@@ -204,7 +231,7 @@ def _round(
     nodes: Sequence[int],
     layout: Layout,
     task: Task,
-    invitation: bytes,
+    invitation: Invitation,
     around: Surroundings,
 ) -> Release:
     """Run the round and return its release, noised."""
@@ -219,12 +246,12 @@ def _round(
             )
         authority = around.parties.authority
         if secure:
-            return Server(task, authority, around.parties.witness, numbers)
+            return Server(task, authority, around.parties.witness, numbers, invitation.charge_proof.encode())
         return plain.Server(task, authority, numbers)
 
     release = task.release.hex()
     result, invited = conduct(
-        grid, nodes, invitation, release, begin, around.pace, around.clock, around.watch
+        grid, nodes, encode(invitation), release, begin, around.pace, around.clock, around.watch
     )
     sums, scales, variance = noised(layout, result, task.dropout, task.corrupt)
     counted = len(result.counted)

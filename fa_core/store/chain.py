@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, Refused, UnheardError
-from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, admit
+from fa_core.privacy.ledger import Charge, admit
 from fa_core.privacy.ledger_rows import START, Declaration, decode, digest, encode
 from fa_core.store import translog
 from fa_core.store.schema import ledger
@@ -29,11 +29,18 @@ class Row:
     value: Declaration | Charge
 
 
-def charge(connection: Connection, asked: Charge) -> Row:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A row as it was just written, and the index of the log's entry that repeats it."""
+
+    row: Row
+    log_index: int
+
+
+def charge(connection: Connection, asked: Charge) -> Written:
     """Check a charge against every budget and write it. Raises Refused and writes nothing.
 
-    The connection must be a writing one. A population that declared nothing gets the default budgets of
-    the charge's currency with its first charge.
+    The connection must be a writing one. A population must have declared its budgets before.
     """
     if translog.find(connection, "plan", asked.plan_hash) is None:
         raise Refused(
@@ -45,14 +52,14 @@ def charge(connection: Connection, asked: Charge) -> Row:
         )
     declared = declaration(connection, asked.population)
     if declared is None:
-        default = DEFAULT_POLICIES[asked.currency]
-        declared = Declaration(asked.population, asked.currency, default, asked.at)
-        _append(connection, declared)
+        raise Refused(
+            f"population {asked.population!r} has no budgets in this ledger; `fa ledger declare` sets them"
+        )
     admit(declared.policy, declared.currency, charges(connection, asked.population), asked)
     return _append(connection, asked)
 
 
-def declare(connection: Connection, declared: Declaration) -> Row:
+def declare(connection: Connection, declared: Declaration) -> Written:
     """Write a population's budgets, in force from here on. Raises Refused for another kind of ledger."""
     before = declaration(connection, declared.population)
     if before is not None and before.currency != declared.currency:
@@ -177,7 +184,7 @@ def _columns(value: Declaration | Charge) -> tuple[str, str, str | None]:
     return ("charge", value.population, value.release)
 
 
-def _append(connection: Connection, value: Declaration | Charge) -> Row:
+def _append(connection: Connection, value: Declaration | Charge) -> Written:
     last = connection.execute(
         select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
     ).first()
@@ -191,5 +198,5 @@ def _append(connection: Connection, value: Declaration | Charge) -> Row:
         )
     )
     logged = canonical({"hash": hashed.hex(), "row": json.loads(body), "seq": seq})
-    translog.append(connection, "ledger", release or population, entry("ledger", logged))
-    return Row(seq, hashed, value)
+    found = translog.append(connection, "ledger", release or population, entry("ledger", logged))
+    return Written(Row(seq, hashed, value), found.index)

@@ -203,7 +203,7 @@ class Bench:
         trust = Trust(self.authority.public_key, witness.public_key)
         others = {
             number: DeviceParty(
-                task, self.authority.enrol(), trust, lambda _: np.zeros(task.length, np.int64)
+                task, self.authority.enrol("a fleet"), trust, lambda _: np.zeros(task.length, np.int64)
             )
             for number in range(1, devices)
         }

@@ -138,7 +138,7 @@ def run_ours(what: str, n: int, m: int, lost: int, f: Fraction, gamma: Fraction 
         timed = TimedWitness(witness)
         trust = Trust(authority.public_key, witness.public_key)
         task = Task(bytes(32), bytes(16), 0, m, 32, f, gamma, 3)
-        with workers(task, trust, [authority.enrol() for _ in range(n)], rows) as pipes:
+        with workers(task, trust, [authority.enrol("a fleet") for _ in range(n)], rows) as pipes:
             server = Server(task, authority.public_key, timed, range(n))
             gone = set(np.random.default_rng(1).choice(n, lost, replace=False).tolist())
             cost = Cost(what, n, m, 0, lost)

@@ -21,7 +21,7 @@ from fa_core.trust.request_signing import LETTER, STAGE
 from tests.gateway.house import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
-DEVICE = AUTHORITY.enrol()
+DEVICE = AUTHORITY.enrol("a fleet")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_clock_that_is_off_is_set_right_for_stamps(here: Gateway, ahead: float
 
 def test_a_stranger_is_told_so_once(here: Gateway) -> None:
     with pytest.raises(NotAdmitted):
-        here.line(Authority.generate().enrol()).next(0)
+        here.line(Authority.generate().enrol("a fleet")).next(0)
 
 
 def test_a_broken_line_is_opened_again(here: Gateway) -> None:

@@ -117,7 +117,7 @@ def test_cohort_that_no_graph_protects(tmp_path: Path) -> None:
 
 
 def test_neighbour_that_the_authority_did_not_certify(liar: Liar) -> None:
-    liar.records[3] = fresh_record(Authority.generate().enrol())
+    liar.records[3] = fresh_record(Authority.generate().enrol("a fleet"))
     assert refused(liar.party, Stage.SHARES, liar.shares()) is Reason.UNCERTIFIED_KEY
 
 

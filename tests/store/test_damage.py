@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from fa_core.errors import BadInput
-from fa_core.privacy.ledger_rows import encode
+from fa_core.privacy.ledger_rows import digest, encode
 from fa_core.store import Store, bodies, open_store
 from fa_core.store.database import FILE
 from tests.store.samples import (
@@ -163,7 +163,7 @@ def test_a_chain_recomputed_by_a_forger_is_found_by_the_log(filled: str) -> None
             if not isinstance(value, chain.Declaration):
                 value = replace(value, cost=value.cost / 2)
             body = encode(value)
-            before = chain._digest(before, body)
+            before = digest(before, body)
             connection.execute(ledger.update().where(ledger.c.seq == row.seq).values(body=body, hash=before))
     assert "ledger row 1 is another than the transparency log's" in problems(filled)
 
