@@ -1,9 +1,9 @@
 """The Flower ClientApp: a relay of opaque bytes between the server and the devices behind this node.
 
 A SuperNode runs app code that it is sent, so nothing private lives here: no store, no key, no consent.
-Each part of a letter goes to its device and the device's reply goes back; a device that declines, breaks
+Each part of a message goes to its device and the device's reply goes back; a device that declines, breaks
 or is off leaves an empty part, and nothing else about it leaves the node. Where the devices are far away,
-the letter goes whole to a gateway on this machine, which hands it on.
+the whole message goes to a gateway on this machine, which forwards it.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from clients.device.seam import STAGES, Device, Stage
+from clients.device.interface import STAGES, Device, Stage
 from clients.device.serve import SocketDevice
 from clients.gateway import SHARE, collect, seconds
 from fa_core.flower.transport import ClientApp, Message, client_app, read, reply
@@ -32,12 +32,12 @@ def relay(devices: Callable[[Mapping[str, Any]], Devices]) -> ClientApp:
 def answer(here: Devices, message: Message, end: float) -> Message:
     """Return the reply of the devices that are here.
 
-    Nobody is asked beyond `end`, by the monotonic clock: where some hang, the replies of the others still
+    No device is asked beyond `end`, by the monotonic clock: where some hang, the replies of the others still
     come in time, and the node is free for the next round.
     """
-    letter = read(message)
-    parts = dict.fromkeys(here, letter.everyone) if letter.everyone else letter.parts
-    stage = cast(Stage, letter.stage)
+    request = read(message)
+    parts = dict.fromkeys(here, request.everyone) if request.everyone else request.parts
+    stage = cast(Stage, request.stage)
     return reply(
         message,
         {
@@ -48,7 +48,7 @@ def answer(here: Devices, message: Message, end: float) -> Message:
 
 
 def _end(message: Message) -> float:
-    """Return until when devices may answer: the rest of the letter's life brings their replies back."""
+    """Return until when devices may answer: the rest of the message's lifetime brings their replies back."""
     return time.monotonic() + SHARE * float(message.metadata.ttl)
 
 
@@ -70,9 +70,9 @@ def behind_socket(node_config: Mapping[str, Any], end: float = math.inf) -> Devi
 
 def through_gateway(message: Message, node_config: Mapping[str, Any]) -> Message:
     """Return the reply of the devices of the gateway whose socket the node's configuration names."""
-    letter = read(message)
+    request = read(message)
     within = seconds(node_config, float(message.metadata.ttl))
-    asked = Bundle(letter.release, letter.node, letter.stage, within, letter.parts, letter.everyone)
+    asked = Bundle(request.release, request.node, request.stage, within, request.parts, request.everyone)
     return reply(message, collect(node_config, asked))
 
 

@@ -1,4 +1,4 @@
-"""The relay's end of a gateway: a letter goes in whole over a Unix socket, and its replies come out."""
+"""The relay's client of a gateway: sends a stage's requests over a Unix socket and returns the replies."""
 
 import socket
 import time
@@ -14,19 +14,19 @@ SECONDS = 60.0
 """How long devices have for a stage, unless the node's configuration says otherwise (`seconds`)."""
 
 SHARE = 0.75
-"""The part of a message's life that devices may use; the rest is for its ways through Flower."""
+"""The share of a message's lifetime that devices may use; the rest is for its transport through Flower."""
 
 RETRY_SECONDS = 1.0
 
 GRACE = 90.0
-"""Seconds beyond the devices' own in which the gateway must have spoken."""
+"""Seconds beyond the devices' own within which the gateway must have replied."""
 
 
 def collect(node_config: Mapping[str, Any], asked: Bundle) -> dict[int, bytes]:
     """Return what the devices of the gateway at `gateway` (a socket's path) replied, by slot.
 
-    A gateway that goes away is asked again once it is back, with the time that is left: it goes on with the
-    stage where it was. Raises OSError where it is not there in time, Unreadable where it refuses the letter.
+    A gateway that goes away is retried with the time that is left, and resumes the stage where it was. Raises
+    OSError where it is not back in time, Unreadable where it refuses the request.
     """
     deadline = time.monotonic() + asked.seconds
     while True:

@@ -1,9 +1,9 @@
-"""Devices of this process: a fleet's tables behind the same seam that a real device has.
+"""Devices of this process: a fleet's tables behind the same interface that a real device has.
 
-What a simulated device does is what a real one does: it believes an invitation only for its signatures and
-proofs, counts its own rows, adds its share of the noise and keeps to the protocol. It lacks what needs an
-owner: a store of its own, consent, a budget. Counting is done for a chunk of devices at a time, by the same
-vectorised path that counts for one.
+A simulated device does what a real one does: it believes an invitation only for its signatures and proofs,
+counts its own rows, adds its share of the noise and keeps to the protocol. It lacks what needs an owner: a
+store of its own, consent, a budget. Counting is done for a chunk of devices at a time, by the same vectorised
+path that counts for one.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from clients.device.interface import Declined, Reason, Stage
 from clients.device.records import Seen
-from clients.device.seam import Declined, Reason, Stage
 from clients.device.trust import PinnedKey, Pins, believe, covers
 from clients.evaluate import (
     Cohort,
@@ -151,7 +151,7 @@ Party = DeviceParty | plain.DeviceParty
 
 
 class SimulatedDevice:
-    """One device of a simulated fleet, behind the seam of `clients.device.seam.Device`."""
+    """One device of a simulated fleet: a `clients.device.interface.Device`."""
 
     def __init__(self, fleet: SimulatedFleet, number: int, identity: DeviceIdentity) -> None:
         self._fleet = fleet

@@ -1,1 +1,1 @@
-"""The dashboard: see who the model fails, and whether the evidence is enough. Start at `dashboard.serve`."""
+"""The dashboard: which groups the model serves worse, and whether the evidence is significant. Start at `dashboard.serve`."""

@@ -1,4 +1,4 @@
-"""The dashboard's frame: who looks, the pages, and what goes wrong, said in a sentence."""
+"""The dashboard's frame: the signed-in user, the pages, and errors shown as sentences."""
 
 import streamlit as st
 
@@ -6,7 +6,7 @@ from dashboard.auth import session
 from dashboard.data import reading
 from dashboard.navigation import links
 from dashboard.settings import active
-from dashboard.style import look
+from dashboard.style import theme
 from dashboard.views import confusions, health, plans, privacy, segments, thresholds, trends
 from fa_core.errors import UnheardError
 
@@ -22,17 +22,17 @@ PAGES = (
 
 
 def main() -> None:
-    """Show the page that is asked for."""
-    st.set_page_config("Unheard", str(look.ICON), layout="wide", initial_sidebar_state="collapsed")
-    look.style()
-    who = session.user()
+    """Show the requested page."""
+    st.set_page_config("Unheard", str(theme.ICON), layout="wide", initial_sidebar_state="collapsed")
+    theme.style()
+    user = session.user()
     pages = {
         path: st.Page(page, title=title, url_path=path or None, default=not path)
         for page, title, path in PAGES
     }
     chosen = st.navigation(list(pages.values()), position="top")
-    links.know(pages)
-    st.logo(str(look.LOGO), size="large")
+    links.register(pages)
+    st.logo(str(theme.LOGO), size="large")
     # A phone has no room for the bar of pages, and Streamlit would hide them behind a button.
     with st.container(horizontal=True, gap="small", key="pages"):
         for page in pages.values():
@@ -41,16 +41,16 @@ def main() -> None:
         reading.entries(active().store)
         chosen.run()
     except UnheardError as error:
-        look.empty("This cannot be shown.", str(error))
-    _foot(who.name, ", ".join(sorted(who.roles)) or "viewer")
+        theme.empty("This cannot be shown.", str(error))
+    _footer(user.name, ", ".join(sorted(user.roles)) or "viewer")
 
 
-def _foot(name: str, roles: str) -> None:
-    leave = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
-    look.show(
-        f'<hr><div class="uh-facts"><span>{look.esc(name)} · {look.esc(roles)}</span>'
-        f"<span>Store {look.esc(reading.open_catalogue(active().store).name)}</span>"
-        f"{leave if session.signed_in() else ''}</div>"
+def _footer(name: str, roles: str) -> None:
+    sign_out = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
+    theme.show(
+        f'<hr><div class="uh-facts"><span>{theme.esc(name)} · {theme.esc(roles)}</span>'
+        f"<span>Store {theme.esc(reading.open_catalogue(active().store).name)}</span>"
+        f"{sign_out if session.signed_in() else ''}</div>"
     )
 
 

@@ -1,4 +1,4 @@
-"""Starting the dashboard: who may reach it is decided here, before anything listens."""
+"""Starting the dashboard: the access rules are checked before it listens on a port."""
 
 import socket
 import threading
@@ -15,10 +15,10 @@ from streamlit import App
 from streamlit.web import bootstrap
 
 from dashboard import settings
-from dashboard.auth.gate import LOOPBACK, Access, Gate
+from dashboard.auth.middleware import LOOPBACK, Access, AuthMiddleware
 from dashboard.data import reading
 from dashboard.style import shell
-from dashboard.style.look import DARK, LIGHT, Palette
+from dashboard.style.theme import DARK, LIGHT, Palette
 from fa_core.errors import BadInput, Refused
 
 SCRIPT: Final = Path(__file__).parent / "app.py"
@@ -33,38 +33,38 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Whether nobody outside this machine can reach it."""
+        """Whether only this machine can reach it."""
         return self.host in LOOPBACK
 
     @property
     def url(self) -> str:
-        """The address as a browser takes it."""
+        """The address as a URL."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{name}:{self.port}"
 
 
 def check(address: Address, access: Access) -> None:
-    """Raise Refused where somebody outside this machine could come in unasked."""
+    """Raise Refused where other machines could reach the dashboard without authentication."""
     if not address.loopback and access.passwords is None and access.proxy is None:
         raise Refused(
-            f"{address.host} can be reached from other machines, and nobody would be asked who they are; "
-            "add --password-file FILE, or --user-header NAME behind a proxy that signs people in"
+            f"{address.host} can be reached from other machines, without authentication; "
+            "add --password-file FILE, or --user-header NAME behind a proxy that authenticates users"
         )
 
 
 def serve(chosen: settings.Settings, address: Address, access: Access) -> None:
-    """Serve the dashboard until stopped. Raises Refused for an open door, BadInput for a taken port."""
+    """Serve the dashboard until stopped. Raises Refused for unauthenticated access, BadInput for a port in use."""
     check(address, access)
     settings.use(chosen)
     reading.open_catalogue(chosen.store)
     with _listening(address) as listener:
         bootstrap.load_config_options(options(address))
-        # Nobody waits for imports: the port is taken, but answers only once they are done.
+        # Imported before the server starts, so that no request waits for it; the port is bound already.
         for path in shell.PATHS:
             import_module(f"dashboard.views.{path or 'health'}")
-        app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(Gate, access=access)])
-        threading.Thread(target=reading.warm, args=(chosen.store,), daemon=True).start()
-        # Proxy headers stay as they came: the gate compares the peer's own address.
+        app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(AuthMiddleware, access=access)])
+        threading.Thread(target=reading.preload, args=(chosen.store,), daemon=True).start()
+        # Proxy headers are left unchanged: the middleware compares the peer's own address.
         config = uvicorn.Config(
             app, proxy_headers=False, server_header=False, log_level="warning", access_log=False,
             ws_max_size=32 * 2**20, timeout_graceful_shutdown=3,
@@ -85,7 +85,7 @@ def _listening(address: Address) -> Iterator[socket.socket]:
 
 
 def options(address: Address) -> dict[str, Any]:
-    """Return Streamlit's settings: nothing is sent anywhere, nothing is watched, errors stay on the server."""
+    """Return Streamlit's settings: no telemetry, no file watching, error details stay on the server."""
     fixed: dict[str, Any] = {
         "browser.gatherUsageStats": False,
         "browser.serverAddress": address.host,

@@ -14,8 +14,8 @@ FOLDER: Final = "dashboard"
 class Settings:
     """Attributes:
     store: a folder or postgresql://….
-    folder: where the dashboard keeps what it writes itself.
-    plans: folder of plans that people start from, None where there is none.
+    folder: where the dashboard writes its own files.
+    plans: folder of plans to start from, None where there is none.
     fleets: fleet directories that a run may be launched over.
     log_key, witness_key: raw Ed25519 public keys that the log's signatures are checked against, 32 bytes each.
     """
@@ -29,7 +29,7 @@ class Settings:
 
 
 def folder_of(store: str) -> Path:
-    """Return where the dashboard of a store keeps what it writes."""
+    """Return the folder that the dashboard of a store writes its own files to."""
     return Path(DEFAULT if "://" in store else store) / FOLDER
 
 

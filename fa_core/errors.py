@@ -35,8 +35,8 @@ class RoundFailed(UnheardError):
 
 def problems(error: "ValidationError") -> list[str]:
     """Return what is wrong with settings, a line each: the key, and what is wrong with it."""
-    told = []
+    lines = []
     for each in error.errors():
         key, what = ".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")
-        told.append(f"{key}: {what}" if key else what)
-    return told
+        lines.append(f"{key}: {what}" if key else what)
+    return lines

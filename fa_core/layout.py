@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 from fa_core.errors import BadInput
 from fa_core.metrics import Bounds, MetricSpec, Part, Shape
-from fa_core.plan import Plan
-from fa_core.privacy.accounting import gaussian_variance, geometric_variance, rho_for
+from fa_core.plan import Plan, rho_of
+from fa_core.privacy.accounting import gaussian_variance, geometric_variance
 from fa_core.privacy.distributed import LEAST_VARIANCE
 from fa_core.values import Block, Layout, Mechanism
 
@@ -45,11 +45,12 @@ def bounds_of(plan: Plan) -> Bounds:
 def compile_plan(plan: Plan) -> Layout:
     """Return the layout of a checked plan.
 
-    Raises BadInput where the vector does not fit a 64-bit ring, or no noise is large enough.
+    Raises BadInput where the vector does not fit a 64-bit ring, or no noise is large enough, or the plan's
+    rho does not imply its epsilon and delta.
     """
     privacy = plan.privacy
     zcdp = privacy.accounting == "zcdp"
-    total = rho_for(privacy.epsilon, privacy.delta) if zcdp else privacy.epsilon
+    total = rho_of(privacy) if zcdp else privacy.epsilon
     if total == 0:
         raise BadInput("epsilon and delta are so small together that no noise is large enough; raise epsilon")
     mechanism, reason = choose_mechanism(plan)

@@ -1,7 +1,7 @@
 """What a device may record: the columns of each table, their types and their closed domains.
 
 There is no free text anywhere. A plan is checked against these tables, a device's store is created
-from them, and a fleet directory is validated against them (house plan, section 6).
+from them, and a fleet directory is validated against them.
 """
 
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 )
 
 DEVICE_FACTS: tuple[str, ...] = ("accent", "device_class", "app_version")
-"""Facts of a device, one value each, that a plan may cut by. They are private and part of the unit."""
+"""Facts of a device, one value each, that a plan may group by. They are private and part of the unit."""
 
 HOUR = "hour"
 """Derived event field: the hour of the day of `time`, in UTC, an integer from 0 to 23."""

@@ -1,6 +1,6 @@
 """The frozen values that travel: Layout, Release, Estimates.
 
-Each is made by one pure function from the one before it (house plan, section 3) and is never changed.
+Each is made by one pure function from the one before it (docs/architecture.md) and is never changed.
 Exact numbers are `fractions.Fraction`; the noise and its cost are never floats until they are shown.
 """
 
@@ -27,7 +27,7 @@ class Block:
 
     Attributes:
         metric: name of the metric in the plan.
-        grouping: the segment names it is cut by; () is everyone.
+        grouping: the segment names it is broken down by; () is everyone.
         part: what the cells hold, in the metric kind's own words ("excess", "events", "devices", …).
         start: index of the first cell in the vector.
         cells: number of cells.

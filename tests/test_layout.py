@@ -8,7 +8,7 @@ import pytest
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import parse
-from fa_core.privacy.accounting import gaussian_variance, rho_for
+from fa_core.privacy.accounting import gaussian_variance
 
 PLAN = """
 apiVersion: fa/v1
@@ -37,7 +37,8 @@ def block(layout, metric, grouping, part):
 
 def test_the_whole_budget_is_spent_and_no_more():
     layout = compile_plan(plan_of())
-    assert layout.cost == sum(b.cost for b in layout.blocks) == rho_for(Fraction(2), Fraction(1, 10**8))
+    plan = plan_of()
+    assert layout.cost == sum(b.cost for b in layout.blocks) == plan.privacy.rho == Fraction("0.063940445673")
 
 
 def test_every_grouping_of_every_metric_gets_an_equal_share():

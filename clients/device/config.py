@@ -17,7 +17,7 @@ from clients.device.keys import KeySource
 from clients.device.odometer import Budget
 from clients.device.policy import Policy, QuietHours, Requirement
 from clients.device.redaction import Redactor
-from clients.device.serve import Door
+from clients.device.serve import Endpoint
 from clients.device.store import DEFAULT_RETENTION, Rules
 from clients.device.trust import PinnedKey, Pins
 from fa_core.errors import BadInput, problems
@@ -208,9 +208,9 @@ class DeviceConfig(Section):
         skew = timedelta(minutes=said.skew_minutes)
         return Pins(keys, frozenset(said.revoked), said.log, said.witness, said.authority, skew)
 
-    def door(self, folder: Path) -> Door:
+    def endpoint(self, folder: Path) -> Endpoint:
         """Return where to serve."""
-        return Door(folder / self.serve.socket, frozenset(self.serve.relays))
+        return Endpoint(folder / self.serve.socket, frozenset(self.serve.relays))
 
 
 def read_config(path: Path) -> DeviceConfig:

@@ -1,8 +1,8 @@
-"""The device: it reads an invitation, decides, counts, charges itself, and keeps its word once given.
+"""The device: it reads an invitation, decides, counts, charges itself, and replies the same once it replied.
 
 At `masked`, one transaction writes the charge, the receipt and the whole masked reply, and only then is
 the reply sent. So a crash leaves one of two things: nothing charged and nothing sent; or charged, and the
-very same bytes ready for whoever asks again. The vector itself is never written anywhere, and the keys of
+very same bytes ready for a repeated request. The vector itself is never written anywhere, and the keys of
 a round live in memory only: a device that restarts has dropped out of it.
 
 Joining depends on nothing in the event tables, nor does the time that it takes: what is past its retention
@@ -28,10 +28,10 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from clients.device import database, receipt
 from clients.device.consent import allows
 from clients.device.counting import count, noised
+from clients.device.interface import Declined, Reason, Stage
 from clients.device.odometer import Budget, Moment, affords, settled
 from clients.device.policy import Asks, ConditionReader, Policy, refusal
-from clients.device.records import Books, Contribution
-from clients.device.seam import Declined, Reason, Stage
+from clients.device.records import Contribution, Records
 from clients.device.store import Store
 from clients.device.trust import Believed, Pins, answered, believe, covers
 from fa_core.errors import BadInput, Refused
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the owner and the maker decided: the budget, the policy, whom to trust."""
+    """What the owner and the maker decided: the budget, the policy, the trusted keys."""
 
     budget: Budget
     policy: Policy
@@ -107,7 +107,7 @@ class StoredDevice:
         clock: Clock,
     ) -> None:
         self._store = store
-        self._books = Books(store)
+        self._records = Records(store)
         self._terms = terms
         self._identity = identity
         self._conditions = conditions
@@ -118,11 +118,11 @@ class StoredDevice:
         self._lock = Lock()
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
-        """See `clients.device.seam.Device`."""
+        """See `clients.device.interface.Device`."""
         with self._lock:
             try:
                 digest = sha256(request).digest()
-                kept = self._books.reply(stage, digest)
+                kept = self._records.reply(stage, digest)
                 if kept is not None:
                     return kept
                 self._stay_quiet()
@@ -153,18 +153,18 @@ class StoredDevice:
         except BadInput:
             raise Declined(Reason.MALFORMED) from None
         now = self._clock.now()
-        books = self._books
+        records = self._records
         with self._writing():
             believed = believe(
                 invitation,
                 self._terms.pins,
                 self._identity.population,
-                books.seen(),
-                books.revision,
+                records.seen(),
+                records.revision,
                 now,
             )
-            books.see(believed.seen)
-            books.see_revision(believed.plan.metadata.name, believed.plan.metadata.revision)
+            records.see(believed.seen)
+            records.see_revision(believed.plan.metadata.name, believed.plan.metadata.revision)
         try:
             layout, task = task_of(
                 believed.plan,
@@ -180,7 +180,7 @@ class StoredDevice:
             if not covers(believed.charge, believed.plan, layout):
                 raise Declined(Reason.NOT_CHARGED)
             self._admit(invitation, believed, layout, now)
-            self._bear(now)
+            self._check_joins(now)
         except Declined as declined:
             self._note(invitation, believed.plan, declined.reason, now)
             raise
@@ -201,8 +201,8 @@ class StoredDevice:
         )
         reply = party.join(invitation.request)
         with self._writing():
-            self._books.forget_replies(keep={each.invitation.release for each in self._rounds.values()})
-            self._books.keep_reply(invitation.release, invitation.attempt, "join", digest, reply)
+            self._records.forget_replies(keep={each.invitation.release for each in self._rounds.values()})
+            self._records.keep_reply(invitation.release, invitation.attempt, "join", digest, reply)
         if len(self._rounds) >= MAX_ROUNDS:
             del self._rounds[next(iter(self._rounds))]
         self._rounds[task.session] = _Round(invitation, believed, layout, party)
@@ -221,9 +221,9 @@ class StoredDevice:
             with self._writing():
                 reply = answer(request)
                 invitation = entered.invitation
-                self._books.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
+                self._records.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
         except BaseException:
-            # The party may hold an answer whose charge was just undone: it must never be heard again.
+            # The party may hold an answer whose charge was just undone: it must never be sent.
             if stage == "masked":
                 del self._rounds[request[_SESSION]]
             raise
@@ -241,7 +241,7 @@ class StoredDevice:
         counts = count(plan, layout, self._tables(entered, now), self._store.facts(), invitation.until)
         self._stay_quiet()
         rho = receipt.cost(layout)
-        zeros = "" if affords(self._books.charges(), rho, moment, self._terms.budget) else "no budget left"
+        zeros = "" if affords(self._records.charges(), rho, moment, self._terms.budget) else "no budget left"
         vector = noised(plan, layout, np.zeros_like(counts) if zeros else counts, joined)
         self._stay_quiet()
         contribution = Contribution(
@@ -252,12 +252,12 @@ class StoredDevice:
             start=entered.start,
             end=invitation.until,
             rho=Fraction(0) if zeros else rho,
-            stamp=moment.stamp,
+            timestamp=moment.timestamp,
             at=now,
             # Counting takes milliseconds that hang on the tables: a later plan may not be declined for them.
             took=max(LEAST_TOOK, timedelta(seconds=self._clock.running() - began)),
         )
-        self._books.contribute(contribution)
+        self._records.contribute(contribution)
         self._store.append(now, "contributed", receipt.receipt(invitation, entered.believed, layout, zeros))
         return vector
 
@@ -275,37 +275,37 @@ class StoredDevice:
 
     def _admit(self, invitation: Invitation, believed: Believed, layout: Layout, now: datetime) -> None:
         """Raise Declined unless consent, policy, age and window allow this round now."""
-        plan, terms, books = believed.plan, self._terms, self._books
+        plan, terms, records = believed.plan, self._terms, self._records
         if not allows(self._store.grants(), plan.eligibility.consent, now):
             raise Declined(Reason.CONSENT)
         if invitation.attempt >= MAX_ATTEMPTS:
             raise Declined(Reason.LIMITS)
-        why = refusal(terms.policy, _asks(believed, layout), self._conditions(now), books.past(), now)
+        why = refusal(terms.policy, _asks(believed, layout), self._conditions(now), records.past(), now)
         if why is not None:
             raise Declined(why)
-        moment, first = self._moment(believed, now), books.seen().first
+        moment, first = self._moment(believed, now), records.seen().first
         if first is None or not settled(first, moment, terms.budget):
             raise Declined(Reason.SETTLING)
         start = invitation.until - plan.window
-        if answered(books.contributions(), plan.metadata.name, start, invitation.until):
+        if answered(records.contributions(), plan.metadata.name, start, invitation.until):
             raise Declined(Reason.WINDOW)
 
-    def _bear(self, now: datetime) -> None:
-        """Raise Declined where too many rounds were joined today: each roster is a draw of the ring anew, and
-        a server that throws rosters away until one suits it must not get many."""
+    def _check_joins(self, now: datetime) -> None:
+        """Raise Declined where too many rounds were joined today: each roster draws the ring anew, and a
+        server that discards rosters until one suits it must not get many."""
         if len(self._joined) == self._joined.maxlen and now - self._joined[0] < timedelta(days=1):
             raise Declined(Reason.DAILY_LIMIT)
 
     def _moment(self, believed: Believed, now: datetime) -> Moment:
-        """Return the instant for the odometer: the device's clock now, the witness's word of the join."""
-        latest = self._books.seen().latest or believed.moment.latest
+        """Return the instant for the odometer: the device's clock now, the witness's time of the join."""
+        latest = self._records.seen().latest or believed.moment.latest
         moment = Moment(now, believed.moment.witnessed, latest, self._terms.pins.skew)
         if not moment.agrees:
             raise Declined(Reason.CLOCK)
         return moment
 
     def _stay_quiet(self) -> None:
-        """Stop at once when somebody speaks, or when it cannot be told whether somebody does."""
+        """Stop at once when somebody speaks, or when that is not known."""
         if self._conditions(self._clock.now()).speaking is not False:
             raise Declined(Reason.SPEAKING)
 

@@ -1,4 +1,4 @@
-"""One encrypted file a device: SQLCipher, opened with care and never replaced.
+"""One encrypted file a device (SQLCipher), never replaced.
 
 Whatever is found at the path and is not this device's store (a wrong key, another program's file, a file
 cut short) is refused and left as it is. The settings are for a device that may lose power at any moment

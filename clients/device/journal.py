@@ -1,7 +1,7 @@
 """The journal: what was granted, sent, refused and deleted, each entry chained to the one before by its hash.
 
 An entry's hash is SHA-256 of its canonical JSON, which holds the hash of the entry before. Changing,
-dropping or inserting an entry breaks the chain at that place; cutting the end off is found by whoever
+dropping or inserting an entry breaks the chain at that place; cutting the end off is found by an owner who
 wrote down the head (`fa device status` prints it, `fa device verify --head` asks for it). No entry holds
 an event or a count of events by value: only how many rows were deleted, and what a plan was and cost.
 """

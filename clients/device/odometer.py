@@ -1,14 +1,14 @@
-"""The device's own privacy budget: exact zCDP over a rolling window, in time that a witness vouches for.
+"""The device's own privacy budget: exact zCDP over a rolling window, in time that a witness attests.
 
 A device composes everything that it ever sent, under whatever name it was asked, so it keeps its own
 count beside the server's ledger. Costs are exact fractions of rho: rho adds up under composition, and an
 epsilon-DP release is charged epsilon^2/2 (Bun and Steinke 2016, Lemma 2.3 and Proposition 1.4).
 
-Time is the difficulty, because a device's clock can be set. A charge is stamped with the *latest* time
-that anybody vouches for and leaves the window only when the *earliest* says so, with a margin for how
-old a witness's word may be. So while devices are shown checkpoints no older than `Moment.age`, no true
-interval of length `window` holds more than the budget, wherever the device's own clock is put. (Whoever
-holds back checkpoints *and* sets the clock can at worst place two budgets side by side, once.)
+A device's clock can be set, so it is not trusted alone. A charge gets the *latest* known time as its
+timestamp, and leaves the window only by the *earliest*, with a margin for how old a witness's signature may
+be. So while devices are shown checkpoints no older than `Moment.age`, no true interval of length `window`
+holds more than the budget, whatever the device's own clock says. (An attacker who holds back checkpoints
+*and* sets the clock can at worst place two budgets side by side, once.)
 """
 
 from collections.abc import Iterable
@@ -41,13 +41,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One instant as the clocks give it: the device's own, the witness's word, and the latest seen before.
+    """One instant by three clocks: the device's own, the witness's, and the latest witnessed time before.
 
     Attributes:
         local: the device's clock.
         witnessed: time of the witness's signature on the checkpoint at hand; at most `age` old.
         latest: the highest `witnessed` that this store ever saw, this one included.
-        age: how far `local` and `witnessed` may lie apart, and so how old a witness's word may be.
+        age: how far `local` and `witnessed` may lie apart, and so how old a witness's time may be.
     """
 
     local: datetime
@@ -61,8 +61,8 @@ class Moment:
         return abs(self.local - self.witnessed) <= self.age and self.witnessed + self.age >= self.latest
 
     @property
-    def stamp(self) -> datetime:
-        """The time that a charge made now is stamped with: the latest of all."""
+    def timestamp(self) -> datetime:
+        """The timestamp of a charge made now: the latest of all."""
         return max(self.local, self.witnessed, self.latest)
 
     @property
@@ -73,7 +73,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A cost in rho and the time it is stamped with."""
+    """A cost in rho and its timestamp."""
 
     rho: Fraction
     at: datetime
@@ -93,7 +93,7 @@ def affords(charges: Iterable[Charge], rho: Fraction, moment: Moment, budget: Bu
 def settled(first_witnessed: datetime, moment: Moment, budget: Budget) -> bool:
     """Return whether a store whose first witnessed time was `first_witnessed` is old enough to take part.
 
-    One that need not settle takes part in the round in which it first sees a witness's word: two clocks that
+    One that need not settle takes part in the round in which it first sees a witnessed time: two clocks that
     agree are still seconds apart.
     """
     return not budget.settle or moment.earliest - first_witnessed >= budget.settle

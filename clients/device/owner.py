@@ -16,7 +16,7 @@ from clients.device.journal import Entry, Json, sentence
 from clients.device.keys import create_key, load_key
 from clients.device.odometer import Moment, frees_up, spent
 from clients.device.policy import FileReader, nothing_known
-from clients.device.records import Books
+from clients.device.records import Records
 from clients.device.rows import moment
 from clients.device.store import Store
 from fa_core.errors import BadInput
@@ -24,7 +24,7 @@ from fa_core.tables import SOURCES
 
 
 @dataclass(frozen=True, slots=True)
-class Household:
+class DeviceHome:
     """One device's folder, opened: its configuration and its store."""
 
     folder: Path
@@ -58,12 +58,12 @@ class Household:
         config = self.config
         terms = Terms(config.device_budget(), config.device_policy(), config.pins())
         conditions = FileReader(self.folder / config.conditions) if config.conditions else nothing_known
-        return StoredDevice(self.store, terms, Books(self.store).identity(), conditions, clock)
+        return StoredDevice(self.store, terms, Records(self.store).identity(), conditions, clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a device in plain values; what is stored is told as counts, to the owner alone."""
+    """The state of a device in plain values; what is stored is reported as counts, to the owner alone."""
 
     name: str
     consents: dict[str, str | None]
@@ -79,12 +79,12 @@ class Status:
     journal_head: str
 
 
-def status(home: Household, now: datetime) -> Status:
+def status(home: DeviceHome, now: datetime) -> Status:
     """Return the state of a device at `now`, as its own clock has it."""
-    store, books, config = home.store, Books(home.store), home.config
-    budget, pins, seen = config.device_budget(), config.pins(), books.seen()
+    store, records, config = home.store, Records(home.store), home.config
+    budget, pins, seen = config.device_budget(), config.pins(), records.seen()
     grants: dict[str, Grant] = {grant.purpose: grant for grant in store.grants()}
-    charges = [charge for charge in books.charges() if charge.rho]
+    charges = [charge for charge in records.charges() if charge.rho]
     witnessed = seen.latest or now
     instant = Moment(now, witnessed, witnessed, pins.skew)
     free = frees_up(charges, instant.earliest, pins.skew, budget)
@@ -97,16 +97,16 @@ def status(home: Household, now: datetime) -> Status:
         budget=f"rho {float(budget.rho):.6g} in {budget.window.days} days",
         spent=f"rho {float(spent(charges, instant, budget)):.6g}",
         frees_up=free.isoformat() if free else None,
-        contributions=len(books.contributions()),
+        contributions=len(records.contributions()),
         takes_part_from=(seen.first + budget.settle).isoformat() if seen.first else None,
-        key=books.key().public_key().public_bytes_raw().hex(),
-        enrolled=books.enrolled(),
+        key=records.key().public_key().public_bytes_raw().hex(),
+        enrolled=records.enrolled(),
         journal_entries=last.sequence,
         journal_head=last.hash,
     )
 
 
-def told(entry: Entry) -> dict[str, Json]:
+def entry_object(entry: Entry) -> dict[str, Json]:
     """Return an entry as the owner reads it: number, time, kind, sentence and everything it says."""
     return {
         "sequence": entry.sequence,
@@ -118,7 +118,7 @@ def told(entry: Entry) -> dict[str, Json]:
     }
 
 
-def export(home: Household, out: Path) -> list[Path]:
+def export(home: DeviceHome, out: Path) -> list[Path]:
     """Write everything that is stored into a new folder, readable by this user alone, as CSV and JSON.
 
     Raises BadInput where the folder is there already.
@@ -131,7 +131,7 @@ def export(home: Household, out: Path) -> list[Path]:
     said: dict[str, Any] = {
         "facts.json": store.facts(),
         "consents.json": {grant.purpose: _until(grant) for grant in store.grants()},
-        "journal.json": [told(entry) for entry in store.entries()],
+        "journal.json": [entry_object(entry) for entry in store.entries()],
     }
     written = [_write(out / name, json.dumps(value, indent=2)) for name, value in said.items()]
     return written + [_write_table(store, name, out / f"{name}.csv") for name in SOURCES]

@@ -1,7 +1,7 @@
 """May a plan run on this device now? Declared rules, an injected clock, and a reader of conditions.
 
-What is not known is not so: a device that cannot tell whether it is charging is not charging
-(house plan, section 4; the habit is that of federated-compute's eligibility decider).
+What is not known counts as false: a device that does not know whether it is charging is not charging
+(docs/device.md; the same rule as federated-compute's eligibility decider).
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
-from clients.device.seam import Reason
+from clients.device.interface import Reason
 
 Requirement = Literal["unmetered_network", "charging", "idle"]
 
@@ -95,7 +95,7 @@ class Policy:
         central_noise: whether the device trusts a server to add the noise to the sum.
         single_vectors: whether a plan without secure aggregation may run; the server then sees this
             device's counts.
-        min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must bear, and the
+        min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must tolerate, and the
             largest share of missing ones that it may: both decide how much noise is certain.
     """
 

@@ -12,12 +12,12 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device.consent import PURPOSES
 from clients.device.contribution import Clock, StoredDevice
-from clients.device.owner import Household
+from clients.device.interface import STAGES
+from clients.device.owner import DeviceHome
 from clients.device.policy import utc_now
-from clients.device.records import Books
+from clients.device.records import Records
 from clients.device.redaction import LogFilter, guard_crashes
 from clients.device.remote import attend, line
-from clients.device.seam import STAGES
 from clients.device.serve import Server, harden
 
 TIDY_SECONDS = 15 * 60.0
@@ -25,7 +25,7 @@ TIDY_SECONDS = 15 * 60.0
 logger = logging.getLogger(__name__)
 
 LOGGERS = ("clients", "fa_core")
-"""Our own loggers; of others it is only said that they spoke."""
+"""Our own loggers; of others only the fact that they logged something is shown."""
 
 
 def connect(folder: Path, url: str, authority: Path | None) -> None:
@@ -36,9 +36,9 @@ def connect(folder: Path, url: str, authority: Path | None) -> None:
     harden()
     guard_crashes(sys.stderr)
     quiet_log()
-    home = Household.open(folder, utc_now())
+    home = DeviceHome.open(folder, utc_now())
     device = home.device(Clock(utc_now, time.monotonic))
-    gateway = line(url, Books(home.store).identity(), authority)
+    gateway = line(url, Records(home.store).identity(), authority)
     stopped = threading.Event()
 
     def stop(*_: object) -> None:
@@ -47,7 +47,7 @@ def connect(folder: Path, url: str, authority: Path | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    threading.Thread(target=keep_promises, args=([device], stopped), daemon=True).start()
+    threading.Thread(target=enforce_retention, args=([device], stopped), daemon=True).start()
     try:
         attend(device, gateway, stopped)
     finally:
@@ -64,13 +64,13 @@ def serve(folders: Sequence[Path]) -> None:
     guard_crashes(sys.stderr)
     quiet_log()
     clock = Clock(utc_now, time.monotonic)
-    homes = [Household.open(folder, utc_now()) for folder in folders]
+    homes = [DeviceHome.open(folder, utc_now()) for folder in folders]
     devices = {slot: home.device(clock) for slot, home in enumerate(homes)}
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    server = Server(devices, homes[0].config.door(folders[0]))
-    threading.Thread(target=keep_promises, args=(list(devices.values()), stopped), daemon=True).start()
+    server = Server(devices, homes[0].config.endpoint(folders[0]))
+    threading.Thread(target=enforce_retention, args=(list(devices.values()), stopped), daemon=True).start()
     try:
         server.run(stopped.is_set)
     finally:
@@ -78,7 +78,7 @@ def serve(folders: Sequence[Path]) -> None:
             home.store.close()
 
 
-def keep_promises(devices: Sequence[StoredDevice], stopped: threading.Event) -> None:
+def enforce_retention(devices: Sequence[StoredDevice], stopped: threading.Event) -> None:
     """Delete what is past its time in every device's store, every quarter of an hour, until `stopped`."""
     while not stopped.wait(TIDY_SECONDS):
         for device in devices:

@@ -2,14 +2,14 @@
 
 What it can show: nobody edited, dropped or inserted an entry; what was forgotten is not there; nothing
 that was left at the last deletion was changed or removed since without an entry; every contribution has
-its receipt and every receipt its charge; the consents in force are those that were given. Whoever holds
-the key could rewrite the whole journal: a head that the owner wrote down shows that.
+its receipt and every receipt its charge; the consents in force are those that were given. Anyone with the
+key could rewrite the whole journal: a head that the owner wrote down shows that.
 """
 
 from collections.abc import Mapping, Sequence
 
 from clients.device.journal import Entry, Json, broken_at
-from clients.device.records import Books
+from clients.device.records import Records
 from clients.device.store import Store
 
 
@@ -46,7 +46,7 @@ def _deleted_rows(store: Store, entries: Sequence[Entry]) -> list[str]:
 def _receipts(store: Store, entries: Sequence[Entry]) -> list[str]:
     """Check that contributions and receipts are the same releases at the same cost."""
     receipts = {e.body["release"]: e.body["rho"] for e in entries if e.kind == "contributed"}
-    charged = {each.release.hex(): str(each.rho) for each in Books(store).contributions()}
+    charged = {each.release.hex(): str(each.rho) for each in Records(store).contributions()}
     return [
         f"release {release} has {'no receipt' if release not in receipts else 'a receipt of another charge'}"
         for release in sorted(charged)

@@ -28,7 +28,7 @@ def columns(plan: Plan) -> tuple[str, ...]:
 
 
 def facts(plan: Plan) -> tuple[str, ...]:
-    """Return the device facts that a plan cuts by, in alphabetical order."""
+    """Return the device facts that a plan's segments use, in alphabetical order."""
     return tuple(sorted({each.column for each in plan.segments.values() if each.level == "device"}))
 
 

@@ -1,4 +1,4 @@
-"""What a store knows about its part in rounds: who it is, what was charged, said and seen.
+"""The store's records of rounds: the device's identity, its contributions, its replies, the log it saw.
 
 The same file as the events, so that a contribution (charge, receipt, reply) is one transaction.
 """
@@ -10,10 +10,10 @@ from fractions import Fraction
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from clients.device.interface import Stage
 from clients.device.odometer import Charge
 from clients.device.policy import Past
 from clients.device.rows import micros, moment
-from clients.device.seam import Stage
 from clients.device.store import Store
 from fa_core.errors import BadInput
 from fa_core.secagg import DeviceIdentity
@@ -21,13 +21,13 @@ from fa_core.secagg import DeviceIdentity
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one release took from this device. `rho` is 0 where the budget was used up and zeros went.
+    """What one release took from this device. `rho` is 0 where the budget was used up and zeros were sent.
 
     Attributes:
         release: 16 bytes; `attempt` as in the invitation.
         plan: hex hash of the plan; `family` its name without the revision.
         start, end: the plan's window, [start, end).
-        stamp: the odometer's time of the charge; `at` the device's clock, `took` the time it ran.
+        timestamp: the odometer's time of the charge; `at` the device's clock, `took` the time it ran.
     """
 
     release: bytes
@@ -37,7 +37,7 @@ class Contribution:
     start: datetime
     end: datetime
     rho: Fraction
-    stamp: datetime
+    timestamp: datetime
     at: datetime
     took: timedelta
 
@@ -48,7 +48,7 @@ class Seen:
 
     Attributes:
         size, root: of the newest checkpoint; 0 and empty before the first.
-        latest: the highest witnessed time; `first` the stamp of the first; None before it.
+        latest: the highest witnessed time; `first` the timestamp of the first; None before it.
     """
 
     size: int
@@ -57,8 +57,8 @@ class Seen:
     first: datetime | None
 
 
-class Books:
-    """Contributions, replies and what was seen of the log, in a store. Writers run in its transactions."""
+class Records:
+    """Contributions, replies and the newest log state, in a store. Writers run in its transactions."""
 
     def __init__(self, store: Store) -> None:
         self._connection = store.connection
@@ -71,15 +71,15 @@ class Books:
         ).fetchall()
         return [
             Contribution(
-                release, attempt, plan, family, moment(start), moment(end), Fraction(rho), moment(stamp),
+                release, attempt, plan, family, moment(start), moment(end), Fraction(rho), moment(timestamp),
                 moment(at), timedelta(microseconds=took),
             )
-            for release, attempt, plan, family, start, end, rho, stamp, at, took in rows
+            for release, attempt, plan, family, start, end, rho, timestamp, at, took in rows
         ]  # fmt: skip
 
     def charges(self) -> list[Charge]:
         """Return every charge, as the odometer reads them."""
-        return [Charge(each.rho, each.stamp) for each in self.contributions()]
+        return [Charge(each.rho, each.timestamp) for each in self.contributions()]
 
     def past(self) -> list[Past]:
         """Return every run, as the policy reads them."""
@@ -95,7 +95,7 @@ class Books:
             micros(contribution.start),
             micros(contribution.end),
             str(contribution.rho),
-            micros(contribution.stamp),
+            micros(contribution.timestamp),
             micros(contribution.at),
             contribution.took // timedelta(microseconds=1),
         )

@@ -1,4 +1,4 @@
-"""The one door where text could enter, and the filter on the one way it could leave, the log.
+"""Redaction of the only text that could enter a store, and the filter on the only way out, the log.
 
 No device table holds free text. A label passes if it is on its column's allow-list, as it is or once
 numbers, addresses and the names in the device's own contact list are replaced by placeholders; else it
@@ -54,7 +54,7 @@ class Redactor:
         return _NUMBER.sub("NUMBER", _ADDRESS.sub("ADDRESS", text))
 
     def _names(self) -> set[str]:
-        """Return each contact's full name and each of its words of two letters or more."""
+        """Return each contact's full name and each of its words of two characters or more."""
         whole = {" ".join(name.split()) for name in self.contacts}
         return {name for name in whole | {word for each in whole for word in each.split()} if len(name) > 1}
 

@@ -1,8 +1,8 @@
 """A device that reaches its rounds through a gateway: it asks for requests over HTTPS and posts its replies.
 
 The connection goes out from the device and nothing listens at it. Each request is signed by the device's
-certified key (`fa_core.trust.request_signing`). A device that declines hangs up and stays away for a while,
-as one does that lost its connection: why it was silent, or that it declined at all, cannot be seen.
+certified key (`fa_core.trust.request_signing`). A device that declines disconnects and stays away for a
+while, as one does that lost its connection: the gateway cannot distinguish the two.
 """
 
 import http.client
@@ -18,16 +18,16 @@ from pathlib import Path
 from secrets import SystemRandom
 from urllib.parse import urlsplit
 
-from clients.device.seam import STAGES, Declined, Device, Stage
+from clients.device.interface import STAGES, Declined, Device, Stage
 from fa_core.errors import BadInput
 from fa_core.secagg import DeviceIdentity
-from fa_core.trust.request_signing import LETTER, STAGE, Request, authorization, digest_of
+from fa_core.trust.request_signing import MESSAGE, STAGE, Request, authorization, digest_of
 
 WAIT_SECONDS = 240
-"""How long a device waits for a request. What waiting devices cost a gateway is how often they ask anew."""
+"""How long a device waits for a request. The longer, the fewer polls a gateway has to answer."""
 
 ANSWER_SECONDS = 60.0
-"""How long the gateway may take to say anything at all, beyond the wait that was asked for."""
+"""How long the gateway may take to answer, beyond the wait that was asked for."""
 
 AWAY_SECONDS = 300.0
 """How long a device stays away that declined, half as long again at most."""
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Unreachable(Exception):
-    """The gateway did not answer, or not as one does. Carries no text of the other end."""
+    """The gateway did not answer, or not as one does. Carries no text from the gateway."""
 
 
 class NotAdmitted(Unreachable):
@@ -48,7 +48,7 @@ class NotAdmitted(Unreachable):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Message:
     """A request for this device, by the gateway's number."""
 
     number: int
@@ -61,7 +61,7 @@ class Line:
     """One device's line to a gateway: a connection that is kept, and opened again when it broke.
 
     Attributes:
-        address: host and port, as devices are told it; it is signed, so it is the gateway's own name.
+        address: host and port, as in the gateway's `name`; it is signed.
         trust: checks the gateway's certificate.
     """
 
@@ -70,26 +70,26 @@ class Line:
     identity: DeviceIdentity
     clock: Callable[[], float] = time.time
     _connection: http.client.HTTPSConnection | None = None
-    _stamp: int = 0
+    _timestamp: int = 0
     _ahead: float = 0.0
     _closed: bool = False
 
-    def next(self, wait: int = WAIT_SECONDS) -> Letter | None:
+    def next(self, wait: int = WAIT_SECONDS) -> Message | None:
         """Return the next request, None where none came in `wait` seconds. Raises Unreachable."""
         status, headers, body = self._ask("GET", f"/v1/letters?wait={wait}", b"", wait)
         if status == 204:
             return None
-        number, stage = headers.get(LETTER, ""), headers.get(STAGE, "")
+        number, stage = headers.get(MESSAGE, ""), headers.get(STAGE, "")
         if status != 200 or stage not in STAGES or not (number.isascii() and number.isdigit()):
             raise Unreachable
-        return Letter(int(number), stage, body)
+        return Message(int(number), stage, body)
 
-    def reply(self, letter: Letter, reply: bytes) -> bool:
-        """Post a reply; whether it was still wanted. Raises Unreachable; posting it again is then right.
+    def reply(self, message: Message, reply: bytes) -> bool:
+        """Post a reply; return whether it was accepted. Raises Unreachable; it may then be posted again.
 
-        A connection that was kept may have been closed while the device was thinking: then on a new one.
+        A kept connection may have been closed while the device was computing: then a new one is used.
         """
-        target, kept = f"/v1/letters/{letter.number}", self._connection is not None
+        target, kept = f"/v1/letters/{message.number}", self._connection is not None
         try:
             status, _, _ = self._ask("PUT", target, reply, 0)
         except NotAdmitted:
@@ -133,9 +133,9 @@ class Line:
     def _exchange(
         self, method: str, target: str, body: bytes, wait: int
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        self._stamp = max(self._stamp + 1, int((self.clock() + self._ahead) * 1_000_000))
+        self._timestamp = max(self._timestamp + 1, int((self.clock() + self._ahead) * 1_000_000))
         request = Request(method, target, digest_of(body))
-        headers = {"Authorization": authorization(self.identity, self.address, request, self._stamp)}
+        headers = {"Authorization": authorization(self.identity, self.address, request, self._timestamp)}
         if self._connection is None:
             self._connection = http.client.HTTPSConnection(
                 self.address, context=self.trust, timeout=ANSWER_SECONDS
@@ -148,7 +148,7 @@ class Line:
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
             data = response.read(MAX_BYTES)
-            # Of a body that breaks off http.client returns what there is: half a letter is none.
+            # http.client returns a truncated body as it is: half a message is none.
             if response.length or (not response.isclosed() and response.read(1)):
                 raise Unreachable
             return response.status, response.headers, data
@@ -157,13 +157,13 @@ class Line:
             raise Unreachable from None
 
     def _set_clock(self, headers: http.client.HTTPMessage) -> bool:
-        """Take the gateway's time for stamps, and for nothing else; whether that changes much."""
+        """Take the gateway's time for timestamps, and for nothing else; return whether it differs much."""
         try:
             theirs = parsedate_to_datetime(headers.get("date", "")).timestamp()
         except (TypeError, ValueError):
             return False
         before, self._ahead = self._ahead, theirs - self.clock()
-        self._stamp = 0
+        self._timestamp = 0
         return abs(self._ahead - before) > 2.0
 
 
@@ -230,17 +230,17 @@ def attend(device: Device, gateway: Line, stopped: threading.Event) -> None:
 
 def _turn(device: Device, gateway: Line) -> float:
     """Answer the next request, if one comes; return how long to stay away after that."""
-    letter = gateway.next()
-    if letter is None:
+    message = gateway.next()
+    if message is None:
         return 0.0
     try:
-        reply = device.handle(letter.stage, letter.request)
+        reply = device.handle(message.stage, message.request)
     except Declined as declined:
-        logger.info("declined at %s: %s", letter.stage, declined.reason)
+        logger.info("declined at %s: %s", message.stage, declined.reason)
     except Exception:
-        logger.exception("a defect at %s", letter.stage)
+        logger.exception("a defect at %s", message.stage)
     else:
-        gateway.reply(letter, reply)
+        gateway.reply(message, reply)
         return 0.0
     gateway.hang_up()
     return AWAY_SECONDS

@@ -1,8 +1,8 @@
 """The device process: store, keys, consent, budget and protocol behind a Unix socket; and the relay's end.
 
-Flower's SuperNode runs app code that it is sent, as a user of its own. That user may speak to the socket
-and may not look behind it: the store and its key belong to this process's user, the socket takes four
-stages and nothing else, and a request that is declined for whatever reason gets the one same answer.
+Flower's SuperNode runs app code that it is sent, as a user of its own. That user may connect to the socket
+and may read nothing behind it: the store and its key belong to this process's user, the socket takes four
+stages and nothing else, and every declined request gets the same answer, whatever the reason.
 
 A request is: version (u8, 1), stage (u8, 0 to 3), slot (u16), length (u32), that many bytes. A reply is:
 answered (u8, 1 or 0), length (u32), that many bytes. All big-endian; a connection carries any number, one
@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.device.seam import STAGES, Declined, Device, Reason, Stage
+from clients.device.interface import STAGES, Declined, Device, Reason, Stage
 from fa_core.errors import BadInput, Refused
 from fa_core.unix_socket import clear, peer
 
@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where the socket stands and who may speak to it.
+class Endpoint:
+    """The path of the socket and the users that may connect to it.
 
     Attributes:
         path: of the socket, in a folder that only this user can write to.
@@ -55,19 +55,19 @@ class Door:
 
     @property
     def mode(self) -> int:
-        """File mode of the socket: this user's alone, unless others may connect; then the kernel's word
-        for who they are decides (SO_PEERCRED)."""
+        """File mode of the socket: this user's alone, unless others may connect; then each connection is
+        checked by the user id that the kernel reports (SO_PEERCRED)."""
         return 0o666 if self.relays else 0o600
 
 
 class Server:
     """Serves the devices of one process, by slot. Each request is answered in a thread of its connection."""
 
-    def __init__(self, devices: Mapping[int, Device], door: Door) -> None:
+    def __init__(self, devices: Mapping[int, Device], endpoint: Endpoint) -> None:
         self._devices = dict(devices)
-        self._door = door
+        self._endpoint = endpoint
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._listening = _listen(door)
+        self._listening = _listen(endpoint)
 
     def run(self, stopped: Callable[[], bool] = lambda: False, look_every: float = 0.2) -> None:
         """Serve until `stopped()`, then remove the socket."""
@@ -81,15 +81,15 @@ class Server:
                 self._take(connection)
         finally:
             self._listening.close()
-            self._door.path.unlink(missing_ok=True)
+            self._endpoint.path.unlink(missing_ok=True)
 
     def _take(self, connection: socket.socket) -> None:
         """Give a connection a thread of its own, if its user may have one and one is free."""
-        if peer(connection) not in self._door.relays | {os.geteuid()}:
-            logger.warning("a user that is no relay of this device was turned away")
+        if peer(connection) not in self._endpoint.relays | {os.geteuid()}:
+            logger.warning("a connection was refused: its user is no relay of this device")
             connection.close()
         elif not self._free.acquire(blocking=False):
-            logger.warning("there are too many connections; one was turned away")
+            logger.warning("a connection was refused: there are too many")
             connection.close()
         else:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
@@ -124,7 +124,7 @@ class SocketDevice:
     """The relay's end: a `Device` at the other end of a socket. Holds nothing but the address."""
 
     def __init__(self, path: Path, slot: int = 0, end: float = math.inf) -> None:
-        """`end`: when nobody waits for its answer any more, by the monotonic clock."""
+        """`end`: when its answer is too late, by the monotonic clock."""
         self._path = path
         self._slot = slot
         self._end = end
@@ -159,20 +159,20 @@ def harden() -> None:
 
 
 class _Unreadable(Exception):
-    """The other end said something that is no request, or stopped in the middle."""
+    """The other end sent something that is no request, or stopped in the middle."""
 
 
-def _listen(door: Door) -> socket.socket:
+def _listen(endpoint: Endpoint) -> socket.socket:
     """Return the listening socket. It appears at its path only when it listens and has its mode."""
-    folder = door.path.parent
+    folder = endpoint.path.parent
     try:
         facts = folder.stat()
     except OSError as error:
         raise BadInput(f"the socket's folder {folder} cannot be read: {error.strerror}") from None
     if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Refused(f"the socket's folder {folder} must belong to this user, who alone may write there")
-    clear(door.path)
-    making = door.path.with_name(f".{door.path.name}")
+    clear(endpoint.path)
+    making = endpoint.path.with_name(f".{endpoint.path.name}")
     making.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
@@ -180,12 +180,12 @@ def _listen(door: Door) -> socket.socket:
         listening.bind(str(making))
     except OSError as error:
         listening.close()
-        raise BadInput(f"no socket can be made at {door.path}: {error.strerror or error}") from None
+        raise BadInput(f"no socket can be made at {endpoint.path}: {error.strerror or error}") from None
     finally:
         os.umask(before)
-    making.chmod(door.mode)
+    making.chmod(endpoint.mode)
     listening.listen(MAX_CONNECTIONS)
-    making.rename(door.path)
+    making.rename(endpoint.path)
     return listening
 
 
@@ -202,12 +202,12 @@ def _receive(connection: socket.socket) -> tuple[Stage, int, bytes] | None:
 
 
 def _exactly(
-    connection: socket.socket, length: int, patience: Callable[[], float] = lambda: IDLE_SECONDS
+    connection: socket.socket, length: int, timeout: Callable[[], float] = lambda: IDLE_SECONDS
 ) -> bytes:
     """Return so many bytes; `patience()` is how long to wait for the next of them."""
     parts = []
     while length:
-        connection.settimeout(patience())
+        connection.settimeout(timeout())
         part = connection.recv(min(length, 1 << 20))
         if not part:
             raise _Unreadable

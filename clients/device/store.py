@@ -1,8 +1,8 @@
-"""A device's store: the door that events enter by, the owner's consent, and deletion that leaves a proof.
+"""A device's store: insertion of events, the owner's consent, and deletion that leaves a proof.
 
 Every method that writes is one transaction, so a crash leaves a store as it was before or after. Each
-first keeps the standing promises (`tidy`): rows older than their table's retention and rows of a consent
-that ran out are deleted before anything else happens.
+first enforces retention (`tidy`): rows older than their table's retention and rows of a consent that ran
+out are deleted before anything else happens.
 
 A deletion is journaled with how many rows went, the highest row number given out so far, and the Merkle
 root (RFC 6962) over the rows that were left. `clients.device.proof` checks that against the file.
@@ -83,7 +83,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, key: StoreKey, rules: Rules, now: datetime) -> Self:
-        """Open the store at `path` and keep its promises up to `now`. Refusals as `database.connect`."""
+        """Open the store at `path` and enforce retention up to `now`. Refusals as `database.connect`."""
         store = cls(database.connect(path, key), rules)
         with store.transaction(now):
             if store.last_entry() is None:
@@ -96,7 +96,7 @@ class Store:
 
     @contextmanager
     def transaction(self, now: datetime) -> Iterator[None]:
-        """Run a block as one transaction, with the promises kept first."""
+        """Run a block as one transaction, with retention enforced first."""
         try:
             with database.transaction(self.connection):
                 self._tidy(now)
@@ -105,7 +105,7 @@ class Store:
             self._tidied = None
             raise
 
-    # The door.
+    # Insertion.
 
     def record(
         self, source: str, events: Iterable[Mapping[str, object]], purpose: Purpose, now: datetime
@@ -236,7 +236,7 @@ class Store:
         self.connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
         return entry
 
-    # The promises.
+    # Retention.
 
     def _tidy(self, now: datetime) -> None:
         for purpose in sorted(lapsed(self.grants(), now)):
@@ -255,7 +255,7 @@ class Store:
         self._tidied = hour
 
     def _past(self) -> datetime:
-        """Return a time that has surely passed: the witness's latest word, or when the store was made.
+        """Return a time that has passed for certain: the latest witnessed, or when the store was made.
 
         A clock that is before it (a device that just booted) is wrong, and deletes nothing.
         """

@@ -14,7 +14,7 @@ from clients.device.consent import Purpose
 from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.keys import StoreKey, new_key
 from clients.device.policy import Conditions
-from clients.device.records import Books
+from clients.device.records import Records
 from clients.device.store import Rules, Store
 from clients.evaluate import Cohort
 from fa_core.tables import SOURCES
@@ -67,14 +67,14 @@ class StoredFleet:
         folder, key = self._folder / str(number), new_key()
         folder.mkdir(mode=0o700, parents=True)
         store = self._fill(folder / "store.db", key, self._cohort.part(number, number + 1), now)
-        books = Books(store)
+        records = Records(store)
         with store.transaction(now):
-            public = books.key().public_key().public_bytes_raw()
-            books.certify(self._authority.certify(public, self._population))
-        return StoredDevice(store, self._terms, books.identity(), lambda _: READY, self._clock)
+            public = records.key().public_key().public_bytes_raw()
+            records.certify(self._authority.certify(public, self._population))
+        return StoredDevice(store, self._terms, records.identity(), lambda _: READY, self._clock)
 
     def _fill(self, path: Path, key: StoreKey, one: Cohort, now: datetime) -> Store:
-        """Make a store and take in one device's facts and rows as a device takes them in, at the door."""
+        """Make a store and insert one device's facts and rows, as a device inserts its own."""
         database.create(path, key)
         store = Store.open(path, key, self._rules, now)
         facts = {name: labels[codes[0]] for name, (codes, labels) in one.facts.items() if codes[0] >= 0}

@@ -1,7 +1,7 @@
 """Why a device believes a plan: pinned keys, a public log, a witness, and what it saw before. Pure.
 
-The order matters only for what the owner is told; every check must pass. Nothing in an invitation is
-parsed as a plan before a pinned key vouches for its bytes.
+The order decides only which reason the owner reads; every check must pass. Nothing in an invitation is
+parsed as a plan before a pinned key's signature on its bytes holds.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from clients.device.interface import Declined, Reason
 from clients.device.odometer import Moment
 from clients.device.records import Contribution, Seen
-from clients.device.seam import Declined, Reason
 from fa_core import merkle
 from fa_core.errors import BadInput
-from fa_core.plan import Plan, from_canonical
+from fa_core.plan import Plan, UnsupportedRho, from_canonical
 from fa_core.plan.signing import verify
 from fa_core.privacy.ledger import Charge
 from fa_core.trust import checkpoint as log
@@ -40,9 +40,9 @@ class Pins:
 
     Attributes:
         plan_keys: who may sign plans.
-        revoked: plan keys that count for nothing any more, whatever their dates say.
+        revoked: plan keys that are no longer accepted, whatever their dates say.
         log, witness, authority: of the transparency log, its witness, and the enrolment authority.
-        skew: the device's clock and the witness's word may differ by so much, no more.
+        skew: the most that the device's clock and the witness's time may differ by.
     """
 
     plan_keys: tuple[PinnedKey, ...]
@@ -84,6 +84,8 @@ def believe(
     signer = _signer(invitation, pins, now)
     try:
         plan = from_canonical(invitation.plan)
+    except UnsupportedRho:
+        raise Declined(Reason.COST) from None
     except BadInput:
         raise Declined(Reason.MALFORMED) from None
     checkpoint, witnessed = _logged(invitation, pins)
@@ -92,13 +94,13 @@ def believe(
     moment = Moment(now, witnessed, max(witnessed, seen.latest or witnessed), pins.skew)
     if not moment.agrees:
         raise Declined(Reason.CLOCK)
-    if moment.stamp.astimezone(UTC).date() > plan.metadata.expires:
+    if moment.timestamp.astimezone(UTC).date() > plan.metadata.expires:
         raise Declined(Reason.EXPIRED)
     if plan.metadata.revision < revision(plan.metadata.name):
         raise Declined(Reason.REVISION)
     if invitation.until > now + pins.skew or invitation.until.timestamp() % 3600:
         raise Declined(Reason.WINDOW)
-    after = Seen(checkpoint.size, checkpoint.root, moment.latest, seen.first or moment.stamp)
+    after = Seen(checkpoint.size, checkpoint.root, moment.latest, seen.first or moment.timestamp)
     return Believed(plan, charge, signer, moment, after)
 
 

@@ -1,1 +1,1 @@
-"""Building, reading and checking fleets of devices for the laboratory."""
+"""Building, reading and checking fleets of devices for simulations and labs."""

@@ -36,7 +36,7 @@ NO_SOUND = {"PULSE_SERVER": "unix:/nonexistent"}
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """How one class of device hears: its room, its microphone's band and level, the noise around it."""
+    """How one class of device captures speech: its room, its microphone's band and level, the noise."""
 
     name: str
     decay_s: float
@@ -142,7 +142,7 @@ def coloured_noise(samples: int, slope: float, randomness: np.random.Generator) 
     return noise / max(_rms(noise), 1e-9)
 
 
-def hear(
+def capture(
     speech: Audio,
     device: DeviceClass,
     snr_db: float,
@@ -151,7 +151,7 @@ def hear(
     lead_s: float = 0.3,
     tail_s: float = 0.4,
 ) -> Pcm:
-    """Return what a device hears of a speech: its room, noise at `snr_db`, its band and its level, int16.
+    """Return what a device captures of a speech: its room, noise at `snr_db`, its band and its level, int16.
 
     Signal to noise is measured over the speech itself, after the room; the noise also fills the lead
     before it and the tail after it.
@@ -168,8 +168,8 @@ def hear(
         noise = coloured_noise(wet.size, device.noise_slope, randomness)
     mixed = wet / level + noise * 10 ** (-snr_db / 20)
     band = butter(2, device.band_hz, "bandpass", fs=SAMPLE_RATE, output="sos")
-    heard = sosfilt(band, mixed) * 10 ** (device.level_db / 20)
-    pcm: Pcm = np.clip(np.round(heard * 32_768), -32_768, 32_767).astype(np.int16)
+    captured = sosfilt(band, mixed) * 10 ** (device.level_db / 20)
+    pcm: Pcm = np.clip(np.round(captured * 32_768), -32_768, 32_767).astype(np.int16)
     return pcm
 
 

@@ -1,6 +1,6 @@
 """The bank: every utterance scored once by real models; the audio is thrown away.
 
-`script` lists what is said, by which synthetic voice, heard by which class of device in which noise. Each
+`script` lists what is said, by which synthetic voice, captured by which class of device in which noise. Each
 hearing becomes one row of numbers. Fleets of any size are drawn from the bank without any more audio.
 """
 
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from clients.fleet.audio import (
     DEVICE_CLASSES,
     Audio,
-    hear,
+    capture,
     human_segment,
     human_speech,
     require_speech,
@@ -127,7 +127,7 @@ def _others() -> Iterator[_Line]:
 
 
 def _commands() -> Iterator[_Line]:
-    """Each accent says each sentence once; the nine cells of class and noise take turns to hear it."""
+    """Each accent says each sentence once; the nine cells of class and noise take turns to capture it."""
     classes = tuple(DEVICE_CLASSES)
     for a, accent in enumerate(ACCENTS):
         voices = command_speakers(accent)
@@ -145,7 +145,7 @@ def _models() -> tuple[tuple[Detector, ...], Recogniser]:
 
 
 def score(utterance: Utterance) -> list[dict[str, object]]:
-    """Say an utterance, hear it everywhere it is heard, and return one row of numbers for each hearing."""
+    """Say an utterance, capture it on each of its devices, and return one row of numbers for each capture."""
     randomness = np.random.default_rng([SEED, utterance.number])
     if utterance.kind == "human":
         speech = human_segment(int(utterance.text))
@@ -168,14 +168,14 @@ def _score_hearing(
     two, recogniser = _models()
     device = DEVICE_CLASSES[name]
     if utterance.kind == "command":
-        predicted, milliseconds = recogniser.intent(hear(speech, device, snr, randomness))
+        predicted, milliseconds = recogniser.intent(capture(speech, device, snr, randomness))
         row |= {"intent_actual": utterance.intent, "intent_predicted": predicted, "decode_ms": milliseconds}
     elif utterance.kind == "dictation":
-        errors = recogniser.word_errors(hear(speech, device, snr, randomness), utterance.text)
+        errors = recogniser.word_errors(capture(speech, device, snr, randomness), utterance.text)
         row |= {"words": len(utterance.text.split()), "word_errors": errors}
     else:
-        heard = hear(speech, device, snr, randomness, lead_s=LEAD_S)
-        row |= {name: peak_score(d, heard) for name, d in zip(("score_a", "score_b"), two, strict=True)}
+        captured = capture(speech, device, snr, randomness, lead_s=LEAD_S)
+        row |= {name: peak_score(d, captured) for name, d in zip(("score_a", "score_b"), two, strict=True)}
     return row
 
 

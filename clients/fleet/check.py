@@ -1,4 +1,4 @@
-"""What a device table must be like, column by column, and how what is wrong with it is told.
+"""What a device table must be like, column by column, and how its problems are reported.
 
 Messages name file, column and row, and say what would be right. They never repeat a value: a device's
 value stays out of every error.
@@ -199,8 +199,8 @@ def _check_together(
     if source.name == "wake_events" and "outcome" in arrays and "accepted" in arrays:
         outcome = arrays["outcome"]
         accepted = np.array([_WAS_ACCEPTED[label] for label in outcome.dictionary.to_pylist()], np.bool_)
-        told = accepted[outcome.indices.to_numpy()]
-        off = np.flatnonzero(told != arrays["accepted"].to_numpy(zero_copy_only=False))
+        expected = accepted[outcome.indices.to_numpy()]
+        off = np.flatnonzero(expected != arrays["accepted"].to_numpy(zero_copy_only=False))
         if off.size:
             problems.add(file, "outcome", "contradicts `accepted`: an accept was accepted", off + first_row)
             del arrays["outcome"]

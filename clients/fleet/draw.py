@@ -33,7 +33,7 @@ Bools = NDArray[np.bool_]
 NEAR_MISSES_AN_HOUR = 0.4
 """Sentences like the wake word said at home, in an average hour."""
 HUMAN_SEGMENTS_AN_HOUR = 4.0
-"""Stretches of 8 s of other speech heard in an hour."""
+"""Stretches of 8 s of other speech captured in an hour."""
 TELEVISION_LINES_AN_HOUR = 5.0
 """Lines of the game show that begin with "Okay"."""
 NEAR_MISS_SHARE = 0.7
@@ -138,7 +138,7 @@ def _codes(column: pa.ChunkedArray, names: tuple[str, ...]) -> Ints:
 
 @dataclass(frozen=True)
 class Events:
-    """What was heard and recorded: E utterances, ordered by device and time."""
+    """What was recorded: E utterances, ordered by device and time."""
 
     row: Ints
     """The listening hour it fell into, as a place in `Hours`."""
@@ -228,10 +228,10 @@ def _draw_events(
     rows, picks, meant = [row], [bank.wakes.pick(cell, randomness)], [np.ones(row.size, np.bool_)]
     for name, (mean, axes) in exposures.items():
         every, recorded = bank.others[name]
-        heard = np.repeat(np.arange(mean.size), randomness.poisson(mean * every.mean(bank.recorded)[axes]))
-        rows.append(heard)
-        picks.append(recorded.pick([axis[heard] for axis in axes], randomness))
-        meant.append(np.zeros(heard.size, np.bool_))
+        extra = np.repeat(np.arange(mean.size), randomness.poisson(mean * every.mean(bank.recorded)[axes]))
+        rows.append(extra)
+        picks.append(recorded.pick([axis[extra] for axis in axes], randomness))
+        meant.append(np.zeros(extra.size, np.bool_))
     return _in_order(hours, np.concatenate(rows), np.concatenate(picks), np.concatenate(meant), randomness)
 
 
@@ -270,7 +270,7 @@ def _expect(
 def _draw_commands(
     bank: Bank, devices: Devices, hours: Hours, events: Events, randomness: np.random.Generator
 ) -> Events:
-    """A command follows, two seconds later, most wakes that were meant and that A, the live model, heard."""
+    """A command follows, two seconds later, most intended wakes that A, the live model, accepted."""
     follows = events.meant & bank.accepts[0][events.bank]
     follows &= randomness.random(follows.size) < COMMAND_AFTER_WAKE
     row = events.row[follows]

@@ -1,7 +1,7 @@
 """Write a drawn fleet as a fleet directory, some thousand devices at a time.
 
 `truth.parquet` says what the fleet was drawn from. It has one row for each listening hour of each model, and
-one for each hour in which a device heard commands or dictation:
+one for each hour in which a device recorded commands or dictation:
 
 * `device_id`, `source`, `time`, `wake_word`, `model_version`, `snr_db`, `playback`, `minutes`: the row;
 * `events`: for wake_events how often the device was meant to wake in that hour, for the others how many

@@ -72,7 +72,7 @@ INTENTS: Mapping[str, str] = MappingProxyType(
 """Intent to template."""
 
 NOT_UNDERSTOOD = "not_understood"
-"""The predicted intent where the recogniser heard no whole command."""
+"""The predicted intent where the recogniser found no whole command."""
 
 COMMANDS: tuple[tuple[str, str], ...] = (
     ("turn on the kitchen light", "turn_on"),
@@ -103,7 +103,7 @@ DICTATION_GRAMMAR = (
     "(about the (meeting|letter|garden|train)|that i am (late|early|at home|on the bus)) "
     "(today|tomorrow|this evening|before noon|on monday)"
 )
-"""JSGF of everything that the dictation recogniser can hear."""
+"""JSGF of everything that the dictation recogniser can recognise."""
 
 DICTATIONS: tuple[str, ...] = (
     "please tell anna that i am late this evening",

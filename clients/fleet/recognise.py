@@ -1,4 +1,4 @@
-"""Commands and dictation heard by a real recogniser: pocketsphinx with small grammars, parsed by hassil."""
+"""Commands and dictation through a real recogniser: pocketsphinx with small grammars, parsed by hassil."""
 
 import time
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Recogniser:
     def intent(self, pcm: Pcm) -> tuple[str, float]:
         """Return the intent that was understood, or NOT_UNDERSTOOD, and the milliseconds of decoding."""
         started = time.perf_counter()
-        text = self._hear(pcm, _COMMANDS)
+        text = self._transcribe(pcm, _COMMANDS)
         milliseconds = 1_000 * (time.perf_counter() - started)
         if text not in self._parsed:
             result = recognize(text, self._intents)
@@ -34,10 +34,10 @@ class Recogniser:
         return self._parsed[text], milliseconds
 
     def word_errors(self, pcm: Pcm, said: str) -> int:
-        """Return how many words were inserted, deleted or substituted in hearing a dictated sentence."""
-        return edit_distance(said.split(), self._hear(pcm, _DICTATION).split())
+        """Return how many words were inserted, deleted or substituted in recognising a dictated sentence."""
+        return edit_distance(said.split(), self._transcribe(pcm, _DICTATION).split())
 
-    def _hear(self, pcm: Pcm, grammar: str) -> str:
+    def _transcribe(self, pcm: Pcm, grammar: str) -> str:
         self._decoder.activate_search(grammar)
         self._decoder.start_utt()
         self._decoder.process_raw(pcm.tobytes(), full_utt=True)
@@ -46,12 +46,12 @@ class Recogniser:
         return best.hypstr if best else ""
 
 
-def edit_distance(said: Sequence[str], heard: Sequence[str]) -> int:
+def edit_distance(said: Sequence[str], found: Sequence[str]) -> int:
     """Return the fewest insertions, deletions and substitutions from one to the other (Levenshtein, 1966)."""
-    costs = list(range(len(heard) + 1))
+    costs = list(range(len(found) + 1))
     for i, wanted in enumerate(said, start=1):
         diagonal, costs[0] = costs[0], i
-        for j, got in enumerate(heard, start=1):
+        for j, got in enumerate(found, start=1):
             changed = diagonal + (wanted != got)
             diagonal, costs[j] = costs[j], min(changed, costs[j] + 1, costs[j - 1] + 1)
     return costs[-1]

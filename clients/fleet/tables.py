@@ -1,4 +1,4 @@
-"""Read a fleet directory: the tables of many devices, as a simulation or a laboratory holds them.
+"""Read a fleet directory: the tables of many devices, as a simulation or a lab holds them.
 
 A fleet directory holds `fleet.json`, `devices.parquet` and one Parquet file for each source that was
 recorded. `fa fleet make` and `fa fleet import` write them; rows are in the order of `devices.parquet`.

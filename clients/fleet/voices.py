@@ -47,14 +47,14 @@ VARIANTS: tuple[str, ...] = ("", "+m3", "+f3")
 """The speakers of every accent, as espeak-ng voice variants."""
 
 HIBARI = "hibari"
-"""The one neural voice (hibari-tts, US English). Detector A hears no wake word in it at all, clean or not,
+"""The one neural voice (hibari-tts, US English). Detector A detects no wake word in it at all, clean or not,
 so it speaks commands, dictation and television, and wakes nothing."""
 
 TELEVISION: tuple[str, ...] = (HIBARI, "en-us", "en", "en+m3")
 """Who speaks on television."""
 
 TRAINING_ACCENTS: tuple[str, ...] = ("en-us", "en-us-nyc", "en", "en-gb-x-rp")
-"""American and British only: what B hears worse elsewhere is for an evaluation to find."""
+"""American and British only: where else B is worse is for an evaluation to find."""
 
 TRAINING_VARIANTS: tuple[str, ...] = ("+m1", "+m4", "+m5", "+m7", "+f1", "+f2", "+f4", "+klatt")
 

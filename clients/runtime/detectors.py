@@ -43,17 +43,17 @@ class Detector(Protocol):
         """Return the scores in [0, 1] that these samples complete, oldest first, shape (k,), k >= 0.
 
         How a stream is cut into pieces does not change its scores. The first score comes only when the
-        model has heard enough (about 0.2 s for A, 2 s for B).
+        model has enough audio (about 0.2 s for A, 2 s for B).
         """
         ...
 
     def reset(self) -> None:
-        """Forget everything heard, as a new instance would."""
+        """Return to the state of a new instance."""
         ...
 
 
 def peak_score(detector: Detector, pcm: Pcm) -> float:
-    """Return the highest score of one clip heard from silence; 0.0 for a clip too short for a score."""
+    """Return the highest score of one clip after a reset; 0.0 for a clip too short for a score."""
     detector.reset()
     return float(detector.feed(pcm).max(initial=0.0))
 
@@ -74,7 +74,7 @@ class MicroDetector:
     def __init__(self, wake_word: str) -> None:
         self._network = MicroWakeWord.from_builtin(Model(wake_word))
         self._features = MicroWakeWordFeatures()
-        self._heard = 0
+        self._frames = 0
         self.wake_word = wake_word
         self.model_version = "micro-1"
         self.threshold = float(self._network.probability_cutoff)
@@ -86,8 +86,8 @@ class MicroDetector:
         scores = []
         for feature in self._features.process_streaming(pcm.tobytes()):
             probability = self._network.process_streaming_prob(feature)
-            self._heard += 1
-            runs, between = divmod(self._heard, stride)
+            self._frames += 1
+            runs, between = divmod(self._frames, stride)
             if between == 0 and runs >= warm_up:
                 scores.append(probability)
         return np.asarray(scores, np.float64)
@@ -96,7 +96,7 @@ class MicroDetector:
         """See `Detector.reset`."""
         self._network.reset()
         self._features.reset()
-        self._heard = 0
+        self._frames = 0
 
 
 EMBEDDING_SIZE = 96
@@ -147,7 +147,7 @@ class EmbeddingStream:
         return found.reshape(-1, EMBEDDING_SIZE)
 
     def reset(self) -> None:
-        """Forget everything heard."""
+        """Return to the state of a new instance."""
         self._pending = np.empty(0, np.int16)
         self._frames = np.empty((0, 32), np.float32)
 

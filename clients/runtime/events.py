@@ -1,4 +1,4 @@
-"""From a stream of audio to wake events: score it, join the frames of one wake, describe it, forget it.
+"""From a stream of audio to wake events: score it, join the frames of one wake, describe it, discard it.
 
 An *episode* opens when the score passes the near-miss level and lasts for the refractory time; once it
 passes the detector's threshold it is a wake, and lasts for the refractory time from there. So the frames
@@ -21,7 +21,7 @@ NEAR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Detection:
     """One wake or near miss. `score` is the highest of its episode, `time` the start of its first hop."""
 
     time: datetime
@@ -75,19 +75,19 @@ class Listener:
         self._start = start
         self._refractory = refractory
         self._near = near * detector.threshold
-        self._heard = 0
+        self._samples = 0
         self._rest = np.empty(0, np.int16)
         self._episode: _Episode | None = None
         self._minutes: dict[tuple[datetime, bool], int] = {}
         self._levels: dict[datetime, list[float]] = {}
         detector.reset()
 
-    def feed(self, pcm: Pcm, *, playback: bool = False) -> list[Heard]:
+    def feed(self, pcm: Pcm, *, playback: bool = False) -> list[Detection]:
         """Take in samples and return the events that ended with them. `playback`: the device is sounding.
 
-        The detector hears whole hops from the start of the stream, so how the stream is cut changes nothing.
+        The detector gets whole hops from the start of the stream, so how the stream is split changes nothing.
         """
-        events: list[Heard] = []
+        events: list[Detection] = []
         pcm, hop = np.concatenate([self._rest, pcm]), self._detector.hop
         whole = pcm.size - pcm.size % hop
         for first in range(0, whole, hop):
@@ -97,11 +97,11 @@ class Listener:
 
     @property
     def now(self) -> datetime:
-        """The time up to which the stream was heard."""
-        return self._start + timedelta(microseconds=self._heard * 1_000_000 // SAMPLE_RATE)
+        """The time up to which the stream was processed."""
+        return self._start + timedelta(microseconds=self._samples * 1_000_000 // SAMPLE_RATE)
 
-    def finish(self) -> tuple[list[Heard], list[Listened]]:
-        """End the stream: return the open event and the minutes listened, and wipe what was heard."""
+    def finish(self) -> tuple[list[Detection], list[Listened]]:
+        """End the stream: return the open event and the minutes listened, and wipe the audio."""
         events = [self._close()] if self._episode else []
         rows = [
             Listened(hour, self._detector.wake_word, self._detector.model_version, snr, playback, minutes)
@@ -116,15 +116,15 @@ class Listener:
         self._detector.reset()
         return events, rows
 
-    def _hop(self, pcm: Pcm, playback: bool) -> Iterable[Heard]:
+    def _hop(self, pcm: Pcm, playback: bool) -> Iterable[Detection]:
         at = self.now
         self._ring.push(pcm)
         self._minutes[_hour(at), playback] = self._minutes.get((_hour(at), playback), 0) + pcm.size
-        self._heard += pcm.size
+        self._samples += pcm.size
         for score in self._detector.feed(pcm):
             yield from self._frame(at, float(score), playback)
 
-    def _frame(self, at: datetime, score: float, playback: bool) -> Iterable[Heard]:
+    def _frame(self, at: datetime, score: float, playback: bool) -> Iterable[Detection]:
         if self._episode and at >= self._episode.end:
             yield self._close()
         wakes = accepts(self._detector, score)
@@ -141,10 +141,10 @@ class Listener:
             self._episode.accepted = True
             self._episode.end = at + self._refractory
 
-    def _close(self) -> Heard:
+    def _close(self) -> Detection:
         episode, self._episode = self._episode, None
         assert episode is not None
-        return Heard(
+        return Detection(
             episode.time,
             self._detector.wake_word,
             self._detector.model_version,

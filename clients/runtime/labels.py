@@ -1,8 +1,8 @@
-"""What happened next says what an event was: weak labels, each with the source that it comes from.
+"""Weak labels of wake events, from what happened next; each carries the source that it comes from.
 
-Nobody listens to anything to label it. A person who is not heard says it again; one who was heard by
-mistake cancels or says nothing. Such labels are sometimes wrong, which is why `label_source` goes with
-every one and a plan may filter by it. An event that nothing followed keeps no label.
+No person listens to audio to label it. Someone whose wake word was missed says it again; someone whose
+device woke by mistake cancels or says nothing. Such labels are sometimes wrong, so each carries its
+`label_source`, and a plan may filter by it. An event that nothing followed gets no label.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from clients.runtime.events import Heard
+from clients.runtime.events import Detection
 
 Outcome = Literal["true_accept", "false_reject", "false_accept", "true_reject"]
 ReactionKind = Literal["follow_up", "cancel", "silence", "confirmed", "denied"]
@@ -32,7 +32,7 @@ _BY_REACTION: dict[ReactionKind, tuple[Outcome, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What a person did: gave a command, cancelled, said nothing, or told whether the wake was meant."""
+    """What a person did: gave a command, cancelled, said nothing, or said whether the wake was meant."""
 
     time: datetime
     kind: ReactionKind
@@ -40,57 +40,57 @@ class Reaction:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An event and what it turned out to be; None where nothing tells."""
+    """An event and its label; None where nothing shows what it was."""
 
-    heard: Heard
+    detection: Detection
     outcome: Outcome | None
     source: str | None
 
     def row(self) -> dict[str, object]:
         """Return the event as a row of `wake_events`."""
-        heard = self.heard
+        detection = self.detection
         return {
-            "time": heard.time,
-            "wake_word": heard.wake_word,
-            "model_version": heard.model_version,
-            "score": heard.score,
-            "accepted": heard.accepted,
+            "time": detection.time,
+            "wake_word": detection.wake_word,
+            "model_version": detection.model_version,
+            "score": detection.score,
+            "accepted": detection.accepted,
             "outcome": self.outcome,
             "label_source": self.source,
-            "snr_db": heard.snr_db,
-            "playback": heard.playback,
+            "snr_db": detection.snr_db,
+            "playback": detection.playback,
         }
 
 
-def label(index: int, events: Sequence[Heard], reactions: Sequence[Reaction]) -> Labelled:
+def label(index: int, events: Sequence[Detection], reactions: Sequence[Reaction]) -> Labelled:
     """Return the label of `events[index]`. Both sequences are in order of time."""
-    heard = events[index]
+    detection = events[index]
     following = events[index + 1 :]
-    if not heard.accepted:
-        retried = any(each.accepted and each.time - heard.time <= RETRY for each in following)
+    if not detection.accepted:
+        retried = any(each.accepted and each.time - detection.time <= RETRY for each in following)
         return (
-            Labelled(heard, "false_reject", "retry")
+            Labelled(detection, "false_reject", "retry")
             if retried
-            else Labelled(heard, "true_reject", "near_miss")
+            else Labelled(detection, "true_reject", "near_miss")
         )
-    next_wake = min((each.time for each in following if each.accepted), default=heard.time + REACTION)
-    until = min(next_wake, heard.time + REACTION)
+    next_wake = min((each.time for each in following if each.accepted), default=detection.time + REACTION)
+    until = min(next_wake, detection.time + REACTION)
     for reaction in reactions:
-        if heard.time <= reaction.time < until:
-            return Labelled(heard, *_BY_REACTION[reaction.kind])
-    return Labelled(heard, None, None)
+        if detection.time <= reaction.time < until:
+            return Labelled(detection, *_BY_REACTION[reaction.kind])
+    return Labelled(detection, None, None)
 
 
 class Labeller:
     """Holds events until enough time has passed to know what followed them."""
 
     def __init__(self) -> None:
-        self._events: list[Heard] = []
+        self._events: list[Detection] = []
         self._reactions: list[Reaction] = []
 
-    def hear(self, heard: Heard) -> None:
+    def add(self, detection: Detection) -> None:
         """Take in an event; events come in order of time."""
-        self._events.append(heard)
+        self._events.append(detection)
 
     def react(self, reaction: Reaction) -> None:
         """Take in a reaction; reactions come in order of time."""

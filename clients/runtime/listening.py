@@ -17,7 +17,7 @@ STANDARD_INPUT = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What was heard, and how many rows the store took."""
+    """What was detected, and how many rows the store took."""
 
     wakes: int
     near_misses: int
@@ -30,8 +30,8 @@ def play(
 ) -> Played:
     """Play each source in turn, as a stream of its own, for quality metrics.
 
-    A recording is heard as if it ended now; standard input is a microphone that starts now. Raises
-    BadInput for a detector that is not there and for what is no audio; what was heard before stays.
+    A recording is played as if it ended now; standard input is a microphone that starts now. Raises
+    BadInput for a detector that is not there and for what is no audio; events written before stay.
     """
     detector = open_detector(model, wake_word)
     wakes = near = written = 0
@@ -39,10 +39,10 @@ def play(
     for pieces, length in _streams(sources):
         listener = Listener(detector, start := clock() - timedelta(seconds=length))
         session = Session(listener, store, "quality_metrics")
-        heard = [event for piece in pieces for event in session.feed(piece, clock())]
-        heard += session.finish(clock())
-        wakes += sum(event.accepted for event in heard)
-        near += sum(not event.accepted for event in heard)
+        detections = [event for piece in pieces for event in session.feed(piece, clock())]
+        detections += session.finish(clock())
+        wakes += sum(event.accepted for event in detections)
+        near += sum(not event.accepted for event in detections)
         seconds += (listener.now - start).total_seconds()
         written += session.written
     return Played(wakes, near, round(seconds, 2), written)

@@ -31,7 +31,7 @@ class Ring:
         self._filled = min(self._samples.size, self._filled + pcm.size)
 
     def last(self, samples: int) -> Pcm:
-        """Return a copy of the newest samples, oldest first; fewer where fewer were heard."""
+        """Return a copy of the newest samples, oldest first; fewer where fewer were pushed."""
         samples = min(samples, self._filled)
         return np.take(self._samples, range(self._next - samples, self._next), mode="wrap")
 

@@ -5,12 +5,12 @@ from datetime import datetime
 from clients.device.consent import Purpose
 from clients.device.store import Store
 from clients.runtime.detectors import Pcm
-from clients.runtime.events import Heard, Listener
+from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import REACTION, Labeller, Reaction
 
 
 class Session:
-    """Hears one stream and writes its events for one purpose, once it is known what followed them.
+    """Processes one stream and writes its events for one purpose, once it is known what followed them.
 
     Without consent to the purpose the store writes nothing, and the events are gone.
     """
@@ -22,13 +22,13 @@ class Session:
         self._labeller = Labeller()
         self.written = 0
 
-    def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Heard]:
+    def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Detection]:
         """Take in samples; return the events that ended with them. `now` is the device's clock."""
-        heard = self._listener.feed(pcm, playback=playback)
-        for event in heard:
-            self._labeller.hear(event)
+        detections = self._listener.feed(pcm, playback=playback)
+        for event in detections:
+            self._labeller.add(event)
         self._settle(self._listener.now, now)
-        return heard
+        return detections
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
@@ -38,14 +38,14 @@ class Session:
         """Write what became of a command, a row of `labels.command_row`."""
         self._write("command_events", [row], now)
 
-    def finish(self, now: datetime) -> list[Heard]:
+    def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
-        heard, listened = self._listener.finish()
-        for event in heard:
-            self._labeller.hear(event)
+        detections, listened = self._listener.finish()
+        for event in detections:
+            self._labeller.add(event)
         self._settle(self._listener.now + REACTION, now)
         self._write("listening", [each.row() for each in listened], now)
-        return heard
+        return detections
 
     def _settle(self, until: datetime, now: datetime) -> None:
         self._write("wake_events", [each.row() for each in self._labeller.settle(until)], now)

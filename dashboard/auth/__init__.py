@@ -1,1 +1,1 @@
-"""Who may see the dashboard, as what, and what they did."""
+"""Authentication, roles, sessions and the audit trail."""

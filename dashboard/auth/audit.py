@@ -1,7 +1,7 @@
-"""The audit trail: every launch, export and check, who did it and when, one line each, never rewritten.
+"""The audit trail: an append-only log of actions (sign-in, launch, export, verification), one JSON line each.
 
-Each line holds the hash of the one before, so that a line that was changed or taken out shows. The file stands
-beside the store and not in it: the dashboard reads the store only.
+Each line holds the SHA-256 of the previous line, so a changed or removed line is detected. The file is beside the
+store and not in it, because the dashboard only reads the store.
 """
 
 import fcntl
@@ -19,17 +19,17 @@ _START: Final = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """One line of the trail: what somebody did, with what."""
+class Action:
+    """One line of the trail: who did what, when, and with which details."""
 
     at: datetime
-    who: str
-    action: str
+    user: str
+    name: str
     details: Mapping[str, str]
 
 
-def record(folder: Path, who: str, action: str, details: Mapping[str, str]) -> None:
-    """Append a deed, durably, after whatever others have appended."""
+def record(folder: Path, user: str, name: str, details: Mapping[str, str]) -> None:
+    """Append an action and flush it to disk; concurrent writers take turns by a file lock."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / FILE).open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -37,8 +37,8 @@ def record(folder: Path, who: str, action: str, details: Mapping[str, str]) -> N
         last = file.read().splitlines()
         body = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "who": who,
-            "action": action,
+            "who": user,
+            "action": name,
             "details": dict(details),
             "before": _hash(last[-1]) if last else _START,
         }
@@ -47,26 +47,28 @@ def record(folder: Path, who: str, action: str, details: Mapping[str, str]) -> N
         os.fsync(file.fileno())
 
 
-def read(folder: Path) -> tuple[tuple[Deed, ...], list[str]]:
-    """Return every deed, oldest first, and what is wrong with the trail, one sentence each."""
+def read(folder: Path) -> tuple[tuple[Action, ...], list[str]]:
+    """Return every action, oldest first, and the problems of the trail, one sentence each."""
     file = folder / FILE
     if not file.exists():
         return (), []
-    deeds: list[Deed] = []
+    actions: list[Action] = []
     problems: list[str] = []
     before = _START
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         try:
             body = json.loads(line)
-            deeds.append(
-                Deed(datetime.fromisoformat(body["at"]), body["who"], body["action"], dict(body["details"]))
+            actions.append(
+                Action(datetime.fromisoformat(body["at"]), body["who"], body["action"], dict(body["details"]))
             )
             if body["before"] != before:
-                problems.append(f"line {number} does not follow from the one before: something was changed")
+                problems.append(
+                    f"line {number} does not match the hash of the previous line: a line was changed or removed"
+                )
         except (ValueError, KeyError, TypeError, RecursionError):
             problems.append(f"line {number} is not a line of an audit trail")
         before = _hash(line)
-    return tuple(deeds), problems
+    return tuple(actions), problems
 
 
 def _hash(line: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Who may come in, and as what: roles, the password file, and the sessions of those who are in.
+"""Users: their roles, the password file, and the sessions of those who are signed in.
 
-A password file has one line a person, `name:role,role:argon2 hash`; `fa dashboard --add-user` writes it. Everybody
-who is in may look (`viewer`); an `operator` may launch runs, a `reviewer` sees the audit trail and verifies.
+A password file has one line a user, `name:role,role:argon2 hash`; `fa dashboard --add-user` writes it. Every user
+may view (`viewer`); an `operator` may launch runs, a `reviewer` sees the audit trail and verifies the log.
 """
 
 import os
@@ -27,36 +27,36 @@ SESSION_SECONDS: Final = 12 * 3600.0
 LEAST_PASSWORD: Final = 10
 
 _hasher = PasswordHasher()
-_NOBODY: Final = _hasher.hash(secrets.token_hex(16))
+_UNKNOWN_USER: Final = _hasher.hash(secrets.token_hex(16))
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who is in."""
+    """A signed-in user."""
 
     name: str
     roles: frozenset[Role]
 
     def may(self, role: Role) -> bool:
-        """Return whether this person has a role; everybody is a viewer."""
+        """Return whether this user has a role; every user is a viewer."""
         return role == "viewer" or role in self.roles
 
 
 def roles_of(text: str) -> frozenset[Role]:
-    """Return the roles in a list such as `operator,reviewer`; words that are none are passed over."""
-    said = {word.strip() for word in text.split(",")}
-    return frozenset(role for role in ROLES if role in said)
+    """Return the roles in a list such as `operator,reviewer`; unknown words are ignored."""
+    named = {word.strip() for word in text.split(",")}
+    return frozenset(role for role in ROLES if role in named)
 
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """A password file: people and their argon2 hashes, by name."""
+    """A password file: users and their argon2 hashes, by name."""
 
     people: Mapping[str, tuple[User, str]]
 
     def check(self, name: str, password: str) -> User | None:
-        """Return who this is, or None. Takes as long for a name that is not there."""
-        user, known = self.people.get(name, (None, _NOBODY))
+        """Return the user, None for a wrong name or password. Takes equally long for an unknown name."""
+        user, known = self.people.get(name, (None, _UNKNOWN_USER))
         try:
             _hasher.verify(known, password)
         except Argon2Error:
@@ -65,7 +65,7 @@ class Passwords:
 
 
 def read_passwords(path: Path) -> Passwords:
-    """Read a password file. Raises BadInput, naming the line, for anything else; it never shows a hash."""
+    """Read a password file. Raises BadInput, naming the line, for anything else; the message never holds a hash."""
     try:
         if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise BadInput(f"{path}: others may write to it; run `chmod 600 {path}`")
@@ -78,10 +78,10 @@ def read_passwords(path: Path) -> Passwords:
         if line.strip() and not line.startswith("#"):
             user, known = _person(line, f"{path}:{number}")
             if user.name in people:
-                raise BadInput(f"{path}:{number}: {user.name} is there twice; leave one line")
+                raise BadInput(f"{path}:{number}: {user.name} is listed twice; remove one of the lines")
             people[user.name] = (user, known)
     if not people:
-        raise BadInput(f"{path}: nobody is in it; `fa dashboard --add-user NAME` adds somebody")
+        raise BadInput(f"{path}: it has no user; `fa dashboard --add-user NAME` adds one")
     return Passwords(people)
 
 
@@ -91,7 +91,9 @@ def _person(line: str, where: str) -> tuple[User, str]:
     try:
         _hasher.check_needs_rehash(known)
     except InvalidHashError:
-        raise BadInput(f"{where}: a line is `name:role,role:argon2 hash`; the hash is none") from None
+        raise BadInput(
+            f"{where}: a line is `name:role,role:argon2 hash`; the third field is not an argon2 hash"
+        ) from None
     if not NAME.fullmatch(name):
         raise BadInput(f"{where}: a name is 1 to 64 letters, digits or . _ @ -")
     if len(roles_of(roles)) != len(roles.split(",")):
@@ -100,7 +102,7 @@ def _person(line: str, where: str) -> tuple[User, str]:
 
 
 def add_user(path: Path, name: str, roles: Iterable[Role], password: str) -> None:
-    """Write a person to a password file, in place of one of that name. Raises BadInput."""
+    """Write a user to a password file, replacing one of the same name. Raises BadInput."""
     chosen = frozenset(roles)
     if not NAME.fullmatch(name):
         raise BadInput("a name is 1 to 64 letters, digits or . _ @ -")
@@ -122,31 +124,31 @@ def add_user(path: Path, name: str, roles: Iterable[Role], password: str) -> Non
 
 
 class Sessions:
-    """Who is in, by an unguessable key that their browser carries. Kept in memory only."""
+    """The signed-in users, by an unguessable key that is kept in their browser's cookie. In memory only."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._in: dict[str, tuple[User, float]] = {}
+        self._users: dict[str, tuple[User, float]] = {}
 
     def open(self, user: User) -> str:
-        """Let somebody in and return their key."""
+        """Start a session of a user and return its key."""
         key, now = secrets.token_urlsafe(32), time.monotonic()
         with self._lock:
-            self._in = {key: value for key, value in self._in.items() if value[1] > now}
-            self._in[key] = (user, now + SESSION_SECONDS)
+            self._users = {key: value for key, value in self._users.items() if value[1] > now}
+            self._users[key] = (user, now + SESSION_SECONDS)
         return key
 
     def find(self, key: str) -> User | None:
-        """Return who carries this key, None where nobody does or it has run out."""
+        """Return the user of a session key, None where it is unknown or has expired."""
         with self._lock:
-            user, until = self._in.get(key, (None, 0.0))
+            user, until = self._users.get(key, (None, 0.0))
         return user if time.monotonic() < until else None
 
     def close(self, key: str) -> None:
-        """Let somebody out."""
+        """End a session."""
         with self._lock:
-            self._in.pop(key, None)
+            self._users.pop(key, None)
 
 
 SESSIONS: Final = Sessions()
-"""The sessions of this process: the gate opens them, the pages look them up."""
+"""The sessions of this process: the middleware opens them, the pages look them up."""

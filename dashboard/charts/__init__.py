@@ -1,1 +1,1 @@
-"""Charts: each function takes numbers with their intervals and returns an Altair chart. None drops an interval."""
+"""Charts: each function takes estimates with their intervals and returns an Altair chart that shows both."""

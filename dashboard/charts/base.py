@@ -1,4 +1,4 @@
-"""What all charts share: fonts, axes, the watermark of a simulation, and how one is shown or written to a file."""
+"""What all charts share: fonts, axes, the watermark of a simulation, display on a page and export to a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import altair as alt
 import streamlit as st
 
-from dashboard.style.look import LIGHT, Palette
+from dashboard.style.theme import LIGHT, Palette
 
 FONT: Final = "Source Sans, Liberation Sans, sans-serif"
 NARROW: Final = 520
@@ -34,20 +34,20 @@ class Figure:
         return drawn | {"datasets": data, "config": config(palette)} | more
 
 
-class Sheet:
-    """Layers of a chart as they are put together."""
+class LayerBuilder:
+    """Collects the data of a chart's layers while they are built."""
 
     def __init__(self) -> None:
         self._data: dict[str, Rows] = {}
 
     def chart(self, rows: Rows) -> alt.Chart:
-        """Return a layer's beginning over some rows; nothing is loaded from elsewhere."""
+        """Return an empty layer over rows that are embedded in the chart."""
         name = f"rows{len(self._data)}"
         self._data[name] = rows
         return alt.Chart(alt.NamedData(name=name))
 
     def figure(self, layers: Sequence[alt.Chart], height: int) -> Figure:
-        """Return the layers on top of each other, without those that have no rows: an empty one has no scale."""
+        """Return the layers stacked in order, without those that have no rows: an empty one has no scale."""
         kept = [layer for layer in layers if self._data[layer.data.name]]
         apart = alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
         return Figure(
@@ -76,15 +76,15 @@ def when_wide(value: str, otherwise: str) -> alt.ExprRef:
 
 
 def beside(chart: alt.Chart, field: str, palette: Palette) -> alt.Chart:
-    """Return the layer that writes a field to the right of the plot; narrow plots, which have no room, go without."""
-    told = chart.transform_calculate(beside=f"width >= {NARROW} ? datum.{field} : ''")
-    return told.mark_text(align="left", dx=10, fontSize=13, color=palette.ink).encode(
+    """Return the layer that writes a field to the right of the plot; empty on narrow plots."""
+    labelled = chart.transform_calculate(beside=f"width >= {NARROW} ? datum.{field} : ''")
+    return labelled.mark_text(align="left", dx=10, fontSize=13, color=palette.ink).encode(
         x=alt.value(alt.expr("width")), text="beside:N"
     )
 
 
 def config(palette: Palette) -> dict[str, Any]:
-    """Return what every chart looks like: no frames, quiet axes, the dashboard's own letters."""
+    """Return the Vega-Lite config of every chart: no frames, muted axes, the dashboard's fonts."""
     axis = {
         "domain": False, "gridColor": palette.line, "gridWidth": 1, "labelColor": palette.muted, "labelFontSize": 13,
         "labelPadding": 8, "ticks": False, "titleColor": palette.muted, "titleFontSize": 13, "titleFontWeight": 400,
@@ -103,10 +103,10 @@ def config(palette: Palette) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def show(figure: Figure, palette: Palette, told: str, key: str) -> None:
-    """Put a chart on the page; `told` says to a screen reader what it shows."""
+def show(figure: Figure, palette: Palette, description: str, key: str) -> None:
+    """Put a chart on the page; `description` is its text for screen readers."""
     spec = figure.spec(palette, usermeta={"embedOptions": {"renderer": "svg", "actions": False}})
-    st.vega_lite_chart(spec, width="stretch", theme=None, key=key, alt=told)
+    st.vega_lite_chart(spec, width="stretch", theme=None, key=key, alt=description)
 
 
 def picture(figure: Figure, form: Literal["png", "svg"], title: str, subtitle: str) -> bytes:

@@ -1,17 +1,17 @@
-"""DET curves: what is missed against what fires falsely, one curve a group, each with its band."""
+"""DET curves: false reject rate against false accepts per hour, one curve a group, each with its band."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, Sheet
+from dashboard.charts.base import Figure, LayerBuilder
 from dashboard.data.numbers import Measure
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.estimate.thresholds import Point
 
-REJECTS = Measure(100.0, "%", "missed wake words, %")
-ACCEPTS = Measure(1.0, " per hour", "false wakes per hour")
+REJECTS = Measure(100.0, "%", "false reject rate, %")
+ACCEPTS = Measure(1.0, " per hour", "false accepts per hour")
 HEIGHT = 430
 _LINES = 40
 
@@ -29,9 +29,9 @@ def det(
     """Return the curves of all groups, `chosen` in the accent colour, with a dot at `threshold`.
 
     Args:
-        weight: share of misses that one false wake an hour is worth; lines of equal cost are drawn for it.
+        weight: cost of one false accept per hour, as a share of false rejects; lines of equal cost are drawn for it.
     """
-    sheet = Sheet()
+    builder = LayerBuilder()
     rows = [_row(name, point) for name, points in curves.items() for point in points]
     rows = [row for row in rows if row["rejects"] is not None and row["accepts"] is not None]
     mine = [row for row in rows if row["group"] == chosen]
@@ -42,13 +42,13 @@ def det(
               axis=alt.Axis(tickCount=6, format="~g"))  # fmt: skip
     y = alt.Y("rejects:Q", title=REJECTS.axis, scale=alt.Scale(domain=[0, top]),
               axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=6))  # fmt: skip
-    layers: list[alt.Chart] = [*sheet.watermark(palette, simulated, synthetic)]
-    layers += _equal_cost(sheet, mine, threshold, weight, most, top, palette)
+    layers: list[alt.Chart] = [*builder.watermark(palette, simulated, synthetic)]
+    layers += _equal_cost(builder, mine, threshold, weight, most, top, palette)
     for part, color, faint, wide in ((others, palette.muted, 0.1, 1.4), (mine, palette.accent, 0.16, 2.8)):
-        base = sheet.chart(part)
+        base = builder.chart(part)
         here = base.transform_filter(f"abs(datum.threshold - {threshold}) < 1e-9")
         layers += [
-            sheet.chart(_bands(part))
+            builder.chart(_bands(part))
             .mark_line(fill=color, fillOpacity=faint, strokeWidth=0, aria=False)
             .encode(x=alt.X("accepts:Q"), y=alt.Y("rejects:Q"), detail="group:N", order="order:Q"),
             base.mark_line(color=color, strokeWidth=wide).encode(x=x, y=y, detail="group:N", order="threshold:Q"),
@@ -56,11 +56,11 @@ def det(
             here.mark_point(filled=True, size=130, color=color, opacity=1, stroke=palette.paper, strokeWidth=2)
             .encode(x=x, y=y, tooltip=_tips()),
         ]  # fmt: skip
-    return sheet.figure(layers, HEIGHT)
+    return builder.figure(layers, HEIGHT)
 
 
 def _equal_cost(
-    sheet: Sheet,
+    builder: LayerBuilder,
     mine: Sequence[Mapping[str, Any]],
     threshold: float,
     weight: float,
@@ -68,7 +68,7 @@ def _equal_cost(
     top: float,
     palette: Palette,
 ) -> list[alt.Chart]:
-    """Return the lines on which a point costs as much as the chosen group at the threshold, or half, or double."""
+    """Return the lines of equal cost: that of the chosen group at the threshold, half of it and double."""
     here = next((row for row in mine if abs(row["threshold"] - threshold) < 1e-9), None)
     if here is None or weight <= 0:
         return []
@@ -81,13 +81,13 @@ def _equal_cost(
             if 0 <= rejects <= top:
                 rows.append({"level": level, "accepts": accepts, "rejects": rejects})
     return [
-        sheet.chart(rows).mark_line(color=palette.muted, strokeDash=[2, 4], strokeWidth=1, opacity=0.9, aria=False)
+        builder.chart(rows).mark_line(color=palette.muted, strokeDash=[2, 4], strokeWidth=1, opacity=0.9, aria=False)
         .encode(x="accepts:Q", y="rejects:Q", detail="level:N")
     ]  # fmt: skip
 
 
 def _bands(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each curve's band as the outline around its boxes: out along the low corners, back by the high ones."""
+    """Return each curve's band as a polygon: along the lower bounds of its points, and back along the upper bounds."""
     corners = []
     for group in dict.fromkeys(row["group"] for row in rows):
         mine = sorted((row for row in rows if row["group"] == group), key=lambda row: row["threshold"])
@@ -101,7 +101,12 @@ def _bands(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _tips() -> list[alt.Tooltip]:
-    named = (("group", "group"), ("threshold", "threshold"), ("missed", "missed"), ("fires", "false wakes"))
+    named = (
+        ("group", "group"),
+        ("threshold", "threshold"),
+        ("rejecttext", "false reject rate"),
+        ("accepttext", "false accepts"),
+    )
     return [alt.Tooltip(f"{name}:N", title=title) for name, title in named]
 
 
@@ -120,6 +125,6 @@ def _row(group: str, point: Point) -> dict[str, Any]:
         "accepts": accepts.estimate,
         "acceptlow": accepts.simultaneous_low,
         "accepthigh": accepts.simultaneous_high,
-        "missed": REJECTS.with_interval(rejects),
-        "fires": ACCEPTS.with_interval(accepts),
+        "rejecttext": REJECTS.with_interval(rejects),
+        "accepttext": ACCEPTS.with_interval(accepts),
     }

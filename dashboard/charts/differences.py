@@ -1,13 +1,13 @@
-"""Differences between two models or releases: one row a group, with its interval, the margin, and the verdict."""
+"""Differences between two models or releases: one row a group, with its intervals and verdict, and the margin."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, Sheet, beside
+from dashboard.charts.base import Figure, LayerBuilder, beside
 from dashboard.data.numbers import Measure, group_text
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.estimate.compare import Difference
 
 ROW = 34
@@ -22,8 +22,8 @@ def differences(
     simulated: bool,
     synthetic: bool,
 ) -> Figure:
-    """Return differences with 0 in the middle and ±margin shaded; what is surely worse is in the alert colour."""
-    sheet = Sheet()
+    """Return differences with 0 in the middle and ±margin shaded; significantly worse groups are in the alert colour."""
+    builder = LayerBuilder()
     rows = [_row(each, of, palette) for each in found]
     shown = [row for row in rows if row["difference"] is not None]
     order = [row["group"] for row in rows]
@@ -37,32 +37,32 @@ def differences(
     x = alt.X("low:Q", title=of.axis, scale=scale, axis=alt.Axis(tickCount=6))
     color = alt.Color("color:N", scale=None, legend=None)
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
-    base = sheet.chart(shown)
+    base = builder.chart(shown)
     layers: list[alt.Chart] = []
     if margin:
         band = {"from": -margin * of.factor, "to": margin * of.factor}
         layers.append(
-            sheet.chart([band])
+            builder.chart([band])
             .mark_rect(color=palette.muted, opacity=0.12)
             .encode(x=alt.X("from:Q"), x2="to:Q")
         )
     layers += [
-        *sheet.watermark(palette, simulated, synthetic),
-        sheet.chart([{"zero": 0}]).mark_rule(color=palette.ink, strokeWidth=1.2).encode(x="zero:Q"),
+        *builder.watermark(palette, simulated, synthetic),
+        builder.chart([{"zero": 0}]).mark_rule(color=palette.ink, strokeWidth=1.2).encode(x="zero:Q"),
         base.mark_rule(strokeWidth=1).encode(y=y, x=alt.X("alllow:Q"), x2="allhigh:Q", color=color, tooltip=tips),
         base.mark_rule(strokeWidth=3.2, strokeCap="round").encode(y=y, x=x, x2="high:Q", color=color, tooltip=tips),
         base.mark_point(size=95, filled=True, opacity=1).encode(
             y=y, x="difference:Q", color=color, tooltip=tips, description="text:N"
         ),
-        sheet.chart([row for row in rows if row["difference"] is None]).mark_text(
+        builder.chart([row for row in rows if row["difference"] is None]).mark_text(
             align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted, limit=alt.ExprRef("width - 8"),
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
         beside(base, "verdict", palette).encode(y=y),
     ]  # fmt: skip
-    return sheet.figure(layers, ROW * max(len(rows), 1))
+    return builder.figure(layers, ROW * max(len(rows), 1))
 
 
-_TIPS = (("group", "group"), ("text", "difference"), ("together", "for all groups together"),
+_TIPS = (("group", "group"), ("text", "difference"), ("corrected", "95%, corrected"),
          ("verdict", "verdict"), ("reason", "not shown"))  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def _row(each: Difference, of: Measure, palette: Palette) -> dict[str, Any]:
         "allhigh": scaled(each.simultaneous_high),
         "color": colors.get(each.change, palette.muted),
         "text": text,
-        "together": of.interval(each.simultaneous_low, each.simultaneous_high),
+        "corrected": of.interval(each.simultaneous_low, each.simultaneous_high),
         "verdict": each.change,
         "reason": f"not shown: {each.reason}",
     }

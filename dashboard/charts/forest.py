@@ -1,7 +1,7 @@
-"""The forest plot: one row a group, its number, and three intervals in three weights.
+"""The forest plot: one row a group, its estimate, and three intervals in three line weights.
 
-Thick and pale: the privacy noise alone. A line: the interval of this group. A hairline: the interval that
-holds for all groups together, by which groups are ranked and guardrails judged.
+Thick and pale: the privacy noise alone. Medium: the 95% interval of this group. Thin: the simultaneous 95%
+interval, corrected for all groups, by which groups are ranked and guardrails judged.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, Sheet, beside
+from dashboard.charts.base import Figure, LayerBuilder, beside
 from dashboard.data.numbers import Measure, group_text, half_width
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.values import Estimate
 
 ROW = 34
@@ -30,10 +30,10 @@ def forest(
     """Return the forest plot of some groups, in the order given.
 
     Args:
-        limit: of a guardrail, in the metric's unit; groups surely above it are drawn in the alert colour.
-        everyone: the number of all groups together, drawn as a reference.
+        limit: of a guardrail, in the metric's unit; groups significantly above it are drawn in the alert colour.
+        everyone: the estimate over all devices, drawn as a reference.
     """
-    sheet = Sheet()
+    builder = LayerBuilder()
     rows = [_row(result, of, limit, palette) for result in results]
     order = [row["group"] for row in rows]
     y = alt.Y(
@@ -45,11 +45,11 @@ def forest(
     domain = [min([*ends, 0.0]), max([*ends, 1e-9])]
     x = alt.X("low:Q", title=of.axis, scale=alt.Scale(domain=domain, nice=True), axis=alt.Axis(tickCount=6))
     color = alt.Color("color:N", scale=None, legend=None)
-    shown = sheet.chart(numbers)
+    shown = builder.chart(numbers)
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
     layers: list[alt.Chart] = [
-        *sheet.watermark(palette, simulated, synthetic),
-        *_references(sheet, everyone, limit, of, palette),
+        *builder.watermark(palette, simulated, synthetic),
+        *_references(builder, everyone, limit, of, palette),
         shown.mark_rule(strokeWidth=11, opacity=0.22).encode(
             y=y, x=alt.X("noiselow:Q"), x2="noisehigh:Q", color=color, tooltip=tips
         ),
@@ -59,16 +59,16 @@ def forest(
             y=y, x="estimate:Q", tooltip=tips, description="text:N",
             fill=alt.Fill("fill:N", scale=None, legend=None), stroke=alt.Stroke("color:N", scale=None, legend=None),
         ),
-        sheet.chart([row for row in rows if row["estimate"] is None]).mark_text(
+        builder.chart([row for row in rows if row["estimate"] is None]).mark_text(
             align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted,
             limit=alt.ExprRef("width - 8"),
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
     ]  # fmt: skip
     layers.append(beside(shown, "text", palette).encode(y=y))
-    return sheet.figure(layers, ROW * max(len(rows), 1))
+    return builder.figure(layers, ROW * max(len(rows), 1))
 
 
-_TIPS = (("group", "group"), ("text", "estimate"), ("together", "for all groups together"),
+_TIPS = (("group", "group"), ("text", "estimate"), ("corrected", "95%, corrected"),
          ("noise", "privacy noise alone"), ("devices", "devices"), ("reason", "not shown"))  # fmt: skip
 
 
@@ -76,9 +76,9 @@ def _row(result: Estimate, of: Measure, limit: float | None, palette: Palette) -
     def scaled(value: float | None) -> float | None:
         return None if value is None else value * of.factor
 
-    sure = result.simultaneous_low
+    bound = result.simultaneous_low
     shown = result.estimate is not None
-    color = palette.alert if limit is not None and sure is not None and sure > limit else palette.accent
+    color = palette.alert if limit is not None and bound is not None and bound > limit else palette.accent
     return {
         "group": group_text(result.group),
         "estimate": scaled(result.estimate),
@@ -91,7 +91,7 @@ def _row(result: Estimate, of: Measure, limit: float | None, palette: Palette) -
         "color": color,
         "fill": palette.paper if result.variance_source == "pooled" else color,
         "text": of.with_interval(result),
-        "together": of.interval(result.simultaneous_low, result.simultaneous_high),
+        "corrected": of.interval(result.simultaneous_low, result.simultaneous_high),
         "noise": of.interval(result.noise_low, result.noise_high),
         "devices": "" if result.devices is None else f"about {max(0, round(result.devices)):,}",
         "reason": "" if shown else f"not shown: {result.reason}",
@@ -99,21 +99,21 @@ def _row(result: Estimate, of: Measure, limit: float | None, palette: Palette) -
 
 
 def _references(
-    sheet: Sheet, everyone: Estimate | None, limit: float | None, of: Measure, palette: Palette
+    builder: LayerBuilder, everyone: Estimate | None, limit: float | None, of: Measure, palette: Palette
 ) -> list[alt.Chart]:
     found = []
     if everyone is not None and everyone.estimate is not None:
-        found.append(_rule(sheet, everyone.estimate * of.factor, f"everyone {of.text(everyone.estimate, half_width(everyone))}",
+        found.append(_rule(builder, everyone.estimate * of.factor, f"everyone {of.text(everyone.estimate, half_width(everyone))}",
                            palette.muted, [2, 3], -6))  # fmt: skip
     if limit is not None:
-        found.append(_rule(sheet, limit * of.factor, f"limit {of.text(limit)}", palette.alert, [6, 4], -20))
+        found.append(_rule(builder, limit * of.factor, f"limit {of.text(limit)}", palette.alert, [6, 4], -20))
     return [layer for pair in found for layer in pair]
 
 
 def _rule(
-    sheet: Sheet, value: float, words: str, color: str, dash: list[int], dy: int
+    builder: LayerBuilder, value: float, words: str, color: str, dash: list[int], dy: int
 ) -> tuple[alt.Chart, alt.Chart]:
-    base = sheet.chart([{"value": value, "words": words}])
+    base = builder.chart([{"value": value, "words": words}])
     rule = base.mark_rule(color=color, strokeDash=dash, strokeWidth=1.6).encode(x="value:Q")
     text = base.mark_text(align="center", baseline="bottom", color=color, fontSize=12.5, dy=dy).encode(
         x="value:Q", y=alt.value(0), text="words:N"

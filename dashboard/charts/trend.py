@@ -1,13 +1,13 @@
-"""A metric over releases: one group in colour with its band, the others in grey behind it."""
+"""A metric over releases: one group in colour with its intervals, the others in grey."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, Sheet
+from dashboard.charts.base import Figure, LayerBuilder
 from dashboard.data.numbers import Measure
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 
 HEIGHT = 340
 
@@ -22,13 +22,13 @@ def trend(
     simulated: bool,
     synthetic: bool,
 ) -> Figure:
-    """Return numbers over time.
+    """Return the chart of a metric over time.
 
     Args:
         rows: `group`, `at` (ISO time of the window's end), `estimate`, `low`, `high`, `text`, `release`; numbers in
             the metric's unit, None where not shown.
     """
-    sheet = Sheet()
+    builder = LayerBuilder()
     scaled = [_scaled(row, of) for row in rows]
     mine = [row for row in scaled if row["group"] == chosen and row["estimate"] is not None]
     others = [row for row in scaled if row["group"] != chosen and row["estimate"] is not None]
@@ -37,22 +37,22 @@ def trend(
     y = alt.Y("estimate:Q", title=of.axis, scale=alt.Scale(zero=not of.signed, nice=True),
               axis=alt.Axis(titleAngle=0, titleY=-14, titleX=0, titleAnchor="start", tickCount=6))  # fmt: skip
     tips = [alt.Tooltip(f"{name}:N", title=title) for name, title in _TIPS]
-    own = sheet.chart(mine)
-    layers: list[alt.Chart] = [*sheet.watermark(palette, simulated, synthetic)]
+    own = builder.chart(mine)
+    layers: list[alt.Chart] = [*builder.watermark(palette, simulated, synthetic)]
     if limit is not None:
         layers.append(
-            sheet.chart([{"limit": limit * of.factor}]).mark_rule(
+            builder.chart([{"limit": limit * of.factor}]).mark_rule(
                 color=palette.alert, strokeDash=[6, 4], strokeWidth=1.6
             ).encode(y="limit:Q")
         )  # fmt: skip
     layers += [
-        sheet.chart(others).mark_line(color=palette.muted, strokeWidth=1.2, opacity=0.45).encode(
+        builder.chart(others).mark_line(color=palette.muted, strokeWidth=1.2, opacity=0.45).encode(
             x=x, y=y, detail="group:N"
         ),
-        sheet.chart(others).mark_point(filled=True, color=palette.muted, size=22, opacity=0.55).encode(
+        builder.chart(others).mark_point(filled=True, color=palette.muted, size=22, opacity=0.55).encode(
             x=x, y=y, tooltip=tips
         ),
-        sheet.chart(others).mark_rule(color=palette.muted, strokeWidth=1, opacity=0.22, aria=False).encode(
+        builder.chart(others).mark_rule(color=palette.muted, strokeWidth=1, opacity=0.22, aria=False).encode(
             x=x, y=alt.Y("low:Q"), y2="high:Q"
         ),
         own.mark_area(color=palette.accent, opacity=0.15, aria=False).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
@@ -60,7 +60,7 @@ def trend(
         own.mark_line(color=palette.accent, strokeWidth=2.4).encode(x=x, y=y),
         own.mark_point(filled=True, color=palette.accent, size=75, opacity=1).encode(x=x, y=y, tooltip=tips),
     ]  # fmt: skip
-    return sheet.figure(layers, HEIGHT)
+    return builder.figure(layers, HEIGHT)
 
 
 _TIPS = (("group", "group"), ("window", "window"), ("text", "estimate"), ("release", "release"))

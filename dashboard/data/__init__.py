@@ -1,1 +1,1 @@
-"""What the pages read from the store, and numbers and sentences as a person reads them."""
+"""Reading the store, formatting numbers, and the sentences of the pages."""

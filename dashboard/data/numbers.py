@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: a unit, no more digits than the interval has, and the interval beside them."""
+"""Formatting of numbers: the unit, as many digits as the interval supports, and the interval beside them."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,9 @@ MINUS: Final = "\u2212"
 DASH: Final = "\u2013"
 NOTHING: Final = "\u2014"
 
+_LESS: Final = " less "
+"""Between candidate and baseline in the unit of a paired difference, as releases hold it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -20,8 +23,8 @@ class Measure:
 
     Attributes:
         factor: what a value is multiplied by before it is shown.
-        suffix: what stands behind it.
-        axis: the title of an axis of it.
+        suffix: the unit, written after it.
+        axis: the title of its axis.
         signed: whether a positive number carries its sign.
     """
 
@@ -31,7 +34,7 @@ class Measure:
     signed: bool = False
 
     def text(self, value: float | None, half_width: float | None = None) -> str:
-        """Return a value with its unit, to the digits that a half-width leaves it."""
+        """Return a value with its unit, to the digits that its half-width supports."""
         if value is None:
             return NOTHING
         return self.bare(value, half_width) + self.suffix
@@ -58,10 +61,18 @@ class Measure:
         return f"{self.text(number.estimate, half_width(number))} ({self.interval(number.low, number.high)})"
 
 
+def compared_models(unit: str) -> tuple[str, str]:
+    """Return the candidate and the baseline that the unit of a paired difference names."""
+    candidate, _, baseline = unit.partition(_LESS)
+    return candidate, baseline
+
+
 def measure(kind: str, unit: str) -> Measure:
-    """Return how numbers of a kind and unit are written: shares as per cent, differences of them as points."""
+    """Return how numbers of a kind and unit are written: shares in per cent, their differences in percentage points."""
     if kind == "paired_difference":
-        return Measure(100.0, " points", f"points, {unit}", signed=True)
+        return Measure(
+            100.0, " points", f"{unit.replace(_LESS, f' {MINUS} ')}, percentage points", signed=True
+        )
     if kind == "ratio":
         return Measure(1.0, "", unit.replace("_", " "))
     if unit == "":
@@ -90,14 +101,14 @@ def half_width(number: Estimate | Cell) -> float | None:
 
 
 def decimals(half_width: float) -> int:
-    """Return how many decimals a number deserves whose half-width is this: about one digit of the doubt."""
+    """Return how many decimals a number with this half-width is written with: about one digit of it is significant."""
     if half_width <= 0 or not math.isfinite(half_width):
         return 0
     return max(0, min(6, -math.floor(math.log10(half_width / 2))))
 
 
 def count(value: float | None, sd: float | None = None) -> str:
-    """Return a noisy count as `about 2,990`, to the digits that its noise leaves it; negative ones as 0."""
+    """Return a noisy count as `about 2,990`, to the digits that its noise supports; negative ones as 0."""
     if value is None:
         return NOTHING
     step = 10 ** max(0, math.floor(math.log10(sd))) if sd and sd >= 1 else 1
@@ -116,12 +127,12 @@ def words(name: str) -> str:
 
 
 def group_text(group: Sequence[tuple[str, str]]) -> str:
-    """Return a group as a person reads it: its labels, or `everyone`."""
+    """Return a group as text: its labels, or `everyone`."""
     return " · ".join(label for _, label in group) or "everyone"
 
 
 def grouping_text(grouping: Sequence[str]) -> str:
-    """Return a grouping as a person reads it: `accent and device class`, or `everyone together`."""
+    """Return a grouping as text: `accent and device class`, or `everyone together`."""
     return " and ".join(words(name) for name in grouping) or "everyone together"
 
 
@@ -142,7 +153,7 @@ def points(number: str) -> str:
 
 
 def short(release: str) -> str:
-    """Return the digits by which a person names a release."""
+    """Return the first 8 digits of a release's id, which name it on every page."""
     return release[:8]
 
 

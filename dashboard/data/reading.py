@@ -1,6 +1,6 @@
-"""What the pages read from the store, each thing once: releases are frozen, so they are kept by their id.
+"""Cached reads from the store for the pages. Releases never change, so they are cached by their id.
 
-The catalogue is asked again every few seconds. Nothing here writes.
+The catalogue is read again every few seconds. Nothing here writes.
 """
 
 import json
@@ -22,7 +22,7 @@ from fa_core.values import Estimate, Estimates, Release
 
 FRESH_SECONDS: Final = 3.0
 KEPT, GLANCES = 24, 1024
-"""Releases held in memory whole, some megabytes each at most, and without the cells of their tables."""
+"""Releases cached in memory: whole (some megabytes each at most), and without the cells of their tables."""
 
 TABLES: Final = frozenset({"det", "confusion", "histogram"})
 """Kinds that have many numbers a group."""
@@ -66,14 +66,14 @@ class Body:
         """Return the metrics with one number a group, in the order of the plan."""
         return tuple(dict.fromkeys(r.metric for r in self.estimates.results if r.kind not in TABLES))
 
-    def told(self, key: str) -> str:
-        """Return what the plan's metadata says under a key, as text, empty where it says nothing."""
-        metadata = self.document.get("metadata")
-        return str(metadata.get(key, "")) if isinstance(metadata, Mapping) else ""
+    def metadata(self, key: str) -> str:
+        """Return the value of a key of the plan's metadata as text, empty where it is missing."""
+        found = self.document.get("metadata")
+        return str(found.get(key, "")) if isinstance(found, Mapping) else ""
 
 
 def grouping_of(result: Estimate) -> tuple[str, ...]:
-    """Return the segments that a number is cut by."""
+    """Return the segments that an estimate is broken down by."""
     return tuple(name for name, _ in result.group)
 
 
@@ -83,7 +83,7 @@ def open_catalogue(where: str) -> Store:
     return open_store(where, create=False)
 
 
-class _Fresh:
+class _Cache:
     """A value that is read again once it is older than FRESH_SECONDS."""
 
     def __init__(self) -> None:
@@ -103,29 +103,29 @@ class _Fresh:
             self._kept.clear()
 
 
-_fresh = _Fresh()
+_cache = _Cache()
 
 
 def forget() -> None:
-    """Read the catalogue again at the next call, after a run has ended."""
-    _fresh.forget()
+    """Clear the cache of the catalogue, after a run has ended."""
+    _cache.forget()
 
 
 def entries(where: str) -> tuple[Entry, ...]:
     """Return every release, newest first."""
-    found: tuple[Entry, ...] = _fresh.get(where, "entries", lambda store: store.releases(Query(), 10**6))
+    found: tuple[Entry, ...] = _cache.get(where, "entries", lambda store: store.releases(Query(), 10**6))
     return found
 
 
 def failures(where: str) -> tuple[Failure, ...]:
     """Return the newest failed rounds."""
-    found: tuple[Failure, ...] = _fresh.get(where, "failures", lambda store: store.failures(SHOWN_FAILURES))
+    found: tuple[Failure, ...] = _cache.get(where, "failures", lambda store: store.failures(SHOWN_FAILURES))
     return found
 
 
 def charges(where: str, population: str) -> tuple[Charge, ...]:
     """Return every charge of a population, oldest first."""
-    found: tuple[Charge, ...] = _fresh.get(
+    found: tuple[Charge, ...] = _cache.get(
         where, f"charges of {population}", lambda store: store.charges(population)
     )
     return found
@@ -158,7 +158,7 @@ def _plan(where: str, plan_hash: str) -> tuple[Mapping[str, Any], Plan | None]:
 
 
 def most_confused(where: str, entry: Entry) -> tuple[str, str, dict[str, Any]] | None:
-    """Return of everyone's confusion matrix what was meant, what it was most surely taken for, and that cell."""
+    """Return actual label, predicted label and cell of the confusion with the highest lower bound, over everyone."""
     wanted = (
         (pc.field("kind") == "confusion") & (pc.field("grouping") == "") & pc.field("estimate").is_valid()
     )
@@ -208,8 +208,8 @@ def kinds(where: str, entry: Entry) -> frozenset[str]:
     """Return the kinds of metrics that a release holds, which its plan says."""
     document, _ = _plan(where, entry.plan_hash)
     metrics = document.get("metrics")
-    said = metrics.values() if isinstance(metrics, Mapping) else ()
-    return frozenset(str(each.get("kind")) for each in said if isinstance(each, Mapping))
+    declared = metrics.values() if isinstance(metrics, Mapping) else ()
+    return frozenset(str(each.get("kind")) for each in declared if isinstance(each, Mapping))
 
 
 def history(where: str, found: Sequence[Entry], metric: str, grouping: Sequence[str]) -> list[dict[str, Any]]:
@@ -244,8 +244,8 @@ def with_numbers(where: str) -> dict[str, tuple[Entry, ...]]:
     return {name: each for name, each in plans(where).items() if kinds(where, each[0]) - TABLES}
 
 
-def warm(where: str) -> None:
-    """Read what the first page shows, so that nobody waits for it."""
+def preload(where: str) -> None:
+    """Read what the first page shows into the caches."""
     for each in plans(where).values():
         for entry in each[:2]:
             glance(where, entry)

@@ -1,4 +1,4 @@
-"""What the numbers say, in plain sentences. Every claim is one that the intervals make; nothing is computed here."""
+"""Sentences about estimates. Every claim follows from the intervals; nothing is estimated here."""
 
 import re
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from fa_core.values import Estimate, Judgement
 
 
 def more_is_better(metric: str) -> bool:
-    """Return whether a large number is good news, as `fa compare` takes it."""
+    """Return whether higher is better for a metric, by the same rule as `fa compare`."""
     return metric in HIGHER_IS_BETTER
 
 
 def worst_and_best(results: Sequence[Estimate]) -> tuple[Estimate, Estimate] | None:
-    """Return the group for which there is most evidence of being worst and that of being best, None for fewer
-    than two groups with a number. Ranked by the bounds that hold for all groups together; where those make one group
-    both, for its interval is the narrowest, by the estimates."""
+    """Return the groups with the most evidence of being worst and of being best, None where fewer than two groups
+    are shown. Ranked by the bounds of the simultaneous intervals; where one group, with the narrowest interval, would
+    be both, by the estimates."""
     shown = [result for result in results if result.estimate is not None]
     if len(shown) < 2:
         return None
@@ -42,33 +42,37 @@ def worst_and_best(results: Sequence[Estimate]) -> tuple[Estimate, Estimate] | N
 
 
 def by_evidence(results: Sequence[Estimate]) -> list[Estimate]:
-    """Return groups with the surest bad news first, and those that are not shown last."""
+    """Return groups by the bound of their simultaneous interval, worst first, and those that are not shown last."""
     if results and more_is_better(results[0].metric):
         return sorted(results, key=lambda r: (r.estimate is None, _known(r.simultaneous_high)))
     return sorted(results, key=lambda r: (r.estimate is None, -_known(r.simultaneous_low)))
 
 
 def about_groups(results: Sequence[Estimate], *, brief: bool = False) -> str:
-    """Return who fares worst, who best, and whether the two can be told apart; `brief` leaves out their numbers."""
+    """Return the worst and the best group, and whether they differ significantly; `brief` omits their estimates."""
     pair, found = worst_and_best(results), gap(results)
     hidden = [group_text(result.group) for result in results if result.estimate is None]
     if pair is None or found is None:
-        return f"Too little is shown to compare: {listed(hidden)} cannot be shown yet." if hidden else ""
+        return f"Too few groups are shown to compare. Not shown: {listed(hidden)}." if hidden else ""
     of = measure(results[0].kind, results[0].unit)
-    told = difference(results[0].kind, results[0].unit)
+    change = difference(results[0].kind, results[0].unit)
     names = [group_text(each.group) for each in pair]
     if found.low <= 0:
-        text = "No group is surely worse than another"
+        text = "No group is significantly worse than another (95%, corrected)"
         text += "." if brief else (
-            f": the widest gap may be anything from 0 to {_plain(told, found.high)}. {names[0]} looks worst at "
+            f"; the widest gap is between 0 and {_plain(change, found.high)}. Most evidence of being worse: {names[0]} at "
             f"{of.with_interval(pair[0])}."
         )  # fmt: skip
     elif brief:
-        text = f"{names[0]} is surely worse than {names[1]}, by at least {_plain(told, found.low)}."
+        text = (
+            f"{names[0]} is significantly worse than {names[1]} (95%, corrected), by at least "
+            f"{_plain(change, found.low)}."
+        )
     else:
         text = (
-            f"{names[0]} fares worst at {of.with_interval(pair[0])}, {names[1]} best at {of.with_interval(pair[1])}. "
-            f"The gap is at least {_plain(told, found.low)} and at most {_plain(told, found.high)}."
+            f"{names[0]} at {of.with_interval(pair[0])} is significantly worse than {names[1]} at "
+            f"{of.with_interval(pair[1])} (95%, corrected). "
+            f"The gap is at least {_plain(change, found.low)} and at most {_plain(change, found.high)}."
         )
     return text + (f" Not shown: {listed(hidden)}." if hidden else "")
 
@@ -81,20 +85,20 @@ def gap_text(found: Gap, kind: str, unit: str) -> str:
 
 
 def about_limit(judgement: Judgement, kind: str, unit: str) -> str:
-    """Return what a guardrail asks: `false reject rate: at most 30% for every accent`."""
+    """Return what a guardrail requires: `false reject rate: at most 30% for every accent`."""
     what, number = _limit(judgement)
     name = words(judgement.metric)
     if what == "max gap":
         apart = _plain(difference(kind, unit), number)
-        return f"{name}: no two groups by {grouping_text(judgement.by)} further than {apart} apart"
+        return f"{name}: gap between groups by {grouping_text(judgement.by)} at most {apart}"
     by = f" for every {grouping_text(judgement.by)}" if judgement.by else ""
     return f"{name}: at most {measure(kind, unit).text(number)}{by}"
 
 
 def about_verdict(judgement: Judgement, results: Sequence[Estimate], kind: str, unit: str) -> str:
-    """Return why a guardrail stands as it does: the judgement's own sentence, its numbers with their unit.
+    """Return the reason for a guardrail's verdict: the judgement's sentence, with units added to its numbers.
 
-    `results` are the groups that were judged; the name of one keeps its letters at the sentence's beginning.
+    `results` are the groups that were judged; a group's name at the beginning is not capitalised.
     """
     what, number = _limit(judgement)
     of = difference(kind, unit) if what == "max gap" else measure(kind, unit)
@@ -110,10 +114,10 @@ def about_verdict(judgement: Judgement, results: Sequence[Estimate], kind: str, 
 
 
 def about_change(changed: Difference) -> str:
-    """Return how one number changed since the release before."""
+    """Return how one estimate changed since the previous release."""
     of = difference(changed.kind, changed.unit)
     if changed.difference is None or changed.low is None or changed.high is None:
-        return f"No change can be told: {changed.reason or 'one of the two is not shown'}."
+        return f"The change cannot be estimated: {changed.reason or 'one of the two is not shown'}."
     half = (changed.high - changed.low) / 2
     size = _plain(of, abs(changed.difference), half)
     interval = of.interval(changed.low, changed.high)
@@ -121,7 +125,7 @@ def about_change(changed: Difference) -> str:
         return f"Rose by {size} ({interval})."
     if changed.high < 0:
         return f"Fell by {size} ({interval})."
-    return f"No change that the evidence shows: {of.text(changed.difference, half)} ({interval})."
+    return f"No significant change: {of.text(changed.difference, half)} ({interval})."
 
 
 def change_cell(changed: Difference | None) -> tuple[str, str]:

@@ -1,1 +1,1 @@
-"""Writing a plan, launching it, and following the run."""
+"""Writing a plan, launching it, and monitoring the run."""

@@ -8,9 +8,9 @@ function draw(root, problems) {
   }
   const lines = area.value.split("\n");
   const numbers = root.querySelector(".lines");
-  const told = root.querySelector(".told");
+  const overlay = root.querySelector(".overlay");
   numbers.replaceChildren();
-  told.replaceChildren();
+  overlay.replaceChildren();
   lines.forEach((line, index) => {
     const wrong = byLine.get(index + 1);
     const number = document.createElement(wrong ? "b" : "span");
@@ -24,7 +24,7 @@ function draw(root, problems) {
       words.textContent = `✕ ${wrong}`;
       row.append(words);
     }
-    told.append(row);
+    overlay.append(row);
   });
   follow(root);
 }
@@ -32,7 +32,7 @@ function draw(root, problems) {
 function follow(root) {
   const area = root.querySelector("textarea");
   root.querySelector(".lines").scrollTop = area.scrollTop;
-  root.querySelector(".told").style.transform = `translate(${-area.scrollLeft}px, ${-area.scrollTop}px)`;
+  root.querySelector(".overlay").style.transform = `translate(${-area.scrollLeft}px, ${-area.scrollTop}px)`;
 }
 
 export default function ({ data, parentElement, setStateValue }) {

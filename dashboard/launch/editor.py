@@ -1,4 +1,4 @@
-"""A small editor for plans: line numbers, and each problem beside the line that it is about, as it is typed."""
+"""A small editor for plans: line numbers, and each problem beside its line, while typing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ HTML: Final = """
 <div class="editor">
   <pre class="lines" aria-hidden="true"></pre>
   <div class="page">
-    <div class="told" aria-hidden="true"></div>
+    <div class="overlay" aria-hidden="true"></div>
     <textarea spellcheck="false" autocapitalize="off" autocomplete="off" wrap="off"></textarea>
   </div>
 </div>
@@ -28,7 +28,7 @@ _mount = st.components.v2.component(
 
 
 def text_of(key: str, text: str) -> str:
-    """Return what the editor of this key holds now: what was typed, or the text that it begins with."""
+    """Return the text in the editor of this key now, `text` where nothing was typed yet."""
     state: Any = st.session_state.get(key)
     typed = None if state is None else state.get("text")
     return text if typed is None else str(typed)
@@ -38,20 +38,20 @@ def edit(key: str, text: str, problems: Sequence[Problem], *, locked: bool) -> N
     """Put the editor on the page.
 
     Args:
-        text: what it begins with; a new key begins anew.
+        text: the initial text; a new key is a new editor.
         problems: shown beside their lines.
         locked: whether it may only be read.
     """
-    told = [
+    listed = [
         {"line": each.position.line, "column": each.position.column, "text": f"{each.found}; {each.right}"}
         for each in problems
     ]
     _mount(
         key=key,
-        data={"text": text, "problems": told, "locked": locked, "label": "Evaluation plan, in YAML"},
-        on_text_change=_heard,
+        data={"text": text, "problems": listed, "locked": locked, "label": "Evaluation plan, in YAML"},
+        on_text_change=_changed,
     )
 
 
-def _heard() -> None:
-    """The page runs again by itself when the text has changed."""
+def _changed() -> None:
+    """Do nothing: Streamlit runs the page again when the text has changed."""

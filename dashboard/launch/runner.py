@@ -1,7 +1,7 @@
 """One launched run, in a process of its own: `python -m dashboard.launch.runner FOLDER`.
 
-The folder holds the plan and the order. How far the round is goes to `progress.jsonl`, public counts only; how it
-ended goes to `outcome.json`. The dashboard itself never writes to the store.
+The folder holds the plan and the order. Progress is written to `progress.jsonl`, public counts only, and the outcome
+to `outcome.json`. The dashboard itself never writes to the store.
 """
 
 import json
@@ -20,37 +20,37 @@ ORDER, PLAN, PROGRESS, OUTCOME = "order.json", "plan.yaml", "progress.jsonl", "o
 
 
 def main(folder: Path) -> int:
-    """Run what the folder orders and write how it ended. Returns the exit code of `fa run`."""
-    told = json.loads((folder / ORDER).read_text(encoding="utf-8"))
-    order = Order(folder / PLAN, Path(told["fleet"]), told["engine"], None, told["store"])
+    """Run the order in a folder and write the outcome. Returns the exit code of `fa run`."""
+    request = json.loads((folder / ORDER).read_text(encoding="utf-8"))
+    order = Order(folder / PLAN, Path(request["fleet"]), request["engine"], None, request["store"])
     try:
-        release, _ = launch(order, lambda: _narrate(folder / PROGRESS))
+        release, _ = launch(order, lambda: _progress_writer(folder / PROGRESS))
     except UnheardError as error:
         _end(folder, {"kind": type(error).__name__, "reason": str(error)})
         return error.exit_code
     except BaseException as error:
-        _end(folder, {"kind": "defect", "reason": f"the run broke off ({type(error).__name__})"})
+        _end(folder, {"kind": "defect", "reason": f"the run crashed ({type(error).__name__})"})
         raise
     _end(folder, {"release": release.id})
     return 0
 
 
 @contextmanager
-def _narrate(file: Path) -> Iterator[Callable[[Progress], None]]:
+def _progress_writer(file: Path) -> Iterator[Callable[[Progress], None]]:
     last: list[dict[str, Any]] = [{}]
     with file.open("a", encoding="utf-8", buffering=1) as lines:
 
         def report(progress: Progress) -> None:
-            told = {
+            event = {
                 "stage": progress.stage.value,
                 "asked": progress.asked,
                 "answered": progress.answered,
                 "dropped": progress.dropped,
                 "left": None if math.isinf(progress.left) else round(progress.left),
             }
-            if told != last[0]:
-                last[0] = told
-                lines.write(json.dumps(told) + "\n")
+            if event != last[0]:
+                last[0] = event
+                lines.write(json.dumps(event) + "\n")
 
         yield report
 

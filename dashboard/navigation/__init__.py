@@ -1,1 +1,1 @@
-"""What is looked at, kept in the URL, and links from page to page."""
+"""The selection of what a page shows, kept in the URL, and links between pages."""

@@ -1,1 +1,1 @@
-"""How the dashboard looks: colours, small pieces of HTML, and the one page that everything runs in."""
+"""Theme: colours, HTML components, the style sheet, and the index page."""

@@ -1,4 +1,4 @@
-"""The one HTML page that everything runs in: Streamlit's own, told where its server is and what it may load."""
+"""The one HTML page that everything runs in: Streamlit's own, with the server's address and a content security policy added."""
 
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,6 @@ def routes() -> list[Route]:
 
 
 def _page() -> str:
-    """Return Streamlit's page with its server's address, so that a deep link need not look for it."""
+    """Return Streamlit's page with its server's address, so that a deep link does not have to search for it."""
     text = (Path(streamlit.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
     return text.replace("<title>Streamlit</title>", f"<title>Unheard</title>{_HERE}")

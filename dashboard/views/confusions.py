@@ -1,4 +1,4 @@
-"""Confusions: which commands are taken for which, how sure that is, and after which ones people correct."""
+"""Confusions: which commands are confused with which, how significantly, and which ones users correct."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,8 +13,8 @@ from dashboard.data.numbers import group_text, half_width, measure_of, short, sp
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
 from fa_core.plan.schema import EventSegment
 from fa_core.values import Cell, Estimate
@@ -25,16 +25,16 @@ INTENTS: Final = frozenset({"intent_actual", "intent_predicted"})
 
 def page() -> None:
     """Show the page."""
-    look.title("Confusions", "Which commands are taken for which, and how sure is that?")
+    theme.title("Confusions", "Which commands are confused with which, and is it significant?")
     plans = reading.with_kind(active().store, "confusion")
     if not plans:
-        look.empty(
+        theme.empty(
             "No release has a confusion matrix yet.",
-            "A plan with a `confusion` metric counts what was meant against what was understood.",
+            "A plan with a `confusion` metric counts actual commands against predicted ones.",
             "fa run eval_plans/command-confusions.yaml --fleet DIR",
         )
         return
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         left, middle, right = st.columns([1.1, 1.5, 1])
         with left:
             plan = selection.plan(plans)
@@ -48,7 +48,7 @@ def page() -> None:
             result = selection.choose("Group", groups, "group", lambda each: group_text(each.group))
     selection.notice()
     if result.suppressed:
-        look.empty(f"Nothing can be shown of {group_text(result.group)}.", result.reason)
+        theme.empty(f"No data for {group_text(result.group)}.", result.reason)
     else:
         _matrix(body, result)
     _corrections()
@@ -57,33 +57,33 @@ def page() -> None:
 def _matrix(body: Body, result: Estimate) -> None:
     of, entry = measure_of([result]), body.entry
     pairs = _pairs(result.cells)
-    look.prose(_answer(result, pairs), "answer")
+    theme.prose(_answer(result, pairs), "answer")
     chart = matrix(
-        result.cells, of, look.palette(), simulated=entry.simulated, synthetic=entry.synthetic
+        result.cells, of, theme.palette(), simulated=entry.simulated, synthetic=entry.synthetic
     )  # fmt: skip
     base.show(
         chart,
-        look.palette(),
+        theme.palette(),
         f"Confusion matrix of {words(result.metric)}; the pairs are listed below",
         "matrix",
     )
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(entry.simulated, entry.synthetic)}</span>'
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
-        "</span><span>Per cent of each row. Faded cells may be noise alone; × is not shown. Point at a cell for its "
-        "interval.</span></div>"
+        "</span><span>Per cent of each row. Faded: not significantly above 0. ×: not shown. Intervals are in the tooltip of "
+        "each cell.</span></div>"
     )
-    look.heading("Most confused", "ranked by what is sure: the lower bound for all cells together")
-    columns = (Column("Meant"), Column("Understood as"), Column("Share", True), Column("95% interval", True),
-               Column("At least, for all cells together", True, True))  # fmt: skip
-    rows, told = [], []
+    theme.heading("Most confused", "ranked by the lower bound of the 95% interval corrected for all cells")
+    columns = (Column("Actual"), Column("Predicted"), Column("Share", True), Column("95% interval", True),
+               Column("Lower bound, corrected", True, True))  # fmt: skip
+    rows, attributes = [], []
     for cell in pairs[:MOST_PAIRS]:
         actual, predicted = _labels(cell)
         rows.append(
             [esc(actual), esc(predicted), f'<span class="lead">{esc(of.text(cell.estimate, half_width(cell)))}</span>',
              esc(of.interval(cell.low, cell.high)), esc(of.text(cell.simultaneous_low, half_width(cell)))]
         )  # fmt: skip
-        told.append(
+        attributes.append(
             {
                 "actual": actual,
                 "predicted": predicted,
@@ -92,7 +92,7 @@ def _matrix(body: Body, result: Estimate) -> None:
                 "high": cell.high,
             }
         )
-    look.show(look.table(columns, rows, "Most confused pairs", told))
+    theme.show(theme.table(columns, rows, "Most confused pairs", attributes))
     downloads.offer(body, result.metric, tuple(name for name, _ in result.group), chart)
 
 
@@ -102,29 +102,33 @@ def _labels(cell: Cell) -> tuple[str, str]:
 
 
 def _pairs(cells: Sequence[Cell]) -> list[Cell]:
-    """Return what was taken for something else, the surest first."""
+    """Return the cells off the diagonal, ranked by their corrected lower bound."""
     mixed = [cell for cell in cells if cell.estimate is not None and len(set(_labels(cell))) == 2]
     return sorted(mixed, key=lambda cell: (-(cell.simultaneous_low or 0.0), -(cell.estimate or 0.0)))
 
 
 def _answer(result: Estimate, pairs: Sequence[Cell]) -> str:
     of = measure_of([result])
-    sure = [cell for cell in pairs if (cell.simultaneous_low or 0.0) > 0]
-    if not sure:
-        return "No two commands are surely taken for one another: the noise would explain what is seen."
-    actual, predicted = _labels(sure[0])
-    text = f"{actual} is most surely taken for {predicted}: {of.with_interval(sure[0])} of the time."
-    return text + (f" {len(sure)} pairs are surely confused at all." if len(sure) > 1 else "")
+    significant = [cell for cell in pairs if (cell.simultaneous_low or 0.0) > 0]
+    if not significant:
+        return "No two commands are significantly confused (95%, corrected): noise alone could explain the counts."
+    actual, predicted = _labels(significant[0])
+    share = of.with_interval(significant[0])
+    pairs_are = "1 pair is" if len(significant) == 1 else f"{len(significant)} pairs are"
+    return (
+        f"Most confused: {actual} is recognised as {predicted} {share} of the time. "
+        f"{pairs_are} significantly confused (95%, corrected)."
+    )
 
 
 def _corrections() -> None:
-    """Show how often people correct what was understood, command by command, from the newest release that says."""
+    """Show how often users correct each command, from the newest release that has it by intent."""
     found = _newest_by_intent()
-    look.heading("Corrections", "how often people change what was understood, by command")
+    theme.heading("Corrections", "how often users correct a command, by intent")
     if found is None:
-        look.empty(
-            "No release says how often people correct each command.",
-            "A plan that cuts `correction_rate` by intent does.",
+        theme.empty(
+            "No release has a correction rate by intent.",
+            "A plan that breaks `correction_rate` down by intent provides it.",
             "fa run eval_plans/correction-rate-by-intent.yaml --fleet DIR",
         )
         return
@@ -132,17 +136,17 @@ def _corrections() -> None:
     results = sentences.by_evidence(body.results(metric, grouping))
     of, entry = measure_of(results), body.entry
     everyone = next(iter(body.results(metric, ())), None)
-    look.prose(sentences.about_groups(results))
+    theme.prose(sentences.about_groups(results))
     chart = forest(
-        results, of, look.palette(), limit=None, everyone=everyone, simulated=entry.simulated, synthetic=entry.synthetic,
+        results, of, theme.palette(), limit=None, everyone=everyone, simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip
     base.show(
         chart,
-        look.palette(),
+        theme.palette(),
         f"{words(metric)} by {grouping[0]}: " + sentences.about_groups(results),
         "corrections",
     )
-    look.prose(
+    theme.prose(
         f"From {entry.plan}, {span(entry.window_start, entry.window_end)}, release {short(entry.id)}.", "note"
     )
 
@@ -155,7 +159,7 @@ def _newest_by_intent() -> tuple[Body, str, tuple[str, ...]] | None:
         for metric in body.metrics("rate"):
             for grouping in body.groupings(metric):
                 segments = [body.plan.segments[name] for name in grouping]
-                cut = [s.column for s in segments if isinstance(s, EventSegment)]
-                if len(segments) == 1 and cut and cut[0] in INTENTS:
+                columns = [s.column for s in segments if isinstance(s, EventSegment)]
+                if len(segments) == 1 and columns and columns[0] in INTENTS:
                     return body, metric, grouping
     return None

@@ -1,4 +1,4 @@
-"""Taking numbers and pictures away: each file says what it is of, and each export is in the audit trail."""
+"""Export of numbers and charts: each file names its release, and each export is in the audit trail."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from dashboard.settings import active
 
 
 def offer(body: Body, metric: str, grouping: tuple[str, ...], chart: base.Figure | None) -> None:
-    """Offer what is on the page as CSV, Parquet, PNG and SVG."""
+    """Show buttons that download the numbers as CSV or Parquet and the chart as PNG or SVG."""
     name = f"{body.entry.plan}-{short(body.entry.id)}-{metric}-{'-'.join(grouping) or 'everyone'}"[:120]
     files: dict[str, tuple[str, Callable[[], bytes]]] = {
         "CSV": ("text/csv", lambda: _rows(body, metric, grouping, "csv")),
@@ -27,15 +27,15 @@ def offer(body: Body, metric: str, grouping: tuple[str, ...], chart: base.Figure
     if chart is not None:
         title = f"{words(metric)} by {grouping_text(grouping)}" if grouping else f"{words(metric)}, everyone"
         entry = body.entry
-        under = (
+        subtitle = (
             f"{entry.plan} · {span(entry.window_start, entry.window_end)} · {entry.counted:,} devices counted"
         )
-        files["PNG"] = ("image/png", lambda: base.picture(chart, "png", title, under))
-        files["SVG"] = ("image/svg+xml", lambda: base.picture(chart, "svg", title, under))
-    told = {"release": body.entry.id, "metric": metric, "by": ",".join(grouping)}
+        files["PNG"] = ("image/png", lambda: base.picture(chart, "png", title, subtitle))
+        files["SVG"] = ("image/svg+xml", lambda: base.picture(chart, "svg", title, subtitle))
+    details = {"release": body.entry.id, "metric": metric, "by": ",".join(grouping)}
     with st.container(horizontal=True, gap="small", key="downloads"):
         for form, (mime, make) in files.items():
-            button(form, f"{name}.{form.lower()}", mime, make, told)
+            button(form, f"{name}.{form.lower()}", mime, make, details)
 
 
 def button(
@@ -43,18 +43,18 @@ def button(
     name: str,
     mime: str,
     make: Callable[[], bytes],
-    told: Mapping[str, Any],
+    details: Mapping[str, Any],
     label: str | None = None,
 ) -> None:
-    """Write a button that makes a file when it is pressed, and the line in the audit trail."""
+    """Show a download button; pressing it makes the file and writes the export to the audit trail."""
     st.download_button(
         label or form, data=make, file_name=name, mime=mime, icon=":material/download:", key=f"get-{name}",
-        on_click=lambda: session.record("export", **{key: str(value) for key, value in told.items()}, form=form),
+        on_click=lambda: session.record("export", **{key: str(value) for key, value in details.items()}, form=form),
     )  # fmt: skip
 
 
 def _rows(body: Body, metric: str, grouping: tuple[str, ...], form: str) -> bytes:
-    """Return a metric's numbers in one grouping, cells included, each row marked with where it is from."""
+    """Return a metric's numbers in one grouping, cells included, each row with the release that it is from."""
     wanted = (pc.field("metric") == metric) & (pc.field("grouping") == ",".join(grouping))
     table = open_catalogue(active().store).results([body.entry], where=wanted)
     facts = {

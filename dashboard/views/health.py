@@ -1,4 +1,4 @@
-"""Health: for the newest release of each plan, what it says in one glance, and what needs a hand first."""
+"""Health: a summary of the newest release of each plan, broken guardrails first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -6,14 +6,24 @@ from typing import Final
 import streamlit as st
 
 from dashboard.data import reading, sentences
-from dashboard.data.numbers import group_text, grouping_text, half_width, listed, measure, short, span, words
+from dashboard.data.numbers import (
+    compared_models,
+    group_text,
+    grouping_text,
+    half_width,
+    listed,
+    measure,
+    short,
+    span,
+    words,
+)
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.navigation.links import link
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
-from dashboard.views import comparing
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
+from dashboard.views import comparison
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference, compare
 from fa_core.values import Estimate, Judgement
@@ -25,12 +35,12 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 def page() -> None:
     """Show the page."""
-    look.title("Health", "Who does the model fail, and is the evidence enough to say so?")
+    theme.title("Health", "Which groups does the model serve worse, and is the evidence significant?")
     plans = reading.plans(active().store)
     if not plans:
-        look.empty(
+        theme.empty(
             "There is no release yet.",
-            "Check a plan, see what it will be able to tell, and run it. The page fills itself.",
+            "Check a plan, see its expected precision, and run it; its results appear here.",
             "fa run eval_plans/wake-word-weekly.yaml --fleet DIR",
         )
         return
@@ -38,9 +48,9 @@ def page() -> None:
     newest.sort(key=lambda body: min([ORDER[j.verdict] for j in body.estimates.judgements], default=3))
     _strip(newest)
     if any(body.entry.simulated for body in newest):
-        look.show(
+        theme.show(
             '<p class="uh-banner"><b>Simulation.</b> Releases marked ◈ come from a simulated or synthetic fleet: '
-            "they show that the method works, and say nothing about people.</p>"
+            "they show that the method works and are not evidence about real users.</p>"
         )
     pages = -(-len(newest) // ON_A_PAGE)
     place = 1
@@ -54,8 +64,8 @@ def page() -> None:
 def _strip(newest: Sequence[Body]) -> None:
     judgements = [judgement for body in newest for judgement in body.estimates.judgements]
     broken = [
-        f"<li>{look.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> "
-        f"{esc(words(judgement.metric))}: {esc(_told(body, judgement))}</li>"
+        f"<li>{theme.verdict('broken')} <b>{esc(body.entry.plan, 80)}</b> "
+        f"{esc(words(judgement.metric))}: {esc(_reason(body, judgement))}</li>"
         for body in newest
         for judgement in body.estimates.judgements
         if judgement.verdict == "broken"
@@ -64,32 +74,32 @@ def _strip(newest: Sequence[Body]) -> None:
     shown = sum(body.entry.results for body in newest)
     tiles = [("", len(newest), "plans with a release")]
     for verdict in ("broken", "not_enough_evidence", "met"):
-        kind, sign, name = look.VERDICTS[verdict]
-        told = sum(judgement.verdict == verdict for judgement in judgements)
-        tiles.append((kind if told else "", told, f"{sign} guardrails {name}"))
+        kind, sign, name = theme.VERDICTS[verdict]
+        total = sum(judgement.verdict == verdict for judgement in judgements)
+        tiles.append((kind if total else "", total, f"{sign} guardrails {name}"))
     tiles.append(("", hidden, f"of {shown} numbers not shown: too few devices or events"))
-    look.show(
+    theme.show(
         '<div class="uh-strip">'
         + "".join(
             f'<div class="{kind}"><b>{number}</b><span>{esc(text)}</span></div>'
             for kind, number, text in tiles
         )
         + "</div>"
-        + (f'<ul class="uh-told" aria-label="Broken guardrails">{"".join(broken[:6])}</ul>' if broken else "")
+        + (f'<ul class="uh-list" aria-label="Broken guardrails">{"".join(broken[:6])}</ul>' if broken else "")
     )
 
 
 def _card(body: Body, before: Body | None) -> None:
     entry = body.entry
     with st.container(border=True, key=f"card-{short(entry.id)}"):
-        chips = look.provenance(entry.simulated, entry.synthetic)
-        look.show(
+        chips = theme.provenance(entry.simulated, entry.synthetic)
+        theme.show(
             f'<section aria-label="{esc(entry.plan)}"><header class="uh-head"><h2 class="uh-h2">'
-            f"{esc(entry.plan, 120)} <small>revision {esc(body.told('revision'), 12)}</small></h2><div>{chips}</div>"
-            f'</header><p class="soft">{esc(body.told("question"), 400)}</p>'
+            f"{esc(entry.plan, 120)} <small>revision {esc(body.metadata('revision'), 12)}</small></h2><div>{chips}</div>"
+            f'</header><p class="soft">{esc(body.metadata("question"), 400)}</p>'
             f'<div class="uh-facts"><span><b>{span(entry.window_start, entry.window_end)}</b></span>'
             f"<span><b>{entry.counted:,}</b> devices counted</span><span>release <code>{short(entry.id)}</code></span>"
-            f"<span>asked by {esc(body.told('owner'), 60)}</span></div>"
+            f"<span>owner {esc(body.metadata('owner'), 60)}</span></div>"
             f"{_numbers(body, before)}{_tables(body)}{_guardrails(body)}</section>"
         )
         _links(body)
@@ -97,15 +107,15 @@ def _card(body: Body, before: Body | None) -> None:
 
 def _numbers(body: Body, before: Body | None) -> str:
     changes = {(c.metric, c.group): c for c in _changes(body, before) if not c.cell}
-    rows, told, lines = [], [], []
+    rows, attributes, lines = [], [], []
     for metric in body.plain_metrics():
         groupings = body.groupings(metric)
         everyone = next(iter(body.results(metric, ())), None)
-        cuts: list[tuple[str, ...]] = [grouping for grouping in groupings if len(grouping) == 1]
-        for grouping in cuts or groupings:
+        one_way: list[tuple[str, ...]] = [grouping for grouping in groupings if len(grouping) == 1]
+        for grouping in one_way or groupings:
             row, data = _row(metric, everyone, body.results(metric, grouping) if grouping else (), changes)
             rows.append(row)
-            told.append(data)
+            attributes.append(data)
         for grouping in groupings:
             if grouping:
                 text = _sentence(body.results(metric, grouping))
@@ -114,30 +124,31 @@ def _numbers(body: Body, before: Body | None) -> str:
     if not rows:
         return ""
     columns = (
-        Column("Metric"), Column("Everyone", True), Column("Worst", True), Column("Best", True, True),
-        Column("Gap", True, True), Column("Since the release before", True, True),
+        Column("Metric"), Column("Everyone", True), Column("Worst, by bound", True), Column("Best, by bound", True, True),
+        Column("Gap", True, True), Column("Since previous release", True, True),
     )  # fmt: skip
-    return look.table(columns, rows, f"Headline numbers of {body.entry.plan}", told) + (
-        f'<ul class="uh-told">{"".join(lines)}</ul>' if lines else ""
+    return theme.table(columns, rows, f"Headline numbers of {body.entry.plan}", attributes) + (
+        f'<ul class="uh-list">{"".join(lines)}</ul>' if lines else ""
     )
 
 
 def _sentence(groups: Sequence[Estimate]) -> str:
-    """Return what a grouping says: of two models whether the new one may be shipped, else who fares worst."""
+    """Return the summary of a grouping: for two models whether the candidate is safe to ship, else the worst group."""
     first = groups[0]
     if first.kind == "paired_difference":
-        candidate, _, baseline = first.unit.partition(" less ")
-        return comparing.about_models(comparing.paired(groups, comparing.MARGIN), candidate, baseline)
+        return comparison.about_models(
+            comparison.paired(groups, comparison.MARGIN), *compared_models(first.unit)
+        )
     return sentences.about_groups(groups, brief=len(first.group) == 1)
 
 
 def _row(
     metric: str, everyone: Estimate | None, groups: Sequence[Estimate], changes: Mapping[Key, Difference]
 ) -> tuple[list[str], dict[str, object]]:
-    """Return a row of the table of headlines, and the exact numbers behind it."""
+    """Return a row of the table of headline numbers, and its exact numbers as data attributes."""
     data: dict[str, object] = {"metric": metric}
     name, all_, worst, best, apart = esc(words(metric)), "", "", "", ""
-    watched = everyone
+    subject = everyone
     if everyone is not None:
         all_ = _number(everyone)
         data |= {"estimate": everyone.estimate, "low": everyone.low, "high": everyone.high}
@@ -154,20 +165,20 @@ def _row(
                 "gaplow": found.low,
                 "gaphigh": found.high,
             }
-            watched = everyone or pair[0]
+            subject = everyone or pair[0]
         else:
             worst = '<span class="why">too few groups can be shown</span>'
-    return [name, all_, worst, best, apart, _since(watched, everyone, changes)], data
+    return [name, all_, worst, best, apart, _since(subject, everyone, changes)], data
 
 
-def _since(watched: Estimate | None, everyone: Estimate | None, changes: Mapping[Key, Difference]) -> str:
+def _since(subject: Estimate | None, everyone: Estimate | None, changes: Mapping[Key, Difference]) -> str:
     change, interval = sentences.change_cell(
-        None if watched is None else changes.get((watched.metric, watched.group))
+        None if subject is None else changes.get((subject.metric, subject.group))
     )
     if not change:
-        return '<span class="soft">nothing to compare</span>'
-    who = "" if watched is everyone or watched is None else f"{esc(group_text(watched.group), 40)} "
-    return f"{who}{esc(change)} <small>{esc(interval)}</small>"
+        return '<span class="soft">not comparable</span>'
+    name = "" if subject is everyone or subject is None else f"{esc(group_text(subject.group), 40)} "
+    return f"{name}{esc(change)} <small>{esc(interval)}</small>"
 
 
 def _number(result: Estimate) -> str:
@@ -185,30 +196,30 @@ def _changes(body: Body, before: Body | None) -> tuple[Difference, ...]:
 
 
 def _tables(body: Body) -> str:
-    """Return what the metrics say that have many numbers a group."""
+    """Return the summaries of the metrics that have many numbers a group."""
     lines = [("DET curves", _curves(body, metric)) for metric in body.metrics("det")]
     lines += [_confused(body)] if "confusion" in reading.kinds(active().store, body.entry) else []
     items = "".join(
         f"<li><b>{esc(name[:1].upper() + name[1:])}.</b> {esc(text)}</li>" for name, text in lines if text
     )
-    return f'<ul class="uh-told">{items}</ul>' if items else ""
+    return f'<ul class="uh-list">{items}</ul>' if items else ""
 
 
 def _curves(body: Body, metric: str) -> str:
-    """Return whose DET curves there are."""
+    """Return which groups have DET curves."""
     results = [
         result for grouping in body.groupings(metric)[-1:] for result in body.results(metric, grouping)
     ]
     known = [group_text(result.group) for result in results if not result.suppressed]
     hidden = [group_text(result.group) for result in results if result.suppressed]
-    text = f"They are there for {listed(known)}: Thresholds says what another threshold would cost them."
+    text = f"Shown for {listed(known)}; Thresholds has the cost of each threshold."
     return (text if known else "No curve can be shown.") + (
         f" Not shown: {listed(hidden)}." if hidden else ""
     )
 
 
 def _confused(body: Body) -> tuple[str, str]:
-    """Return what a confusion matrix of everyone says at a glance."""
+    """Return the confusion with the highest lower bound, over everyone."""
     if "confusion" not in {result.kind for result in body.estimates.results if not result.group}:
         return "", ""
     found = reading.most_confused(active().store, body.entry)
@@ -219,7 +230,7 @@ def _confused(body: Body) -> tuple[str, str]:
     number = (
         f"{of.text(row['estimate'], (row['high'] - row['low']) / 2)} ({of.interval(row['low'], row['high'])})"
     )
-    return words(row["metric"]), f"{actual} is most surely taken for {predicted}: {number} of the time."
+    return words(row["metric"]), f"Most confused: {actual} is recognised as {predicted} {number} of the time."
 
 
 def _guardrails(body: Body) -> str:
@@ -227,16 +238,16 @@ def _guardrails(body: Body) -> str:
     if not found:
         return ""
     lines = "".join(f"<li>{_guardrail(body, judgement)}</li>" for judgement in found)
-    return f'<ul class="uh-told" aria-label="Guardrails">{lines}</ul>'
+    return f'<ul class="uh-list" aria-label="Guardrails">{lines}</ul>'
 
 
 def _guardrail(body: Body, judgement: Judgement) -> str:
     kind, unit = _shape(body, judgement)
     limit = sentences.about_limit(judgement, kind, unit)
-    return f"{look.verdict(judgement.verdict)} <b>{esc(limit[:1].upper() + limit[1:])}.</b> {esc(_told(body, judgement))}"
+    return f"{theme.verdict(judgement.verdict)} <b>{esc(limit[:1].upper() + limit[1:])}.</b> {esc(_reason(body, judgement))}"
 
 
-def _told(body: Body, judgement: Judgement) -> str:
+def _reason(body: Body, judgement: Judgement) -> str:
     results = body.results(judgement.metric, judgement.by)
     return sentences.about_verdict(judgement, results, *_shape(body, judgement))
 

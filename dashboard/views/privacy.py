@@ -1,4 +1,4 @@
-"""Privacy: what was spent on whom, what was released for it, who took part, and proof that nothing else was."""
+"""Privacy: budgets and charges, releases and their costs, participation, the transparency log, the audit trail."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 import streamlit as st
 
 from dashboard.charts import base
-from dashboard.charts.burn import burn
+from dashboard.charts.burn_down import burn_down
 from dashboard.data import reading
 from dashboard.data.numbers import count, day, group_text, grouping_text, listed, short, span, words
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
-from dashboard.views import records
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
+from dashboard.views import accounts
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import Entry
 
@@ -27,18 +27,16 @@ MOST_GROUPS: Final = 60
 
 def page() -> None:
     """Show the page."""
-    look.title(
-        "Privacy", "What was spent on every device, what came of it, and can nothing else have been released?"
-    )
+    theme.title("Privacy", "What did every device spend, what was released for it, and can that be verified?")
     view = selection.tabs(VIEWS, "view")
     if view == "log":
-        records.log()
+        accounts.log()
     elif view == "audit":
-        records.audit_trail()
+        accounts.audit_trail()
     elif not reading.open_catalogue(active().store).populations():
-        look.empty(
+        theme.empty(
             "Nothing has been spent yet.",
-            "The first run charges the ledger before it asks anybody.",
+            "The first run charges the ledger before it contacts a device.",
             "fa run PLAN --fleet DIR",
         )
     elif view == "budget":
@@ -58,22 +56,22 @@ def _budget(now: datetime) -> None:
     )
     declared, charges = store.declaration(population), reading.charges(active().store, population)
     assert declared is not None, "a population with a ledger has declared its budgets"
-    spent = records.Spending(declared, charges, now)
-    look.prose(spent.sentence(), "answer")
-    look.show(f'<div class="uh-gauges">{"".join(spent.gauges())}</div>')
-    look.heading("Burn-down", f"of the year's budget of every device of {population}")
+    spent = accounts.Spending(declared, charges, now)
+    theme.prose(spent.sentence(), "answer")
+    theme.show(f'<div class="uh-gauges">{"".join(spent.gauges())}</div>')
+    theme.heading("Burn-down", f"of the year's budget of every device of {population}")
     if charges:
         base.show(
-            burn(spent.left_over_time(), float(declared.policy.year), spent.unit, look.palette()),
-            look.palette(), f"What is left of the yearly budget of {population} after each charge", "burn",
+            burn_down(spent.burn_down(), float(declared.policy.year), spent.unit, theme.palette()),
+            theme.palette(), f"Remaining yearly budget of {population} after each charge", "burn",
         )  # fmt: skip
-    look.heading("By month")
-    look.show(spent.months())
-    look.heading("By plan", "in the last 365 days")
-    look.show(spent.families())
-    look.prose(
+    theme.heading("By month")
+    theme.show(spent.months())
+    theme.heading("By plan", "in the last 365 days")
+    theme.show(spent.families())
+    theme.prose(
         "A charge is made for every device of a population, whether or not it took part, before anything is unmasked; "
-        "it stands when the round fails. Charges of a zCDP ledger add up as rho; epsilon is what that implies.",
+        "it stays when the round fails. Charges of a zCDP ledger add up in rho; epsilon is the implied value.",
         "note",
     )
 
@@ -86,21 +84,21 @@ def _releases() -> None:
         Column("Window"), Column("Plan"), Column("Release", minor=True), Column("Cost", True), Column("Devices counted", True),
         Column("Not shown", True, True), Column("", minor=True),
     )  # fmt: skip
-    rows, told = [], []
+    rows, attributes = [], []
     for entry in entries[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]:
         rows.append(_release(entry))
-        told.append({"release": entry.id, "cost": entry.cost})
-    look.show(look.table(columns, rows, "Releases and what each cost every device", told))
+        attributes.append({"release": entry.id, "cost": entry.cost})
+    theme.show(theme.table(columns, rows, "Releases and their cost per device", attributes))
     failures = reading.failures(active().store)
-    look.heading("Rounds that failed", "nothing was released; a charge that was made stands")
+    theme.heading("Rounds that failed", "nothing was released; charges already made stay in the ledger")
     if not failures:
-        look.prose("None.", "note")
+        theme.prose("None.", "note")
         return
-    headings = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("What happened"))
+    headings = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("Reason"))
     cells = [
         [day(each.at), esc(each.plan, 80), esc(each.stage), esc(each.reason)] for each in failures[:ON_A_PAGE]
     ]
-    look.show(look.table(headings, cells, "Rounds that failed"))
+    theme.show(theme.table(headings, cells, "Rounds that failed"))
 
 
 def _release(entry: Entry) -> list[str]:
@@ -109,46 +107,46 @@ def _release(entry: Entry) -> list[str]:
         span(entry.window_start, entry.window_end), esc(entry.plan, 80), f"<code>{short(entry.id)}</code>",
         f"{unit} {float(entry.cost):.3g}",
         f"{entry.counted:,} <small>of {entry.joined:,} joined</small>", f"{entry.suppressed} of {entry.results}",
-        look.provenance(entry.simulated, entry.synthetic),
+        theme.provenance(entry.simulated, entry.synthetic),
     ]  # fmt: skip
 
 
 def _coverage() -> None:
     plans = reading.plans(active().store)
     if not plans:
-        look.empty(
+        theme.empty(
             "There is no release yet.",
-            "After a run, this page says who took part and who is too few to show.",
+            "After a run, this page shows the participation and the groups that are too small to show.",
         )
         return
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         left, right = st.columns(2)
         with left:
             plan = selection.plan(plans)
         with right:
             body = selection.glance(selection.release_of(plans[plan]))
     entry = body.entry
-    look.prose(_took_part(entry), "answer")
-    _who(body)
+    theme.prose(_participation(entry), "answer")
+    _group_sizes(body)
     _not_shown(body)
-    look.heading("What is promised", "to every device, by this release")
+    theme.heading("Privacy guarantee", "of this release, for every device")
     for sentence in guarantee(reading.release(active().store, entry)):
-        look.prose(sentence)
+        theme.prose(sentence)
 
 
-def _took_part(entry: Entry) -> str:
+def _participation(entry: Entry) -> str:
     joined = entry.joined / entry.invited if entry.invited else 0.0
     text = (
         f"Of {entry.invited:,} devices invited {entry.joined:,} joined ({joined:.0%}), {entry.dropped:,} dropped out and "
-        f"{entry.counted:,} were counted. The numbers speak of those, not of everybody."
+        f"{entry.counted:,} were counted. The numbers describe the counted devices only."
     )
     if entry.synthetic:
         text += " Their voices are synthetic: a few clusters, not a population."
     return text
 
 
-def _who(body: Body) -> None:
-    """Show how the devices with something to count spread over the groups, from the noisy counters."""
+def _group_sizes(body: Body) -> None:
+    """Show how the devices with events are distributed over the groups, from the noisy device counts."""
     groupings = [
         (metric, grouping)
         for metric in body.metrics()
@@ -160,9 +158,9 @@ def _who(body: Body) -> None:
     metric, grouping = max(groupings, key=lambda each: len(body.results(*each)))
     results = body.results(metric, grouping)[:MOST_GROUPS]
     total = sum(max(result.devices or 0.0, 0.0) for result in results) or 1.0
-    look.heading(
+    theme.heading(
         f"Devices by {grouping_text(grouping)}",
-        f"that had something to count for {words(metric)}, noisy counts",
+        f"with events for {words(metric)}; noisy counts",
     )
     rows = []
     for result in sorted(results, key=lambda each: -(each.devices or 0.0)):
@@ -170,7 +168,7 @@ def _who(body: Body) -> None:
         low, high = max(devices - 2 * sd, 0.0), devices + 2 * sd
         shown = "" if not result.suppressed else f'<span class="why">not shown: {esc(result.reason)}</span>'
         rows.append([esc(group_text(result.group)), esc(count(devices, sd)), f"{devices / total:.0%}",
-                     look.bar(low, devices, high, 0.0, total / 2), shown])  # fmt: skip
+                     theme.bar(low, devices, high, 0.0, total / 2), shown])  # fmt: skip
     columns = (
         Column("Group"),
         Column("Devices", True),
@@ -178,7 +176,7 @@ def _who(body: Body) -> None:
         Column(" ", minor=True),
         Column("", minor=True),
     )
-    look.show(look.table(columns, rows, "Devices by group"))
+    theme.show(theme.table(columns, rows, "Devices by group"))
 
 
 def _not_shown(body: Body) -> None:
@@ -187,11 +185,11 @@ def _not_shown(body: Body) -> None:
         if result.suppressed:
             key = (result.metric, reading.grouping_of(result), result.reason)
             hidden.setdefault(key, []).append(group_text(result.group))
-    look.heading("Not shown", f"{body.entry.suppressed} of {body.entry.results} numbers")
+    theme.heading("Not shown", f"{body.entry.suppressed} of {body.entry.results} numbers")
     if not hidden:
-        look.prose("Every number of this release is shown.", "note")
+        theme.prose("Every number of this release is shown.", "note")
         return
-    columns = (Column("Metric"), Column("Groups"), Column("Why"))
+    columns = (Column("Metric"), Column("Groups"), Column("Reason"))
     rows = [
         [
             f"{esc(words(metric))} <small>by {esc(grouping_text(by))}</small>",
@@ -200,4 +198,4 @@ def _not_shown(body: Body) -> None:
         ]
         for (metric, by, reason), groups in hidden.items()
     ]
-    look.show(look.table(columns, rows, "Numbers that are not shown"))
+    theme.show(theme.table(columns, rows, "Numbers that are not shown"))

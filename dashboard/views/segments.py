@@ -1,4 +1,4 @@
-"""Segments: one metric, group by group, with everything that is known about the doubt."""
+"""Segments: one metric, group by group, with all its intervals."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard.charts import base
 from dashboard.charts.forest import forest
-from dashboard.charts.heat import heat
+from dashboard.charts.heat_map import heat_map
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import (
     count,
@@ -21,8 +21,8 @@ from dashboard.data.numbers import (
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
 from fa_core.plan.schema import Guardrail
 from fa_core.values import Estimate
@@ -32,16 +32,16 @@ VIEWS: Final = {"heat": "Heat map", "forest": "Forest plot"}
 
 def page() -> None:
     """Show the page."""
-    look.title("Segments", "How does a metric differ between groups, and which differences are sure?")
+    theme.title("Segments", "How does a metric differ between groups, and which differences are significant?")
     plans = reading.with_numbers(active().store)
     if not plans:
-        look.empty(
+        theme.empty(
             "There is no release yet.",
             "Run a plan first; its groups are compared here.",
             "fa run PLAN --fleet DIR",
         )
         return
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         left, right, third, fourth = st.columns([1.1, 1.4, 1.2, 1])
         with left:
             plan = selection.plan(plans)
@@ -50,7 +50,7 @@ def page() -> None:
         body = selection.glance(entry)
         metrics = body.plain_metrics()
         if not metrics:
-            look.empty(
+            theme.empty(
                 "This release holds tables only.",
                 "See Thresholds for DET curves and Confusions for matrices.",
             )
@@ -59,7 +59,7 @@ def page() -> None:
             metric = selection.metric(metrics)
         groupings = body.groupings(metric)
         with fourth:
-            grouping = selection.grouping(groupings, _widest(groupings))
+            grouping = selection.grouping(groupings, _default_grouping(groupings))
     selection.notice()
     results = sentences.by_evidence(body.results(metric, grouping))
     _head(body, results)
@@ -68,19 +68,19 @@ def page() -> None:
     downloads.offer(body, metric, grouping, chart)
 
 
-def _widest(groupings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _default_grouping(groupings: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return next((grouping for grouping in groupings if len(grouping) == 1), groupings[0])
 
 
 def _head(body: Body, results: Sequence[Estimate]) -> None:
     text = sentences.about_groups(results)
     if text:
-        look.prose(text, "answer")
+        theme.prose(text, "answer")
     entry = body.entry
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(entry.simulated, entry.synthetic)}</span>'
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
-        f"</span><span>{esc(body.told('question'), 300)}</span></div>"
+        f"</span><span>{esc(body.metadata('question'), 300)}</span></div>"
     )
 
 
@@ -94,7 +94,7 @@ def _limit(body: Body, metric: str, grouping: tuple[str, ...]) -> Guardrail | No
 def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence[Estimate]) -> base.Figure:
     of, entry = measure_of(results), body.entry
     marks = {"simulated": entry.simulated, "synthetic": entry.synthetic}
-    told = f"{words(metric)} by {grouping_text(grouping)}: " + "; ".join(
+    description = f"{words(metric)} by {grouping_text(grouping)}: " + "; ".join(
         f"{group_text(r.group)} {of.with_interval(r) if r.estimate is not None else 'not shown'}"
         for r in results[:40]
     )
@@ -104,25 +104,25 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
     if len(grouping) == 2:
         view = selection.tabs(VIEWS, "view")
     if view == "heat":
-        chart = heat(body.results(metric, grouping), of, look.palette(), **marks)
-        base.show(chart, look.palette(), told, "heat")
-        look.show(
-            '<div class="uh-key"><span>The stronger the colour, the higher.</span><span>Faded: the interval is wider than half '
+        chart = heat_map(body.results(metric, grouping), of, theme.palette(), **marks)
+        base.show(chart, theme.palette(), description, "heat")
+        theme.show(
+            '<div class="uh-key"><span>Stronger colour: higher.</span><span>Faded: the interval is wider than half '
             "the difference between the highest and the lowest.</span><span>Dashed: not shown, with the reason on hover and below."
             "</span></div>"
         )
         return chart
     everyone = next(iter(body.results(metric, ())), None) if grouping else None
-    chart = forest(results, of, look.palette(), limit=limit, everyone=everyone, **marks)
-    base.show(chart, look.palette(), told, "forest")
+    chart = forest(results, of, theme.palette(), limit=limit, everyone=everyone, **marks)
+    base.show(chart, theme.palette(), description, "forest")
     hollow = any(result.variance_source == "pooled" for result in results)
-    look.show(
+    theme.show(
         '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span>'
-        '<span><i class="all"></i>95% for all groups together: ranks and verdicts use it</span>'
+        '<span><i class="all"></i>95% interval corrected for all groups: ranks and verdicts use it</span>'
         '<span><i class="noise"></i>privacy noise alone</span>'
         + ('<span><i class="limit"></i>guardrail</span>' if limit is not None else "")
         + (
-            '<span><i class="hollow"></i>hollow: how much devices differ is estimated with the other groups\' help</span>'
+            '<span><i class="hollow"></i>hollow: the variance between devices is pooled with the other groups</span>'
             if hollow
             else ""
         )
@@ -135,13 +135,13 @@ def _table(results: Sequence[Estimate]) -> None:
     of = measure_of(results)
     columns = (
         Column("Group"), Column("Estimate", True), Column("95% interval", True),
-        Column("All groups together", True, True), Column("Privacy noise alone", True, True),
-        Column("Devices", True, True), Column("Counted over", True, True),
+        Column("95%, corrected", True, True), Column("Privacy noise alone", True, True),
+        Column("Devices", True, True), Column("Denominator", True, True),
     )  # fmt: skip
-    rows, told = [], []
+    rows, attributes = [], []
     for result in results:
         name = esc(group_text(result.group), 120)
-        told.append(facts(result))
+        attributes.append(facts(result))
         devices = esc(count(result.devices, result.devices_sd))
         if result.estimate is None:
             rows.append([name, '<span class="why">not shown</span>', f'<span class="why">{esc(result.reason)}</span>', "",
@@ -158,12 +158,14 @@ def _table(results: Sequence[Estimate]) -> None:
                 esc(count(result.denominator)),
             ]
         )
-    look.heading("The numbers", "surest bad news first")
-    look.show(look.table(columns, rows, f"{words(results[0].metric)} by group", told, scroll=len(rows) > 25))
+    theme.heading("The numbers", "ranked by the corrected bound, worst first")
+    theme.show(
+        theme.table(columns, rows, f"{words(results[0].metric)} by group", attributes, scroll=len(rows) > 25)
+    )
 
 
 def facts(result: Estimate) -> dict[str, object]:
-    """Return the exact numbers behind a row, as data for scripts and tests."""
+    """Return the exact numbers of a row, as data attributes for scripts and tests."""
     return {
         "metric": result.metric,
         "group": group_text(result.group),

@@ -1,4 +1,4 @@
-"""Trends and comparison: a metric over releases, the new model against the old one, and two releases side by side."""
+"""Trends: a metric over releases, two models compared on the same speech, and two releases compared."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -8,24 +8,36 @@ import streamlit as st
 from dashboard.charts import base
 from dashboard.charts.trend import trend
 from dashboard.data import reading, sentences
-from dashboard.data.numbers import day, group_text, grouping_text, listed, measure, short, span, words
+from dashboard.data.numbers import (
+    compared_models,
+    day,
+    group_text,
+    grouping_text,
+    listed,
+    measure,
+    short,
+    span,
+    words,
+)
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
-from dashboard.views import comparing, downloads
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
+from dashboard.views import comparison, downloads
 from fa_core.estimate.compare import compare
 from fa_core.store import Entry, labels
 
 MOST_RELEASES: Final = 104
-VIEWS: Final = {"time": "Over time", "models": "New model against old", "releases": "Two releases"}
+VIEWS: Final = {"time": "Over time", "models": "Model comparison", "releases": "Two releases"}
 
 
 def page() -> None:
     """Show the page."""
-    look.title("Trends", "What changes from week to week, and is the new model better for every group?")
+    theme.title(
+        "Trends", "What changes from release to release, and is the new model better for every group?"
+    )
     if not reading.with_numbers(active().store):
-        look.empty(
+        theme.empty(
             "There is no release yet.",
             "After two releases of a plan this page compares them.",
             "fa run PLAN --fleet DIR",
@@ -42,14 +54,14 @@ def page() -> None:
 
 def _over_time() -> None:
     plans = reading.with_numbers(active().store)
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         first, second, third, fourth = st.columns([1.1, 1.2, 1, 1.2])
         with first:
             plan = selection.plan(plans)
         body = selection.glance(plans[plan][0])
         metrics = body.plain_metrics()
         if not metrics:
-            look.empty(
+            theme.empty(
                 "This plan releases tables only.", "See Thresholds and Confusions, release by release."
             )
             return
@@ -67,7 +79,7 @@ def _over_time() -> None:
     selection.notice()
     newest = body.results(metric, grouping)[0]
     of = measure(newest.kind, newest.unit)
-    look.prose(_answer(rows, chosen, metric), "answer")
+    theme.prose(_answer(rows, chosen, metric), "answer")
     guardrails = () if body.plan is None else body.plan.guardrails
     limit = next(
         (float(g.max) for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None),
@@ -77,12 +89,12 @@ def _over_time() -> None:
         "simulated": any(entry.simulated for entry in entries),
         "synthetic": any(entry.synthetic for entry in entries),
     }
-    chart = trend(rows, of, look.palette(), chosen=chosen, limit=limit, **marks)
-    base.show(chart, look.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
-    told_limit = "" if limit is None else f"<span>dashed: the guardrail, {esc(of.text(limit))}</span>"
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
-        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span>{told_limit}<span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
+    chart = trend(rows, of, theme.palette(), chosen=chosen, limit=limit, **marks)
+    base.show(chart, theme.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
+    guardrail = "" if limit is None else f"<span>dashed: the guardrail, {esc(of.text(limit))}</span>"
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
+        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span>{guardrail}<span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
     )
     _numbers([row for row in rows if row["group"] == chosen])
     downloads.offer(body, metric, grouping, chart)
@@ -110,40 +122,40 @@ def _history(entries: Sequence[Entry], metric: str, grouping: tuple[str, ...]) -
 def _answer(rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> str:
     mine = [row for row in rows if row["group"] == chosen and row["estimate"] is not None]
     if len(mine) < 2:
-        return f"{words(metric).capitalize()} of {chosen} is shown in fewer than two releases: no trend yet."
+        return f"{words(metric).capitalize()} of {chosen} is shown in fewer than two releases, too few for a trend."
     newest, oldest = mine[0], mine[-1]
     if newest["low"] > oldest["high"]:
-        word = "higher now than"
+        word = "significantly higher now than"
     elif newest["high"] < oldest["low"]:
-        word = "lower now than"
+        word = "significantly lower now than"
     else:
-        word = "not surely different from"
-    return f"{words(metric).capitalize()} of {chosen} is {word} {oldest['day']}: {newest['text']}, after {oldest['text']} then."
+        word = "not significantly different from"
+    return f"{words(metric).capitalize()} of {chosen} is {word} {oldest['day']}: {newest['text']}, against {oldest['text']} then."
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> None:
     columns = (Column("Window"), Column("Estimate", True), Column("Release", minor=True))
-    cells, told = [], []
+    cells, attributes = [], []
     for row in rows:
         shown = f'<span class="lead">{esc(row["text"])}</span>'
         if row["estimate"] is None:
             shown = f'<span class="why">not shown: {esc(row["reason"])}</span>'
         cells.append([esc(row["window"]), shown, f"<code>{esc(row['release'])}</code>"])
-        told.append({name: row[name] for name in ("release", "estimate", "low", "high")})
-    look.heading("The numbers", "newest first")
-    look.show(look.table(columns, cells, "The metric over releases", told, scroll=len(cells) > 14))
+        attributes.append({name: row[name] for name in ("release", "estimate", "low", "high")})
+    theme.heading("The numbers", "newest first")
+    theme.show(theme.table(columns, cells, "The metric over releases", attributes, scroll=len(cells) > 14))
 
 
 def _models() -> None:
     plans = reading.with_kind(active().store, "paired_difference")
     if not plans:
-        look.empty(
+        theme.empty(
             "No release compares two models on the same speech.",
-            "A plan with a `paired_difference` metric does; it needs far less noise than two separate rates.",
+            "A plan with a `paired_difference` metric does, with far lower noise than two separate rates.",
             "fa run eval_plans/model-a-against-b.yaml --fleet DIR",
         )
         return
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         first, second, third, fourth = st.columns([1.1, 1.4, 1, 1.1])
         with first:
             plan = selection.plan(plans)
@@ -155,33 +167,33 @@ def _models() -> None:
             grouping = selection.grouping(groupings, next((g for g in groupings if g), groupings[0]))
         results = body.results(metric, grouping)
         with fourth:
-            margin = comparing.pick_margin(measure(results[0].kind, results[0].unit))
+            margin = comparison.choose_margin(measure(results[0].kind, results[0].unit))
     selection.notice()
-    found = comparing.paired(results, margin)
-    candidate, _, baseline = found[0].unit.partition(" less ")
-    look.prose(
-        comparing.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
+    found = comparison.paired(results, margin)
+    candidate, baseline = compared_models(found[0].unit)
+    theme.prose(
+        comparison.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
     )
-    chart = comparing.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
-    look.show(
-        f'<div class="uh-facts"><span>{look.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
-        f"<span>Left of 0 is better for {esc(candidate)}; both models heard the same speech</span>"
+    chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
+    theme.show(
+        f'<div class="uh-facts"><span>{theme.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
+        f"<span>Left of 0 is better for {esc(candidate)}; both models scored the same speech</span>"
         f"<span><b>{span(body.entry.window_start, body.entry.window_end)}</b></span>"
         f"<span><b>{body.entry.counted:,}</b> devices counted</span></div>"
     )
-    comparing.table(found)
+    comparison.table(found)
     downloads.offer(body, metric, grouping, chart)
 
 
 def _two_releases() -> None:
     plans = reading.with_numbers(active().store)
-    with st.container(key="picks"):
+    with st.container(key="selection"):
         first, second, third = st.columns([1, 1.4, 1.4])
         with first:
             plan = selection.plan(plans)
         entries = plans[plan]
         if len(entries) < 2:
-            look.empty(
+            theme.empty(
                 "This plan has one release.",
                 "Run it again, or choose another plan.",
                 f"fa run {plan}.yaml --fleet DIR",
@@ -197,7 +209,7 @@ def _two_releases() -> None:
             )
         metrics = [m for m in after.plain_metrics() if m in before.metrics()]
         if not metrics:
-            look.empty("The two releases have no number in common.", "Choose two releases of the same plan.")
+            theme.empty("The two releases have no number in common.", "Choose two releases of the same plan.")
             return
         first, second, third = st.columns([1, 1, 1])
         with first:
@@ -208,20 +220,20 @@ def _two_releases() -> None:
             )
         first_result = after.results(metric, grouping)[0]
         with third:
-            margin = comparing.pick_margin(measure(first_result.kind, first_result.unit))
+            margin = comparison.choose_margin(measure(first_result.kind, first_result.unit))
     selection.notice()
     found = [
         each
-        for each in compare(before.estimates, after.estimates, margin, comparing.HIGHER_IS_BETTER)
+        for each in compare(before.estimates, after.estimates, margin, comparison.HIGHER_IS_BETTER)
         if each.metric == metric and tuple(name for name, _ in each.group) == grouping and not each.cell
     ]
-    look.prose(_changes(found), "answer")
-    chart = comparing.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
-    look.prose(
-        "The two are taken as unpaired: half-widths add, which is right where the same devices answered both.",
+    theme.prose(_changes(found), "answer")
+    chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
+    theme.prose(
+        "The releases are compared as unpaired: half-widths add, which is valid also where the same devices took part in both.",
         "note",
     )
-    comparing.table(found)
+    comparison.table(found)
     downloads.offer(after, metric, grouping, chart)
 
 
@@ -229,9 +241,9 @@ def _changes(found: Sequence[Any]) -> str:
     worse = [group_text(each.group) for each in found if each.change == "worse"]
     better = [group_text(each.group) for each in found if each.change == "better"]
     if not worse and not better:
-        return "No group surely changed between the two releases."
+        return "No group changed significantly between the two releases (95%, corrected)."
     parts = [
-        f"Surely worse: {listed(worse)}." if worse else "",
-        f"Surely better: {listed(better)}." if better else "",
+        f"Significantly worse (95%, corrected): {listed(worse)}." if worse else "",
+        f"Significantly better (95%, corrected): {listed(better)}." if better else "",
     ]
     return " ".join(part for part in parts if part)

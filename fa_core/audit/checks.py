@@ -147,7 +147,7 @@ def _score(pipeline: Pipeline, seen: FloatArray, worst: FloatArray, variance: Fl
 
 
 def _loss(name: str, pipeline: Pipeline, without: FloatArray, present: FloatArray, releases: int) -> Check:
-    """Return the check that a threshold on the scores tells the two fleets apart no better than claimed."""
+    """Return the check that a threshold on the scores distinguishes the two fleets no better than claimed."""
     layout = pipeline.layout
     delta, half = float(layout.delta), FALSE_ALARM / 2
     least, mu = epsilon_found(without, present, delta, half), mu_found(without, present, half)

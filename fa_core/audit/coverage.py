@@ -1,4 +1,4 @@
-"""Whether intervals cover what they are about, and whether intervals blind to the noise are caught."""
+"""Whether intervals cover the true values, and whether intervals that ignore the noise are caught."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from fa_core.privacy.distributed import noise_share, scales_of, shares_of
 from fa_core.values import Estimate, FloatArray, Int64Array, Layout
 
 LEAST_COVERAGE: Final = 0.94
-"""Intervals promise 95 in 100; the audit fails where fewer than 94 are surely covered."""
+"""Intervals promise 95 in 100; the audit fails where significantly fewer than 94 are covered."""
 
 
 def coverage(evaluate: Evaluate, accounting: str, noise: str, runs: int) -> tuple[Check, Check]:
-    """Return the check that intervals cover what they are about, and the same for intervals that are told of
-    no noise.
+    """Return the check that intervals cover the true values, and the same for intervals that ignore the noise
+    (the broken control).
 
     Each release counts as many devices as the population has, drawn from it with replacement: the truth is
     the population's own. Epsilon is small, so that the noise matters.
@@ -34,10 +34,10 @@ def coverage(evaluate: Evaluate, accounting: str, noise: str, runs: int) -> tupl
     covered: dict[bool, dict[object, list[bool]]] = {True: {}, False: {}}
     totals, variance = _noised_totals(plan, layout, rows, runs)
     for values in totals:
-        for told in (True, False):
-            stated = variance if told else np.full_like(variance, 1e-9)
+        for honest in (True, False):
+            stated = variance if honest else np.full_like(variance, 1e-9)
             for key, (low, high) in _intervals(plan, layout, values, stated, len(rows)).items():
-                covered[told].setdefault(key, []).append(low <= truth[key] <= high)
+                covered[honest].setdefault(key, []).append(low <= truth[key] <= high)
     return _covers(covered[True]), _covers(covered[False])
 
 
@@ -93,12 +93,14 @@ def _points(plan: Plan, layout: Layout, sums: Int64Array, counted: int) -> Mappi
 
 
 def _covers(covered: Mapping[object, Sequence[bool]]) -> Check:
-    """Return the check that no number is surely covered less often than `LEAST_COVERAGE`."""
+    """Return the check that no number is covered significantly less often than `LEAST_COVERAGE`."""
     each = FALSE_ALARM / max(len(covered), 1)
     short = [key for key, hits in covered.items() if _most(sum(hits), len(hits), each) < LEAST_COVERAGE]
     hits, shown = (sum(count(hits) for hits in covered.values()) for count in (sum, len))
     share = f"{100 * hits / shown:.1f} % of {shown:,} intervals" if shown else "no interval shown"
-    return Check("coverage", shown > 0 and not short, share, f"95 %, surely not under {LEAST_COVERAGE:.0%}")
+    return Check(
+        "coverage", shown > 0 and not short, share, f"95 %, not significantly under {LEAST_COVERAGE:.0%}"
+    )
 
 
 def _most(hits: int, runs: int, error: float) -> float:

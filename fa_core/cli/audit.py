@@ -28,7 +28,7 @@ def audit(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Audit the noise: tell two fleets that differ in one device apart, and be caught where it is broken.
+    """Audit the noise: try to distinguish two fleets that differ in one device; broken noise must be caught.
 
     Ends with 1 where a check of the real pipeline fails, or a broken one passes all of them.
     """

@@ -18,7 +18,10 @@ def compare(
     before: Annotated[str, typer.Argument(help="The first release: `latest`, its id or first digits.")],
     after: Annotated[str, typer.Argument(help="The second release.")],
     margin: Annotated[
-        str, typer.Option(help="Differences surely within this are the same; in the metric's unit, or 1 %.")
+        str,
+        typer.Option(
+            help="A difference whose interval is within this is none; in the metric's unit, or 1 %."
+        ),
     ] = "0",
     higher_is_better: Annotated[
         list[str] | None, typer.Option(help="A metric of which more is better; may be repeated.")
@@ -42,8 +45,8 @@ def compare(
             f"{entries[1].plan} have no metric and group in common"
         )
     if as_json:
-        told = {"before": entries[0].id, "after": entries[1].id, "margin": margin}
-        render.as_json(told | {"differences": [_told(each) for each in found]})
+        shown = {"before": entries[0].id, "after": entries[1].id, "margin": margin}
+        render.as_json(shown | {"differences": [_object(each) for each in found]})
         return
     _print(entries, found)
 
@@ -90,6 +93,6 @@ def _row(each: Difference) -> tuple[str, ...]:
     )
 
 
-def _told(each: Difference) -> dict[str, Any]:
-    told = {key: render.finite(value) for key, value in asdict(each).items()}
-    return told | {"group": dict(each.group), "cell": dict(each.cell)}
+def _object(each: Difference) -> dict[str, Any]:
+    shown = {key: render.finite(value) for key, value in asdict(each).items()}
+    return shown | {"group": dict(each.group), "cell": dict(each.cell)}

@@ -35,9 +35,9 @@ def coverage(
     facts, counted = found.participation, counted_devices(found, shares)
     if as_json:
         took_part = {name: getattr(facts, name) for name in ("invited", "joined", "dropped", "counted")}
-        told: dict[str, Any] = {"release": found.id, "devices": took_part, "registry": shares is not None}
-        told["labels"] = [{n: render.finite(v) for n, v in asdict(each).items()} for each in counted]
-        render.as_json(told | {"warnings": warnings(counted)})
+        shown: dict[str, Any] = {"release": found.id, "devices": took_part, "registry": shares is not None}
+        shown["labels"] = [{n: render.finite(v) for n, v in asdict(each).items()} for each in counted]
+        render.as_json(shown | {"warnings": warnings(counted)})
         return
     typer.echo(
         f"{facts.counted:,} devices counted of {facts.invited:,} invited ({facts.joined:,} joined, "
@@ -47,7 +47,7 @@ def coverage(
     if counted:
         render.table("", headers, [row(each) for each in counted])
     else:
-        typer.echo("The plan cuts no metric by a fact of the device: nothing more can be told.")
+        typer.echo("The plan breaks no metric down by a fact of the device: there is nothing more to show.")
     if shares is None:
         typer.echo("Without --registry there is nothing to hold this against, and no claim is made.")
     for warning in warnings(counted):

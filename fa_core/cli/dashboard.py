@@ -65,7 +65,7 @@ def dashboard(
         return
     # Imported here: a web server and a charting library, for which no other command should wait.
     from dashboard import serve, settings
-    from dashboard.auth.gate import LOOPBACK, Access, ProxyTrust
+    from dashboard.auth.middleware import LOOPBACK, Access, ProxyTrust
     from dashboard.auth.users import ROLES, User, read_passwords
 
     address = serve.Address(host, port)

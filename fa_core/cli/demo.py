@@ -48,7 +48,7 @@ def demo(
 
     _title(f"A fleet of {devices:,} devices: synthetic voices, human background speech, two real detectors")
     _fa("fleet", "make", "--devices", str(devices), "--out", str(fleet), "--seed", "7")
-    _title("Before anything is sent: what the weekly plan costs a device, and what it will be able to tell")
+    _title("Before anything is sent: what the weekly plan costs a device, and how wide its intervals will be")
     _fa("plan", "preview", str(mine[PLANS[0]]), "--devices", str(devices), "--store", str(store))
     for plan, question in questions.items():
         _title(question)

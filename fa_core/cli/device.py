@@ -13,7 +13,7 @@ from rich.table import Table
 from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
-    from clients.device.owner import Household
+    from clients.device.owner import DeviceHome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,12 +30,12 @@ HERE = Path()
 @app.command()
 def init(folder: Folder = HERE) -> None:
     """Make the device's store and its keys, after device.toml. Nothing that is there is ever replaced."""
-    from clients.device.owner import Household
-    from clients.device.records import Books
+    from clients.device.owner import DeviceHome
+    from clients.device.records import Records
 
-    home = Household.make(folder, _now())
+    home = DeviceHome.make(folder, _now())
     with home.store.transaction(_now()):
-        public = Books(home.store).key().public_key().public_bytes_raw()
+        public = Records(home.store).key().public_key().public_bytes_raw()
     home.store.close()
     typer.echo(f"{folder}: made. Have the enrolment authority certify this key, then `fa device enrolled`:")
     typer.echo(public.hex())
@@ -47,17 +47,17 @@ def enrolled(
     folder: Folder = HERE,
 ) -> None:
     """Keep the enrolment authority's certificate, after checking it."""
-    from clients.device.records import Books
+    from clients.device.records import Records
     from fa_core.secagg.identity import CERTIFICATE_SIZE, certified
 
     home = _open(folder)
     with home.store.transaction(_now()):
-        books = Books(home.store)
-        public = books.key().public_key().public_bytes_raw()
+        records = Records(home.store)
+        public = records.key().public_key().public_bytes_raw()
         data = bytes.fromhex(certificate) if _is_hex(certificate, CERTIFICATE_SIZE) else b""
         if not certified(public, data, home.config.trust.authority):
             raise BadInput("this is no certificate of this device's key by the authority in device.toml")
-        books.certify(data)
+        records.certify(data)
     typer.echo(f"{folder}: enrolled")
 
 
@@ -127,10 +127,12 @@ def receipts(
     as_json: AsJson = False,
 ) -> None:
     """Show what was sent in your name: which plan, whose key, which question, what it read and cost."""
-    from clients.device.owner import told
+    from clients.device.owner import entry_object
 
     entries = [
-        told(entry) for entry in _open(folder).store.entries() if everything or entry.kind == "contributed"
+        entry_object(entry)
+        for entry in _open(folder).store.entries()
+        if everything or entry.kind == "contributed"
     ]
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
@@ -152,7 +154,7 @@ def forget(
     """Delete what is stored and leave a proof in the journal. What was sent cannot be called back."""
     from clients.device import consent as consents
     from clients.device.journal import sentence
-    from clients.device.owner import told
+    from clients.device.owner import entry_object
     from clients.device.store import Scope
 
     scope = Scope(consents.purpose(purpose) if purpose else None, table)
@@ -161,7 +163,7 @@ def forget(
         typer.confirm(f"delete {scope}?", abort=True)
     entry = home.store.forget(scope, _now())
     if as_json:
-        typer.echo(json.dumps(told(entry), indent=2))
+        typer.echo(json.dumps(entry_object(entry), indent=2))
         return
     typer.echo(sentence(entry))
     typer.echo(f"proof: journal entry {entry.sequence}, {entry.hash}")
@@ -212,7 +214,7 @@ def listen(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Play 16 kHz audio to this device as if it were heard now: events are stored, audio never is."""
+    """Play 16 kHz audio to this device as if it were recorded now: events are stored, audio never is."""
     from clients.runtime.listening import play
 
     found = play(sources, wake_word, model, _open(folder).store, _now)
@@ -266,10 +268,10 @@ def connect(
     connect_device(folder, gateway, ca)
 
 
-def _open(folder: Path) -> "Household":
-    from clients.device.owner import Household
+def _open(folder: Path) -> "DeviceHome":
+    from clients.device.owner import DeviceHome
 
-    return Household.open(folder, _now())
+    return DeviceHome.open(folder, _now())
 
 
 def _now() -> datetime:

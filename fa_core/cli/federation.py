@@ -120,7 +120,7 @@ def _make_lab(federation: Federation, nodes: int | None, devices: int | None, pl
 
 
 def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) -> Lab:
-    from clients.device.laboratory import Hub, Trusted, make_hub
+    from clients.device.lab_hub import Hub, Trusted, make_hub
     from clients.evaluate import cohort_of_fleet
     from clients.fleet.tables import read_fleet
 

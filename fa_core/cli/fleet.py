@@ -32,7 +32,7 @@ class _Steps:
             self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` are done. The bar appears with the first."""
+        """Show that `done` of `total` are done. The bar appears with the first."""
         if self._console.is_terminal:
             self._bar.start()
         self._bar.update(self._task, completed=done, total=total)

@@ -28,13 +28,13 @@ def init(
     from fa_core.gateway.setup import init as make
 
     home = make(folder, name, authority, database, workers)
-    ca, door = folder / "ca.crt", folder.resolve() / home.settings.door.socket
+    ca, relay = folder / "ca.crt", folder.resolve() / home.settings.relay.socket
     if as_json:
-        typer.echo(json.dumps({"gateway": str(folder), "name": name, "ca": str(ca), "door": str(door)}))
+        typer.echo(json.dumps({"gateway": str(folder), "name": name, "ca": str(ca), "door": str(relay)}))
         return
     typer.echo(f"{folder}: made. `fa gateway serve {folder}` runs it.")
     typer.echo(f"a device connects with: fa device connect https://{name} --ca {ca}")
-    typer.echo(f"a SuperNode on this machine is started with: --node-config 'gateway=\"{door}\" seconds=60'")
+    typer.echo(f"a SuperNode on this machine is started with: --node-config 'gateway=\"{relay}\" seconds=60'")
 
 
 @app.command()

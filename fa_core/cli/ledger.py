@@ -46,11 +46,11 @@ def show(
     now = datetime.now(UTC)
     with open_store(store, create=False) as opened:
         names = [population] if population is not None else opened.populations()
-        told = [_population(opened, name, now, limit) for name in names]
+        shown = [_population(opened, name, now, limit) for name in names]
     if as_json:
-        render.as_json({"at": utc_text(now), "populations": told})
+        render.as_json({"at": utc_text(now), "populations": shown})
         return
-    for each in told:
+    for each in shown:
         _print(each)
 
 
@@ -143,26 +143,26 @@ def _balances(policy: Policy, charges: tuple[Charge, ...], now: datetime) -> tup
 
 
 def _families(policy: Policy, charges: tuple[Charge, ...], now: datetime) -> list[dict[str, Any]]:
-    told = []
+    shown = []
     for family, count in sorted(Counter(each.family for each in charges).items()):
         found = balances(policy, charges, family=family, window=(now - WEEK, now), at=now)
-        told.append(_balance(found[-1]) | {"family": family, "charges": count})
-    return told
+        shown.append(_balance(found[-1]) | {"family": family, "charges": count})
+    return shown
 
 
 def _spent(declared: Declaration, charges: tuple[Charge, ...]) -> dict[str, Any]:
     """Return what all charges ever made come to, in three views at the same delta."""
     total = sum((each.cost for each in charges), Fraction(0))
-    told: dict[str, Any] = {"total": str(total), "epsilon": 0.0, "delta": 0.0}
+    shown: dict[str, Any] = {"total": str(total), "epsilon": 0.0, "delta": 0.0}
     if not charges:
-        return told
+        return shown
     from fa_core.privacy.accounting import epsilon_for
     from fa_core.privacy.conversions import ceiling, gaussian_approximation
 
     outer, delta = ceiling((each.epsilon, each.delta) for each in charges)
     if declared.currency == "pure":
-        return told | {"epsilon": float(total), "ceiling_epsilon": outer, "delta": delta}
-    return told | {
+        return shown | {"epsilon": float(total), "ceiling_epsilon": outer, "delta": delta}
+    return shown | {
         "delta": delta,
         "epsilon": epsilon_for(total, Fraction(delta)),
         "epsilon_pld_approximation": gaussian_approximation(total, Fraction(delta)),
@@ -201,20 +201,20 @@ MEANS = {
 }
 
 
-def _print(told: dict[str, Any]) -> None:
-    unit = told["currency"]
-    rows = [(each["budget"], MEANS[each["budget"]], *_amounts(each)) for each in told["budgets"]]
-    rows += [("family", f"{each['family']}, in any 365 days", *_amounts(each)) for each in told["families"]]
+def _print(shown: dict[str, Any]) -> None:
+    unit = shown["currency"]
+    rows = [(each["budget"], MEANS[each["budget"]], *_amounts(each)) for each in shown["budgets"]]
+    rows += [("family", f"{each['family']}, in any 365 days", *_amounts(each)) for each in shown["families"]]
     headers = ("budget", "of", f"limit ({unit})", "spent", "left", "next part returns")
     render.table(
-        f"Population {told['population']}: {render.plural(told['charges'], 'charge')}", headers, rows
+        f"Population {shown['population']}: {render.plural(shown['charges'], 'charge')}", headers, rows
     )
-    for line in _totals(told["spent"], unit):
+    for line in _totals(shown["spent"], unit):
         typer.echo(line)
-    if told["newest"]:
+    if shown["newest"]:
         newest = [
             (each["at"][:16].replace("T", " "), each["release"][:12], each["family"], _amount(each["cost"]))
-            for each in told["newest"]
+            for each in shown["newest"]
         ]
         render.table("Newest charges", ("charged", "release", "plan family", unit), newest)
 

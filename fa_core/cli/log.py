@@ -40,8 +40,10 @@ def show(
         typer.echo(note, nl=False)
         return
     if as_json:
-        told = [{"index": each.index, "kind": each.kind, "body": each.body} for each in entries]
-        render.as_json({"size": size, "entries": told, "checkpoint": None if note is None else note.decode()})
+        shown = [{"index": each.index, "kind": each.kind, "body": each.body} for each in entries]
+        render.as_json(
+            {"size": size, "entries": shown, "checkpoint": None if note is None else note.decode()}
+        )
         return
     rows = [(str(each.index), each.kind, _summary(each)) for each in entries]
     render.table(f"{size} entries", ("entry", "kind", "what"), rows)
@@ -72,7 +74,7 @@ def prove(
     leaf = leaf_hash(found.entry.entry)
     if not verify_inclusion(leaf, found.entry.index, at.size, found.proof, at.root):
         raise BadInput(f"entry {found.entry.index} does not stand under the newest checkpoint")
-    told: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "index": found.entry.index,
         "entry": found.entry.entry.decode(),
         "leaf": leaf.hex(),
@@ -80,13 +82,13 @@ def prove(
         "checkpoint": found.note.decode(),
     }
     if kept is not None and path is not None:
-        told["consistency"] = {"from": kept.size, "proof": [each.hex() for each in path]}
+        shown["consistency"] = {"from": kept.size, "proof": [each.hex() for each in path]}
     if as_json:
-        render.as_json(told)
+        render.as_json(shown)
         return
-    typer.echo(f"entry {told['index']}, a {found.entry.kind}: {_summary(found.entry)}")
-    typer.echo(f"leaf {told['leaf']}")
-    for each in told["inclusion"]:
+    typer.echo(f"entry {shown['index']}, a {found.entry.kind}: {_summary(found.entry)}")
+    typer.echo(f"leaf {shown['leaf']}")
+    for each in shown["inclusion"]:
         typer.echo(f"  with {each}")
     typer.echo(f"gives the root {at.root.hex()} of the checkpoint of {at.size} entries")
 

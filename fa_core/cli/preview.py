@@ -1,4 +1,4 @@
-"""`fa plan preview`: what a plan costs each device and will be able to tell, before it is sent."""
+"""`fa plan preview`: what a plan costs each device and how wide its intervals will be, before it is sent."""
 
 import json
 from dataclasses import asdict
@@ -42,8 +42,8 @@ def preview(
     overlaps = _overlaps(checked, devices, store)
     bounds = _proposed(checked, width, store)
     if as_json:
-        told = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
-        more = {"overlaps": told, "max_excess": None if bounds is None else asdict(bounds)}
+        listed = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
+        more = {"overlaps": listed, "max_excess": None if bounds is None else asdict(bounds)}
         typer.echo(json.dumps(_as_object(found) | more, indent=2))
         return
     console = Console()
@@ -82,12 +82,12 @@ def preview(
         console.print(f"If run now, it {sentence(overlap)}.")
     if len(overlaps) > OVERLAPS_SHOWN:
         console.print(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
-    for told_of_bounds in () if bounds is None else bounds.sentences():
-        console.print(told_of_bounds)
+    for line in () if bounds is None else bounds.sentences():
+        console.print(line)
 
 
 def _proposed(plan: Plan, width: float | None, store: str) -> Proposed | None:
-    """Return which bounds would do by the newest release of this plan, None where it tells nothing."""
+    """Return which bounds would do by the newest release of this plan, None where it shows nothing."""
     if not _has_history(store):
         return None
     with open_store(store, create=False) as opened:

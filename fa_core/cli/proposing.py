@@ -22,20 +22,20 @@ class Proposed:
     proposals: tuple[Proposal, ...]
 
     def sentences(self) -> list[str]:
-        """Return what a person is told."""
-        told = []
+        """Return the proposals as sentences for a person."""
+        lines = []
         for each in self.proposals:
             by = " × ".join(each.grouping) or "everyone"
-            left = f"; {each.untold} groups have too few events to tell" if each.untold else ""
-            told.append(
+            left = f"; {each.untold} groups have too few events to say" if each.untold else ""
+            lines.append(
                 f"{each.metric} by {by}: max_excess {each.bound} keeps the bias of every group under "
                 f"{self.width:g} (now {each.now}{left})."
             )
-        told.append(
+        lines.append(
             f"Read from the noised clipped counter of release {self.release[:12]}, whose charge covers it: "
             "a proposal costs nothing, and you decide."
         )
-        return told
+        return lines
 
 
 def proposed(store: Store, plan: str, width: float | None) -> Proposed | None:

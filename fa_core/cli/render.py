@@ -85,7 +85,7 @@ def _privacy(release: Release) -> dict[str, Any]:
 
 
 def _metric(result: Estimate) -> dict[str, Any]:
-    told = {
+    found = {
         "metric": result.metric,
         "kind": result.kind,
         "unit": result.unit,
@@ -99,8 +99,8 @@ def _metric(result: Estimate) -> dict[str, Any]:
         "variance_source": result.variance_source,
     }
     if result.cells:
-        told["cells"] = [_cell(cell, result.level) for cell in result.cells]
-    return told
+        found["cells"] = [_cell(cell, result.level) for cell in result.cells]
+    return found
 
 
 def _cell(cell: Cell, level: float) -> dict[str, Any]:

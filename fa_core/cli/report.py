@@ -54,16 +54,16 @@ def report(
 
 def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[LogEntry]) -> str:
     """Return the page. `log` holds the transparency log's entries about the plan and the release."""
-    told = render.release_object(release, estimates, synthetic=entry.synthetic)
+    shown = render.release_object(release, estimates, synthetic=entry.synthetic)
     marks = [
         text
         for text, on in ((render.SIMULATION, release.simulated), (render.SYNTHETIC, entry.synthetic))
         if on
     ]
-    plan, devices, privacy = f"{told['plan']}@{told['revision']}", told["devices"], told["privacy"]
+    plan, devices, privacy = f"{shown['plan']}@{shown['revision']}", shown["devices"], shown["privacy"]
     facts = [
         ("release", entry.id),
-        ("made", f"{told['created']} on {release.engine}"),
+        ("made", f"{shown['created']} on {release.engine}"),
         ("window", f"{utc_text(release.window_start)} to {utc_text(release.window_end)}"),
         ("population", release.population),
         ("devices", ", ".join(f"{count:,} {name}" for name, count in devices.items())),
@@ -76,7 +76,7 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
     ]
     sections = [
         *(f'<p class="mark">{escape(mark)}</p>' for mark in marks),
-        f"<h1>{escape(plan)}</h1><p>{escape(str(told['question']))}</p>",
+        f"<h1>{escape(plan)}</h1><p>{escape(str(shown['question']))}</p>",
         _table((), facts),
         "<h2>What every device is promised</h2>",
         *(f"<p>{escape(sentence)}</p>" for sentence in guarantee(release)),
@@ -93,7 +93,7 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
         _table(
             ("fact", "value", "devices", "share", "95 % interval"),
             [coverage_row(each)[:5] for each in coverage(release)],
-            "The plan cuts no metric by facts of the device alone: nothing more can be told.",
+            "The plan breaks no metric down by facts of the device alone: there is nothing more to show.",
         ),
         "<h2>In the transparency log, and who signed</h2>",
         _table(("place", "what", "key", "signature"), signed),

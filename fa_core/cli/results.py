@@ -208,7 +208,7 @@ def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) ->
         if result.suppressed:
             rows.append((*group, *("" for _ in axes), "not shown", "", render.devices(result), result.reason))
             continue
-        shown = _telling(result)
+        shown = _most_informative(result)
         hidden += len(result.cells) - len(shown)
         rows += [(*group, *_cell(cell, result), render.devices(result), cell.reason) for cell in shown]
     render.table(title, headers, rows)
@@ -216,7 +216,7 @@ def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) ->
         typer.echo(f"{hidden} more cells: `fa results show --json` or `fa results export` has them")
 
 
-def _telling(result: Estimate) -> list[Cell]:
+def _most_informative(result: Estimate) -> list[Cell]:
     """Return the cells that a person is shown: of a DET every few thresholds, of a confusion the largest
     mistakes, of anything else the largest cells; in their order."""
     cells = [cell for cell in result.cells if not cell.suppressed]
@@ -237,8 +237,8 @@ def _cell(cell: Cell, result: Estimate) -> tuple[str, ...]:
 def _exported(store: Store, entry: Entry, form: Format) -> bytes:
     if form is Format.JSON:
         found, estimates = store.read(entry)
-        told = render.release_object(found, estimates, synthetic=entry.synthetic)
-        return json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        shown = render.release_object(found, estimates, synthetic=entry.synthetic)
+        return json.dumps(shown, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
     rows = store.results([entry])
     facts: dict[str, Any] = {
         "plan": entry.plan,

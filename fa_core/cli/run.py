@@ -69,7 +69,7 @@ def _on_federation(
     from fa_core.federation import runs
     from fa_core.federation.directory import open_federation
     from fa_core.flower.superlink import Unanswered
-    from fa_core.rounds.progress import narrator
+    from fa_core.rounds.progress import progress_display
 
     federation = open_federation(Path(engine))
     if (plan is None) == (attach is None):
@@ -80,13 +80,13 @@ def _on_federation(
         )
     if plan is not None:
         run = runs.launch(federation, plan)
-        typer.echo(f"run {run.release}: {runs.bears(federation, plan)}", err=True)
+        typer.echo(f"run {run.release}: {runs.tolerance(federation, plan)}", err=True)
     else:
         assert attach is not None
         run = runs.find(federation, attach)
     back = f"fa run --attach {run.release} --engine {engine}"
     try:
-        with narrator(Console(stderr=True)) as report:
+        with progress_display(Console(stderr=True)) as report:
             ended = runs.follow(federation, run, report)
         found = runs.outcome(federation, run, ended)
     except KeyboardInterrupt:

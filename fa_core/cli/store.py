@@ -48,8 +48,8 @@ def restore(
         contents = opened.restore(file)
         problems = [] if note is None else opened.verify_log(earlier=(note,))
         if problems:
-            told = "\n".join(f"  {each}" for each in problems)
-            raise BadInput(f"{file} was restored, but is older than what {earlier} shows:\n{told}")
+            listing = "\n".join(f"  {each}" for each in problems)
+            raise BadInput(f"{file} was restored, but is older than what {earlier} shows:\n{listing}")
         _say(file, opened, contents.rows, contents.parts, as_json, f"restored from {file} and verified")
 
 

@@ -1,4 +1,4 @@
-"""Connections and transactions: one writer at a time, readers on a snapshot, every fault a sentence.
+"""Connections and transactions: one writer at a time, readers on a snapshot, every error a sentence.
 
 SQLite writes under BEGIN IMMEDIATE with WAL; PostgreSQL writes under one advisory lock, taken before anything
 is read, so that what a transaction checks is what it changes. A database whose every statement guards itself
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     import psycopg
 
 BUSY_SECONDS, AGAIN_SECONDS = 60, 0.02
-PATIENCE: Mapping[str, int] = {
+TIMEOUTS: Mapping[str, int] = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 1000 * BUSY_SECONDS,
 }
-"""libpq's own: a server that vanishes without a word is missed within a minute."""
+"""Connection parameters of libpq: a server that vanishes is noticed within a minute."""
 
 SECRET = frozenset({"password", "sslpassword"})
-"""What an address may say that nobody else may read."""
+"""Parameters of an address that are secret."""
 _LOCK = 0x756E68656172
 """Key of the advisory lock, the word "unhear" in ASCII."""
 
@@ -179,7 +179,7 @@ def connect_server(url: str, lineage: Lineage, *, durable: bool = True) -> Datab
     if parsed.get_backend_name() != "postgresql":
         raise BadInput(f"a {kind} is a folder or postgresql://…, not {parsed.get_backend_name()}://…")
     parsed = parsed.set(drivername="postgresql+psycopg")
-    connect = {name: value for name, value in PATIENCE.items() if name not in parsed.query}
+    connect = {name: value for name, value in TIMEOUTS.items() if name not in parsed.query}
     engine = create_engine(parsed, pool_pre_ping=True, connect_args=connect)
     if not durable:
 

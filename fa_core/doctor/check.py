@@ -1,4 +1,4 @@
-"""Which checks a place needs: a store, a federation's directory, a gateway's, or nothing but the machine."""
+"""The checks of a place: a store, a federation's directory, a gateway's, or the machine alone."""
 
 import json
 import urllib.request
@@ -64,7 +64,7 @@ def _federation(place: Path) -> Iterator[Finding]:
     found = list(stores.store(federation.store))
     yield from found
     if found[0].state is not State.GOOD:
-        # To open such a store would make its tables, or change them, before there is a back-up.
+        # Opening such a store would create or migrate its tables before there is a back-up.
         yield look("budget, clock", "not looked at", "mend the store first")
         return
     if find_lab(federation) is None:
@@ -127,10 +127,10 @@ def _ready(home: Home) -> Finding:
 
 def as_object(findings: list[Finding]) -> str:
     """Return findings as one JSON object."""
-    told = [
+    checks = [
         {"check": each.check, "state": each.state.value, "found": each.found, "mend": each.mend}
         for each in findings
     ]
     return json.dumps(
-        {"good": not any(each.state == "broken" for each in findings), "checks": told}, indent=2
+        {"good": not any(each.state == "broken" for each in findings), "checks": checks}, indent=2
     )

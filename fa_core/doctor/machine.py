@@ -58,9 +58,9 @@ def packages(lock: Path) -> Finding:
             other.append(f"{found[1]} {installed} for {found[2]}")
     if not missing and not other:
         return good("packages", f"{seen} packages, as in {lock.name}")
-    told = [f"missing: {', '.join(missing)}"] if missing else []
-    told += [f"another version: {', '.join(other)}"] if other else []
-    return broken("packages", "; ".join(told), "scripts/setup installs what the lock says")
+    problems = [f"missing: {', '.join(missing)}"] if missing else []
+    problems += [f"another version: {', '.join(other)}"] if other else []
+    return broken("packages", "; ".join(problems), "scripts/setup installs what the lock says")
 
 
 def programs() -> Iterator[Finding]:
@@ -76,11 +76,11 @@ def programs() -> Iterator[Finding]:
 def disk(place: Path) -> Finding:
     """Check the space that is left where a folder is."""
     free = shutil.disk_usage(place).free
-    told = f"{free / (1 << 30):.1f} GiB free at {place}"
+    found = f"{free / (1 << 30):.1f} GiB free at {place}"
     mend = "free some, or move the folder: a store that cannot write ends a round as failed"
     if free < NO_BYTES:
-        return broken("disk", told, mend)
-    return look("disk", told, mend) if free < LOW_BYTES else good("disk", told)
+        return broken("disk", found, mend)
+    return look("disk", found, mend) if free < LOW_BYTES else good("disk", found)
 
 
 def private_files(folder: Path) -> Finding:
@@ -104,9 +104,9 @@ def certificates(folder: Path, now: datetime | None = None) -> Iterator[Finding]
                 "certificate", f"{path} is no certificate", "make it anew; docs/operations.md says how"
             )
             continue
-        told = f"{path} ends {end.date().isoformat()}"
+        found = f"{path} ends {end.date().isoformat()}"
         mend = "make a new one before that day; docs/operations.md says how"
         if end <= now:
-            yield broken("certificate", told, mend.replace(" before that day", ""))
+            yield broken("certificate", found, mend.replace(" before that day", ""))
         else:
-            yield look("certificate", told, mend) if end - now < SOON else good("certificate", told)
+            yield look("certificate", found, mend) if end - now < SOON else good("certificate", found)

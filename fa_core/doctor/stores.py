@@ -18,8 +18,8 @@ SKEW = timedelta(minutes=5)
 
 
 def store(where: str) -> Iterator[Finding]:
-    """Check a store, a folder or postgresql://…, without changing it; what is said first is of the store as a
-    whole. The checks below open it, which brings tables up to date: only where that is good."""
+    """Check a store, a folder or postgresql://…, without changing it; the first finding is of the store as a
+    whole. The checks below open it, which migrates its tables, so they run only if that one is good."""
     if "://" not in where and not (Path(where) / FILE).is_file():
         yield look(
             "store", f"there is none in {where}", "the first `fa run` makes one; --store names another"
@@ -61,7 +61,7 @@ def budget(where: str, population: str) -> Finding:
 
 
 def tables(database: Database, revision: str) -> Finding:
-    """Return what is to be said of tables of another version."""
+    """Return the finding on tables of another version."""
     lineage = database.lineage
     if revision in lineage.known:
         return look(

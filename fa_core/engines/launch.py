@@ -1,4 +1,4 @@
-"""Putting a run together: a plan, a fleet directory, an engine, a store, and the parties played here."""
+"""Assembles a run on this machine: a plan, a fleet directory, an engine, a store and local signers."""
 
 import math
 import signal
@@ -30,12 +30,12 @@ from fa_core.rounds.keys import (
     give_budgets,
     keys_folder,
     local_keys,
-    local_parties,
+    local_signers,
     signature_beside,
 )
-from fa_core.rounds.progress import narrator
+from fa_core.rounds.progress import progress_display
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
-from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
 from fa_core.values import Estimates, Release
 
@@ -43,18 +43,18 @@ SIMULATION_SECONDS = 3600.0
 """Longest that a stage may take on Flower's simulation engine, where a worker process may hang."""
 
 LAST_SECONDS = 60.0
-"""How long a round gets to end in order, and to say so in the store, when its engine has stopped."""
+"""How long a round may take to end, and to record that in the store, once its engine has stopped."""
 
 
 Outcome = tuple[Release, Estimates]
 
-Narrate = Callable[[], AbstractContextManager[Callable[[Progress], None]]]
-"""Makes what is told how far a round is, for as long as it lasts."""
+ProgressDisplay = Callable[[], AbstractContextManager[Callable[[Progress], None]]]
+"""Makes the function that receives a round's progress, for the time of the round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person asked for.
+    """A request to run a plan.
 
     Attributes:
         plan: its file. fleet: a fleet directory. engine: "local" or "simulation".
@@ -70,8 +70,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
-    """Everything that is known before an engine starts."""
+class _RunSetup:
+    """The inputs of a run, complete before an engine starts."""
 
     order: Order
     plan: Plan
@@ -80,13 +80,15 @@ class _Scene:
     cohort: Cohort
     keys: LocalKeys
     stopped: threading.Event
-    narrate: Narrate
+    display: ProgressDisplay
 
 
-def launch(order: Order, narrate: Narrate = lambda: narrator(Console(stderr=True))) -> Outcome:
+def launch(
+    order: Order, display: ProgressDisplay = lambda: progress_display(Console(stderr=True))
+) -> Outcome:
     """Run a plan over a fleet directory and return what was released and stored.
 
-    `narrate` says who looks on: a person at a terminal, unless another is named. Raises BadInput, Refused or
+    `display` shows the progress, on standard error by default. Raises BadInput, Refused or
     RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
     """
     if order.engine not in ("local", "simulation"):
@@ -103,72 +105,72 @@ def launch(order: Order, narrate: Narrate = lambda: narrator(Console(stderr=True
     keys = local_keys(keys_folder(order.store))
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     with _stop_signals() as stopped:
-        scene = _Scene(order, plan, signed, fleet, cohort, keys, stopped, narrate)
-        return _play(scene)
+        setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)
+        return _start(setup)
 
 
-def _play(scene: _Scene) -> Outcome:
+def _start(setup: _RunSetup) -> Outcome:
     """Start the engine; the run itself begins when the engine has the nodes ready."""
     ended: Future[Outcome] = Future()
 
     def main(grid: Grid, config: Mapping[str, Any]) -> None:
-        _settle(ended, lambda: _run(scene, grid))
+        _settle(ended, lambda: _run(setup, grid))
 
-    if scene.order.engine == "local":
-        _on_local(scene, server_app(main))
+    if setup.order.engine == "local":
+        _on_local(setup, server_app(main))
     else:
-        _on_simulation(scene, server_app(main), ended)
+        _on_simulation(setup, server_app(main), ended)
     return ended.result(timeout=LAST_SECONDS)
 
 
-def _run(scene: _Scene, grid: Grid) -> Outcome:
-    local = scene.order.engine == "local"
+def _run(setup: _RunSetup, grid: Grid) -> Outcome:
+    local = setup.order.engine == "local"
     job = Job(
-        plan=scene.plan,
-        signed=scene.signed,
-        population=scene.fleet.population,
-        until=scene.fleet.until,
-        engine=scene.order.engine,
+        plan=setup.plan,
+        signed=setup.signed,
+        population=setup.fleet.population,
+        until=setup.fleet.until,
+        engine=setup.order.engine,
         simulated=True,
-        synthetic=scene.fleet.synthetic,
-        nodes=len(scene.cohort),
-        devices=len(scene.cohort),
+        synthetic=setup.fleet.synthetic,
+        nodes=len(setup.cohort),
+        devices=len(setup.cohort),
     )
-    with open_store(scene.order.store) as store, scene.narrate() as report:
-        give_budgets(store, scene.keys.authority, job.population, scene.plan.privacy.accounting, _today())
-        around = Surroundings(
+    with open_store(setup.order.store) as store, setup.display() as report:
+        give_budgets(store, setup.keys.authority, job.population, setup.plan.privacy.accounting, _today())
+        context = RunContext(
             store=store,
-            parties=local_parties(scene.keys, _today),
+            signers=local_signers(setup.keys, _today),
             pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
             clock=MonotonicClock(),
             today=_today,
-            watch=Watch(report, scene.stopped.is_set),
+            watch=Watch(report, setup.stopped.is_set),
         )
-        return run(job, grid, around)
+        return run(job, grid, context)
 
 
-def _on_local(scene: _Scene, server: ServerApp) -> None:
+def _on_local(setup: _RunSetup, server: ServerApp) -> None:
     fleet = simulated(
-        scene.cohort, _pins(scene), scene.keys.authority, scene.fleet.population, scene.order.seed
+        setup.cohort, _pins(setup), setup.keys.authority, setup.fleet.population, setup.order.seed
     )
     run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
 
 
-def _on_simulation(scene: _Scene, server: ServerApp, ended: "Future[Outcome]") -> None:
-    authority = scene.keys.authority.key.private_bytes_raw()
-    assert scene.order.fleet is not None
-    nodes = FleetNodes(scene.order.fleet.resolve(), _pins(scene), authority, scene.order.seed)
+def _on_simulation(setup: _RunSetup, server: ServerApp, ended: "Future[Outcome]") -> None:
+    authority = setup.keys.authority.key.private_bytes_raw()
+    assert setup.order.fleet is not None
+    nodes = FleetNodes(setup.order.fleet.resolve(), _pins(setup), authority, setup.order.seed)
     try:
-        run_simulation(server, relay(nodes), len(scene.cohort))
+        run_simulation(server, relay(nodes), len(setup.cohort))
     finally:
-        # Should the engine break, the round must not wait for it: it ends as stopped, and says so.
-        scene.stopped.set()
+        # If the engine fails, the round must not wait for it: it ends as stopped.
+        setup.stopped.set()
         wait([ended], timeout=LAST_SECONDS)
 
 
-def _pins(scene: _Scene) -> Pins:
-    log, witness = _public(scene.keys.log), _public(scene.keys.witness)
-    return pins_of(scene.signed.key, log, witness, scene.keys.authority.public_key)
+def _pins(setup: _RunSetup) -> Pins:
+    log, witness = _public(setup.keys.log), _public(setup.keys.witness)
+    return pins_of(setup.signed.key, log, witness, setup.keys.authority.public_key)
 
 
 def _public(key: Ed25519PrivateKey) -> bytes:
@@ -176,7 +178,7 @@ def _public(key: Ed25519PrivateKey) -> bytes:
 
 
 def _settle(ended: "Future[Outcome]", work: Callable[[], Outcome]) -> None:
-    """Do the work and keep how it ended for whoever waits, perhaps in another thread."""
+    """Do the work and keep its result or error for the waiting thread."""
     try:
         ended.set_result(work())
     except BaseException as error:  # noqa: BLE001 - raised again by `ended.result()`

@@ -1,4 +1,4 @@
-"""Choosing `max_excess`: the smallest bound whose bias stays small, from what an earlier release tells.
+"""Choosing `max_excess`: the smallest bound whose bias stays small, from an earlier release.
 
 A release of a plan that clips holds, noised, the mass X that its bound B took away in each group. What
 another bound would take away is bounded by it, whatever devices hold: as a function of the bound the mass is
@@ -28,12 +28,12 @@ CLIPPED: Final = "clipped"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The smallest `max_excess` that keeps every group's bias under a width, as far as a release can tell.
+    """The smallest `max_excess` that keeps every group's bias under a width, as far as a release shows.
 
     Attributes:
         bound: in events; `now` is the plan's.
         bias: upper bound on the bias of the worst group at `bound`, in the metric's own share.
-        untold: groups that have too few events to say anything; the proposal does not speak of them.
+        untold: groups that have too few events to say anything; the proposal does not cover them.
     """
 
     metric: str
@@ -60,8 +60,8 @@ def proposals(
                 continue
             if _one_side(plan, metric, grouping):
                 parts = {part: sums[name, grouping, part] for part in (CLIPPED, "size", "devices")}
-                told = _proposal(plan, metric, name, grouping, parts, width)
-                found += [] if told is None else [told]
+                proposal = _proposal(plan, metric, name, grouping, parts, width)
+                found += [] if proposal is None else [proposal]
     return tuple(found)
 
 
@@ -79,13 +79,13 @@ def _proposal(
     parts: Mapping[str, PartSum],
     width: float,
 ) -> Proposal | None:
-    """Return the smallest bound for one grouping, None where no group can be told from noise."""
+    """Return the smallest bound for one grouping, None where no group can be distinguished from noise."""
     b, bounds = metric.centre()[1], bounds_of(plan)
     now = metric.excess_bound(bounds) // b
     most = -(-metric.limits(bounds).excess // b)
     groups = shape_of(plan, grouping).cells
     z = normal_quantile(simultaneous_level(LEVEL, 3 * groups))
-    high = {part: told.values + z * told.variance**0.5 for part, told in parts.items()}
+    high = {part: noisy.values + z * noisy.variance**0.5 for part, noisy in parts.items()}
     least = parts["size"].values - z * parts["size"].variance ** 0.5
     seen = least > 0
     if not seen.any():

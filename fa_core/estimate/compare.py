@@ -58,7 +58,7 @@ def compare(
     """Return the change of every number that both releases have, in the order of the first.
 
     Args:
-        margin: a difference surely within ±margin counts as the same; in the metric's unit.
+        margin: a difference whose interval lies within ±margin counts as the same; in the metric's unit.
         higher_is_better: metrics of which more is better; of all others less is.
     """
     later = {_key(result): result for result in after.results}
@@ -87,7 +87,7 @@ def _differences(first: Estimate, second: Estimate, margin: float, more: bool) -
 def _difference(
     of: Estimate, first: Estimate | Cell, second: Estimate | Cell, cell: Labels, margin: float, more: bool
 ) -> Difference:
-    told = next((each.reason for each in (first, second) if each.suppressed), "")
+    reason = next((each.reason for each in (first, second) if each.suppressed), "")
     low, high = _subtract(first.low, first.high, second.low, second.high)
     wide_low, wide_high = _subtract(
         first.simultaneous_low, first.simultaneous_high, second.simultaneous_low, second.simultaneous_high
@@ -110,7 +110,7 @@ def _difference(
         simultaneous_high=wide_high,
         level=of.level,
         change=change_of(wide_low, wide_high, margin, more),
-        reason=told,
+        reason=reason,
     )
 
 

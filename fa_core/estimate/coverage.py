@@ -34,7 +34,7 @@ class Counted:
         share, low, high: of all labels of the segment; the intervals hold at `LEVEL` for all labels together
             and cover privacy noise and the chance of who took part. None where noise hides the total.
         reference: public share of the label, None without a registry.
-        under: whether the label is surely rarer among the counted than in the registry.
+        under: whether the label is significantly rarer among the counted than in the registry.
     """
 
     segment: str
@@ -66,7 +66,7 @@ def coverage(release: Release, registry: Shares | None = None) -> tuple[Counted,
             one is held against nothing.
 
     Raises:
-        BadInput: where the registry names a segment or a label that the release does not cut by.
+        BadInput: where the registry names a segment or a label that the release does not have.
     """
     plan = from_canonical(release.plan)
     found = {name: best for name in plan.segments if (best := _marginal(plan, release, name)) is not None}
@@ -120,8 +120,10 @@ def _from_csv(data: bytes) -> Shares:
 
 def _known(name: str, found: Mapping[str, object], plan: Plan) -> bool:
     if name not in found:
-        cuts = ", ".join(found) or "no device fact"
-        raise BadInput(f"the registry names {name}; release of {plan.metadata.name} counts devices by {cuts}")
+        facts = ", ".join(found) or "no device fact"
+        raise BadInput(
+            f"the registry names {name}; release of {plan.metadata.name} counts devices by {facts}"
+        )
     return True
 
 
@@ -173,7 +175,7 @@ def _segment(
     z: float,
 ) -> Iterator[Counted]:
     total = float(values.sum())
-    told = total > z * sqrt(len(values) * variance)
+    visible = total > z * sqrt(len(values) * variance)
 
     def sd(share: float) -> float:
         """Of a label's count minus its share of all: privacy noise, and the chance of who took part."""
@@ -181,7 +183,7 @@ def _segment(
         return sqrt(private + max(total, 0.0) * share * (1 - share))
 
     for label, value in zip(labels, values.tolist(), strict=True):
-        share = min(max(value / total, 0.0), 1.0) if told else None
+        share = min(max(value / total, 0.0), 1.0) if visible else None
         near = None if share is None else z * sd(share) / total
         expected = None if reference is None else reference.get(label)
         yield Counted(
@@ -193,5 +195,5 @@ def _segment(
             low=None if share is None or near is None else max(0.0, share - near),
             high=None if share is None or near is None else min(1.0, share + near),
             reference=expected,
-            under=told and expected is not None and value - expected * total < -z * sd(expected),
+            under=visible and expected is not None and value - expected * total < -z * sd(expected),
         )

@@ -88,7 +88,7 @@ def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
         sentence = f"every group is at most {exact_text(guardrail.max)}"
     else:
         open_groups = [r for r in judged if r.estimate is None or _bound(r.simultaneous_high) > limit]
-        sentence = f"cannot tell yet for {_some(open_groups)}"
+        sentence = f"not enough evidence yet for {_some(open_groups)}"
     return Judgement(
         metric=guardrail.metric,
         by=guardrail.by,

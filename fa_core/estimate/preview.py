@@ -1,4 +1,4 @@
-"""What a plan costs and will be able to tell, before anything is sent.
+"""What a plan costs and how precise its numbers will be, before anything is sent.
 
 From the plan and two public guesses, the number of devices and the events of each: the sums that such
 a fleet is expected to give are read by the same code that reads a release, so the widths are those of
@@ -17,7 +17,7 @@ from fa_core.errors import BadInput, Refused
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics import PartSum
-from fa_core.plan import Plan
+from fa_core.plan import Plan, with_rho
 from fa_core.privacy.accounting import epsilon_for
 from fa_core.privacy.distributed import shares_of, variance_in_sum
 from fa_core.values import Estimate, FloatArray, Layout
@@ -61,7 +61,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a plan costs each device, and what it will be able to tell."""
+    """What a plan costs each device, and how precise its numbers will be."""
 
     devices: int
     events: float
@@ -74,7 +74,7 @@ class Preview:
 
 
 def preview(plan: Plan, devices: int, events: float = TYPICAL_EVENTS, width: float | None = None) -> Preview:
-    """Return what a plan would cost and tell.
+    """Return what a plan would cost and how precise its numbers would be.
 
     Args:
         plan: checked.
@@ -243,4 +243,5 @@ def _regrouped(plan: Plan, kept: tuple[tuple[str, ...], ...]) -> Plan:
 
 
 def _with_epsilon(plan: Plan, epsilon: Fraction) -> Plan:
-    return plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"epsilon": epsilon})})
+    asked = plan.privacy.model_copy(update={"epsilon": epsilon, "rho": None, "alpha": None})
+    return plan.model_copy(update={"privacy": with_rho(asked) or asked})

@@ -1,4 +1,4 @@
-"""Reading thresholds off DET curves: which one keeps a group under a limit, and which one costs least.
+"""Thresholds from DET curves: the highest one within a false reject limit, and the one of lowest cost.
 
 Pure, and from what a release shows alone. A curve's bands hold for all its thresholds and both axes together,
 but for one group at a time.
@@ -16,7 +16,7 @@ ACCEPTS: Final = "false_accepts_per_hour"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One threshold of one group's curve: what is missed (a share) and what fires falsely (per hour)."""
+    """One threshold of one group's curve: false reject rate (a share) and false accepts per hour."""
 
     threshold: float
     rejects: Cell
@@ -39,42 +39,44 @@ def curve(result: Estimate) -> tuple[Point, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
-    """The highest thresholds that keep every group's misses within a limit.
+class HighestThresholds:
+    """The highest thresholds that keep every group's false reject rate within a limit.
 
     Attributes:
-        surely: up to which every group's band stays within it; None where no threshold does.
-        likely: up to which every group's estimate does; None where no threshold does.
-        holding: the group that stops `surely` from being higher; None where nothing does.
-        hidden: groups without a curve, of which nothing is known.
+        by_band: up to which every group's band stays within it; None where no threshold does.
+        by_estimate: up to which every group's estimate does; None where no threshold does.
+        limiting: the group that keeps `by_band` from being higher; None where none does.
+        hidden: suppressed groups, which have no curve.
     """
 
-    surely: float | None
-    likely: float | None
-    holding: Estimate | None
+    by_band: float | None
+    by_estimate: float | None
+    limiting: Estimate | None
     hidden: tuple[Estimate, ...]
 
 
-def keeping(results: Sequence[Estimate], limit: float) -> Keeping:
-    """Return the highest thresholds at which, and under which, no group shown misses more than `limit`."""
+def highest_thresholds(results: Sequence[Estimate], limit: float) -> HighestThresholds:
+    """Return the highest thresholds up to which no group shown has a false reject rate above `limit`."""
     shown = [result for result in results if not result.suppressed]
-    surely = {id(result): _highest(curve(result), limit, sure=True) for result in shown}
-    likely = [_highest(curve(result), limit, sure=False) for result in shown]
-    holding = min(shown, key=lambda result: _or_none(surely[id(result)]), default=None)
+    by_band = {id(result): _highest(curve(result), limit, band=True) for result in shown}
+    by_estimate = [_highest(curve(result), limit, band=False) for result in shown]
+    limiting = min(shown, key=lambda result: _or_none(by_band[id(result)]), default=None)
     last = max((curve(result)[-1].threshold for result in shown), default=0.0)
-    if holding is not None and surely[id(holding)] == last:
-        holding = None
-    return Keeping(
-        surely=_least(surely.values()),
-        likely=_least(likely),
-        holding=holding,
+    if limiting is not None and by_band[id(limiting)] == last:
+        limiting = None
+    return HighestThresholds(
+        by_band=_least(by_band.values()),
+        by_estimate=_least(by_estimate),
+        limiting=limiting,
         hidden=tuple(result for result in results if result.suppressed),
     )
 
 
 def cheapest(points: Iterable[Point], weight: float) -> Point | None:
-    """Return the point with the least estimated cost, misses + weight × false accepts per hour; None where no
-    point is shown. `weight` is the share of misses that one false accept an hour is worth."""
+    """Return the point with the lowest estimated cost, false reject rate + weight × false accepts per hour.
+
+    None where no point is shown. `weight` is the cost of one false accept per hour, in false reject rate.
+    """
     costs = [
         (point.rejects.estimate + weight * point.accepts.estimate, point)
         for point in points
@@ -83,10 +85,10 @@ def cheapest(points: Iterable[Point], weight: float) -> Point | None:
     return min(costs, key=lambda pair: pair[0], default=(0.0, None))[1]
 
 
-def _highest(points: Sequence[Point], limit: float, *, sure: bool) -> float | None:
+def _highest(points: Sequence[Point], limit: float, *, band: bool) -> float | None:
     found = None
     for point in points:
-        value = point.rejects.simultaneous_high if sure else point.rejects.estimate
+        value = point.rejects.simultaneous_high if band else point.rejects.estimate
         if value is None or value > limit:
             break
         found = point.threshold

@@ -5,17 +5,17 @@
     nodes/             node-00.key, node-00.pub, …: one NIST P-384 key a SuperNode
     authority/         the enrolment authority (`fa enrol`)
     witness/           the witness's key and journal (`fa witness`)
-    review/            plan.key with its .pub: whoever holds it decides what devices are asked
+    review/            plan.key with its .pub: its holder decides what devices are asked
     keys/              log.key with its .pub, superexec.secret
-    home/              FLWR_HOME of who launches: config.toml with the connection
-    units/             systemd units, a compose file, and who owns what (owners.sh)
+    home/              FLWR_HOME of the user who launches: config.toml with the connection
+    units/             systemd units, a compose file, and the owners of files (owners.sh)
     runs/              what was launched: one folder a run
     run/, state/       the witness's socket; the SuperLink's database
     store/             ledger, log and releases, where they are not in PostgreSQL
     hubs/, sockets/    devices, one folder a hub, and where a relay meets them (in a lab: in run/)
     lab.json, log/     of a lab that `fa federation up` started
 
-In a deployment the parts go to those whose they are: `authority/`, `witness/` and `review/` never to the
+In a deployment each part goes to its owner: `authority/`, `witness/` and `review/` never to the
 aggregator.
 """
 
@@ -44,8 +44,8 @@ class Settings(BaseModel):
     Attributes:
         name: what a release calls the engine.
         host, port: of the SuperLink, which serves all of Flower's APIs there.
-        store: a folder (from the federation's directory) or postgresql://…, without a password: Flower tells
-            every node a run's configuration. The database's client finds it in ~/.pgpass or PGPASSFILE.
+        store: a folder (from the federation's directory) or postgresql://…, without a password: Flower sends
+            a run's configuration to every node. The database's client finds it in ~/.pgpass or PGPASSFILE.
         population: whose budget is charged; a lab's is its fleet's.
         deadline: seconds that a stage may take.
         nodes: SuperNodes to wait for. devices: how many devices they stand for together.
@@ -67,7 +67,7 @@ class Settings(BaseModel):
     def _without_a_password(cls, store: str) -> str:
         if "://" in store and (urlsplit(store).password or parse_qs(urlsplit(store).query).keys() & SECRET):
             raise ValueError(
-                "every node would be told the password; put it into ~/.pgpass of who runs SuperExec"
+                "every node would receive the password; put it into ~/.pgpass of the user who runs SuperExec"
             )
         return store
 

@@ -1,8 +1,8 @@
 """Runs on a federation: launching one, following it, and finding out how it ended.
 
-What is launched stands in `runs/RELEASE/`: the plan as it was, who signed it, and Flower's number of the run.
-So whoever launched a run may go away and come back. How it ended is read from the store alone; what the
-ServerApp says on its way is shown, and believed only for a run that never got as far as the ledger.
+A launched run is recorded in `runs/RELEASE/`: the plan, its signature, and Flower's number of the run, so one
+may detach from a run and attach again. How it ended is read from the store alone; what the ServerApp reports
+is shown, and trusted only for a run that never got as far as the ledger.
 """
 
 import json
@@ -22,15 +22,15 @@ from fa_core.flower.superlink import SuperLink, Unanswered
 from fa_core.plan import Plan, SignedPlan, canonical, load
 from fa_core.rounds.keys import signature_beside
 from fa_core.rounds.outcome import STORE_SECONDS
-from fa_core.rounds.progress_events import Ended, hear
+from fa_core.rounds.progress_events import Ended, parse
 from fa_core.rounds.round import Progress
 from fa_core.rounds.run import require_cohort
 from fa_core.store import Store, open_store
 from fa_core.trust.enrolment import read_key
 from fa_core.values import Estimates, Release
 
-PATIENCE = 300.0
-"""Seconds for which a SuperLink that does not answer is asked again: it may be restarting."""
+RETRY_SECONDS = 300.0
+"""Seconds for which a SuperLink that does not answer is retried: it may be restarting."""
 
 LOOK_EVERY = 1.0
 LEAST_PREFIX = 4
@@ -38,7 +38,7 @@ LEAST_PREFIX = 4
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that was launched: id of the release that is to be, Flower's number, whose budget, and when."""
+    """A run that was launched: id of the coming release, Flower's number, whose budget, and when."""
 
     release: str
     number: int
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def connect(federation: Federation) -> SuperLink:
-    """Return the line to the federation's SuperLink. Raises BadInput where there are no certificates."""
+    """Return a connection to the federation's SuperLink. Raises BadInput where there are no certificates."""
     try:
         return SuperLink(federation.address, federation.certificate.read_bytes())
     except OSError as error:
@@ -124,10 +124,9 @@ def find(federation: Federation, text: str) -> Run:
 
 
 def follow(federation: Federation, run: Run, report: Callable[[Progress], None]) -> Ended | None:
-    """Tell `report` how far a run is until Flower says that it is over; return how it says it ended.
+    """Call `report` with a run's progress until Flower says that it is over; return the end it reported.
 
-    Bears a SuperLink that restarts or cannot be reached. Raises Unanswered where none answers for `PATIENCE`
-    seconds.
+    Tolerates a SuperLink that restarts. Raises Unanswered where none answers for `RETRY_SECONDS`.
     """
     ended, after, missing, lines = None, 0.0, None, _Lines()
     while True:
@@ -136,15 +135,15 @@ def follow(federation: Federation, run: Run, report: Callable[[Progress], None])
                 for at, text in link.log(run.number, after):
                     after, missing = at, None
                     for line in lines.of(text):
-                        told = hear(line)
-                        if isinstance(told, Progress):
-                            report(told)
-                        ended = told if isinstance(told, Ended) else ended
+                        event = parse(line)
+                        if isinstance(event, Progress):
+                            report(event)
+                        ended = event if isinstance(event, Ended) else ended
                 state = link.run(run.number)
                 missing = None
         except Unanswered:
             missing = missing or time.monotonic()
-            if time.monotonic() - missing > PATIENCE:
+            if time.monotonic() - missing > RETRY_SECONDS:
                 raise
         else:
             if state is None or state.status == "finished":
@@ -155,8 +154,8 @@ def follow(federation: Federation, run: Run, report: Callable[[Progress], None])
 def outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
     """Return what a run released, once it is over. Raises the error that it ended with.
 
-    A run that was charged and whose ServerApp died without a word is a failure, and is written down as one.
-    Bears a store that restarts. Raises Unavailable where it stays away for `STORE_SECONDS`.
+    A run that was charged and whose ServerApp died without an end is a failure, and is recorded as one.
+    Tolerates a store that restarts. Raises Unavailable where it stays unavailable for `STORE_SECONDS`.
     """
     end = time.monotonic() + STORE_SECONDS
     while True:
@@ -180,7 +179,7 @@ def _outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
         raise RoundFailed(reason)
     error = ended.error() if ended else None
     raise error or RoundFailed(
-        "the ServerApp ended without a word before anything was charged; nothing was released "
+        "the ServerApp ended without a report before anything was charged; nothing was released "
         f"({federation.folder / 'log' / 'superexec.log'} may say why)"
     )
 
@@ -203,7 +202,7 @@ def settle(federation: Federation, link: SuperLink) -> list[Run]:
 
 
 def _write_off(federation: Federation, store: Store, run: Run) -> str:
-    # The bytes as they were launched: read anew, the plan might have expired since.
+    # The bytes as launched: parsed again, the plan might have expired since.
     plan = (federation.folder / "runs" / run.release / "plan.json").read_bytes()
     reason = "the ServerApp died or was stopped during the round; nothing was released"
     store.fail(run.release, plan, run.population, "unknown", reason, datetime.now(UTC))
@@ -259,7 +258,7 @@ def _config(federation: Federation) -> Mapping[str, str | int | float | bool]:
 
 
 class _Lines:
-    """Cuts text that comes in pieces into lines."""
+    """Splits text that arrives in pieces into lines."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -270,13 +269,13 @@ class _Lines:
         return lines
 
 
-def bears(federation: Federation, file: Path) -> str:
-    """Say how many whole nodes a plan's `dropout` and `corrupt` bear: the devices of a hub go together."""
+def tolerance(federation: Federation, file: Path) -> str:
+    """Say how many whole nodes a plan's `dropout` and `corrupt` tolerate: a hub's devices fail together."""
     privacy, config = load(file).privacy, _config(federation)
     nodes, devices = int(config["nodes"]), int(config["devices"])
     each = -(-devices // nodes)
     lost, corrupt = (int(share * devices) // each for share in (privacy.dropout, privacy.corrupt))
     return (
-        f"{devices:,} devices behind {nodes} nodes; its `dropout` bears the loss of {lost} nodes, its "
+        f"{devices:,} devices behind {nodes} nodes; its `dropout` tolerates the loss of {lost} nodes, its "
         f"`corrupt` {corrupt} corrupt ones"
     )

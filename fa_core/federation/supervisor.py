@@ -1,7 +1,7 @@
-"""The supervisor of a lab: starts a federation's processes, restarts what dies, and leaves nothing behind.
+"""The supervisor of a lab: starts a federation's processes, restarts what dies, and leaves none behind.
 
 It adopts what its children leave (PR_SET_CHILD_SUBREAPER), and its children die with it
-(PR_SET_PDEATHSIG), so that nothing of a federation outlives it, however it ends. What it knows stands in
+(PR_SET_PDEATHSIG), so that nothing of a federation outlives it, however it ends. Its state is in
 `run/supervisor.json`, rewritten at every change; `run/supervisor.lock` is locked while it lives.
 """
 
@@ -64,7 +64,7 @@ class _Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Keeps the processes of one lab alive until it is told to stop."""
+    """Keeps the processes of one lab alive until it is stopped."""
 
     federation: Federation
     lab: Lab
@@ -209,7 +209,7 @@ class Supervisor:
                 pass
 
     def _write(self) -> None:
-        told = {
+        state = {
             "pid": os.getpid(),
             "since": self.since,
             "registered": self.registered,
@@ -224,7 +224,7 @@ class Supervisor:
                 for name, child in self.children.items()
             },
         }
-        text = json.dumps(told, indent=1)
+        text = json.dumps(state, indent=1)
         if text != self._written:
             file = self.federation.folder / "run" / "supervisor.json"
             new = file.with_suffix(".new")
@@ -234,7 +234,7 @@ class Supervisor:
 
 
 def write_conditions(federation: Federation, lab: Lab) -> None:
-    """Say for every hub that its devices are charging, idle and silent: the system service of a lab."""
+    """Write for every hub that its devices are charging, idle and not speaking: a lab's system service."""
     said = {
         "at": (datetime.now(UTC) - READ_SECONDS).isoformat(),
         "unmetered_network": True,

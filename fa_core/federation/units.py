@@ -1,6 +1,6 @@
-"""What an operator installs: systemd units, a compose file with the same processes, and who owns what.
+"""Files for an operator: systemd units, a compose file with the same processes, and the owners of files.
 
-Five users, so that none can look at what another keeps: the SuperLink, the aggregator (SuperExec and its
+Five users, so that none can read another's files: the SuperLink, the aggregator (SuperExec and its
 ServerApp), the witness, the relay (SuperNode, which runs code that it is sent) and the device. Of the
 federation's directory each process sees its own parts and nothing else, at the paths that a run's
 configuration names. Telemetry, update checks and installs at run time are off.
@@ -26,7 +26,7 @@ USERS = {"superlink": 59101, "aggregator": 59102, "witness": 59103, "relay": 591
 """Each user's number. Files and containers know numbers only, and so does `relays` in a device.toml."""
 
 SOCKETS = 59100
-"""Number of the group unheard-sockets: the witness and the aggregator, who asks it at its socket."""
+"""Number of the group unheard-sockets: the witness, and the aggregator that connects to its socket."""
 
 _MANY = {"node", "device"}
 """Of these there is one for each hub."""
@@ -123,7 +123,7 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             after="unheard-superlink.service",
         ),
         "witness": _Part(
-            "the witness, which whoever keeps the enrolment authority runs, and the aggregator never",
+            "the witness, run by the holder of the enrolment authority, never by the aggregator",
             "witness",
             (
                 *("fa", "witness", "serve", f"{folder}/witness", "--socket", str(witness)),
@@ -184,20 +184,20 @@ def compose(federation: Federation) -> str:
             f'  {service}:\n    <<: *process\n    user: "{USERS[part.user]}:{group}"\n'
             f"    command: {_literal(part.command)}\n"
             + "".join(
-                f"    {key}:\n" + "".join(f"      - {_literal(each)}\n" for each in told)
-                for key, told in lists.items()
-                if told
+                f"    {key}:\n" + "".join(f"      - {_literal(each)}\n" for each in values)
+                for key, values in lists.items()
+                if values
             )
         )
     quiet = "".join(f"    {name}: {_literal(value)}\n" for name, value in ENVIRONMENT.items())
     users = "".join(f"#   {number}  unheard-{user}\n" for user, number in USERS.items())
     return f"""\
-# The image `unheard` holds the wheel. `superlink` must be a name in tls/server.crt, and lead to this machine
-# for whoever launches runs: `fa federation init DIR --host superlink`, `127.0.0.1 superlink` in /etc/hosts.
-# Add a device and a node for each hub.
+# The image `unheard` holds the wheel. `superlink` must be a name in tls/server.crt, and resolve to this
+# machine for users who launch runs: `fa federation init DIR --host superlink`, and `127.0.0.1 superlink` in
+# /etc/hosts. Add a device and a node for each hub.
 #
-# Each service has a user of its own, who must own what it is given: without capabilities not even root reads
-# what is another's. `sh owners.sh`, beside this file, is run once as root, and again for each new hub. It
+# Each service has a user of its own, who must own its files: without capabilities not even root reads files
+# of another user. `sh owners.sh`, beside this file, is run once as root, and again for each new hub. It
 # changes the owners (chown) of keys and folders to these numbers:
 #
 {users}#   {SOCKETS}  unheard-sockets, the group in which the aggregator reaches the witness's socket
@@ -257,8 +257,8 @@ done
 [ ! -e keys/log.key ] || mkdir -p store
 [ ! -e keys/superexec.secret ] || install -m 600 keys/superexec.secret state/superexec.secret
 
-# Whoever launches runs is the aggregator, and finds its files below these. No path leads through a folder
-# that is another user's already: what is named there might be a link of theirs.
+# The aggregator launches runs, and finds its files below these. No path leads through a folder of another
+# user: what is named there might be a link.
 own "" 711 . tls
 own "" 644 federation.toml tls/*.crt authority/authority.pub authority/devices.csv keys/log.pub
 

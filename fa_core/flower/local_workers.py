@@ -23,7 +23,7 @@ from fa_core.flower.transport import ClientApp, LocalGrid, Message, ServerApp, c
 
 @dataclass(slots=True)
 class _Worker:
-    """One process: what waits for it, and what it is at. One message at a time, or both ends could block."""
+    """One process: its pending messages and the current one. One message at a time, lest both ends block."""
 
     process: ForkProcess
     pipe: Connection
@@ -34,11 +34,11 @@ class _Worker:
         """Send the next message if the process is free."""
         if self.pending and self.current is None:
             self.current = self.pending.popleft()
-            with suppress(OSError):  # it has died: `hear` finds out and says so
+            with suppress(OSError):  # it has died: `receive` finds out
                 self.pipe.send(self.current)
 
-    def hear(self) -> Message:
-        """Return the reply to what the process is at; of a process that has died, that there is none."""
+    def receive(self) -> Message:
+        """Return the reply to the current message; `no_reply` of a process that has died."""
         assert self.current is not None
         asked, self.current = self.current, None
         try:
@@ -53,7 +53,7 @@ class ForkedGrid(LocalGrid):
     def __init__(self, app: ClientApp, nodes: int, processes: int) -> None:
         super().__init__(app, nodes)
         self._workers: list[_Worker] = []
-        self._heard: dict[str, Message] = {}
+        self._replies: dict[str, Message] = {}
         fork = multiprocessing.get_context("fork")
         for _ in range(processes):
             here, there = fork.Pipe()
@@ -90,10 +90,10 @@ class ForkedGrid(LocalGrid):
                 worker.feed()
             busy = {worker.pipe: worker for worker in self._workers if worker.current is not None}
             for pipe in wait(list(busy), timeout=max(0.0, end - time.monotonic())):
-                reply = busy[pipe].hear()  # type: ignore[index]
-                self._heard[reply.metadata.reply_to_message_id] = reply
+                reply = busy[pipe].receive()  # type: ignore[index]
+                self._replies[reply.metadata.reply_to_message_id] = reply
             if not busy or time.monotonic() >= end:
-                return [self._heard.pop(each) for each in message_ids if each in self._heard]
+                return [self._replies.pop(each) for each in message_ids if each in self._replies]
 
     def _worker(self, message: Message) -> _Worker:
         node = int(message.metadata.dst_node_id) - 1
@@ -101,7 +101,7 @@ class ForkedGrid(LocalGrid):
         return self._workers[min(max(place, 0), len(self._workers) - 1)]
 
     def _serve(self, pipe: Connection, others: Sequence[Connection]) -> None:
-        """Answer until the server's end is closed. Ctrl-C is the server's to hear."""
+        """Answer until the server's end is closed. Ctrl-C is handled by the server alone."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for other in others:

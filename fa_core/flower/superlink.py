@@ -1,6 +1,6 @@
 """Flower's SuperLink: how an operator and an analyst talk to one, and how a federation runs it.
 
-`python -m fa_core.flower.superlink` is Flower's own, with Flower's own arguments and more patience.
+`python -m fa_core.flower.superlink` is Flower's own, with its own arguments and a longer database timeout.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from fa_core.errors import BadInput
 BUSY_SECONDS = 120
 
 QUIET_SECONDS = 60.0
-"""How long a silent log is listened to: a host that vanished says as much as a stage that takes its time."""
+"""How long to follow a silent log: a host that vanished looks the same as a stage that takes long."""
 
 
 class Unanswered(BadInput):
-    """No SuperLink answers, or not one that may be believed, or one that fails."""
+    """No SuperLink answers, or one with another certificate, or one that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class RunState:
 
 
 class SuperLink:
-    """The operator's and the analyst's line to a SuperLink. Close it.
+    """The operator's and the analyst's connection to a SuperLink. Close it.
 
     Every call raises Unanswered, in one sentence, where the SuperLink is not there or not the one whose
     certificate `authority` signed, and BadInput where it refuses.
@@ -57,9 +57,9 @@ class SuperLink:
 
         self._address = address
         version = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
-        asides = (CliClientHttpInterceptor(), version, _Listening())
+        interceptors = (CliClientHttpInterceptor(), version, _StreamTimeout())
         self._client = ControlHttpClient.from_server_address(
-            server_address=address, insecure=False, root_certificates=authority, interceptors=asides
+            server_address=address, insecure=False, root_certificates=authority, interceptors=interceptors
         )
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class SuperLink:
         """Return the SuperNodes that were ever registered and are not unregistered."""
         from flwr.proto.control_pb2 import ListNodesRequest
 
-        with self._told():
+        with self._errors_as_sentences():
             found = self._client.ListNodes(ListNodesRequest()).nodes_info
         return [
             Node(
@@ -90,7 +90,7 @@ class SuperLink:
         """Admit a SuperNode by its public key, in PEM."""
         from flwr.proto.control_pb2 import RegisterNodeRequest
 
-        with self._told():
+        with self._errors_as_sentences():
             self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name))
 
     def start(self, bundle: Mapping[str, bytes], config: Mapping[str, str | int | float | bool]) -> int:
@@ -104,14 +104,14 @@ class SuperLink:
         request = StartRunRequest(
             fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(config)), federation=""
         )
-        with self._told():
+        with self._errors_as_sentences():
             return int(self._client.StartRun(request).run_id)
 
     def run(self, number: int) -> RunState | None:
         """Return how far a run is, None where there is no such run."""
         from flwr.proto.control_pb2 import ListRunsRequest
 
-        with self._told():
+        with self._errors_as_sentences():
             found = self._client.ListRuns(ListRunsRequest(run_id=number)).run_dict
         if number not in found:
             return None
@@ -119,27 +119,27 @@ class SuperLink:
         return RunState(str(status.status), str(status.sub_status))
 
     def log(self, run: int, after: float) -> Iterator[tuple[float, str]]:
-        """Yield (time, text) of what a run's ServerApp has said since `after`.
+        """Yield (time, text) of what a run's ServerApp has written since `after`.
 
-        Until the run has ended, or nothing was said for `QUIET_SECONDS`: `run` tells which.
+        Until the run has ended, or nothing was written for `QUIET_SECONDS`: `run` says which.
         """
         import httpx
         from flwr.proto.control_pb2 import StreamLogsRequest
 
-        with self._told(), suppress(httpx.ReadTimeout):
+        with self._errors_as_sentences(), suppress(httpx.ReadTimeout):
             for said in self._client.StreamLogs(StreamLogsRequest(run_id=run, after_timestamp=after)):
                 yield float(said.latest_timestamp), str(said.log_output)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn what a call may raise into a sentence."""
+    def _errors_as_sentences(self) -> Iterator[None]:
+        """Translate what a call may raise into our errors, in one sentence."""
         import httpx
 
         try:
             yield
         except httpx.HTTPStatusError as error:
-            told = f"the SuperLink at {self._address} refuses: {_refusal(error.response)}"
-            raise (Unanswered if error.response.is_server_error else BadInput)(told) from None
+            sentence = f"the SuperLink at {self._address} refuses: {_refusal(error.response)}"
+            raise (Unanswered if error.response.is_server_error else BadInput)(sentence) from None
         except httpx.TransportError as error:
             why = "its certificate is not signed by this federation's authority"
             if "CERTIFICATE" not in str(error).upper():
@@ -147,7 +147,7 @@ class SuperLink:
             raise Unanswered(f"no SuperLink of this federation answers at {self._address} ({why})") from None
 
 
-class _Listening:
+class _StreamTimeout:
     """Gives a stream the read timeout that Flower leaves out."""
 
     def intercept(self, context: Any, call_next: Any) -> Any:
@@ -173,11 +173,11 @@ def _refusal(response: Any) -> str:
         return f"HTTP {response.status_code}"
 
 
-def patient_superlink() -> None:
-    """Run Flower's SuperLink, with the patience that many busy nodes need.
+def run_superlink() -> None:
+    """Run Flower's SuperLink with the database timeout that many busy nodes need.
 
-    It gives up a lock of its database after 5 seconds, answers 500, and a SuperExec that hears that ends,
-    and its ServerApp with it: hubs of 500 devices push 12 MB each.
+    Flower's waits 5 seconds for a lock of its database, then answers 500, at which a SuperExec ends and its
+    ServerApp with it: hubs of 500 devices push 12 MB each.
     """
     from flwr.supercore import sql_mixin
     from flwr.superlink.cli import flower_superlink
@@ -188,4 +188,4 @@ def patient_superlink() -> None:
 
 
 if __name__ == "__main__":
-    patient_superlink()
+    run_superlink()

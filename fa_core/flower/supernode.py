@@ -1,11 +1,11 @@
-"""Flower's SuperNode, mended in two places where one that had trouble would be lost until somebody looks.
+"""Flower's SuperNode with two faults fixed, after which a node would be lost until an operator restarts it.
 
 `python -m fa_core.flower.supernode` is Flower's own, with Flower's own arguments.
 
-- Its process ends when it gives up. Flower's gives its SuperLink up when a TLS handshake takes too long (it
-  hangs, or the way to it is slow), and goes on without: a thread that waits for apps keeps it alive.
+- Its process ends when it gives up. Flower's gives up its SuperLink when a TLS handshake takes too long (the
+  SuperLink hangs, or the network is slow), and stays alive without it: a thread that waits for apps remains.
 - It stays in step. Flower's takes a message, waits for *a* reply and sends it. A run that ends just when its
-  message is taken leaves a reply that nobody waits for; from then on each reply would be the one before it,
+  message is taken leaves a reply that no loop waits for; from then on each reply would be the previous one,
   and that node would miss every round.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 import fa_core.flower.transport  # noqa: F401 - it settles Flower's environment before Flower is imported
 
 
-def mended_supernode() -> None:
-    """Run Flower's SuperNode. The process ends with 1 where it gives up, and at a signal as Flower has it."""
+def run_supernode() -> None:
+    """Run Flower's SuperNode. The process ends with 1 where it gives up, and at a signal as Flower's does."""
     from flwr.supernode.cli import flower_supernode
 
     keep_in_step()
@@ -37,24 +37,24 @@ def keep_in_step() -> None:
     pull, push, taken = flower._pull_and_store_message, flower._push_messages, ""
 
     def pull_one(*, receive: Any, **rest: Any) -> Any:
-        def noted() -> Any:
+        def recorded() -> Any:
             nonlocal taken
             found = receive()
             taken = found[0].metadata.message_id if found else taken
             return found
 
-        return pull(receive=noted, **rest)
+        return pull(receive=recorded, **rest)
 
     def push_until_answered(*, state: Any, **rest: Any) -> None:
-        noting = _Noting(state)
-        while taken not in noting.answered:
-            push(state=noting, **rest)
+        recorder = _ReplyRecorder(state)
+        while taken not in recorder.answered:
+            push(state=recorder, **rest)
 
     flower._pull_and_store_message, flower._push_messages = pull_one, push_until_answered
 
 
-class _Noting:
-    """A SuperNode's state that notes which messages the replies it gives out answer."""
+class _ReplyRecorder:
+    """A SuperNode's state that records which messages its outgoing replies answer."""
 
     def __init__(self, state: Any) -> None:
         self._state = state
@@ -71,4 +71,4 @@ class _Noting:
 
 
 if __name__ == "__main__":
-    mended_supernode()
+    run_supernode()

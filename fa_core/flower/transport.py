@@ -1,9 +1,9 @@
 """Everything of Flower's API that we touch, and our in-process Grid.
 
-Flower carries opaque bytes here and knows nothing of the protocol. A *letter* goes to one node at one
+Flower carries opaque bytes here and knows nothing of the protocol. A `NodeMessage` goes to one node at one
 stage of one release; it holds one part for each device behind that node (a node is one device, or a hub of
 many; `slot` numbers the devices behind a node from 0). A device that did not answer has an empty part:
-that it declined, broke or was off looks the same.
+whether it declined, failed or was off cannot be distinguished.
 
 Flower's API changes monthly, so nothing else imports `flwr` but `fa_core.flower.superlink`, which
 holds what an operator asks of a deployed one, and `fa_core.flower.supernode`, which starts a node.
@@ -36,9 +36,9 @@ __all__ = [
     "ConfigRecord",
     "Context",
     "Grid",
-    "Letter",
     "LocalGrid",
     "Message",
+    "NodeMessage",
     "RecordDict",
     "ServerApp",
 ]
@@ -49,7 +49,7 @@ MAX_TTL = 12 * 3600.0
 """Flower's own longest life of a message, in seconds."""
 
 FAILURES, PAUSE = 10, 1.0
-"""How often a SuperLink that fails by itself is asked again, and after how many seconds."""
+"""How often a call is retried when the SuperLink answers HTTP 5xx, and after how many seconds."""
 
 HTTP_SERVER_ERROR = 500
 RECORD = "letter"
@@ -58,7 +58,7 @@ PARTITION = "partition-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class NodeMessage:
     """Opaque bytes to or from the devices of one node.
 
     Attributes:
@@ -78,39 +78,39 @@ class Letter:
 
 
 class Malformed(ValueError):
-    """A message that is not a letter. Says what is wrong with its form, and nothing of its content."""
+    """A Flower message that is no `NodeMessage`. Says what is wrong with its form, nothing of its content."""
 
 
-def push(grid: Grid, letter: Letter, seconds: float) -> str | None:
-    """Send a letter that lives for `seconds`; return its message id, or None where Flower did not take it.
+def push(grid: Grid, outgoing: NodeMessage, seconds: float) -> str | None:
+    """Send a message that lives for `seconds`; return its id, or None where Flower did not accept it.
 
     One message a call: Flower leaves out of its answer what it could not store, without saying which.
     """
-    message = _message(letter, min(seconds, MAX_TTL))
-    taken = [each for each in _patiently(lambda: grid.push_messages([message])) if each]
+    message = _message(outgoing, min(seconds, MAX_TTL))
+    taken = [each for each in _retry(lambda: grid.push_messages([message])) if each]
     return str(taken[0]) if taken else None
 
 
 def pull(
     grid: Grid, sent: Mapping[str, int], stage: str, release: str
-) -> Iterator[tuple[str, Letter | None]]:
-    """Yield (message id, letter) for replies that are there now; None for an error or a malformed reply.
+) -> Iterator[tuple[str, NodeMessage | None]]:
+    """Yield (message id, reply) for replies that are there now; None for an error or a malformed reply.
 
     A reply that comes from another node, or belongs to another stage or release than it was asked for,
     is malformed. Replies to messages that are not in `sent` are passed over.
     """
-    for message in _patiently(lambda: grid.pull_messages(list(sent))):
+    for message in _retry(lambda: grid.pull_messages(list(sent))):
         message_id = str(message.metadata.reply_to_message_id)
         if message_id in sent:
             yield message_id, _checked(message, sent[message_id], stage, release)
 
 
-def _patiently(call: Callable[[], Iterable[Any]]) -> list[Any]:
-    """Return what a call to the SuperLink returns, asking again where it fails by itself (HTTP 5xx).
+def _retry(call: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Return what a call to the SuperLink returns; retry where it fails on its side (HTTP 5xx).
 
-    Flower does so only where there is no connection. A letter that was taken all the same goes out twice,
-    which costs nothing: a device answers the same request with the same bytes. Raises RoundFailed where it
-    fails every time.
+    Flower retries only where there is no connection. A message that was accepted all the same goes out twice,
+    which costs nothing: a device answers the same request with the same bytes. Raises RoundFailed where
+    every try fails.
     """
     for _ in range(FAILURES):
         try:
@@ -126,33 +126,33 @@ def _patiently(call: Callable[[], Iterable[Any]]) -> list[Any]:
     )
 
 
-def _checked(message: Message, node: int, stage: str, release: str) -> Letter | None:
+def _checked(message: Message, node: int, stage: str, release: str) -> NodeMessage | None:
     if message.has_error():
         return None
     try:
-        letter = read(message)
+        found = read(message)
     except Malformed:
         return None
     expected = (node, stage, release)
-    return letter if (int(message.metadata.src_node_id), letter.stage, letter.release) == expected else None
+    return found if (int(message.metadata.src_node_id), found.stage, found.release) == expected else None
 
 
-def read(message: Message) -> Letter:
-    """Return the letter in a message, at the node that it was sent to. Raises Malformed."""
+def read(message: Message) -> NodeMessage:
+    """Return what a Flower message holds, with the node that it goes to or comes from. Raises Malformed."""
     metadata = message.metadata
     category, _, stage = str(metadata.message_type).partition(".")
     if category != "query" or not message.has_content() or list(message.content) != [RECORD]:
-        raise Malformed("not a letter")
+        raise Malformed("not a message of the protocol")
     record = message.content[RECORD]
     if not isinstance(record, ConfigRecord) or set(record) != {"slots", "parts", "everyone"}:
-        raise Malformed("a letter has slots, parts and everyone")
+        raise Malformed("a message has slots, parts and everyone")
     slots, parts, everyone = record["slots"], record["parts"], record["everyone"]
     if not (_list_of(slots, int) and _list_of(parts, bytes) and isinstance(everyone, bytes)):
-        raise Malformed("a letter holds integers and bytes")
+        raise Malformed("a message holds integers and bytes")
     if len(slots) != len(parts) or len(set(slots)) != len(slots) or any(slot < 0 for slot in slots):
-        raise Malformed("a letter has one part for each of its slots, and no slot twice")
+        raise Malformed("a message has one part for each of its slots, and no slot twice")
     node = int(metadata.dst_node_id if metadata.reply_to_message_id == "" else metadata.src_node_id)
-    return Letter(node, stage, str(metadata.group_id), dict(zip(slots, parts, strict=True)), everyone)
+    return NodeMessage(node, stage, str(metadata.group_id), dict(zip(slots, parts, strict=True)), everyone)
 
 
 def reply(message: Message, parts: Mapping[int, bytes]) -> Message:
@@ -161,16 +161,16 @@ def reply(message: Message, parts: Mapping[int, bytes]) -> Message:
 
 
 def no_reply(message: Message) -> Message:
-    """Return the reply that says nothing but that there is none, the same whatever happened."""
+    """Return the fixed reply that says only that there is none, whatever the reason."""
     return Message(Error(code=0, reason="unanswered"), reply_to=message)
 
 
-def _message(letter: Letter, ttl: float) -> Message:
+def _message(outgoing: NodeMessage, ttl: float) -> Message:
     return Message(
-        _content(letter.parts, letter.everyone),
-        dst_node_id=letter.node,
-        message_type=f"query.{letter.stage}",
-        group_id=letter.release,
+        _content(outgoing.parts, outgoing.everyone),
+        dst_node_id=outgoing.node,
+        message_type=f"query.{outgoing.stage}",
+        group_id=outgoing.release,
         ttl=ttl,
     )
 
@@ -187,8 +187,8 @@ def _list_of(value: object, kind: type) -> bool:
 class LocalGrid(Grid):  # type: ignore[misc]
     """A Grid whose nodes are numbered from 1 and run one ClientApp in this process, when they are asked.
 
-    Messages wait until replies are pulled; one pull runs nodes for about `slice_seconds` and returns what
-    they said, so that whoever pulls can show progress and keep a deadline. An exception of the app becomes
+    Messages wait until replies are pulled; one pull runs nodes for about `slice_seconds` and returns their
+    replies, so that the caller can show progress and keep a deadline. An exception of the app becomes
     Flower's error reply without its text, as a careful SuperNode would make it.
     """
 

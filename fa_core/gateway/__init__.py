@@ -1,4 +1,4 @@
-"""A gateway: a hub whose devices are far away. It passes letters on and learns nothing from them.
+"""A gateway: a hub whose devices are remote. It passes messages on and learns nothing from them.
 
-relay (ClientApp) --Unix socket--> door --> desk (database) <-- service (HTTPS, several workers) <-- devices
+ClientApp --Unix socket--> relay server --> queue (database) <-- service (HTTPS, several workers) <-- devices
 """

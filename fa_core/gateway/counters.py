@@ -2,7 +2,7 @@
 
 Labels are of fixed sets written in the source. What is counted is public anyway (who was invited, joined and
 dropped, and when); sizes are those of the protocol, equal for all. Each worker writes its counts into a file
-of its own, and whoever is asked adds the files up: counters of workers that ended stay in the sum.
+of its own and the exposition adds the files up, so the counts of workers that ended stay in the sum.
 """
 
 import json
@@ -19,7 +19,7 @@ REQUESTS = "unheard_gateway_requests_total"
 WORK = "unheard_gateway_request_seconds_total"
 RECEIVED = "unheard_gateway_received_bytes_total"
 SENT = "unheard_gateway_sent_bytes_total"
-LETTERS = "unheard_gateway_letters_total"
+MESSAGES = "unheard_gateway_letters_total"
 STAGES_ENDED = "unheard_gateway_stages_total"
 ERRORS = "unheard_gateway_database_errors_total"
 WAITING = "unheard_gateway_waiting"
@@ -29,10 +29,10 @@ HELP = {
     WORK: ("counter", "Seconds of work on requests, without waiting."),
     RECEIVED: ("counter", "Bytes of replies taken from devices."),
     SENT: ("counter", "Bytes of requests handed to devices."),
-    LETTERS: ("counter", "Letters to devices by stage and whether they were answered in time."),
+    MESSAGES: ("counter", "Messages to devices, by stage and by whether they were answered in time."),
     STAGES_ENDED: ("counter", "Stages that ended."),
     ERRORS: ("counter", "Times that the database could not be used."),
-    WAITING: ("gauge", "Requests that wait for news now."),
+    WAITING: ("gauge", "Requests that wait for a message now."),
 }
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -72,10 +72,10 @@ def exposition(folder: Path) -> str:
         fresh = time.time() - file.stat().st_mtime < FRESH_SECONDS
         for name, labels, value in json.loads(file.read_text(encoding="utf-8")):
             if fresh or HELP[name][0] == "counter":
-                totals[name, tuple((key, told) for key, told in labels)] += value
+                totals[name, tuple((key, text) for key, text in labels)] += value
     lines = []
-    for name, (kind, told) in HELP.items():
-        lines += [f"# HELP {name} {told}", f"# TYPE {name} {kind}"]
+    for name, (kind, description) in HELP.items():
+        lines += [f"# HELP {name} {description}", f"# TYPE {name} {kind}"]
         for (found, labels), value in sorted(totals.items()):
             if found == name:
                 inside = ",".join(f'{key}="{text}"' for key, text in labels)

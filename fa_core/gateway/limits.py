@@ -1,4 +1,4 @@
-"""How often somebody may ask: a bucket of tokens each, that fills with time. Of one worker, in memory."""
+"""Rate limits: one token bucket a caller, held in the memory of one worker."""
 
 import time
 from collections import OrderedDict

@@ -1,8 +1,8 @@
-"""Structured logs of a service: one JSON object a line, in fixed words, no device's value and no secret.
+"""Structured logs of a service: one JSON object a line, with fixed texts, no device's value and no secret.
 
-A line says when, how grave, which service, and `event`: the record's template as it stands in the source.
-Only fields in FIELDS are added, and only if they are numbers or short plain words. Of other packages'
-records, and of every exception, it is only said where they came from.
+A line has the time, the level, the service and `event`: the record's template as it stands in the source.
+Only fields in FIELDS are added, and only if they are numbers or short identifiers. Records of other packages
+and exceptions are reduced to where they came from.
 """
 
 import json
@@ -13,8 +13,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-FIELDS: Final = ("release", "node", "stage", "asked", "answered", "seats", "seconds", "rounds", "code")
-"""What may be said beside the event: public facts of rounds."""
+FIELDS: Final = ("release", "node", "stage", "asked", "answered", "slots", "seconds", "rounds", "code")
+"""Fields that may stand beside the event: public facts of rounds."""
 
 OURS: Final = ("fa_core", "clients")
 
@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "service": self._service,
-            "event": record.msg if ours and isinstance(record.msg, str) else "another component spoke",
+            "event": record.msg if ours and isinstance(record.msg, str) else "message of another component",
         }
         if not ours:
             line["component"] = record.name

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with an end to its patience: a head must arrive whole, soon, and small."""
+"""uvicorn's HTTP protocol with limits on a request's head: its size, and the time until it is complete."""
 
 import asyncio
 from typing import Any
@@ -9,10 +9,10 @@ HEAD_SECONDS = 10.0
 HEAD_BYTES = 16 * 1024
 
 
-class PatientProtocol(HttpToolsProtocol):
+class HeadLimitProtocol(HttpToolsProtocol):
     """Closes a connection whose next head is not complete after HEAD_SECONDS or HEAD_BYTES.
 
-    Between requests uvicorn's own keep-alive timeout counts. How long a body may take is for the service.
+    Between requests uvicorn's own keep-alive timeout applies. The service limits the time of a body.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -23,18 +23,18 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for the first head."""
         super().connection_made(transport)
-        self._expect()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        self._relax()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes before a head is complete."""
+        """Count the bytes that arrive before a head is complete."""
         between = self.cycle is None or self.cycle.response_complete
         if between and self._timer is None:
-            self._expect()
+            self._start_timer()
         if self._timer is not None:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -42,20 +42,20 @@ class PatientProtocol(HttpToolsProtocol):
             self._end()
 
     def on_headers_complete(self) -> None:
-        """A head is there: stop waiting."""
-        self._relax()
+        """The head is complete: stop waiting."""
+        self._stop_timer()
         super().on_headers_complete()
 
-    def _expect(self) -> None:
+    def _start_timer(self) -> None:
         self._head_bytes = 0
         self._timer = self.loop.call_later(HEAD_SECONDS, self._end)
 
-    def _relax(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _end(self) -> None:
-        self._relax()
+        self._stop_timer()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.abort()

@@ -1,19 +1,19 @@
-"""The bell of one worker: wakes those requests that wait for news, when the database has some for them.
+"""The notifier of one worker: wakes waiting requests when the database has a message for their device.
 
-A worker looks at the list of rounds a few times a second, which is a handful of rows, and wakes who sits in a
-round whose serial rose. Of those who could take a free seat it wakes as many as there are: a device may sit
-in rounds of other releases, and in one that was given up and not yet forgotten.
+A worker reads the list of rounds (a handful of rows) a few times a second. It wakes the devices of a round
+whose serial rose, and as many other waiting devices as there are free slots. A device may have joined rounds
+of other releases too, and one that was abandoned and not yet deleted.
 """
 
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from fa_core.gateway.queue import Beat
+from fa_core.gateway.queue import RoundStatus
 
 
 class Waiter:
-    """One request that waits. `looking` while its own look at the database is under way."""
+    """One waiting request. `looking` is true while its own query of the database is under way."""
 
     __slots__ = ("event", "looking", "rounds")
 
@@ -22,12 +22,12 @@ class Waiter:
         self.looking = True
         self.rounds: frozenset[int] = frozenset()
 
-    def sits(self, rounds: frozenset[int]) -> None:
-        """Say which rounds the device was found to sit in: only news of these wake it, and free seats."""
+    def joined(self, rounds: frozenset[int]) -> None:
+        """Set the rounds that the device has joined: only changes of these, or free slots, wake it."""
         self.rounds, self.looking = rounds, False
 
     async def news(self, seconds: float) -> bool:
-        """Wait until something may be new, for so long; return whether it is."""
+        """Wait at most `seconds` until something may be new; return whether it may."""
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
                 await self.event.wait()
@@ -38,8 +38,8 @@ class Waiter:
         return True
 
 
-class Bell:
-    """Everybody who waits at this worker, and the free seats there were at the last look (`free`).
+class Notifier:
+    """The waiting requests of this worker, and the number of free slots when it last read them (`free`).
 
     Used in the worker's event loop alone.
     """
@@ -54,7 +54,7 @@ class Bell:
 
     @contextmanager
     def waiting(self) -> Iterator[Waiter]:
-        """Yield a waiter, to be made before the first look so that no news falls between look and wait."""
+        """Yield a waiter. Make it before the first query, so that no change falls between query and wait."""
         waiter = Waiter()
         self._waiters[waiter] = None
         try:
@@ -62,14 +62,14 @@ class Bell:
         finally:
             del self._waiters[waiter]
 
-    def ring(self, beats: Iterable[Beat]) -> None:
-        """Wake whom the rounds, as they are now, have news for."""
-        now = {beat.round: beat for beat in beats}
-        risen = {number for number, beat in now.items() if self._serials.get(number) != beat.serial}
-        self._serials = {number: beat.serial for number, beat in now.items()}
-        openings = _openings(now.values())
-        self.free = sum(each.free for each in openings)
-        if not risen and not openings:
+    def notify(self, statuses: Iterable[RoundStatus]) -> None:
+        """Wake the waiters that a change of the rounds concerns, given every round's status."""
+        now = {status.round: status for status in statuses}
+        risen = {number for number, status in now.items() if self._serials.get(number) != status.serial}
+        self._serials = {number: status.serial for number, status in now.items()}
+        releases = _joinable(now.values())
+        self.free = sum(each.free for each in releases)
+        if not risen and not releases:
             return
         for waiter in self._waiters:
             if waiter.event.is_set():
@@ -77,11 +77,11 @@ class Bell:
             if (waiter.looking and risen) or not risen.isdisjoint(waiter.rounds):
                 waiter.event.set()
             elif not waiter.looking:
-                _offer(waiter, openings)
+                _offer(waiter, releases)
 
 
-class _Opening:
-    """The free seats of a release, and the rounds of it: who sits in one of these gets no other."""
+class _FreeSlots:
+    """The free slots of a release, and its rounds: a device that joined one of these gets no other slot."""
 
     __slots__ = ("free", "rounds")
 
@@ -90,20 +90,20 @@ class _Opening:
         self.rounds: set[int] = set()
 
 
-def _openings(beats: Iterable[Beat]) -> list[_Opening]:
+def _joinable(statuses: Iterable[RoundStatus]) -> list[_FreeSlots]:
     """Return the releases that devices may join now."""
-    found: dict[str, _Opening] = {}
-    for beat in beats:
-        opening = found.setdefault(beat.release, _Opening())
-        opening.free += beat.free
-        opening.rounds.add(beat.round)
+    found: dict[str, _FreeSlots] = {}
+    for status in statuses:
+        release = found.setdefault(status.release, _FreeSlots())
+        release.free += status.free
+        release.rounds.add(status.round)
     return [each for each in found.values() if each.free]
 
 
-def _offer(waiter: Waiter, openings: Iterable[_Opening]) -> None:
-    """Wake a waiter for a free seat that it may take, and count the seat as gone."""
-    for opening in openings:
-        if opening.free and opening.rounds.isdisjoint(waiter.rounds):
-            opening.free -= 1
+def _offer(waiter: Waiter, releases: Iterable[_FreeSlots]) -> None:
+    """Wake a waiter for a free slot that it may take, and count that slot as taken."""
+    for release in releases:
+        if release.free and release.rounds.isdisjoint(waiter.rounds):
+            release.free -= 1
             waiter.event.set()
             return

@@ -1,6 +1,6 @@
 """The processes of a gateway: uvicorn's workers for devices, and their supervisor.
 
-Beside the supervisor are the door for relays and the operator's page (health, readiness, metrics). A worker
+The supervisor also runs the relay server and the operator's page (health, readiness, metrics). A worker
 that dies is started again; workers end with their supervisor.
 """
 
@@ -19,8 +19,8 @@ from uvicorn.supervisors import Multiprocess
 from fa_core.errors import BadInput, UnheardError
 from fa_core.gateway import counters
 from fa_core.gateway.logs import structured
-from fa_core.gateway.queue import Desk
-from fa_core.gateway.relay import Collector, Door, sweep
+from fa_core.gateway.queue import Queue
+from fa_core.gateway.relay import Collector, RelayServer, sweep
 from fa_core.gateway.settings import Home, address
 from fa_core.gateway.worker import ENVIRONMENT
 
@@ -34,7 +34,7 @@ def serve(home: Home) -> None:
     """Serve until SIGTERM or SIGINT. Raises BadInput or Refused before anything is served.
 
     What this process writes, and the workers that it starts, is for this user alone: a database in a file
-    holds what devices said.
+    holds devices' replies.
     """
     os.umask(0o077)
     settings = home.settings
@@ -49,26 +49,26 @@ def serve(home: Home) -> None:
     structured("gateway")
     os.environ[ENVIRONMENT] = str(home.folder.resolve())
     listening = _listen(settings.listen)
-    desk, counts = Desk(database), counters.Counters()
-    door = Door(
-        home.folder / settings.door.socket,
-        frozenset(settings.door.relays),
-        Collector(desk, settings.cohort, counts),
+    queue, counts = Queue(database), counters.Counters()
+    relays = RelayServer(
+        home.folder / settings.relay.socket,
+        frozenset(settings.relay.relays),
+        Collector(queue, settings.cohort, counts),
     )
-    page = _Page(home, desk)
+    page = _Page(home, queue)
     stopped = threading.Event()
     config = _config(home)
 
     def keep() -> None:
-        sweep(desk, stopped, lambda: counts.write(home.counts))
+        sweep(queue, stopped, lambda: counts.write(home.counts))
 
-    with _beside(door.serve_forever), _beside(page.serve_forever), _beside(keep):
+    with _beside(relays.serve_forever), _beside(page.serve_forever), _beside(keep):
         try:
             logger.info("the gateway serves")
             Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
         finally:
             stopped.set()
-            for server in (door, page):
+            for server in (relays, page):
                 server.shutdown()
                 server.server_close()
     database.close()
@@ -80,7 +80,7 @@ def _config(home: Home) -> uvicorn.Config:
         "fa_core.gateway.worker:application",
         factory=True,
         workers=settings.workers,
-        http="fa_core.gateway.long_poll:PatientProtocol",
+        http="fa_core.gateway.long_poll:HeadLimitProtocol",
         ws="none",
         ssl_certfile=home.folder / settings.certificate,
         ssl_keyfile=home.folder / settings.key,
@@ -125,9 +125,9 @@ class _Page(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, home: Home, desk: Desk) -> None:
+    def __init__(self, home: Home, queue: Queue) -> None:
         self.home = home
-        self.desk = desk
+        self.queue = queue
         try:
             super().__init__(address(home.settings.operations), _PageHandler)
         except OSError as error:
@@ -149,7 +149,7 @@ class _PageHandler(BaseHTTPRequestHandler):
             )
         elif self.path == "/ready":
             try:
-                self.server.desk.pulse(time.time())
+                self.server.queue.statuses(time.time())
             except UnheardError:
                 status, text = 503, "the database cannot be used\n"
         elif self.path != "/health":
@@ -162,4 +162,4 @@ class _PageHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a scrape is no event."""
+        """Log nothing: a scrape is no event."""

@@ -1,11 +1,11 @@
-"""The desk: what a gateway knows, in a database that all of its processes share.
+"""The gateway's message queue: its whole state, in a database that all of its processes share.
 
-Every method is one transaction of statements that guard themselves, so that several workers, and the door
-beside them, may come at the same time. A seat is given once, a letter is answered once, a stamp is used
-once, whoever asks where. What the server was told outlives a database that is killed; the last moments of
-what devices said may not, and they are asked again.
+Every method is one transaction whose statements check their own preconditions, so several workers and the
+relay server may call at the same time. Across all of them a slot is assigned once, a message is answered once
+and a timestamp is used once. What was reported to the server survives a killed database. The last replies of
+devices may be lost with it; those devices are asked again.
 
-    open -> (devices take seats until the window ends) -> collect -> ask -> collect -> … -> end
+    open -> (devices take slots until the window ends) -> collect -> ask -> collect -> … -> end
 """
 
 from collections.abc import Mapping
@@ -28,44 +28,44 @@ from sqlalchemy import (
 )
 
 from fa_core.database.connection import Database
-from fa_core.gateway.schema import letters, rounds, seats, stamps
+from fa_core.gateway.schema import messages, rounds, slots, timestamps
 from fa_core.wire.bundle import STAGES
 
-STAMP_SECONDS = 3600.0
-"""How long a device's last stamp is kept; far longer than one is taken."""
+TIMESTAMP_SECONDS = 3600.0
+"""How long a device's last timestamp is kept: far longer than one is accepted."""
 
 
 class Replayed(Exception):
-    """A stamp that is not higher than the device's last."""
+    """A timestamp that is not higher than the device's last."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request for a device: the letter's number, the stage, and the bytes."""
+class DeviceRequest:
+    """A request for a device: the message's number, the stage, and the bytes."""
 
-    letter: int
+    message: int
     stage: str
     request: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a device that asks is given: a request or none, and the rounds in which it sits."""
+    """What a device that polls is given: a request or none, and the rounds that it has joined."""
 
-    asked: Asked | None
+    asked: DeviceRequest | None
     rounds: frozenset[int]
 
 
-class Taken(Enum):
-    """What became of a reply: taken, taken before byte for byte, or not wanted (any more)."""
+class ReplyOutcome(Enum):
+    """What became of a reply: accepted, accepted before with the same bytes, or rejected."""
 
-    NOW = auto()
-    BEFORE = auto()
-    UNWANTED = auto()
+    ACCEPTED = auto()
+    DUPLICATE = auto()
+    REJECTED = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class NewRound:
     """A round that begins: for whom, the invitation, and how many may join until when."""
 
     release: str
@@ -78,7 +78,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How far a stage is: letters written, of these answered; and the seats still free."""
+    """How far a stage is: messages written, of these answered; and the slots still free."""
 
     asked: int
     answered: int
@@ -86,8 +86,8 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """One round as the workers watch it: its serial rises when there is something new for who sits in it."""
+class RoundStatus:
+    """One round as the workers watch it: its serial rises when its devices have something new."""
 
     round: int
     release: str
@@ -95,72 +95,72 @@ class Beat:
     free: int
 
 
-class Desk:
+class Queue:
     """The state of a gateway in `database`, whose tables are up to date."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # What devices ask.
+    # For devices.
 
-    def next(self, device: bytes, stamp: int, now: float, seats: bool = True) -> Found:
-        """Return a request that the device has not answered, or a seat where one is free.
+    def next(self, device: bytes, timestamp: int, now: float, may_join: bool = True) -> Found:
+        """Return a request that the device has not answered, or the invitation to a round with a free slot.
 
         Args:
-            seats: whether to look for a free seat.
+            may_join: whether to look for a free slot.
         Raises:
-            Replayed: for a stamp that was used.
+            Replayed: for a timestamp that was used.
         """
         with self._change() as connection:
-            _use(connection, device, stamp)
-            return _look(connection, device, now, seats)
+            _use_timestamp(connection, device, timestamp)
+            return _look(connection, device, now, may_join)
 
-    def again(self, device: bytes, now: float, seats: bool = True) -> Found:
-        """Return the same as `next`, for a device that still waits for the answer to one request."""
+    def again(self, device: bytes, now: float, may_join: bool = True) -> Found:
+        """Look again as `next` does, for an HTTP request that is still waiting."""
         with self._change() as connection:
-            return _look(connection, device, now, seats)
+            return _look(connection, device, now, may_join)
 
-    def answer(self, device: bytes, stamp: int, letter: int, reply: bytes) -> Taken:
-        """Keep a device's reply to a letter of its own, once. Raises Replayed."""
+    def answer(self, device: bytes, timestamp: int, message: int, reply: bytes) -> ReplyOutcome:
+        """Store a device's reply to a message of its own, once. Raises Replayed."""
         with self._change() as connection:
-            _use(connection, device, stamp)
+            _use_timestamp(connection, device, timestamp)
             mine = (
-                select(seats.c.device)
-                .where(seats.c.round == letters.c.round, seats.c.slot == letters.c.slot)
-                .where(seats.c.device == device)
+                select(slots.c.device)
+                .where(slots.c.round == messages.c.round, slots.c.slot == messages.c.slot)
+                .where(slots.c.device == device)
                 .exists()
             )
-            where = (letters.c.id == letter, mine)
+            where = (messages.c.id == message, mine)
             kept = connection.execute(
-                update(letters).where(*where, letters.c.reply.is_(None)).values(reply=reply)
+                update(messages).where(*where, messages.c.reply.is_(None)).values(reply=reply)
             )
             if kept.rowcount:
-                return Taken.NOW
-            before = connection.execute(select(letters.c.reply).where(*where)).scalar()
-            return Taken.BEFORE if before == reply else Taken.UNWANTED
+                return ReplyOutcome.ACCEPTED
+            before = connection.execute(select(messages.c.reply).where(*where)).scalar()
+            return ReplyOutcome.DUPLICATE if before == reply else ReplyOutcome.REJECTED
 
-    # What the door does for the server.
+    # For the server, through the relay server.
 
-    def open(self, opening: Opening) -> int | None:
-        """Begin a round and return its number, or that of the same round where it was begun and still joins.
+    def open(self, new: NewRound) -> int | None:
+        """Begin a round and return its number, or the number of the same round if that is still joining.
 
         None where this node's round of the release has another invitation, or is past joining.
         """
-        named = asdict(opening) | {"node": str(opening.node)}
+        named = asdict(new) | {"node": str(new.node)}
         with self._database.changing(lasting=True) as connection:
             made: int | None = connection.execute(_OPEN, named).scalar()
             if made is not None:
                 return made
             same = (
-                rounds.c.release == opening.release,
-                rounds.c.node == str(opening.node),
-                rounds.c.invitation == opening.invitation,
+                rounds.c.release == new.release,
+                rounds.c.node == str(new.node),
+                rounds.c.invitation == new.invitation,
                 rounds.c.stage == 0,
             )
             return connection.execute(select(rounds.c.id).where(*same)).scalar()
 
     def find(self, release: str, node: int) -> tuple[int, int] | None:
-        """Return (number, stage) of a round that goes on, or None."""
+        """Return (number, stage) of a round that has not ended, or None."""
         with self._database.reading() as connection:
             query = select(rounds.c.id, rounds.c.stage)
             row = connection.execute(
@@ -171,10 +171,10 @@ class Desk:
     def ask(
         self, number: int, stage: int, requests: Mapping[int, bytes], everyone: bytes, expires: float
     ) -> None:
-        """Write the letters of the next stage, to seats that there are; a request for all goes to each.
+        """Write the messages of the next stage to slots that exist; a request for all goes to each.
 
-        A stage is begun once, by whoever asks first, and the round is remembered until `expires` from then
-        on; the letters of the stage before are forgotten.
+        The first call begins the stage and later ones change nothing. The round is then kept until `expires`,
+        and the messages of the previous stage are deleted.
         """
         with self._database.changing(lasting=True) as connection:
             begun = connection.execute(
@@ -184,29 +184,29 @@ class Desk:
             )
             if not begun.rowcount:
                 return
-            connection.execute(delete(letters).where(*_stage(number, stage - 1)))
-            held = set(connection.execute(select(seats.c.slot).where(seats.c.round == number)).scalars())
+            connection.execute(delete(messages).where(*_stage(number, stage - 1)))
+            held = set(connection.execute(select(slots.c.slot).where(slots.c.round == number)).scalars())
             rows = [
                 {"round": number, "slot": slot, "stage": stage, "request": request}
                 for slot, request in (dict.fromkeys(held, everyone) if everyone else requests).items()
                 if slot in held
             ]
             if rows:
-                connection.execute(insert(letters), rows)
+                connection.execute(insert(messages), rows)
 
     def tally(self, number: int, stage: int) -> Tally:
         """Return how far a stage of a round is."""
         with self._database.reading() as connection:
-            query = select(func.count(), func.count(letters.c.reply))
+            query = select(func.count(), func.count(messages.c.reply))
             asked, answered = connection.execute(query.where(*_stage(number, stage))).one()
             free = connection.execute(select(rounds.c.room - rounds.c.taken).where(rounds.c.id == number))
             return Tally(asked, answered, free.scalar() or 0)
 
     def collect(self, number: int, stage: int) -> dict[int, bytes]:
-        """End a stage and return each letter's reply by slot, b"" for none; called again, the same.
+        """End a stage and return the reply of each slot, b"" for none. Called again, it returns the same.
 
-        What comes later is not wanted. The replies are forgotten when the next stage begins or the round is
-        forgotten: whoever collects may lose them on the way, with the database that they came from.
+        Later replies are rejected. The stored ones are deleted when the next stage begins or the round is
+        deleted, and not before: a caller may lose the result, as the connection may break on the way.
         """
         with self._database.changing(lasting=True) as connection:
             connection.execute(
@@ -214,36 +214,36 @@ class Desk:
                 .where(rounds.c.id == number)
                 .values(joining_until=0.0, serial=rounds.c.serial + 1)
             )
-            silent = (*_stage(number, stage), letters.c.reply.is_(None))
-            connection.execute(update(letters).where(*silent).values(reply=b""))
-            query = select(letters.c.slot, letters.c.reply).where(*_stage(number, stage))
+            silent = (*_stage(number, stage), messages.c.reply.is_(None))
+            connection.execute(update(messages).where(*silent).values(reply=b""))
+            query = select(messages.c.slot, messages.c.reply).where(*_stage(number, stage))
             return {row.slot: row.reply for row in connection.execute(query)}
 
     def end(self, number: int, expires: float) -> None:
-        """Remember a round until `expires` and no longer; of several calls the earliest counts."""
+        """Keep a round until `expires` and no longer; of several calls the earliest counts."""
         later = (rounds.c.id == number, rounds.c.expires > expires)
         with self._change() as connection:
             connection.execute(update(rounds).where(*later).values(expires=expires))
 
     def close(self, number: int) -> None:
-        """Forget a round and everything of it at once."""
+        """Delete a round and everything of it at once."""
         with self._change() as connection:
             connection.execute(delete(rounds).where(rounds.c.id == number))
 
     def sweep(self, now: float) -> int:
-        """Forget rounds that expired, and stamps too old to matter; return how many rounds."""
+        """Delete rounds that expired, and timestamps too old to matter; return how many rounds."""
         with self._change() as connection:
-            oldest = int((now - STAMP_SECONDS) * 1_000_000)
-            connection.execute(delete(stamps).where(stamps.c.stamp < oldest))
+            oldest = int((now - TIMESTAMP_SECONDS) * 1_000_000)
+            connection.execute(delete(timestamps).where(timestamps.c.timestamp < oldest))
             return connection.execute(delete(rounds).where(rounds.c.expires < now)).rowcount
 
-    def pulse(self, now: float) -> list[Beat]:
-        """Return every round, for workers that watch for news."""
+    def statuses(self, now: float) -> list[RoundStatus]:
+        """Return the status of every round, for workers that watch for changes."""
         with self._database.reading() as connection:
             free = rounds.c.room - rounds.c.taken
             query = select(rounds.c.id, rounds.c.release, rounds.c.serial, free, rounds.c.joining_until)
             return [
-                Beat(number, release, serial, free if until > now else 0)
+                RoundStatus(number, release, serial, free if until > now else 0)
                 for number, release, serial, free, until in connection.execute(query)
             ]
 
@@ -259,7 +259,7 @@ _OPEN = text(
 )
 
 _USE = text(
-    "INSERT INTO gateway_stamps (device, stamp) VALUES (:device, :stamp) "
+    "INSERT INTO gateway_stamps (device, stamp) VALUES (:device, :timestamp) "
     "ON CONFLICT (device) DO UPDATE SET stamp = excluded.stamp WHERE gateway_stamps.stamp < excluded.stamp"
 )
 
@@ -271,58 +271,58 @@ _TAKE = text(
 )
 
 
-def _use(connection: Connection, device: bytes, stamp: int) -> None:
-    if connection.execute(_USE, {"device": device, "stamp": stamp}).rowcount != 1:
+def _use_timestamp(connection: Connection, device: bytes, timestamp: int) -> None:
+    if connection.execute(_USE, {"device": device, "timestamp": timestamp}).rowcount != 1:
         raise Replayed
 
 
-_SITS = (
+_JOINED = (
     select(
-        seats.c.round,
-        letters.c.id,
-        letters.c.stage,
-        func.coalesce(letters.c.request, rounds.c.invitation).label("request"),
+        slots.c.round,
+        messages.c.id,
+        messages.c.stage,
+        func.coalesce(messages.c.request, rounds.c.invitation).label("request"),
     )
-    .join(rounds, rounds.c.id == seats.c.round)
+    .join(rounds, rounds.c.id == slots.c.round)
     .outerjoin(
-        letters,
-        (letters.c.round == seats.c.round) & (letters.c.slot == seats.c.slot) & letters.c.reply.is_(None),
+        messages,
+        (messages.c.round == slots.c.round) & (messages.c.slot == slots.c.slot) & messages.c.reply.is_(None),
     )
-    .where(seats.c.device == bindparam("device"))
-    .order_by(letters.c.id)
+    .where(slots.c.device == bindparam("device"))
+    .order_by(messages.c.id)
 )
-"""The rounds in which a device sits, each with a letter that it has not answered, where there is one."""
+"""The rounds that a device has joined, each with a message that it has not answered, if there is one."""
 
 
-def _look(connection: Connection, device: bytes, now: float, seats: bool) -> Found:
-    """Return a letter to this device that has no reply, any of them; else a seat, where it may take one.
+def _look(connection: Connection, device: bytes, now: float, may_join: bool) -> Found:
+    """Return a random unanswered message to this device; if there is none, join it to a round where it may.
 
-    A device does not say which it will not answer, since a gateway is not to tell declining from silence. So
-    one that it passes over is not offered ever again before the others.
+    A device does not say which message it declines: a gateway cannot distinguish declining from silence. The
+    random choice keeps a declined message from holding back the others.
     """
-    sits = connection.execute(_SITS, {"device": device}).all()
-    waiting = [Asked(row.id, STAGES[row.stage], row.request) for row in sits if row.id is not None]
+    joined = connection.execute(_JOINED, {"device": device}).all()
+    waiting = [DeviceRequest(row.id, STAGES[row.stage], row.request) for row in joined if row.id is not None]
     if waiting:
-        return Found(choice(waiting), frozenset(row.round for row in sits))
-    taken = _seat(connection, device, now) if seats else None
-    return taken or Found(None, frozenset(row.round for row in sits))
+        return Found(choice(waiting), frozenset(row.round for row in joined))
+    taken = _assign_slot(connection, device, now) if may_join else None
+    return taken or Found(None, frozenset(row.round for row in joined))
 
 
-def _seat(connection: Connection, device: bytes, now: float) -> Found | None:
-    """Take a seat in a round that devices may join, and return its invitation."""
+def _assign_slot(connection: Connection, device: bytes, now: float) -> Found | None:
+    """Take a slot in a round that devices may join, and return its invitation."""
     row: RowMapping | None = connection.execute(_TAKE, {"device": device, "now": now}).mappings().first()
     if row is None:
         return None
     slot = row["taken"] - 1
     connection.execute(
-        insert(seats).values(round=row["id"], slot=slot, release=row["release"], device=device)
+        insert(slots).values(round=row["id"], slot=slot, release=row["release"], device=device)
     )
     made = connection.execute(
-        insert(letters).values(round=row["id"], slot=slot, stage=0).returning(letters.c.id)
+        insert(messages).values(round=row["id"], slot=slot, stage=0).returning(messages.c.id)
     )
-    asked = Asked(int(made.scalar_one()), STAGES[0], bytes(row["invitation"]))
+    asked = DeviceRequest(int(made.scalar_one()), STAGES[0], bytes(row["invitation"]))
     return Found(asked, frozenset({row["id"]}))
 
 
 def _stage(number: int, stage: int) -> tuple[ColumnElement[bool], ...]:
-    return (letters.c.round == number, letters.c.stage == stage)
+    return (messages.c.round == number, messages.c.stage == stage)

@@ -1,7 +1,7 @@
-"""The door: where relays on this machine hand in letters, over a Unix socket, and wait for the replies.
+"""The relay server: relays on this machine submit requests over a Unix socket and wait for the replies.
 
-A relay runs code that it was sent, so it gets no key and no address of the database: who may come is decided
-by the kernel's word for the user at the other end.
+A relay runs code that it was sent, so it gets neither a key nor the database's address. It is authorised by
+its user id, as the kernel reports it (SO_PEERCRED).
 """
 
 import logging
@@ -16,28 +16,27 @@ from pathlib import Path
 from typing import TypeVar
 
 from fa_core.errors import BadInput, UnheardError
-from fa_core.gateway.counters import LETTERS, STAGES_ENDED, Counters
-from fa_core.gateway.queue import Desk, Opening
+from fa_core.gateway.counters import MESSAGES, STAGES_ENDED, Counters
+from fa_core.gateway.queue import NewRound, Queue
 from fa_core.gateway.settings import CohortSection
 from fa_core.unix_socket import clear, peer
 from fa_core.wire import bundle
 from fa_core.wire.bundle import STAGES, Bundle
 
 ROUND_SECONDS = 3600.0
-"""How long after a stage's deadline a round is remembered that nobody goes on with."""
+"""How long after a stage's deadline a round is kept whose next stage does not begin."""
 
 ENDED_SECONDS = 300.0
-"""How long a round is remembered whose last replies went out.
+"""How long a round is kept after its last replies went out.
 
-A server may send a letter twice, where its SuperLink fails after it took the first, and wait for the second's
-reply alone. It is the same.
+A server may send a message twice, if its SuperLink fails after taking the first, and wait for the reply to
+the second alone. It gets the same replies.
 """
 
 LOOK_SECONDS = 0.2
 SWEEP_SECONDS = 5.0
-PATIENCE = 60.0
-"""Seconds for a frame to arrive, not for the replies."""
-
+TIMEOUT_SECONDS = 60.0
+"""Seconds for a frame to arrive (not for devices to reply), and for a database to return after a deadline."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,18 +44,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Takes a bundle through the desk: writes its letters, waits, and returns the replies by slot."""
+    """Takes a bundle through the queue: writes its messages, waits, and returns the replies by slot."""
 
-    desk: Desk
+    queue: Queue
     cohort: CohortSection
     counters: Counters
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
     def collect(self, asked: Bundle) -> dict[int, bytes] | None:
-        """Return a reply, or b"" for none, for each slot; None for a letter that cannot be asked now.
+        """Return a reply, or b"" for none, for each slot; None for a request that is out of order.
 
-        A letter that was begun before, by a gateway that fell since, goes on from there.
+        A stage that was begun by a gateway that has crashed since goes on from there.
         """
         deadline = self.clock() + asked.seconds
         stage = STAGES.index(asked.stage)
@@ -64,47 +63,47 @@ class Collector:
         if number is None:
             return None
         self._wait(number, stage, deadline)
-        replies = self._patiently(lambda: self.desk.collect(number, stage), deadline)
+        replies = self._retry(lambda: self.queue.collect(number, stage), deadline)
         answered = sum(map(bool, replies.values()))
-        told = {"release": asked.release, "stage": asked.stage, "asked": len(replies), "answered": answered}
-        logger.info("a stage ended", extra=told)
-        self.counters.add(LETTERS, answered, stage=asked.stage, outcome="answered")
-        self.counters.add(LETTERS, len(replies) - answered, stage=asked.stage, outcome="silent")
+        counts = {"release": asked.release, "stage": asked.stage, "asked": len(replies), "answered": answered}
+        logger.info("a stage ended", extra=counts)
+        self.counters.add(MESSAGES, answered, stage=asked.stage, outcome="answered")
+        self.counters.add(MESSAGES, len(replies) - answered, stage=asked.stage, outcome="silent")
         self.counters.add(STAGES_ENDED, stage=asked.stage)
         if stage == 0 and answered < self.cohort.minimum:
-            self._patiently(lambda: self.desk.close(number), deadline)
+            self._retry(lambda: self.queue.close(number), deadline)
             return dict.fromkeys(replies, b"")
         return {**dict.fromkeys(asked.parts, b""), **replies}
 
     def forget(self, asked: Bundle) -> None:
-        """Have a round forgotten soon whose last replies are with the relay. Until then it may ask again."""
+        """Have a round deleted soon whose last replies the relay has. Until then the relay may ask again."""
         if asked.stage != STAGES[-1]:
             return
         now = self.clock()
         deadline, expires = now + asked.seconds, now + ENDED_SECONDS
-        found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
+        found = self._retry(lambda: self.queue.find(asked.release, asked.node), deadline)
         if found is not None:
-            self._patiently(lambda: self.desk.end(found[0], expires), deadline)
+            self._retry(lambda: self.queue.end(found[0], expires), deadline)
 
     def _open(self, asked: Bundle, deadline: float) -> int | None:
         until, expires = min(self.clock() + self.cohort.window_seconds, deadline), deadline + ROUND_SECONDS
-        opening = Opening(asked.release, asked.node, asked.everyone, self.cohort.maximum, until, expires)
-        return self._patiently(lambda: self.desk.open(opening), deadline)
+        new = NewRound(asked.release, asked.node, asked.everyone, self.cohort.maximum, until, expires)
+        return self._retry(lambda: self.queue.open(new), deadline)
 
     def _ask(self, asked: Bundle, stage: int, deadline: float) -> int | None:
-        found = self._patiently(lambda: self.desk.find(asked.release, asked.node), deadline)
+        found = self._retry(lambda: self.queue.find(asked.release, asked.node), deadline)
         if found is None or found[1] not in (stage - 1, stage):
             return None
         number, expires = found[0], deadline + ROUND_SECONDS
-        self._patiently(lambda: self.desk.ask(number, stage, asked.parts, asked.everyone, expires), deadline)
+        self._retry(lambda: self.queue.ask(number, stage, asked.parts, asked.everyone, expires), deadline)
         return number
 
     def _wait(self, number: int, stage: int, deadline: float) -> None:
-        """Wait until every letter is answered (and, to begin with, nobody else may join), or the deadline."""
+        """Wait until every message is answered (and at `join` no slot is left), or the deadline."""
         began = self.clock()
         while (now := self.clock()) < deadline:
             try:
-                tally = self.desk.tally(number, stage)
+                tally = self.queue.tally(number, stage)
                 joining = stage == 0 and tally.free > 0 and now < began + self.cohort.window_seconds
                 if not joining and tally.answered == tally.asked:
                     return
@@ -113,20 +112,20 @@ class Collector:
                 self.sleep(1.0)
             self.sleep(LOOK_SECONDS)
 
-    def _patiently(self, call: Callable[[], T], deadline: float) -> T:
-        """Return what the desk says; while its database is away, ask again until well past the deadline."""
+    def _retry(self, call: Callable[[], T], deadline: float) -> T:
+        """Return the result of a call to the queue; retry while its database is unavailable."""
         while True:
             try:
                 return call()
             except UnheardError:
-                if self.clock() > deadline + PATIENCE:
+                if self.clock() > deadline + TIMEOUT_SECONDS:
                     raise
                 logger.error("the database cannot be used")
                 self.sleep(1.0)
 
 
-class Door(socketserver.ThreadingUnixStreamServer):
-    """Serves relays at `path`, each connection in a thread. `relays` are the users that may come."""
+class RelayServer(socketserver.ThreadingUnixStreamServer):
+    """Serves relays at `path`, each connection in a thread. `relays` are the user ids that may connect."""
 
     daemon_threads = True
 
@@ -145,15 +144,15 @@ class Door(socketserver.ThreadingUnixStreamServer):
         path.chmod(0o666 if relays else 0o600)
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        """Return whether the user at the other end is a relay's."""
+        """Return whether the user at the other end is a relay."""
         assert isinstance(request, socket.socket)
         if peer(request) in self._relays:
             return True
-        logger.warning("a user that is no relay of this gateway was turned away")
+        logger.warning("a user that is no relay of this gateway was refused")
         return False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say that a connection broke, and nothing of it."""
+        """Log that a connection failed, and nothing of its content."""
         logger.exception("a relay was not answered")
 
     def server_close(self) -> None:
@@ -164,9 +163,9 @@ class Door(socketserver.ThreadingUnixStreamServer):
 
 class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        assert isinstance(self.server, Door)
+        assert isinstance(self.server, RelayServer)
         connection: socket.socket = self.request
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT_SECONDS)
         try:
             asked = bundle.decode(bundle.receive(connection))
             replies = self.server.collector.collect(asked)
@@ -176,16 +175,16 @@ class _Handler(socketserver.BaseRequestHandler):
             bundle.send(connection, bundle.encode_parts(replies))
             self.server.collector.forget(asked)
         except (OSError, bundle.Unreadable):
-            logger.info("a relay left in the middle of a letter")
+            logger.info("a relay disconnected in the middle of a request")
 
 
-def sweep(desk: Desk, stopped: threading.Event, write: Callable[[], None]) -> None:
-    """Forget what expired and old stamps, and `write` the counts, every few seconds, until stopped."""
+def sweep(queue: Queue, stopped: threading.Event, write: Callable[[], None]) -> None:
+    """Delete expired rounds and old timestamps, and `write` the counts, every few seconds, until stopped."""
     while not stopped.wait(SWEEP_SECONDS):
         write()
         try:
-            forgotten = desk.sweep(time.time())
+            expired = queue.sweep(time.time())
         except UnheardError:
             continue
-        if forgotten:
-            logger.info("rounds were forgotten", extra={"rounds": forgotten})
+        if expired:
+            logger.info("expired rounds were deleted", extra={"rounds": expired})

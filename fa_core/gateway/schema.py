@@ -1,6 +1,6 @@
-"""The tables of a gateway: rounds that pass through it, who sits in them, the letters under way.
+"""The tables of a gateway: its rounds, the slots that devices took in them, the messages in flight.
 
-Nothing here outlives its round but the devices' last stamps, and these not for an hour. Times are seconds
+Nothing here outlives its round but each device's last timestamp, which is kept for an hour. Times are seconds
 since 1970, by the gateway's clock.
 """
 
@@ -21,12 +21,12 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
-MAX_LETTER = 1 << 62
+MAX_MESSAGE = 1 << 62
 
 
 def _number() -> int:
-    """Return the number of a new letter. Never that of a forgotten one, to which a reply may still come."""
-    return 1 + randbelow(MAX_LETTER - 1)
+    """Return a random number for a new message: never that of a deleted one, whose reply may still arrive."""
+    return 1 + randbelow(MAX_MESSAGE - 1)
 
 
 rounds = Table(
@@ -45,7 +45,7 @@ rounds = Table(
     UniqueConstraint("release", "node"),
 )
 
-seats = Table(
+slots = Table(
     "gateway_seats",
     metadata,
     Column("round", Integer, ForeignKey("gateway_rounds.id", ondelete="CASCADE"), primary_key=True),
@@ -55,7 +55,7 @@ seats = Table(
     UniqueConstraint("device", "release"),
 )
 
-letters = Table(
+messages = Table(
     "gateway_letters",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, default=_number),
@@ -67,9 +67,9 @@ letters = Table(
     Index("gateway_letters_by_seat", "round", "slot"),
 )
 
-stamps = Table(
+timestamps = Table(
     "gateway_stamps",
     metadata,
     Column("device", LargeBinary, primary_key=True),
-    Column("stamp", BigInteger, nullable=False),
+    Column("stamp", BigInteger, key="timestamp", nullable=False),
 )

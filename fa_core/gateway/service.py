@@ -1,13 +1,13 @@
 """What devices see of a gateway: two requests over HTTPS, each signed, and whether the gateway is well.
 
-    GET /v1/letters?wait=240   the next request for this device, after waiting for one; 204: none
-    PUT /v1/letters/{number}            the device's reply to it; 204
-    GET /health, GET /ready             whether the process runs; whether its database does
+    GET /v1/letters?wait=240   the next request for this device, by long poll; 204: none
+    PUT /v1/letters/{number}   the device's reply to it; 204
+    GET /health, GET /ready    whether the process runs; whether its database does
 
-Whoever is not admitted gets 401, whatever the reason: wrong certificate, wrong signature, a stamp used
-before, a clock far off (every answer carries the gateway's `Date`). A reply that is not wanted gets 409,
-whatever the reason: another device's letter, no letter, a second reply, a stage that is over. A device that
-declines says nothing; its silence is not told from another's.
+An unauthenticated request gets 401, whatever the reason: wrong certificate, wrong signature, a timestamp used
+before, a clock far off (every answer carries the gateway's `Date`). A rejected reply gets 409, whatever the
+reason: another device's message, no message, a second reply, a stage that is over. A device that declines
+sends nothing; its silence cannot be distinguished from any other.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fa_core.errors import UnheardError
 from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, WAITING, WORK, Counters
 from fa_core.gateway.limits import Limiter
-from fa_core.gateway.notifier import Bell
-from fa_core.gateway.queue import Asked, Desk, Replayed, Taken
-from fa_core.gateway.schema import MAX_LETTER
+from fa_core.gateway.notifier import Notifier
+from fa_core.gateway.queue import DeviceRequest, Queue, Replayed, ReplyOutcome
+from fa_core.gateway.schema import MAX_MESSAGE
 from fa_core.gateway.settings import Home
-from fa_core.trust.request_signing import LETTER, SKEW_SECONDS, STAGE, Credentials, digest_of
+from fa_core.trust.request_signing import MESSAGE, SKEW_SECONDS, STAGE, Credentials, digest_of
 
 LOOKS_A_SECOND = 5.0
 LOOKING, POSTING = 4, 4
-"""Database connections of a worker: for devices that ask, and for replies, the bell and readiness.
+"""Database connections of a worker: for polls of devices, and for replies, the notifier and readiness.
 
-When a stage begins, all devices ask at once. Replies do not queue up behind them: the more that are in, the
-fewer ask.
+When a stage begins, all devices poll at once. Replies have connections of their own, so they do not wait
+behind the polls; each reply that is in also means one poll less.
 """
 
 FAILURES_A_SECOND, FAILURE_BURST = 1.0, 30.0
-"""Requests that are not admitted, for each address."""
+"""Unauthenticated requests, for each address."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,26 +57,26 @@ class _Ended(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Room:
+class _WorkerState:
     """What a worker's requests share."""
 
     home: Home
     authority: bytes
-    desk: Desk
-    bell: Bell
+    queue: Queue
+    notifier: Notifier
     counters: Counters
     devices: Limiter
-    strangers: Limiter
+    unauthenticated: Limiter
     looking: CapacityLimiter
     posting: CapacityLimiter
     clock: Callable[[], float]
 
     async def look(self, call: Callable[[], T]) -> T:
-        """Do what a device that asks waits for, as `work` does, in a queue of its own."""
+        """Run a poll's query as `work` does, with a limit on threads of its own."""
         return await self.work(call, self.looking)
 
-    async def work(self, call: Callable[[], T], queue: CapacityLimiter | None = None) -> T:
-        """Do what blocks in a thread. Ends the request with 503 where the database cannot be used."""
+    async def work(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+        """Run a blocking call in a thread. Ends the request with 503 where the database cannot be used."""
 
         def timed() -> T:
             began = time.perf_counter()
@@ -86,16 +86,16 @@ class _Room:
                 self.counters.add(WORK, time.perf_counter() - began)
 
         try:
-            return await anyio.to_thread.run_sync(timed, limiter=queue or self.posting)
+            return await anyio.to_thread.run_sync(timed, limiter=limiter or self.posting)
         except UnheardError:
             self.counters.add(ERRORS)
             logger.error("the database cannot be used")
             raise _Ended(503) from None
 
     def admit(self, request: Request) -> Credentials:
-        """Return who asks, if it is admitted: certified, signed for this gateway, now, not too often."""
+        """Return who asks, if it is admitted: certified, signed for this gateway, in time, not too often."""
         address = request.client.host if request.client else ""
-        if self.strangers.spent(address):
+        if self.unauthenticated.spent(address):
             raise _Ended(429)
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         try:
@@ -105,10 +105,10 @@ class _Room:
         now = self.clock() * 1_000_000
         if (
             found is None
-            or abs(found.stamp - now) > SKEW_SECONDS * 1_000_000
+            or abs(found.timestamp - now) > SKEW_SECONDS * 1_000_000
             or not found.hold(self.authority, self.home.settings.name, request.method, target)
         ):
-            self.strangers.allows(address)
+            self.unauthenticated.allows(address)
             raise _Ended(401)
         if not self.devices.allows(found.device):
             raise _Ended(429)
@@ -135,28 +135,28 @@ class _Room:
         return body
 
     async def watch(self) -> None:
-        """Ring the bell for what is new in the database, and leave the counts where they are read."""
+        """Notify the waiting requests of changes in the database, and write the counts."""
         written = 0.0
         while True:
             await asyncio.sleep(1 / LOOKS_A_SECOND)
             try:
-                self.bell.ring(await self.work(lambda: self.desk.pulse(self.clock())))
+                self.notifier.notify(await self.work(lambda: self.queue.statuses(self.clock())))
             except _Ended:
                 await asyncio.sleep(1.0)
             if time.monotonic() - written > 1.0:
                 written = time.monotonic()
-                self.counters.set(WAITING, len(self.bell))
+                self.counters.set(WAITING, len(self.notifier))
                 await anyio.to_thread.run_sync(self.counters.write, self.home.counts)
 
 
 def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
     """Return the application of one worker. Raises BadInput where its files or address are wrong."""
     database, limits = home.database(), home.settings.limits
-    room = _Room(
+    state = _WorkerState(
         home,
         home.authority(),
-        Desk(database),
-        Bell(),
+        Queue(database),
+        Notifier(),
         Counters(),
         Limiter(limits.requests_a_second, limits.burst),
         Limiter(FAILURES_A_SECOND, FAILURE_BURST),
@@ -168,48 +168,50 @@ def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         home.counts.mkdir(mode=0o700, exist_ok=True)
-        watching = asyncio.create_task(room.watch())
+        watching = asyncio.create_task(state.watch())
         yield
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        room.counters.set(WAITING, 0)
-        room.counters.write(home.counts)
+        state.counters.set(WAITING, 0)
+        state.counters.write(home.counts)
         database.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Counted, counters=room.counters)
+    app.add_middleware(_Counted, counters=state.counters)
     app.exception_handler(_Ended)(_ended)
     app.exception_handler(RequestValidationError)(_malformed)
-    _routes(app, room)
+    _routes(app, state)
     return app
 
 
-def _routes(app: FastAPI, room: _Room) -> None:
+def _routes(app: FastAPI, state: _WorkerState) -> None:
     @app.get("/v1/letters")
-    async def letters(
+    async def next_request(
         request: Request,
         wait: Annotated[float, Query(ge=0, le=600)] = 0.0,
     ) -> Response:
-        who = room.admit(request)
-        await room.body(request, who.digest)
-        seconds = min(wait, room.home.settings.limits.wait_seconds)
-        asked = await _next(room, request, who, seconds)
+        who = state.admit(request)
+        await state.body(request, who.digest)
+        seconds = min(wait, state.home.settings.limits.wait_seconds)
+        asked = await _next(state, request, who, seconds)
         if asked is None:
             return Response(status_code=204)
-        room.counters.add(SENT, len(asked.request), stage=asked.stage)
-        headers = {LETTER: str(asked.letter), STAGE: asked.stage, "cache-control": "no-store"}
+        state.counters.add(SENT, len(asked.request), stage=asked.stage)
+        headers = {MESSAGE: str(asked.message), STAGE: asked.stage, "cache-control": "no-store"}
         return Response(asked.request, media_type="application/octet-stream", headers=headers)
 
     @app.put("/v1/letters/{number}")
     async def reply(request: Request, number: int) -> Response:
-        who = room.admit(request)
-        body = await room.body(request, who.digest)
-        if not body or not 0 < number < MAX_LETTER:
+        who = state.admit(request)
+        body = await state.body(request, who.digest)
+        if not body or not 0 < number < MAX_MESSAGE:
             raise _Ended(409)
-        taken = await _fresh(room.work(lambda: room.desk.answer(who.device, who.stamp, number, body)))
-        if taken is Taken.UNWANTED:
+        outcome = await _fresh(
+            state.work(lambda: state.queue.answer(who.device, who.timestamp, number, body))
+        )
+        if outcome is ReplyOutcome.REJECTED:
             raise _Ended(409)
-        room.counters.add(RECEIVED, len(body))
+        state.counters.add(RECEIVED, len(body))
         return Response(status_code=204)
 
     @app.get("/health")
@@ -218,27 +220,33 @@ def _routes(app: FastAPI, room: _Room) -> None:
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        await room.work(lambda: room.desk.pulse(room.clock()))
+        await state.work(lambda: state.queue.statuses(state.clock()))
         return {"status": "ok"}
 
 
-async def _next(room: _Room, request: Request, who: Credentials, seconds: float) -> Asked | None:
-    """Return the next request for a device, after waiting for one for so long; None where there is none.
+async def _next(
+    state: _WorkerState, request: Request, who: Credentials, seconds: float
+) -> DeviceRequest | None:
+    """Return the next request for a device, after waiting at most `seconds`; None where there is none.
 
-    Nothing is looked up for a device that has hung up: where many wait for the database, that would keep it
-    from those who are still there.
+    Nothing is looked up for a device that has disconnected: where many wait for the database, that would
+    delay those that are still connected.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    with room.bell.waiting() as waiter:
+    with state.notifier.waiting() as waiter:
         found = await _fresh(
-            room.look(lambda: room.desk.next(who.device, who.stamp, room.clock(), room.bell.free > 0))
+            state.look(
+                lambda: state.queue.next(who.device, who.timestamp, state.clock(), state.notifier.free > 0)
+            )
         )
         while found.asked is None:
-            waiter.sits(found.rounds)
+            waiter.joined(found.rounds)
             if not await waiter.news(deadline - loop.time()) or await request.is_disconnected():
                 return None
-            found = await room.look(lambda: room.desk.again(who.device, room.clock(), room.bell.free > 0))
+            found = await state.look(
+                lambda: state.queue.again(who.device, state.clock(), state.notifier.free > 0)
+            )
         return found.asked
 
 
@@ -258,7 +266,7 @@ async def _ended(request: Request, error: Exception) -> Response:
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
-    """Answer a request of another form without its own words, which FastAPI would repeat."""
+    """Answer a malformed request without its content, which FastAPI would repeat."""
     return Response(status_code=400)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.errors import BadInput, problems
@@ -28,9 +28,9 @@ class Section(BaseModel):
 
 
 class CohortSection(Section):
-    """How a cohort is formed: devices join for so long, or until `maximum` have a seat, for each node.
+    """How a cohort is formed: for each node, `maximum` devices in `window_seconds` at most.
 
-    Of fewer than `minimum` replies none is passed on: the server hears of nobody.
+    If fewer than `minimum` join, no reply is passed on and the server sees no device.
     """
 
     window_seconds: Seconds = 20.0
@@ -44,7 +44,7 @@ class CohortSection(Section):
         return self
 
 
-class DoorSection(Section):
+class RelaySection(Section):
     """The socket for relays (a path), and the users, by number, that may connect beside this one."""
 
     socket: str = "gateway.sock"
@@ -71,6 +71,7 @@ class Settings(Section):
         database: postgresql://…, or a file's path; left out: `gateway.db`, which one worker may use.
         authority: file with the enrolment authority's public key.
         certificate, key: files for TLS, PEM.
+        relay: called `door` in files of older versions, which are read too.
     """
 
     name: Address
@@ -82,7 +83,7 @@ class Settings(Section):
     key: str = "server.key"
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     cohort: CohortSection = CohortSection()
-    door: DoorSection = DoorSection()
+    relay: RelaySection = Field(default=RelaySection(), validation_alias=AliasChoices("relay", "door"))
     limits: LimitsSection = LimitsSection()
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ window_seconds = 20.0             # how long devices may join
 minimum = 3                       # of fewer, none is passed on
 maximum = 10000                   # for each node
 
-[door]
+[relay]
 socket = "gateway.sock"           # the node's configuration names it: gateway="…/gateway.sock"
 relays = []                       # user ids of SuperNodes that may use it; put it where they reach it
 """

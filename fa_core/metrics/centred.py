@@ -2,7 +2,7 @@
 
 A device sends T = Σ(b·r − a·n) and the size n, by group, for a public centre p0 = a/b. The estimate
 is p0 + T/(b·n); the noise on n enters only through (p − p0)², so n takes a small share of the budget
-(house plan, section 6). How much devices differ is measured per group by three more noised sums, of
+(docs/privacy.md). How much devices differ is measured per group by three more noised sums, of
 T², T·n and n², whose combination V = (S_TT − 2bd·S_Tn + b²d²·S_nn)/b² is Σ(Tᵢ/b − d·nᵢ)²: the
 ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30). In these
 sums T is bounded by half of what it may be: hardly any device comes near it, and their noise is a quarter.
@@ -198,7 +198,7 @@ class Centred(MetricSpec):
             display=self.display(),
             refusals=(
                 shown_devices(devices, devices_sd, reading.min_cohort),
-                (valid & wide_valid, "too few events to be told from the privacy noise"),
+                (valid & wide_valid, "too few events to be distinguished from the privacy noise"),
             ),
         )
         return Result(numbers, devices, devices_sd, source)

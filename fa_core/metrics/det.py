@@ -201,7 +201,10 @@ class Det(MetricSpec):
             denominator=n,
             noise_sd=noise_sd,
             display=(0.0, 1.0, 0.0, 1.0),
-            refusals=(cohort, (near.valid & wide.valid, "too few events to be told from the privacy noise")),
+            refusals=(
+                cohort,
+                (near.valid & wide.valid, "too few events to be distinguished from the privacy noise"),
+            ),
         )
         return numbers, source_text(spread.pooled, shape.cells)
 
@@ -249,7 +252,10 @@ class Det(MetricSpec):
             denominator=size,
             noise_sd=noise_sd,
             display=(0.0, float(MINUTES), 0.0, float("inf")),
-            refusals=(cohort, (valid & wide_valid, "too few hours to be told from the privacy noise")),
+            refusals=(
+                cohort,
+                (valid & wide_valid, "too few hours to be distinguished from the privacy noise"),
+            ),
         )
 
     def _fire_spread(

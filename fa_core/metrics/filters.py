@@ -73,6 +73,8 @@ def _parse_exact(value: object) -> Fraction:
         top, _, bottom = value.partition("/")
         if not (top.lstrip("-").isdigit() and bottom.isdigit() and int(bottom) > 0):
             raise ValueError("expected a number")
+        if max(len(top), len(bottom)) > MAX_DIGITS:
+            raise ValueError(f"expected a number of at most {MAX_DIGITS} digits")
         return Fraction(int(top), int(bottom))
     return exact(value)
 

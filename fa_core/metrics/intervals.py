@@ -122,7 +122,7 @@ def wilson_fieller(
         z: quantile of the error that was really convolved.
         p0: the public centre.
         denominator_sd: standard deviation of the noise on n; where n ≤ z·sd the denominator cannot be
-            told from nothing and there is no interval.
+            distinguished from 0 and there is no interval.
 
     Returns:
         Interval; valid only where n > z·sd, the quadratic opens upward (the set is bounded) and has

@@ -1,7 +1,7 @@
 """Hours of listening and the events that fell into them: the sample behind every rate per hour.
 
 A device samples hours *with their events*. A cap on events without a cap on hours would hide an
-incident: the capped events would be divided by all the hours (house plan, section 6).
+incident: the capped events would be divided by all the hours.
 """
 
 from typing import Final

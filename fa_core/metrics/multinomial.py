@@ -2,7 +2,7 @@
 
 Each event falls into one of C cells of one row. The share p of a cell (or of a run of k cells) is
 x/n with n the row's sum, so numerator and denominator share noise: the variance of X − p·n is
-σ²[k(1−p)² + (C−k)p²] (house plan, section 6). How alike events of one device are is measured a row
+σ²[k(1−p)² + (C−k)p²]. How alike events of one device are is measured a row
 by two noised sums over the shares that are shown (cells, or tails of the row), A = Σᵢ Σ_c x²_ic and
 B = Σᵢ nᵢ²: if those shares are over-dispersed alike (Dirichlet-multinomial, Mosimann 1962), then
 A − Q·B = φ·n·Σ p_c(1 − p_c) with Q = Σ p_c², which gives φ. A device whose scores are all a little higher

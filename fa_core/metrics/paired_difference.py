@@ -1,4 +1,4 @@
-"""`paired_difference`: the new model's rate less the old one's, on the same utterances."""
+"""`paired_difference`: the new model's rate − the old one's, on the same utterances."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -18,7 +18,7 @@ class Comparison(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    field: Literal["model_version"] = Field(default="model_version", description="What tells them apart.")
+    field: Literal["model_version"] = Field(default="model_version", description="Names the model.")
     baseline: str = Field(description="The version that is subtracted.")
     candidate: str = Field(description="The version that it is subtracted from.")
 

@@ -107,7 +107,7 @@ class TableOfShares(MetricSpec):
                 (passes[:, None], reason),
                 (
                     (near.valid & wide.valid).reshape(by_group),
-                    "too few events in the row to be told from the privacy noise",
+                    "too few events in the row to be distinguished from the privacy noise",
                 ),
             ),
         )

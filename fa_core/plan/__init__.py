@@ -1,5 +1,6 @@
 """The plan language: YAML in, a frozen Plan out, or every problem with its place."""
 
+from fa_core.plan.budget import UnsupportedRho, rho_of, with_rho
 from fa_core.plan.document import from_canonical, load, parse
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import BadPlan, Problem
@@ -32,11 +33,14 @@ __all__ = [
     "Problem",
     "Segment",
     "SignedPlan",
+    "UnsupportedRho",
     "canonical",
     "from_canonical",
     "load",
     "parse",
+    "rho_of",
     "sign",
     "verify",
     "window_text",
+    "with_rho",
 ]

@@ -14,12 +14,13 @@ from fa_core.metrics import Bounds, Condition, FieldUse, Filter, MetricSpec, Sha
 from fa_core.metrics.centred import Centred
 from fa_core.metrics.count import Count
 from fa_core.metrics.paired_difference import PairedDifference
+from fa_core.plan.budget import unsupported
 from fa_core.plan.columns import (
     check_filter,
     columns_anywhere,
     missing_column,
 )
-from fa_core.plan.cuts import check_groupings, check_segment, grouping_text
+from fa_core.plan.groupings import check_groupings, check_segment, grouping_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import one_of, show, suggestion
@@ -149,7 +150,9 @@ def _segments_answerable(
             continue
         for source in (str(metric.source), *metric.companions):
             if segment.event not in event_columns(source):
-                found = f"{grouping_text(grouping)} cuts by {show(segment.event)}, which {show(source)} lacks"
+                found = (
+                    f"{grouping_text(grouping)} groups by {show(segment.event)}, which {show(source)} lacks"
+                )
                 yield Finding(loc, found, "give this metric a `group_by` of its own, without it", at_key=True)
 
 
@@ -228,6 +231,8 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
         found = f"delta {exact_text(privacy.delta)} is not below 1/min_cohort = 1/{privacy.min_cohort}"
         right = "write far less, such as 1e-8: it is the chance that a device is exposed outright"
         yield Finding((*at, "delta"), found, right)
+    if (finding := unsupported(privacy)) is not None:
+        yield finding
     if privacy.delta == 0 and privacy.accounting == "zcdp":
         yield Finding((*at, "delta"), "delta is 0", "write more than 0, such as 1e-8, or `accounting: pure`")
     if privacy.max_excess is not None and privacy.max_excess > privacy.max_events:
@@ -245,7 +250,7 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
         yield Finding((*at, "mechanism"), found, "write `mechanism: auto`, or `accounting: pure`")
     if privacy.dropout + privacy.corrupt >= Fraction(1, 2):
         found = f"dropout and corrupt add up to {exact_text(privacy.dropout + privacy.corrupt)}"
-        right = "keep them below 0.5 together: more cannot be told from an attack"
+        right = "keep them below 0.5 together: more cannot be distinguished from an attack"
         yield Finding((*at, "corrupt" if privacy.corrupt >= privacy.dropout else "dropout"), found, right)
 
 
@@ -300,15 +305,15 @@ def _size(parts: Parts, situation: Situation) -> Iterator[Finding]:
             total += sum(part.cells for part in metric.parts(Shape(groups, groups), bounds))
     if total > situation.policy.max_cells:
         found = f"this plan makes a vector of {total:,} cells"
-        right = f"the policy allows {situation.policy.max_cells:,}: cut by fewer segments, labels or bins"
+        right = f"the policy allows {situation.policy.max_cells:,}: use fewer segments, labels or bins"
         yield Finding(("metrics",), found, right, at_key=True)
 
 
 def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:
     for index, grouping in enumerate(parts.fields.get("group_by") or ()):
-        cuts = [parts.segments[name] for name in grouping if name in parts.segments]
-        groups = prod(len(segment.labels) - 1 for segment in cuts if segment.level == "device")
+        segments = [parts.segments[name] for name in grouping if name in parts.segments]
+        groups = prod(len(segment.labels) - 1 for segment in segments if segment.level == "device")
         if groups * min_cohort > fleet:
             found = f"{grouping_text(grouping)} makes {groups:,} groups of at least {min_cohort:,} devices"
-            right = f"{fleet:,} devices can fill {fleet // min_cohort:,}: cut by fewer segments or values"
+            right = f"{fleet:,} devices can fill {fleet // min_cohort:,}: use fewer segments or values"
             yield Finding(("group_by", index), found, right)

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from fa_core.errors import BadInput
+from fa_core.plan.budget import UnsupportedRho, unsupported, with_rho
 from fa_core.plan.checks import Situation, check
 from fa_core.plan.located import Finding, Located
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import BadPlan, Position, Problem, Problems
 from fa_core.plan.reader import MAX_BYTES, read
 from fa_core.plan.scalars import tree_of
-from fa_core.plan.schema import Plan, canonical
+from fa_core.plan.schema import Plan, Privacy, canonical
 from fa_core.plan.sections import parts_of
 from fa_core.plan.words import what
 
 DEFAULT_POLICY = PlanPolicy()
+
+NO_RHO = "epsilon and delta are so small together that no noise is large enough"
 
 
 def load(
@@ -81,14 +84,21 @@ def parse(
     for finding in [*parts.findings, *check(parts, situation)]:
         problems.add(located.place(finding), finding.found, finding.right)
     problems.raise_if_any(name)
+    privacy = with_rho(parts.fields["privacy"])
+    if privacy is None:
+        finding = Finding(("privacy", "epsilon"), NO_RHO, "raise epsilon")
+        problems.add(located.place(finding), finding.found, finding.right)
+        raise BadPlan(name, problems.found)
+    parts.fields["privacy"] = privacy
     return parts.plan()
 
 
 def from_canonical(data: bytes) -> Plan:
     """Return the plan of canonical bytes, checked as in `parse` but for expiry, policy and fleet.
 
-    `canonical(from_canonical(data)) == data` holds for whatever it returns. Raises BadInput for any
-    other bytes, however close to a plan they come.
+    `canonical(from_canonical(data)) == data` holds for whatever it returns. Raises UnsupportedRho where the
+    plan's rho does not imply its epsilon and delta, and BadInput for any other bytes, however close to a
+    plan they come.
     """
     if len(data) > MAX_BYTES:
         raise BadInput(f"these plan bytes are {len(data):,} long; a plan has at most {MAX_BYTES:,}")
@@ -99,6 +109,9 @@ def from_canonical(data: bytes) -> Plan:
     if not isinstance(values, dict):
         raise BadInput("these bytes are not a plan; its canonical form is one JSON object")
     parts = parts_of(values, _no_text)
+    privacy: Privacy | None = parts.fields.get("privacy")
+    if privacy is not None and (unproven := unsupported(privacy)) is not None:
+        raise UnsupportedRho(_by_path(unproven))
     findings = [*parts.findings, *check(parts, Situation())]
     if findings:
         raise BadInput("\n".join(_by_path(finding) for finding in findings[:20]))

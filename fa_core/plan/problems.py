@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fa_core.errors import BadInput
 
 SHOWN = 50
-"""A plan with more problems than this is shown the first ones, by position, and told how many are left."""
+"""Of more problems than this, the first ones by position are shown, and the number of the others."""
 
 
 @dataclass(frozen=True, order=True)

@@ -1,4 +1,4 @@
-"""A plan in a person's words: what it asks, of whom, cut how, and at what cost to a device."""
+"""A plan in plain sentences: what it asks, of whom, by which segments, and at what cost to a device."""
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -30,7 +30,9 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         "Devices",
         f"{percent(eligibility.sample)} of the fleet{needs}; owners agreed to {eligibility.consent}",
     )
-    yield from _under("Cuts", (f"{name}: {segment_text(cut)}" for name, cut in plan.segments.items()))
+    yield from _under(
+        "Segments", (f"{name}: {segment_text(segment)}" for name, segment in plan.segments.items())
+    )
     for name, metric in plan.metrics.items():
         yield "Metric", f"{name}, a {metric.kind} over {metric.source}. {metric.question}"
         for key, text in _keys(metric):
@@ -39,6 +41,11 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         "Privacy",
         f"epsilon {exact_text(privacy.epsilon)}, delta {exact_text(privacy.delta)} for each device",
     )
+    if privacy.rho is not None and privacy.alpha is not None:
+        yield (
+            "Charge",
+            f"rho {exact_text(privacy.rho)} of zCDP, verified at alpha {exact_text(privacy.alpha)}",
+        )
     adder = (
         "each device adds its share"
         if privacy.noise == "distributed"
@@ -108,7 +115,7 @@ def _condition(condition: Condition) -> str:
 
 
 def segment_text(segment: Segment) -> str:
-    """Return what a segment cuts by, and its labels with what falls into each."""
+    """Return the fact or column of a segment, and its labels with what falls into each."""
     if not isinstance(segment, EventSegment) or segment.edges is None:
         kind = "fact of the device" if segment.level == "device" else "column of the events"
         return f"{segment.column} ({kind}): {', '.join(segment.labels)}"

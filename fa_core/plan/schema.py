@@ -41,6 +41,10 @@ NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,47}$"
 _UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -112,10 +116,10 @@ class Metadata(Section):
 
 
 class DeviceSegment(Section):
-    """Cuts by a fact of the device, such as its accent. A device is in exactly one label."""
+    """Groups by a fact of the device, such as its accent. A device is in exactly one label."""
 
     device: Literal[DEVICE_FACTS] = Field(  # type: ignore[valid-type]
-        description="The fact of the device to cut by; it is private, and never sent as such."
+        description="The fact of the device to group by; it is private, and never sent as such."
     )
     values: tuple[Label, ...] = Field(
         min_length=1,
@@ -127,7 +131,7 @@ class DeviceSegment(Section):
 
     @property
     def column(self) -> str:
-        """The fact that it cuts by."""
+        """The fact that it groups by."""
         return str(self.device)
 
     @property
@@ -137,14 +141,14 @@ class DeviceSegment(Section):
 
 
 class EventSegment(Section):
-    """Cuts by a column of the events. Either `values`, or `edges` with `labels`.
+    """Groups by a column of the events. Either `values`, or `edges` with `labels`.
 
     Label i of `edges` holds edges[i-1] <= value < edges[i]; the first and the last are open-ended. A
     missing value, or one that is not named, is `other`.
     """
 
     event: StrictStr = Field(
-        description="The column to cut by. A device may be in several labels, so each one needs its noise."
+        description="The column to group by. A device may be in several labels, so each one needs its noise."
     )
     values: tuple[EventValue, ...] | None = Field(
         default=None,
@@ -156,7 +160,7 @@ class EventSegment(Section):
         default=None,
         min_length=1,
         max_length=200,
-        description="Where a number is cut, ascending: [8, 18] makes under 8, 8 to under 18, and 18 up.",
+        description="Where a number is divided, ascending: [8, 18] makes under 8, 8 to under 18, and 18 up.",
     )
     names: tuple[Label, ...] | None = Field(
         default=None,
@@ -170,7 +174,7 @@ class EventSegment(Section):
 
     @property
     def column(self) -> str:
-        """The column that it cuts by."""
+        """The column that it groups by."""
         return self.event
 
     @property
@@ -219,6 +223,16 @@ class Privacy(Section):
         ge=0,
         lt=1,
         description="Chance that the loss is above epsilon: far below 1/min_cohort, 0 if accounting is pure.",
+    )
+    rho: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="What the ledger is charged under zCDP. Leave it out: it follows from epsilon and delta.",
+    )
+    alpha: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="The order at which rho is shown to imply epsilon and delta. Leave it out, as rho.",
     )
     noise: NoiseMode = Field(
         default="distributed",
@@ -346,7 +360,8 @@ def canonical(plan: Plan) -> bytes:
     """Return the one spelling of a plan: JSON, keys sorted, exact numbers as decimal text, ASCII only.
 
     It holds everything that changes the meaning, defaults and expanded presets included, and is what
-    is hashed and signed.
+    is hashed and signed. `rho` and `alpha` are left out where a plan has none: their keys are younger than
+    the first plans, whose bytes stay what they were.
     """
     body = plan.model_dump(mode="json", by_alias=True)
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

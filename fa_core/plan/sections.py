@@ -174,7 +174,7 @@ class _PartsReader:
                 found = (
                     "both `device` and `event` are" if "device" in body else "neither `device` nor `event` is"
                 )
-                self._say(loc, f"{found} given", "a segment cuts by one fact of the device, or one column")
+                self._say(loc, f"{found} given", "a segment groups by one fact of the device, or one column")
             else:
                 model: type[Segment] = DeviceSegment if "device" in body else EventSegment
                 if (segment := self._validated(model, body, loc)) is not None:

@@ -56,7 +56,7 @@ class SignedPlan:
         """Sign a plan."""
         return cls(plan.hash, key.public_key().public_bytes_raw(), sign(canonical(plan), key))
 
-    def vouches_for(self, plan: Plan) -> bool:
+    def signs(self, plan: Plan) -> bool:
         """Say whether this is a sound signature over exactly this plan; whom to trust is another question."""
         return self.plan == plan.hash and verify(canonical(plan), self.signature, self.key)
 

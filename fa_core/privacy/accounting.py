@@ -27,7 +27,10 @@ MARGIN: Final = 1e-9
 
 
 def rho_for(epsilon: Fraction, delta: Fraction) -> Fraction:
-    """Return the largest rho, rounded down, for which rho-zCDP implies (epsilon, delta)-DP.
+    """Return what a plan that carries no rho is charged: nearly the largest that implies (epsilon, delta)-DP.
+
+    It is rounded down, and so is sound, but another library's last bit may differ: plans now carry the rho of
+    `zcdp.conversion`, and this is kept for those of before.
 
     Raises ValueError unless epsilon > 0 and 0 < delta < 1.
     """

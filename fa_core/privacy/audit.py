@@ -60,7 +60,7 @@ def audit(
     Args:
         layout: what the path claims to keep.
         path: run 2·`rounds` times.
-        canary: int64 (layout.length,), the counts of the device that is told from nothing.
+        canary: int64 (layout.length,), the counts of the device that is distinguished from none.
         scales: each block's public factor; the path returns factored sums.
         rounds: releases of each fleet, at least 100.
         alarm: chance that an honest path fails any check at all.
@@ -134,7 +134,7 @@ def fresh(noise: FloatArray, alarm: float) -> Check:
 
 def mu_found(without: FloatArray, within: FloatArray, alarm: float) -> float:
     """Return a lower bound on mu of Gaussian differential privacy: no mu-GDP path gives scores that a
-    threshold tells apart so well.
+    threshold distinguishes so well.
 
     Args:
         without, within: float64 (n,), scores of releases without the device and with it.
@@ -145,7 +145,7 @@ def mu_found(without: FloatArray, within: FloatArray, alarm: float) -> float:
 
 
 def epsilon_found(without: FloatArray, within: FloatArray, delta: float, alarm: float) -> float:
-    """Return a lower bound on epsilon at `delta`. Arguments as for `mu_found`; -inf where nothing is told."""
+    """Return a lower bound on epsilon at `delta`. Arguments as for `mu_found`; -inf where none is found."""
     hits, alarms = _rates(without, within, alarm)
     return math.log((hits - delta) / alarms) if hits > delta else -math.inf
 

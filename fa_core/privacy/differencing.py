@@ -110,9 +110,9 @@ def questions(plan: Mapping[str, Any], release: str, start: datetime, end: datet
             parts = [list(_labels(plan["segments"][name])) for name in grouping]
             for group in product(*parts):
                 filters = [
-                    (name, region(told))
+                    (name, region(allowed))
                     for where in (plan["where"], metric["where"])
-                    for name, told in where.items()
+                    for name, allowed in where.items()
                 ]
                 box = _box([*filters, *group])
                 if box not in asked:
@@ -148,7 +148,7 @@ def overlaps(
 
 
 def sentence(overlap: Overlap) -> str:
-    """Return what a person is told of an overlap."""
+    """Return an overlap as a sentence for a person."""
     what = f"counts some of the same rows as release {overlap.release[:12]} of {overlap.plan}"
     found = overlap.isolated
     if found is None:
@@ -159,18 +159,18 @@ def sentence(overlap: Overlap) -> str:
     else:
         group = f"{found.column} {' or '.join(_text(piece) for piece in found.regions)}"
     if found.group:
-        group += " where " + ", ".join(f"{name} is {_text(told)}" for name, told in found.group.items())
+        group += " where " + ", ".join(f"{name} is {_text(allowed)}" for name, allowed in found.group.items())
     size = "" if found.devices is None else f" (about {found.devices:.0f} devices at most)"
     return f"{what}; subtracting the two isolates {group}{size}"
 
 
-def _text(told: Region) -> str:
-    named = ", ".join(sorted(str(value) for value in told.named))
-    if not told.others:
+def _text(allowed: Region) -> str:
+    named = ", ".join(sorted(str(value) for value in allowed.named))
+    if not allowed.others:
         return named
-    bounds = [f"{'above' if told.low_open else 'from'} {told.low}"] if told.low != -math.inf else []
-    if told.high != math.inf:
-        bounds.append(f"{'up to' if told.high_closed else 'below'} {told.high}")
+    bounds = [f"{'above' if allowed.low_open else 'from'} {allowed.low}"] if allowed.low != -math.inf else []
+    if allowed.high != math.inf:
+        bounds.append(f"{'up to' if allowed.high_closed else 'below'} {allowed.high}")
     text = " ".join(bounds) or "anything"
     return f"{text} but {named}" if named else text
 
@@ -209,9 +209,9 @@ def _labels(segment: Mapping[str, Any]) -> Iterator[tuple[str, Region]]:
 
 def _box(restrictions: Sequence[tuple[str, Region]]) -> Box:
     box: dict[str, Region] = {}
-    for column, told in restrictions:
-        box[column] = _both(box.get(column, EVERYTHING), told)
-    return {column: told for column, told in box.items() if told != EVERYTHING}
+    for column, allowed in restrictions:
+        box[column] = _both(box.get(column, EVERYTHING), allowed)
+    return {column: allowed for column, allowed in box.items() if allowed != EVERYTHING}
 
 
 def _both(a: Region, b: Region) -> Region:
@@ -225,10 +225,12 @@ def _both(a: Region, b: Region) -> Region:
     return Region(a.named | b.named, True, low, high, low_open, high_closed)
 
 
-def _empty(told: Region) -> bool:
-    if not told.others:
-        return not told.named
-    return told.low > told.high or (told.low == told.high and (told.low_open or not told.high_closed))
+def _empty(allowed: Region) -> bool:
+    if not allowed.others:
+        return not allowed.named
+    return allowed.low > allowed.high or (
+        allowed.low == allowed.high and (allowed.low_open or not allowed.high_closed)
+    )
 
 
 def _without(a: Region, b: Region) -> tuple[Region, ...]:
@@ -276,7 +278,7 @@ def _isolated(
     (column,) = columns
     mine, theirs = a.get(column, EVERYTHING), b.get(column, EVERYTHING)
     pieces = (*_without(mine, theirs), *_without(theirs, mine))
-    group = {name: told for name, told in a.items() if name != column}
+    group = {name: allowed for name, allowed in a.items() if name != column}
     window = ((new.start, new.end),)
     return Isolated(column, pieces, window, group, _expected(devices, group, pieces, column, shares))
 
@@ -291,16 +293,16 @@ def _expected(
     if devices is None:
         return None
     expected = float(devices)
-    for name, told in group.items():
-        expected *= _share(name, told, shares)
+    for name, allowed in group.items():
+        expected *= _share(name, allowed, shares)
     return expected * min(1.0, sum(_share(column, piece, shares) for piece in pieces)) if pieces else expected
 
 
-def _share(column: str, told: Region, shares: Mapping[tuple[str, Scalar], float]) -> float:
+def _share(column: str, allowed: Region, shares: Mapping[tuple[str, Scalar], float]) -> float:
     """Return the largest share of devices that may be in a region, by the guess."""
-    if told.others:
-        return max(0.0, 1.0 - sum(shares.get((column, value), 0.0) for value in told.named))
-    return min(1.0, sum(shares.get((column, value), 1.0) for value in told.named))
+    if allowed.others:
+        return max(0.0, 1.0 - sum(shares.get((column, value), 0.0) for value in allowed.named))
+    return min(1.0, sum(shares.get((column, value), 1.0) for value in allowed.named))
 
 
 def _size(isolated: Isolated | None) -> tuple[float, timedelta, int]:

@@ -26,6 +26,7 @@ from fractions import Fraction
 from typing import Literal
 
 from fa_core.errors import BadInput, Refused
+from fa_core.privacy.zcdp import implies
 
 Currency = Literal["zcdp", "pure"]
 Budget = Literal["release", "window", "week", "year", "family"]
@@ -80,6 +81,10 @@ class Charge:
         epsilon, delta: what the plan claims for this release alone; shown, never enforced.
         window_start, window_end: the events counted are in [start, end), UTC.
         at: when it was charged, UTC, by the clock of who charged.
+        alpha: under zCDP, the order at which the cost implies epsilon and delta, as the plan carries it; None
+            for a plan of before it was carried.
+
+    Raises BadInput where a number is out of range, or the cost does not imply the claim at `alpha`.
     """
 
     population: str
@@ -93,6 +98,7 @@ class Charge:
     window_start: datetime
     window_end: datetime
     at: datetime
+    alpha: Fraction | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.cost, Fraction) or self.cost <= 0:
@@ -102,6 +108,22 @@ class Charge:
         for moment in (self.window_start, self.window_end, self.at):
             if moment.utcoffset() != timedelta(0):
                 raise BadInput(f"release {self.release} has a time that is not in UTC: {moment.isoformat()}")
+        if self.alpha is not None and not claim_holds(self):
+            raise BadInput(
+                f"release {self.release} is charged {UNITS[self.currency]} {show(self.cost)}, which is not "
+                f"shown to imply the epsilon {show(self.epsilon)} and delta {show(self.delta)} that it claims"
+            )
+
+
+def claim_holds(charge: Charge) -> bool:
+    """Return whether the cost of a charge is shown to imply the epsilon and delta that it claims.
+
+    In exact rationals and from the charge alone, so that whoever reads it in the transparency log can tell
+    without the plan, the witness too. A zCDP charge without `alpha` shows nothing.
+    """
+    if charge.currency == "pure":
+        return charge.alpha is None and charge.cost <= charge.epsilon
+    return charge.alpha is not None and implies(charge.cost, charge.alpha, charge.epsilon, charge.delta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,9 @@ class Declaration:
 
 
 def encode(value: Declaration | Charge) -> bytes:
-    """Return the canonical JSON of a row."""
+    """Return the canonical JSON of a row. A charge of before charges had an `alpha` keeps its bytes."""
     record: dict[str, Any] = {"kind": "declare" if isinstance(value, Declaration) else "charge"}
-    plain = _plain(asdict(value))
+    plain = _plain({key: each for key, each in asdict(value).items() if each is not None})
     if isinstance(value, Declaration) and not value.signature:
         del plain["signature"]
     return canonical(record | plain)
@@ -82,7 +82,7 @@ def digest(before: bytes, body: bytes) -> bytes:
 
 
 _TIMES = ("at", "window_start", "window_end")
-_EXACT = ("cost", "epsilon", "delta")
+_EXACT = ("cost", "epsilon", "delta", "alpha")
 _NUMBER = re.compile(r"[0-9]{1,1000}(/[0-9]{1,1000})?")
 
 

@@ -1,14 +1,14 @@
 """The Flower ServerApp that a deployment runs, as `[tool.flwr.app]` names it.
 
-Its run configuration (`flwr run --run-config`) says what the run is about and where the others are:
+Its run configuration (`flwr run --run-config`) has:
 
-    plan         file of the plan; what `fa plan sign` left beside it says who vouches for it
-    release      id of the release that is to be, 32 hexadecimal digits, by which its end is found
+    plan         file of the plan, with the signature that `fa plan sign` wrote beside it
+    release      id of the coming release, 32 hexadecimal digits, by which its end is found
     population   whose budget is charged
     until        end of the window, a whole hour in UTC (ISO 8601); empty: the last full hour
     simulated    whether the devices are a laboratory's
     synthetic    whether their voices are synthetic
-    engine       what the release calls this federation
+    engine       name of this federation in the release
     nodes        how many nodes to wait for
     devices      how many devices they stand for
     deadline     seconds that a stage may take
@@ -17,8 +17,8 @@ Its run configuration (`flwr run --run-config`) says what the run is about and w
     authority    file with the enrolment authority's public key
     witness      the witness's socket
 
-How the run ended is in the store; an end without a release also ends the ServerApp with its error. How far
-it is, and how it ended, is said on standard output as well (`fa_core.rounds.progress_events`).
+How the run ended is in the store; an end without a release also ends the ServerApp with its error. Progress
+and the end are reported on standard output as well (`fa_core.rounds.progress_events`).
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ from typing import Any
 from fa_core.errors import BadInput
 from fa_core.flower.transport import Grid, server_app
 from fa_core.plan import load
-from fa_core.rounds.keys import Parties, signature_beside
-from fa_core.rounds.progress_events import tell_end, teller
+from fa_core.rounds.keys import Signers, signature_beside
+from fa_core.rounds.progress_events import progress_reporter, report_end
 from fa_core.rounds.round import MonotonicClock, Pace, Watch
-from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
 from fa_core.trust.enrolment import read_hex, read_key
 from fa_core.trust.witness_service import WitnessClient
@@ -40,7 +40,7 @@ from fa_core.trust.witness_service import WitnessClient
 POLL_SECONDS = 1.0
 
 WITNESS_SECONDS = 60.0
-"""How long a witness that does not answer is asked again: it may be restarting."""
+"""How long a witness that does not answer is retried: it may be restarting."""
 
 KEYS: Mapping[str, str | int | float | bool] = {
     "plan": "",
@@ -62,13 +62,13 @@ KEYS: Mapping[str, str | int | float | bool] = {
 
 
 def main(grid: Grid, config: Mapping[str, Any]) -> None:
-    """Run the plan that the run configuration names over the nodes of a federation, and say how it ended."""
+    """Run the plan that the run configuration names over a federation, and report how it ended."""
     try:
         _run(grid, config)
     except BaseException as error:
-        tell_end(error)
+        report_end(error)
         raise
-    tell_end(None)
+    report_end(None)
 
 
 def _run(grid: Grid, config: Mapping[str, Any]) -> None:
@@ -91,15 +91,15 @@ def _run(grid: Grid, config: Mapping[str, Any]) -> None:
         devices=int(config["devices"]),
         release=_release(str(config["release"])),
     )
-    parties = Parties(
+    signers = Signers(
         log_key=read_key(Path(config["log-key"])),
         authority=read_hex(Path(config["authority"])),
         witness=WitnessClient(Path(config["witness"]), WITNESS_SECONDS),
     )
     pace = Pace(float(config["deadline"]), POLL_SECONDS)
     with open_store(str(config["store"])) as store:
-        watch = Watch(teller(), lambda: False)
-        run(job, grid, Surroundings(store, parties, pace, MonotonicClock(), _now, watch))
+        watch = Watch(progress_reporter(), lambda: False)
+        run(job, grid, RunContext(store, signers, pace, MonotonicClock(), _now, watch))
 
 
 def _until(text: str) -> datetime:

@@ -1,8 +1,8 @@
-"""The parties beside server and devices, as the local engine and the simulation play them by themselves.
+"""The keys and signers of a round, and local ones for the local engine and the simulation.
 
-In a deployment the plan's signer, the log, the witness and the enrolment authority are other people's
-processes. Here they are objects of this process, with keys in a folder of the store: the log and its witness
-must be the same from run to run, or the log could not be checked.
+In a deployment the plan's signer, the log, the witness and the enrolment authority are processes of different
+organisations. Local ones are objects of this process, with keys in a folder of the store: the log and its
+witness must be the same from run to run, or the log could not be checked.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Witness(secagg.Witness, Cosigner, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parties:
+class Signers:
     """Who signs what in a round.
 
     Attributes:
@@ -45,7 +45,7 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class LocalKeys:
-    """The keys of a store's local parties, and where their witness keeps its journal."""
+    """The keys of a store's local signers, and the folder of the local witness's journal."""
 
     plan: Ed25519PrivateKey
     log: Ed25519PrivateKey
@@ -69,12 +69,12 @@ def local_keys(folder: Path) -> LocalKeys:
     return LocalKeys(plan, log, witness, Authority(authority), folder / "witness")
 
 
-def local_parties(keys: LocalKeys, clock: Callable[[], datetime]) -> Parties:
-    """Return the parties that this process plays itself. `clock` gives the witness's time, UTC."""
+def local_signers(keys: LocalKeys, clock: Callable[[], datetime]) -> Signers:
+    """Return the signers within this process. `clock` gives the witness's time, UTC."""
     log = keys.log.public_key().public_bytes_raw()
     authority = keys.authority.public_key
     witness = LocalWitness(keys.witness, authority, keys.journal, log, clock)
-    return Parties(keys.log, authority, witness)
+    return Signers(keys.log, authority, witness)
 
 
 def give_budgets(
@@ -90,12 +90,12 @@ def give_budgets(
 
 
 def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:
-    """Return what `fa plan sign` left beside a plan, or None. Raises BadInput where it is of another plan."""
+    """Return the signature that `fa plan sign` wrote beside a plan, or None. BadInput if it is another's."""
     beside = file.with_name(file.name + ".sig")
     if not beside.is_file():
         return None
     signed = SignedPlan.from_text(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
-    if not signed.vouches_for(plan):
+    if not signed.signs(plan):
         raise BadInput(f"{beside}: it signs another version of this plan; sign it again with `fa plan sign`")
     return signed
 

@@ -1,4 +1,4 @@
-"""How a run's end is written down: once, also where the store is away for a moment when it comes."""
+"""Records the end of a run: exactly once, also if the store is unavailable for a moment."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,15 +11,15 @@ from fa_core.store import Store
 from fa_core.values import Estimates, Release
 
 STORE_SECONDS, PAUSE = 60.0, 1.0
-"""Seconds for which a store that is away is asked again: it may be restarting, and the round is paid for."""
+"""Seconds for which an unavailable store is retried: it may be restarting, and the round is charged."""
 
 
 def write_release(
     store: Store, clock: Clock, release: Release, estimates: Estimates, *, synthetic: bool
 ) -> None:
-    """Write a release. Raises Unavailable where the store stays away, Refused where the run had ended."""
+    """Write a release. Raises Unavailable, or Refused where the run had ended without it."""
     try:
-        _patiently(clock, lambda: store.save(release, estimates, synthetic=synthetic), STORE_SECONDS)
+        _retry(clock, lambda: store.save(release, estimates, synthetic=synthetic), STORE_SECONDS)
     except Refused:
         if not _released(store, release.id):
             raise
@@ -28,18 +28,20 @@ def write_release(
 def write_failure(
     store: Store, clock: Clock, release: str, plan: Plan, population: str, error: BaseException, at: datetime
 ) -> RoundFailed | None:
-    """Write that a run ended with `error`; return how that is told (of a defect, its kind alone), or None
-    where the store turns out to hold the release: it had gone away as it took it."""
+    """Write that a run ended with `error`; return that as a RoundFailed (of a defect, its type alone).
+
+    None where the store turns out to hold the release: the connection had broken after it was written.
+    """
     failure = _failure(error)
     stage = str(getattr(getattr(error, "stage", None), "value", "release"))
     reason, waited = str(failure), isinstance(error, Unavailable)
     try:
-        _patiently(
+        _retry(
             clock,
             lambda: store.fail(release, canonical(plan), population, stage, reason, at),
             0.0 if waited else STORE_SECONDS,
         )
-    except Refused:  # it has ended: a try before this one got through, or an operator has written it off
+    except Refused:  # it has ended: an earlier try succeeded, or an operator has written it off
         try:
             return None if _released(store, release) else failure
         except Unavailable as away:
@@ -47,18 +49,18 @@ def write_failure(
     except UnheardError as away:
         if waited:
             return _unknown(release, away)
-        return RoundFailed(f"{reason}, and the store does not know it yet: {away}")
+        return RoundFailed(f"{reason}, and the store has not recorded it yet: {away}")
     return failure
 
 
 def _unknown(release: str, away: UnheardError) -> RoundFailed:
-    return RoundFailed(f"the store went away, and whether it has release {release} is not known: {away}")
+    return RoundFailed(f"the store is unavailable, and whether it has release {release} is unknown: {away}")
 
 
-def _patiently(clock: Clock, write: Callable[[], object], seconds: float) -> None:
-    """Write, again and again for so many seconds where the store is away.
+def _retry(clock: Clock, write: Callable[[], object], seconds: float) -> None:
+    """Write; retry for `seconds` where the store is unavailable.
 
-    It may go away with the write done and its answer lost; then the next try is refused, as a run ends once.
+    A write may be done and its answer lost; then the next try is refused, as a run ends once.
     """
     end = clock.now() + seconds
     while True:
@@ -79,7 +81,7 @@ def _released(store: Store, release: str) -> bool:
 
 
 def _failure(error: BaseException) -> RoundFailed:
-    """Return how a round's end is told: in its own words, or for a defect by its kind alone."""
+    """Return an error as a RoundFailed: with its own text, or of a defect its type alone."""
     if isinstance(error, RoundFailed):
         return error
     if isinstance(error, UnheardError):

@@ -20,7 +20,7 @@ WHAT = {
 
 
 @contextmanager
-def narrator(console: Console) -> Iterator[Callable[[Progress], None]]:
+def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that shows each `Progress` on `console`."""
     if not console.is_terminal:
         yield _Lines(console)
@@ -52,7 +52,7 @@ class _Bars:
 
 
 class _Lines:
-    """One line a stage, once everybody has answered or dropped or the time is up."""
+    """One line a stage, once every device has answered or dropped or the time is up."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,6 +1,6 @@
-"""What a ServerApp says while it runs, for whoever follows its log: public counts, and how it ended.
+"""Progress events in a ServerApp's log: public counts, and how it ended.
 
-Flower carries a ServerApp's output to whoever asks for a run's log. A line of ours is the mark, then JSON.
+Flower streams a ServerApp's output to every reader of a run's log. A line of ours is the mark, then JSON.
 """
 
 import json
@@ -33,18 +33,18 @@ class Ended:
         return kinds.get(self.code, RoundFailed)(self.text)
 
 
-def teller(out: TextIO | None = None) -> Callable[[Progress], None]:
-    """Return what writes each `Progress` that says something new on `out`, standard output by default."""
+def progress_reporter(out: TextIO | None = None) -> Callable[[Progress], None]:
+    """Return a function that writes each `Progress` with new content to `out` (standard output)."""
     last: Progress | None = None
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         nonlocal last
         same = last is not None and _counts(last) == _counts(progress)
         if same and last is not None and progress.left > 0 and last.left - progress.left < EVERY:
             return
         last = progress
         left = None if progress.left == float("inf") else round(progress.left, 1)
-        _say(
+        _write(
             {
                 "stage": progress.stage.value,
                 "asked": progress.asked,
@@ -55,31 +55,31 @@ def teller(out: TextIO | None = None) -> Callable[[Progress], None]:
             out,
         )
 
-    return tell
+    return report
 
 
-def tell_end(error: BaseException | None, out: TextIO | None = None) -> None:
-    """Write how it ended. Of a defect only its kind is told."""
+def report_end(error: BaseException | None, out: TextIO | None = None) -> None:
+    """Write how the run ended. Of a defect only the error's type is written."""
     if error is None:
-        _say({"ended": 0, "text": "released"}, out)
+        _write({"ended": 0, "text": "released"}, out)
     elif isinstance(error, UnheardError):
-        _say({"ended": error.exit_code, "text": str(error)}, out)
+        _write({"ended": error.exit_code, "text": str(error)}, out)
     else:
-        _say({"ended": 1, "text": f"the run broke off ({type(error).__name__})"}, out)
+        _write({"ended": 1, "text": f"the run broke off ({type(error).__name__})"}, out)
 
 
-def hear(line: str) -> Progress | Ended | None:
-    """Return what a line says, None for a line that is not one of ours."""
+def parse(line: str) -> Progress | Ended | None:
+    """Return the event in a line, None for a line that is not one of ours."""
     mark, found, said = line.partition(MARK)
     if not found or mark.strip():
         return None
     try:
-        told = json.loads(said)
-        if "ended" in told:
-            return Ended(int(told["ended"]), str(told["text"]))
-        left = float("inf") if told["left"] is None else float(told["left"])
-        counts = int(told["asked"]), int(told["answered"]), int(told["dropped"])
-        return Progress(Stage(told["stage"]), *counts, left)
+        event = json.loads(said)
+        if "ended" in event:
+            return Ended(int(event["ended"]), str(event["text"]))
+        left = float("inf") if event["left"] is None else float(event["left"])
+        counts = int(event["asked"]), int(event["answered"]), int(event["dropped"])
+        return Progress(Stage(event["stage"]), *counts, left)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -88,5 +88,5 @@ def _counts(progress: Progress) -> tuple[Stage, int, int, int]:
     return progress.stage, progress.asked, progress.answered, progress.dropped
 
 
-def _say(what: dict[str, object], out: TextIO | None) -> None:
-    print(MARK, json.dumps(what), file=out or sys.stdout, flush=True)
+def _write(event: dict[str, object], out: TextIO | None) -> None:
+    print(MARK, json.dumps(event), file=out or sys.stdout, flush=True)

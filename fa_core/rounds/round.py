@@ -2,7 +2,7 @@
 
 The round moves bytes between a protocol (`Aggregation`: secure or plain, a state machine without clock or
 network) and Flower's Grid. A device that answers with an error, late, twice, with something malformed or
-for another stage has dropped out, which changes nothing for the others. A stage ends when everybody has
+for another stage has dropped out, which does not affect the others. A stage ends when everybody has
 answered or dropped, or at its deadline, or as soon as too few are left.
 
     join -> (roster signed by the witness) -> shares -> masked -> (survivors signed) -> unmask -> sum
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fa_core.errors import RoundFailed
-from fa_core.flower.transport import Grid, Letter, pull, push
+from fa_core.flower.transport import Grid, NodeMessage, pull, push
 from fa_core.secagg.server import Result
 from fa_core.secagg.task import Stage
 
@@ -48,7 +48,7 @@ class Aggregation(Protocol):
 
 
 class Interrupted(RoundFailed):
-    """Somebody stopped the round."""
+    """The round was stopped by its operator."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(f"the round was stopped at stage {stage.value}; nothing was released")
@@ -106,14 +106,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who looks on: `report` is told how far the round is, `stopped` says whether it should end now."""
+    """The caller's callbacks: `report` receives each `Progress`, `stopped` returns whether to end now."""
 
     report: Callable[[Progress], None]
     stopped: Callable[[], bool]
 
 
 Address = tuple[int, int]
-"""A device as a letter finds it: Flower's node id, and its slot behind that node."""
+"""A device's address: Flower's node id, and its slot behind that node."""
 
 
 def conduct(
@@ -132,8 +132,9 @@ def conduct(
     message carries. `begin` is called with the numbers of the devices invited, once hubs have said how
     many they serve. Raises RoundFailed where the round ends without a sum.
     """
-    room = _Room(grid, release, pace, clock, watch)
-    join = room.collect(Stage.JOIN, [Letter(node, Stage.JOIN, release, {}, invitation) for node in nodes], 0)
+    exchange = _Exchange(grid, release, pace, clock, watch)
+    invitations = [NodeMessage(node, Stage.JOIN, release, {}, invitation) for node in nodes]
+    join = exchange.collect(Stage.JOIN, invitations, 0)
     addresses = sorted([*join.replies, *join.dropped])
     numbers = {address: number for number, address in enumerate(addresses)}
     aggregation = begin(numbers.values())
@@ -143,25 +144,25 @@ def conduct(
         stage = aggregation.stage
         if stage is None:
             return aggregation.result, len(addresses)
-        letters = _letters(stage, release, addresses, aggregation.requests())
-        replies = room.collect(stage, letters, aggregation.quorum).replies
+        messages = _messages(stage, release, addresses, aggregation.requests())
+        replies = exchange.collect(stage, messages, aggregation.quorum).replies
 
 
-def _letters(
+def _messages(
     stage: Stage, release: str, addresses: Sequence[Address], requests: Mapping[int, bytes]
-) -> Iterator[Letter]:
-    """Yield one letter a node, with the requests to each device behind it, as late as it can be made."""
+) -> Iterator[NodeMessage]:
+    """Yield one message a node, with the requests to the devices behind it; lazily, to save memory."""
     behind: dict[int, dict[int, int]] = {}
     for number in requests:
         node, slot = addresses[number]
         behind.setdefault(node, {})[slot] = number
     for node, slots in behind.items():
-        yield Letter(node, stage, release, {slot: requests[number] for slot, number in slots.items()})
+        yield NodeMessage(node, stage, release, {slot: requests[number] for slot, number in slots.items()})
 
 
 @dataclass(frozen=True, slots=True)
-class _Room:
-    """Where one round meets Flower: it sends letters and collects what comes back in time."""
+class _Exchange:
+    """Sends a stage's messages through Flower and collects the replies that arrive in time."""
 
     grid: Grid
     release: str
@@ -169,28 +170,28 @@ class _Room:
     clock: Clock
     watch: Watch
 
-    def collect(self, stage: Stage, letters: Iterable[Letter], quorum: int) -> "_Tally":
-        """Send letters and return what came back in time, or what there is once `quorum` is out of reach."""
+    def collect(self, stage: Stage, messages: Iterable[NodeMessage], quorum: int) -> "_Tally":
+        """Send messages and return the replies in time, or those so far once `quorum` is out of reach."""
         deadline = self.clock.now() + self.pace.deadline
         tally = _Tally(stage)
-        for letter in letters:
-            tally.sent(letter, push(self.grid, letter, self.pace.deadline))
+        for message in messages:
+            tally.sent(message, push(self.grid, message, self.pace.deadline))
         while True:
             left = deadline - self.clock.now()
             if self.watch.stopped():
                 raise Interrupted(stage)
-            heard = left > 0 and tally.pull(self.grid, self.release)
+            arrived = left > 0 and tally.pull(self.grid, self.release)
             if left <= 0:
                 tally.give_up()
             self.watch.report(tally.progress(max(left, 0.0)))
             if not tally.waiting or (stage is not Stage.JOIN and tally.possible < quorum):
                 return tally
-            if not heard:
+            if not arrived:
                 self.clock.sleep(min(self.pace.poll, left))
 
 
 class _Tally:
-    """What one stage has heard so far: replies by address, who dropped out, and whose reply is waited for.
+    """The state of one stage: replies by address, who dropped out, and whose reply is still expected.
 
     A node that has not said how many devices it serves counts as one, in slot 0.
     """
@@ -201,39 +202,39 @@ class _Tally:
         self.replies: dict[Address, bytes] = {}
         self.dropped: set[Address] = set()
 
-    def sent(self, letter: Letter, message_id: str | None) -> None:
-        """Wait for the reply to a letter, or count its devices as dropped where it could not be sent."""
-        slots = frozenset(letter.parts)
+    def sent(self, message: NodeMessage, message_id: str | None) -> None:
+        """Expect the reply to a message, or count its devices as dropped where it could not be sent."""
+        slots = frozenset(message.parts)
         if message_id is None:
-            self._drop(letter.node, slots)
+            self._drop(message.node, slots)
         else:
-            self.waiting[message_id] = (letter.node, slots)
+            self.waiting[message_id] = (message.node, slots)
 
     def pull(self, grid: Grid, release: str) -> bool:
         """Take the replies that are there; whether there were any."""
         nodes = {message_id: node for message_id, (node, _) in self.waiting.items()}
         arrived = list(pull(grid, nodes, self.stage, release))
         often = Counter(message_id for message_id, _ in arrived)
-        for message_id, letter in dict(arrived).items():
+        for message_id, reply in dict(arrived).items():
             node, slots = self.waiting.pop(message_id)
-            if letter is None or often[message_id] > 1 or (slots and letter.parts.keys() != slots):
+            if reply is None or often[message_id] > 1 or (slots and reply.parts.keys() != slots):
                 self._drop(node, slots)
             else:
-                self._count(letter)
+                self._count(reply)
         return bool(arrived)
 
     def give_up(self) -> None:
-        """Count everybody who is still waited for as dropped."""
+        """Count every device whose reply is still expected as dropped."""
         for node, slots in self.waiting.values():
             self._drop(node, slots)
         self.waiting.clear()
 
-    def _count(self, letter: Letter) -> None:
-        for slot, part in letter.parts.items():
+    def _count(self, reply: NodeMessage) -> None:
+        for slot, part in reply.parts.items():
             if part:
-                self.replies[letter.node, slot] = part
+                self.replies[reply.node, slot] = part
             else:
-                self.dropped.add((letter.node, slot))
+                self.dropped.add((reply.node, slot))
 
     def _drop(self, node: int, slots: frozenset[int]) -> None:
         self.dropped.update((node, slot) for slot in slots or {0})

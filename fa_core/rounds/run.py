@@ -1,8 +1,8 @@
 """From a plan to a release: announce, charge, run the round, add the noise, estimate, save.
 
-The order is the promise. Plan and charge are in the transparency log, under a cosigned checkpoint, before a
-device is asked, and each device is shown both. Whatever happens after the charge ends as one release or as
-one failure in the store, never as both and never as neither.
+The order matters. Plan and charge are in the transparency log, under a cosigned checkpoint, before a
+device is asked, and each device is shown both. After the charge a run ends as exactly one
+release or one failure in the store.
 """
 
 import logging
@@ -24,7 +24,7 @@ from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.ledger_rows import encode as encode_row
 from fa_core.privacy.mechanisms import central_noise
-from fa_core.rounds.keys import Parties
+from fa_core.rounds.keys import Signers
 from fa_core.rounds.outcome import write_failure, write_release
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
 from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
@@ -45,7 +45,7 @@ class Job:
     """One run of one plan over one population.
 
     Attributes:
-        plan: checked. signed: who vouches for it.
+        plan: checked. signed: its signature and the signer's key.
         population: whose budget is charged.
         until: end of the window, a whole hour, UTC.
         engine: "local", "simulation" or the name of a federation.
@@ -69,21 +69,21 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a run touches outside itself: the store, the other parties, the clocks and who looks on.
+class RunContext:
+    """What a run needs from outside: the store, the signers, the clocks and the caller's callbacks.
 
     `today` gives the time of day, UTC; `clock` measures deadlines.
     """
 
     store: Store
-    parties: Parties
+    signers: Signers
     pace: Pace
     clock: Clock
     today: Callable[[], datetime]
     watch: Watch
 
 
-def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]:
+def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
     """Run a plan over the nodes of a Grid and return what was released and stored.
 
     Raises:
@@ -91,36 +91,36 @@ def run(job: Job, grid: Grid, around: Surroundings) -> tuple[Release, Estimates]
         RoundFailed: the round ended without a release; the charge stands and the failure is stored.
     """
     require_cohort(job.plan, job.devices)
-    nodes = invite(_present(job, grid, around), job.plan.eligibility.sample)
-    if around.watch.stopped():
+    nodes = invite(_present(job, grid, context), job.plan.eligibility.sample)
+    if context.watch.stopped():
         raise Interrupted(Stage.JOIN)
     release, layout = job.release, compile_plan(job.plan)
-    budgets = require_budgets(job, around)
-    entry = around.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
-    paid = around.store.charge(_charge(job, layout, release.hex(), around.today()))
+    budgets = require_budgets(job, context)
+    entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
+    paid = context.store.charge(_charge(job, layout, release.hex(), context.today()))
     try:
-        task, invitation = _invitation(job, entry.index, paid.log_index, budgets, around)
-        released = _round(job, grid, nodes, layout, task, invitation, around)
+        task, invitation = _invitation(job, entry.index, paid.log_index, budgets, context)
+        released = _round(job, grid, nodes, layout, task, invitation, context)
         estimates = estimate(released)
-        write_release(around.store, around.clock, released, estimates, synthetic=job.synthetic)
+        write_release(context.store, context.clock, released, estimates, synthetic=job.synthetic)
     except BaseException as error:
         failure = write_failure(
-            around.store, around.clock, release.hex(), job.plan, job.population, error, around.today()
+            context.store, context.clock, release.hex(), job.plan, job.population, error, context.today()
         )
-        _checkpoint(around)
+        _checkpoint(context)
         if failure is None:
             return released, estimates
         if failure is error or not isinstance(error, UnheardError):
             raise
         raise failure from error
-    _checkpoint(around)
+    _checkpoint(context)
     return released, estimates
 
 
 def require_cohort(plan: Plan, devices: int) -> None:
     """Raise Refused where not even the whole sample of so many devices could end in a release.
 
-    Said before anything is announced or charged, since a round that must fail would cost its budget.
+    Checked before anything is announced or charged: a round that must fail would cost its budget.
     """
     privacy = plan.privacy
     asked = math.ceil(plan.eligibility.sample * devices)
@@ -132,7 +132,7 @@ def require_cohort(plan: Plan, devices: int) -> None:
     if privacy.secure_aggregation and choose(asked, privacy.dropout, privacy.corrupt) is None:
         enough = smallest_cohort(privacy.dropout, privacy.corrupt, asked)
         raise Refused(
-            f"{plan.name} would ask {asked} devices, among whom no secure sum can bear `dropout` "
+            f"{plan.name} would ask {asked} devices, among whom no secure sum can tolerate `dropout` "
             f"{float(privacy.dropout):g} and `corrupt` {float(privacy.corrupt):g}; "
             + (f"ask {enough}, or lower one of them" if enough else "lower one of them")
         )
@@ -145,24 +145,24 @@ def invite(nodes: Sequence[int], sample: Fraction) -> list[int]:
     return sorted(secrets.SystemRandom().sample(sorted(nodes), math.ceil(sample * len(nodes))))
 
 
-def _present(job: Job, grid: Grid, around: Surroundings) -> list[int]:
+def _present(job: Job, grid: Grid, context: RunContext) -> list[int]:
     """Return the nodes that are there, once the expected number is or the deadline has passed."""
-    deadline = around.clock.now() + around.pace.deadline
+    deadline = context.clock.now() + context.pace.deadline
     while True:
         nodes = list(grid.get_node_ids())
-        if len(nodes) >= job.nodes or around.clock.now() >= deadline or around.watch.stopped():
+        if len(nodes) >= job.nodes or context.clock.now() >= deadline or context.watch.stopped():
             return nodes
-        around.clock.sleep(around.pace.poll)
+        context.clock.sleep(context.pace.poll)
 
 
-def require_budgets(job: Job, around: Surroundings) -> bytes:
+def require_budgets(job: Job, context: RunContext) -> bytes:
     """Return the population's budgets as the enrolment authority signed them.
 
     Raises Refused where it signed none: devices and witness accept no others, so the round would fail after
     it was charged.
     """
-    declared = around.store.declaration(job.population)
-    if declared is None or not is_signed(declared, around.parties.authority):
+    declared = context.store.declaration(job.population)
+    if declared is None or not is_signed(declared, context.signers.authority):
         raise Refused(
             f"nothing was asked: population {job.population!r} has no budgets in this store that the "
             "enrolment authority signed; `fa enrol population` signs them, `fa ledger declare --signed` "
@@ -172,11 +172,11 @@ def require_budgets(job: Job, around: Surroundings) -> bytes:
 
 
 def _invitation(
-    job: Job, plan_index: int, charge_index: int, budgets: bytes, around: Surroundings
+    job: Job, plan_index: int, charge_index: int, budgets: bytes, context: RunContext
 ) -> tuple[Task, Invitation]:
     """Have plan and charge cosigned; return the round's task and what every device is sent."""
-    store, signed = around.store, job.signed
-    store.checkpoint(around.parties.log_key, around.parties.witness)
+    store, signed = context.store, job.signed
+    store.checkpoint(context.signers.log_key, context.signers.witness)
     logged, charged = store.prove(plan_index), store.prove(charge_index)
     note, population = logged.note, population_id(job.population)
     proofs = (note, charged.entry.entry)
@@ -201,12 +201,12 @@ def _invitation(
     )
 
 
-def _checkpoint(around: Surroundings) -> None:
-    """Have the end of the run cosigned; where that fails, the end stands and waits for the next run's."""
+def _checkpoint(context: RunContext) -> None:
+    """Have the end of the run cosigned; where that fails, the next run's checkpoint covers it."""
     try:
-        around.store.checkpoint(around.parties.log_key, around.parties.witness)
+        context.store.checkpoint(context.signers.log_key, context.signers.witness)
     except UnheardError as error:
-        logger.warning("how this run ended is in the log, but not yet under a checkpoint: %s", error)
+        logger.warning("the end of this run is in the log, but not yet under a checkpoint: %s", error)
 
 
 def _charge(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
@@ -219,6 +219,7 @@ def _charge(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
         cost=layout.cost,
         epsilon=layout.epsilon,
         delta=layout.delta,
+        alpha=job.plan.privacy.alpha,
         window_start=job.until - job.plan.window,
         window_end=job.until,
         at=at,
@@ -232,7 +233,7 @@ def _round(
     layout: Layout,
     task: Task,
     invitation: Invitation,
-    around: Surroundings,
+    context: RunContext,
 ) -> Release:
     """Run the round and return its release, noised."""
     secure = job.plan.privacy.secure_aggregation
@@ -244,14 +245,14 @@ def _round(
                 f"{len(numbers):,} devices may join, and sums are laid out for {MAX_COHORT:,}; "
                 "ask a sample of them"
             )
-        authority = around.parties.authority
+        authority = context.signers.authority
         if secure:
-            return Server(task, authority, around.parties.witness, numbers, invitation.charge_proof.encode())
+            return Server(task, authority, context.signers.witness, numbers, invitation.charge_proof.encode())
         return plain.Server(task, authority, numbers)
 
     release = task.release.hex()
     result, invited = conduct(
-        grid, nodes, encode(invitation), release, begin, around.pace, around.clock, around.watch
+        grid, nodes, encode(invitation), release, begin, context.pace, context.clock, context.watch
     )
     sums, scales, variance = noised(layout, result, task.dropout, task.corrupt)
     counted = len(result.counted)
@@ -262,7 +263,7 @@ def _round(
         population=job.population,
         engine=job.engine,
         simulated=job.simulated,
-        created=around.today(),
+        created=context.today(),
         window_start=job.until - job.plan.window,
         window_end=job.until,
         participation=Participation(invited, result.joined, result.joined - counted, counted),
@@ -279,8 +280,8 @@ def noised(
     """Return what may be released of a sum: int64 sums, each block's scale, each block's noise variance.
 
     The variance is in unscaled squared cells, as it really is. Raises RoundFailed where a sum is larger
-    than the devices that are in it may add, which is told from the noised sum alone: that a round failed is
-    public, so it may not hang on an exact number.
+    than the devices that are in it may add. Only the noised sum is checked: that a round failed is public, so
+    it must not depend on an exact number.
     """
     counted = len(result.counted)
     if layout.noise == "central":

@@ -1,4 +1,4 @@
-"""A store in one file, and a store again from it: whatever database it came from, whatever it goes to.
+"""A store in one file, and a store again from it, between any two kinds of database.
 
 The file is a tar: `store.json` (version, revision of the tables, when, how many rows and parts), a file of
 JSON lines for each table, and the parts of every release as they are. All is read in one snapshot. What
@@ -84,8 +84,8 @@ def restore(connection: Connection, bodies: Bodies, file: Path) -> Contents:
     except (*_UNREADABLE, OSError) as error:
         raise BadInput(f"{file} is no backup of a store, or was cut off or changed ({_why(error)})") from None
     if problems := verify(connection, bodies):
-        told = "\n".join(f"  {each}" for each in problems)
-        raise BadInput(f"{file} was read, but does not verify; nothing was kept:\n{told}")
+        listing = "\n".join(f"  {each}" for each in problems)
+        raise BadInput(f"{file} was read, but does not verify; nothing was kept:\n{listing}")
     return contents
 
 
@@ -105,7 +105,7 @@ def _write(connection: Connection, bodies: Bodies, archive: tarfile.TarFile) -> 
     for table in TABLES:
         order = list(table.primary_key.columns)
         found = connection.execute(select(table).order_by(*order)).mappings()
-        lines = [json.dumps({each.name: _told(each, row[each.name]) for each in table.c}) for row in found]
+        lines = [json.dumps({each.name: _as_json(each, row[each.name]) for each in table.c}) for row in found]
         rows[table.name] = len(lines)
         _add(archive, f"{table.name}.jsonl", "".join(line + "\n" for line in lines).encode())
     for name, release, part, digest in _parts(connection):
@@ -156,7 +156,7 @@ def _row(table: Table, said: dict[str, Any]) -> dict[str, Any]:
     return {column.name: _meant(column, said[column.name]) for column in table.c}
 
 
-def _told(column: Column[Any], value: Any) -> Any:
+def _as_json(column: Column[Any], value: Any) -> Any:
     """Return a value as JSON says it."""
     if value is None:
         return None

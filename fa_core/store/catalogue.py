@@ -1,4 +1,4 @@
-"""The catalogue: which releases there are, which rounds failed, and what is told of each without its body."""
+"""The catalogue: which releases there are, which rounds failed, and the facts of each without its body."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -109,8 +109,8 @@ def fail(connection: Connection, failure: Failure) -> None:
     """Write that a round failed, and its log entry. Raises Refused where the release ended before."""
     _check_open(connection, failure.release)
     row = asdict(failure)
-    told = canonical(row | {"at": utc_text(failure.at)})
-    translog.append(connection, "failure", failure.release, entry("failure", told))
+    body = canonical(row | {"at": utc_text(failure.at)})
+    translog.append(connection, "failure", failure.release, entry("failure", body))
     connection.execute(insert(failures).values(**row))
 
 
@@ -195,8 +195,8 @@ def verify(connection: Connection, bodies: Bodies) -> list[str]:
         except UnheardError as error:
             problems.append(f"release {row.id}: {error}")
     for row in failed:
-        told = row._asdict() | {"at": utc_text(row.at)}
-        if ended.pop(row.release, None) != told:
+        recorded = row._asdict() | {"at": utc_text(row.at)}
+        if ended.pop(row.release, None) != recorded:
             problems.append(f"failure {row.release}: the catalogue and the transparency log differ")
     problems += [f"the transparency log ends {release}, the catalogue does not know it" for release in ended]
     return problems

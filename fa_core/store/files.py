@@ -132,14 +132,14 @@ def _release(table: pa.Table, facts: dict[str, Any]) -> Release:
         )
         for row in rows
     )
-    told = facts["layout"]
-    exact = {key: Fraction(told[key]) for key in ("cost", "epsilon", "delta")}
+    stored = facts["layout"]
+    exact = {key: Fraction(stored[key]) for key in ("cost", "epsilon", "delta")}
     times = {key: datetime.fromisoformat(facts[key]) for key in ("created", "window_start", "window_end")}
     sums = [np.asarray(row["sums"], dtype=np.int64) for row in rows]
     return Release(
         id=facts["id"],
         plan=facts["plan"].encode(),
-        layout=Layout(**(told | exact | {"blocks": blocks})),
+        layout=Layout(**(stored | exact | {"blocks": blocks})),
         population=facts["population"],
         engine=facts["engine"],
         simulated=facts["simulated"],
@@ -220,7 +220,7 @@ def read_estimates(data: bytes, name: str, *, cells: bool = True) -> Estimates:
             facts["release"],
             facts["level"],
             _results(table.to_pylist()),
-            tuple(_judgement(told) for told in facts["judgements"]),
+            tuple(_judgement(each) for each in facts["judgements"]),
         )
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{name} does not hold estimates of this version of Unheard") from None
@@ -252,9 +252,9 @@ def _estimate(row: dict[str, Any], cells: list[dict[str, Any]]) -> Estimate:
     )
 
 
-def _judgement(told: dict[str, Any]) -> Judgement:
-    worst = None if told["worst"] is None else tuple((segment, label) for segment, label in told["worst"])
-    return Judgement(**(told | {"by": tuple(told["by"]), "worst": worst}))
+def _judgement(stored: dict[str, Any]) -> Judgement:
+    worst = None if stored["worst"] is None else tuple((segment, label) for segment, label in stored["worst"])
+    return Judgement(**(stored | {"by": tuple(stored["by"]), "worst": worst}))
 
 
 def _labels_text(pairs: tuple[tuple[str, str], ...]) -> str:

@@ -321,8 +321,8 @@ class Store:
         """Write the whole store into a new file, from one snapshot. Raises Refused where it is damaged."""
         with self._database.reading() as connection:
             if problems := backups.verify(connection, self._bodies):
-                told = "\n".join(f"  {each}" for each in problems)
-                raise Refused(f"{self.name} does not verify, and so would no backup of it:\n{told}")
+                listing = "\n".join(f"  {each}" for each in problems)
+                raise Refused(f"{self.name} does not verify, and so would no backup of it:\n{listing}")
             return backups.backup(connection, self._bodies, file)
 
     def restore(self, file: Path) -> Contents:

@@ -3,7 +3,7 @@
 Trees and proofs are RFC 6962's (`fa_core.merkle`), checkpoints signed notes (`fa_core.trust.checkpoint`).
 
 Entries are never changed or removed. `subject` only helps to find one: the plan's hash for a plan, the
-release's id for what a release leaves behind, a name for a key.
+release's id for a release or a failure, a name for a key.
 """
 
 import json

@@ -72,7 +72,7 @@ class Journal:
             return None
 
     def replace(self, name: str, entry: bytes) -> None:
-        """Put `entry` in the place of the one of this name; whoever does must hold the lock."""
+        """Put `entry` in the place of the one of this name; the caller must hold the lock."""
         draft = os.open(self._directory / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         _write(draft, entry)
         os.close(draft)

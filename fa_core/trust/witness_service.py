@@ -1,8 +1,8 @@
 """The witness as a process of its own: one request a connection over a Unix socket.
 
 A request is an operation byte, a length (4 bytes, little-endian) and a body; a reply is a status byte, a
-length and a body: what the operation returns, or the sentence of a refusal. Who may ask is a matter of the
-socket's owner and group; whatever is asked, the witness signs once.
+length and a body: what the operation returns, or the sentence of a refusal. Access is by the socket's
+owner and group; whatever the requests are, the witness signs once.
 """
 
 import os
@@ -19,8 +19,8 @@ from fa_core.trust.witness import Witness
 from fa_core.unix_socket import clear
 
 _LARGEST = 1 << 26
-_PATIENCE = 30.0
-_AGAIN = 0.5
+_TIMEOUT_SECONDS = 30.0
+_PAUSE_SECONDS = 0.5
 _OK, _REFUSED = 0, 1
 
 
@@ -52,12 +52,12 @@ class WitnessServer(socketserver.UnixStreamServer):
 
 
 class _Handler(socketserver.BaseRequestHandler):
-    """Reads one request, writes one reply; a caller that stalls or sends something else is hung up on."""
+    """Reads one request, writes one reply; a caller that stalls or sends something else is disconnected."""
 
     server: WitnessServer
 
     def handle(self) -> None:
-        self.request.settimeout(_PATIENCE)
+        self.request.settimeout(_TIMEOUT_SECONDS)
         try:
             kind, body = _receive(self.request)
         except OSError:
@@ -78,13 +78,13 @@ class _Handler(socketserver.BaseRequestHandler):
 class WitnessClient:
     """The witness at the other end of a socket: the same four calls, each raising what the witness raised.
 
-    RoundFailed where it does not answer for `patience` seconds: one that is started again keeps its word, so
-    it may be asked again.
+    RoundFailed where it does not answer for `retry_seconds`. A witness that restarts signs the same again, so
+    retrying is safe.
     """
 
-    def __init__(self, path: Path, patience: float = 0.0) -> None:
+    def __init__(self, path: Path, retry_seconds: float = 0.0) -> None:
         self._path = path
-        self._patience = patience
+        self._retry_seconds = retry_seconds
 
     def sign_roster(self, request: bytes) -> bytes:
         """As `Witness.sign_roster`."""
@@ -103,7 +103,7 @@ class WitnessClient:
         return self._ask(_Operation.COSIGN, len(note).to_bytes(4, "little") + note + b"".join(proof))
 
     def _ask(self, operation: _Operation, body: bytes) -> bytes:
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self._retry_seconds
         while True:
             try:
                 status, reply = self._exchange(_pack(operation, body))
@@ -111,14 +111,14 @@ class WitnessClient:
             except OSError as error:
                 if time.monotonic() >= end:
                     raise RoundFailed(f"the witness at {self._path} does not answer ({error})") from None
-            time.sleep(_AGAIN)
+            time.sleep(_PAUSE_SECONDS)
         if status != _OK:
             raise Refused(reply.decode(errors="replace"))
         return reply
 
     def _exchange(self, request: bytes) -> tuple[int, bytes]:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_PATIENCE)
+            connection.settimeout(_TIMEOUT_SECONDS)
             connection.connect(str(self._path))
             connection.sendall(request)
             return _receive(connection)

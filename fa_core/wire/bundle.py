@@ -1,9 +1,9 @@
-"""What a relay and a gateway say to each other over a Unix socket: the parts of one letter, and no more.
+"""The protocol between a relay and a gateway over a Unix socket: the requests of one stage, and the replies.
 
 A frame is a length (u32) and so many bytes. A request's bytes are: version (u8, 1), stage (u8, 0 to 3),
-release (16 bytes), node (u64), milliseconds to answer in (u32), then a sheaf: a length (u32) and the request
-for everyone, a count (u32) and for each part its slot (u32), length (u32) and bytes. A reply's bytes are a
-sheaf with an empty request for everyone. All big-endian.
+release (16 bytes), node (u64), milliseconds to answer in (u32), then parts: a length (u32) and the request
+for everyone, a count (u32) and for each part its slot (u32), length (u32) and bytes. A reply's bytes are
+parts with an empty request for everyone. All big-endian.
 """
 
 import socket
@@ -22,20 +22,20 @@ _COUNT = struct.Struct(">I")
 
 
 REFUSED = b""
-"""What is said in place of a reply's bytes to a letter that cannot be asked; asking again would not help."""
+"""Sent in place of a reply's bytes to a request that is out of order; a retry would not help."""
 
 
 class Unreadable(Exception):
-    """The other end said something of another form."""
+    """The other end sent something that is not of this form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One letter for the devices behind a node, and how long they may take.
+    """The requests of one stage to the devices behind a node, and how long these may take.
 
     Attributes:
         release: hex id of the release. node: Flower's id of the node. stage: one of STAGES.
-        seconds: within which the replies are wanted, with a reply from each slot or without.
+        seconds: until the replies are due, whether or not every slot has replied.
         parts: slot -> request. everyone: the request for all, b"" where `parts` says it for each.
     """
 
@@ -72,7 +72,7 @@ def decode(data: bytes) -> Bundle:
 
 
 def encode_parts(parts: Mapping[int, bytes], everyone: bytes = b"") -> bytes:
-    """Return a sheaf's bytes."""
+    """Return the bytes of parts."""
     pieces = [_COUNT.pack(len(everyone)), everyone, _COUNT.pack(len(parts))]
     for slot, part in parts.items():
         pieces += (_PAIR.pack(slot, len(part)), part)
@@ -80,7 +80,7 @@ def encode_parts(parts: Mapping[int, bytes], everyone: bytes = b"") -> bytes:
 
 
 def decode_parts(data: bytes) -> tuple[dict[int, bytes], bytes]:
-    """Return (parts, the request for everyone) of a sheaf. Raises Unreadable."""
+    """Return (parts, the request for everyone) from bytes. Raises Unreadable."""
     try:
         (length,) = _COUNT.unpack_from(data)
         at = _COUNT.size + length

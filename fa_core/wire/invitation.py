@@ -27,7 +27,7 @@ MAX_CHECKPOINTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What a device is asked, and why it may believe it.
+    """What a device is asked, and the proofs with it.
 
     Attributes:
         plan: canonical bytes of the plan.

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""How long a person waits for the dashboard: its first view, and every click, with 510 releases and 1,000,000 rows.
+"""Latency of the dashboard: its first view, and every click, with 510 releases and 1,000,000 rows.
 
 Run it from the repository, with the virtual environment: `python scripts/bench/dashboard.py [--store DIR]`. The store
-is made where it is not there yet, which takes some minutes. Times are wall seconds in real Chromium, the median of
-some tries, from the click to the moment that everything is drawn.
+is made if it does not exist, which takes some minutes. Times are wall seconds in real Chromium, the median of
+some tries, from the click until everything is rendered.
 """
 
 import argparse
@@ -19,35 +19,35 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fa_core.store import open_store
 from tests.dashboard.browser import View, chromium, serving, viewing
-from tests.dashboard.stock import large
+from tests.dashboard.stores import large
 
 FIRST, CLICK = 2.0, 1.0
-"""Seconds to reach, for the first view and for every click."""
+"""Targets in seconds, for the first view and for every click."""
 
 
 def main() -> int:
-    """Measure, print and return 0 where every time is within reach."""
+    """Measure, print and return 0 where every time is within its target."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, help="where the store is, or is to be made")
+    parser.add_argument("--store", type=Path, help="the store; made if it does not exist")
     parser.add_argument("--releases", type=int, default=510)
     parser.add_argument("--tries", type=int, default=5)
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = told.store or Path(temporary) / "store"
+        folder = arguments.store or Path(temporary) / "store"
         if not (folder / "store.db").exists():
-            print(f"making {told.releases} releases in {folder}", flush=True)
-            large(folder, told.releases).store.close()
+            print(f"making {arguments.releases} releases in {folder}", flush=True)
+            large(folder, arguments.releases).store.close()
         with open_store(folder, create=False) as store:
             entries = store.releases(limit=10**6)
             rows = sum(
                 len(store.results(entries[at : at + 50], ["metric"])) for at in range(0, len(entries), 50)
             )
         print(f"{len(entries)} releases, {rows:,} result rows")
-        return measure(folder, told.tries)
+        return measure(folder, arguments.tries)
 
 
 def measure(folder: Path, tries: int) -> int:
-    """Start the dashboard, look at it, and print how long everything took."""
+    """Start the dashboard, open it in a browser, and print the latencies."""
     print(f"load when it began: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     late = 0
     with serving(folder) as base, chromium() as browser:
@@ -62,14 +62,14 @@ def measure(folder: Path, tries: int) -> int:
                 late += report(
                     name, [timed(lambda act=act, turn=turn: act(turn)) for turn in range(tries)], CLICK
                 )
-            if view.complaints:
-                print("console:", *view.complaints[:5], sep="\n  ")
+            if view.errors:
+                print("console:", *view.errors[:5], sep="\n  ")
                 late += 1
     return 1 if late else 0
 
 
 def clicks(view: View) -> list[tuple[str, Callable[[int], None]]]:
-    """Return what is clicked, by name; each takes the number of the try."""
+    """Return the measured clicks, by name; each takes the number of the try."""
     page = view.page
 
     def to(title: str) -> Callable[[int], None]:
@@ -81,10 +81,10 @@ def clicks(view: View) -> list[tuple[str, Callable[[int], None]]]:
         return go
 
     def choose(label: str) -> Callable[[int], None]:
-        def pick(turn: int) -> None:
+        def select(turn: int) -> None:
             view.choose(page.get_by_test_id("stSelectbox").filter(has_text=label).first, turn)
 
-        return pick
+        return select
 
     found: list[tuple[str, Callable[[int], None]]] = []
     for title in ("Segments", "Trends", "Confusions", "Privacy", "Plans", "Health"):
@@ -92,7 +92,7 @@ def clicks(view: View) -> list[tuple[str, Callable[[int], None]]]:
     found.append(("to Segments again", to("Segments")))
     found += [
         (f"Segments: another {name.lower()}", choose(name))
-        for name in ("Plan", "Release", "Metric", "Cut by")
+        for name in ("Plan", "Release", "Metric", "Break down by")
     ]
     found.append(("to Trends again", to("Trends")))
     found += [(f"Trends: another {name.lower()}", choose(name)) for name in ("Plan", "Group")]
@@ -102,14 +102,14 @@ def clicks(view: View) -> list[tuple[str, Callable[[int], None]]]:
 
 
 def timed(act: Callable[[], None]) -> tuple[float, float]:
-    """Return the wall seconds that something took, and the processor's, of the dashboard and the browser."""
-    start, before = time.perf_counter(), processor_seconds()
+    """Return the wall seconds and the CPU seconds of an action, the dashboard and the browser together."""
+    start, before = time.perf_counter(), cpu_seconds()
     act()
-    return time.perf_counter() - start, processor_seconds() - before
+    return time.perf_counter() - start, cpu_seconds() - before
 
 
-def processor_seconds() -> float:
-    """Return what all processes that this one started have used of the processor so far."""
+def cpu_seconds() -> float:
+    """Return the CPU seconds of all child processes so far."""
     parents, used = {}, {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -124,17 +124,17 @@ def processor_seconds() -> float:
     return sum(used[process] for process in mine - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
 
 
-def report(name: str, taken: list[tuple[float, float]], reach: float) -> int:
-    """Print the times of one thing and return 1 where their median is over what is to be reached."""
-    seconds, processor = zip(*taken, strict=True)
+def report(name: str, times: list[tuple[float, float]], target: float) -> int:
+    """Print the times of one action and return 1 where their median is over the target."""
+    seconds, cpu = zip(*times, strict=True)
     middle = median(seconds)
-    verdict = "" if middle <= reach else "  LATE"
+    verdict = "" if middle <= target else "  LATE"
     spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
     print(
-        f"{name:<40} {middle:6.2f} s   ({spread}, to reach: {reach:g} s; processor {median(processor):.2f} s){verdict}",
+        f"{name:<40} {middle:6.2f} s   ({spread}, target: {target:g} s; CPU {median(cpu):.2f} s){verdict}",
         flush=True,
     )
-    return int(middle > reach)
+    return int(middle > target)
 
 
 if __name__ == "__main__":

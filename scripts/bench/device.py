@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from clients.device import database
 from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.counting import count, noised
+from clients.device.interface import Stage
 from clients.device.keys import new_key
 from clients.device.odometer import Budget
 from clients.device.policy import Conditions, Policy
-from clients.device.records import Books
-from clients.device.seam import Stage
+from clients.device.records import Records
 from clients.device.store import DEFAULT_RETENTION, Rules, Store
 from clients.device.trust import PinnedKey, Pins
 from fa_core.layout import compile_plan
@@ -166,9 +166,9 @@ class Bench:
         self.store.grant("quality_metrics", NOW + timedelta(days=300), NOW)
         self.store.set_facts({"accent": ACCENTS[3], "device_class": CLASSES[2]}, NOW)
         self.store.record("wake_events", events(EVENTS), "quality_metrics", NOW)
-        books = Books(self.store)
+        records = Records(self.store)
         with self.store.transaction(NOW):
-            books.certify(self.authority.certify(books.key().public_key().public_bytes_raw()))
+            records.certify(self.authority.certify(records.key().public_key().public_bytes_raw()))
         signer, log_key, witness = (key.public_key().public_bytes_raw() for key in self.keys)
         pinned = PinnedKey("bench", signer, NOW - timedelta(days=1), NOW + timedelta(days=1))
         pins = Pins((pinned,), frozenset(), log_key, witness, self.authority.public_key, timedelta(days=1))
@@ -177,7 +177,7 @@ class Bench:
         self.device = StoredDevice(
             self.store,
             Terms(budget, Policy(min_cohort=20), pins),
-            books.identity(),
+            records.identity(),
             lambda now: ready,
             Clock(lambda: NOW, time.monotonic),
         )
@@ -266,7 +266,7 @@ def bench_contribution(folder: Path, devices: int) -> float:
 
 
 def main() -> None:
-    """Run both; exit code 1 where the house plan's figure is missed."""
+    """Run both; exit code 1 where the design's figure is missed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

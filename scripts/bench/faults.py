@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.deployment.faults import APART, KILLED, STAGES, Told, alone, strike, table
+from tests.deployment.faults import APART, KILLED, STAGES, Result, alone, strike, table
 from tests.deployment.lab import lab
 
 NODES, DEVICES, DEADLINE = 3, 30, 90.0
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("faults", nargs="*", choices=faults, default=list(faults))
     parser.add_argument("--stages", default=",".join(STAGES))
     chosen = parser.parse_args()
-    rows: list[Told] = []
+    rows: list[Result] = []
     with tempfile.TemporaryDirectory() as folder, lab(Path(folder), NODES, DEVICES, DEADLINE) as up:
         up.ample_budget()
         for name in chosen.faults:

@@ -37,17 +37,17 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.app import through_gateway
+from clients.device.interface import STAGES, Stage
 from clients.device.remote import Line, attend, line
-from clients.device.seam import STAGES, Stage
 from clients.device.trust import Pins
 from clients.party import SimulatedDevice, pins_of, simulated
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.settings import CONFIG, FILE
 from fa_core.gateway.setup import init
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.keys import local_keys, local_parties
+from fa_core.rounds.keys import local_keys, local_signers
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
-from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
 from fa_core.trust.enrolment import Authority
 
@@ -136,7 +136,7 @@ class Crowd:
 
 
 def crowd(given: Crowd, pipe: Connection) -> None:
-    """Play `size` devices, each in a thread, until the pipe closes; then tell their CPU seconds."""
+    """Play `size` devices, each in a thread, until the pipe closes; then send their CPU seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.stack_size(512 * 1024)
     authority = Authority(Ed25519PrivateKey.from_private_bytes(given.authority))
@@ -293,8 +293,8 @@ def one_round(folder: Path, devices: int, per_node: int, workers: int, database:
         messages = metric(operations, "unheard_gateway_requests_total") - before[2]
         spent = cpu(process.pid) - before[0], cpu(server) - before[1]
         size = memory(process.pid)
-        told = [stop(*each) for each in crowds]
-    total, protocol = (sum(each) for each in zip(*told, strict=True))
+        spent_by_crowds = [stop(*each) for each in crowds]
+    total, protocol = (sum(each) for each in zip(*spent_by_crowds, strict=True))
     return Report(
         devices=devices,
         nodes=nodes,
@@ -323,12 +323,12 @@ def drive(
 
     today = lambda: datetime.now(UTC)  # noqa: E731 - one word
     with open_store(folder / "store") as store:
-        parties = local_parties(keys, authority, today)
+        signers = local_signers(keys, authority, today)
         watch = Watch(report, lambda: False)
-        around = Surroundings(store, parties, Pace(2 * STAGE_SECONDS, 0.1), MonotonicClock(), today, watch)
+        context = RunContext(store, signers, Pace(2 * STAGE_SECONDS, 0.1), MonotonicClock(), today, watch)
         signed = SignedPlan.of(plan, keys.plan)
         job = Job(plan, signed, "bench", UNTIL, "gateway", True, True, nodes, devices)
-        release, _ = run(job, grid, around)
+        release, _ = run(job, grid, context)
         return release
 
 
@@ -356,9 +356,9 @@ def start(given: Crowd) -> tuple[Any, Connection]:
 
 def stop(process: Any, pipe: Connection) -> tuple[float, float]:
     pipe.send(None)
-    told: tuple[float, float] = pipe.recv()
+    seconds: tuple[float, float] = pipe.recv()
     process.join()
-    return told
+    return seconds
 
 
 def main() -> None:

@@ -34,13 +34,13 @@ def main() -> int:
     ):
         started = time.monotonic()
         plan = up.plan("hubs", cohort=max(50, devices // 2), dropout="0.1", corrupt="0.1")
-        told = json.loads(up.run(plan).stdout)
+        released = json.loads(up.run(plan).stdout)
         ended = time.monotonic()
         now = settled(up, up.supervisor())
-    print(f"{chosen.nodes} nodes of {chosen.devices} devices: {told['devices']}")
+    print(f"{chosen.nodes} nodes of {chosen.devices} devices: {released['devices']}")
     print(f"made and started in {started - began:.0f} s, the round took {ended - started:.0f} s")
     print(f"{now.processes} processes hold {now.memory:,.0f} MiB and {now.files:,} files")
-    return int(told["devices"]["counted"] != devices)
+    return int(released["devices"]["counted"] != devices)
 
 
 if __name__ == "__main__":

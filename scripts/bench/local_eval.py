@@ -175,8 +175,8 @@ def by_pandas(plan: Plan, frames: Frames) -> Sums:
     joined = hours.merge(
         fired, how="left", left_on=["device", "time", "playback"], right_on=["device", "hour", "playback"]
     )
-    heard = joined["fires"].fillna(0).clip(upper=8).astype(np.int64)
-    joined = joined.assign(excess=120 * heard - joined["minutes"], environment=_environment(joined))
+    capped = joined["fires"].fillna(0).clip(upper=8).astype(np.int64)
+    joined = joined.assign(excess=120 * capped - joined["minutes"], environment=_environment(joined))
     most = hours_cap * max(60, 120 * 8)
     for grouping in GROUPINGS:
         for part, cells in _centred(joined, grouping, "excess", "minutes", most // 2):

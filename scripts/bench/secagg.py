@@ -5,9 +5,9 @@
     python scripts/bench/secagg.py --no-peer        # ours only
 
 All times are CPU seconds. The server runs in this process and is timed inside `requests` and `receive` only;
-the devices run in two worker processes. Nobody profits from what another already verified: the memory of
+the devices run in two worker processes. None profits from what another already verified: the cache of
 verified signatures is emptied for the server, for the witness and for each device that is timed. Every sum is
-compared with numpy's. Exit code 1 if a row of the house plan is missed.
+compared with numpy's. Exit code 1 if a target of the design is missed.
 """
 
 import argparse
@@ -212,7 +212,7 @@ def run_ours_complete(what: str, n: int, m: int, lost: int, f: Fraction) -> Cost
 
 
 def run_peer(what: str, n: int, m: int, shares: int) -> Cost:
-    """One round of Flower's own SecAgg+, nobody lost, over a Grid that calls its clients in this process."""
+    """One round of Flower's own SecAgg+, without dropouts, over a Grid within this process."""
     import flower_secagg  # pulls Flower in, which nothing else here needs
 
     return Cost(what, n, m, shares - 1, 0, *flower_secagg.run(vectors(n, m), shares))
@@ -254,7 +254,7 @@ def show(cost: Cost, ratios: str = "") -> None:
 
 
 def verdicts(costs: dict[str, Cost], ratio: float | None) -> Iterable[tuple[str, bool]]:
-    """The rows of the house plan's section 10 that were measured."""
+    """The performance targets of the design (section 10) that were measured."""
     if ratio is not None:
         yield f"n=100, complete: {ratio:.0f} times less server CPU (500 asked)", ratio >= 500
     if cost := costs.get("ours, n=1000, 5% lost"):

@@ -65,14 +65,14 @@ def measure(up: Lab) -> Report:
     time.sleep(IDLE_SECONDS)
     idle = spent(up)
     began = time.monotonic()
-    told = json.loads(up.run(up.plan("supernodes", dropout="0.34")).stdout)
+    released = json.loads(up.run(up.plan("supernodes", dropout="0.34")).stdout)
     took = time.monotonic() - began
     after = spent(up)
     messages = 2 * STAGES * up.nodes
     minute = 60.0 / IDLE_SECONDS
     return Report(
         nodes=up.nodes,
-        counted=told["devices"]["counted"],
+        counted=released["devices"]["counted"],
         round_seconds=took,
         messages=messages,
         messages_a_second=messages / took,

@@ -36,8 +36,8 @@ def cohort(devices: int, events: int, hours: int, seed: int = 1) -> Cohort:
         "accent": (random.integers(0, len(ACCENTS), devices), ACCENTS),
         "device_class": (random.integers(0, len(CLASSES), devices), CLASSES),
     }
-    heard = np.sort(np.stack([random.permutation(WEEK)[:hours] for _ in range(min(devices, 997))]), axis=1)
-    hour = heard[np.arange(devices) % len(heard)]
+    wakes = np.sort(np.stack([random.permutation(WEEK)[:hours] for _ in range(min(devices, 997))]), axis=1)
+    hour = wakes[np.arange(devices) % len(wakes)]
     tables = {
         "wake_events": _wake(random, hour, events),
         "listening": _listening(random, hour),

@@ -1,4 +1,4 @@
-"""The real page: `fa dashboard` as a process, and Debian's Chromium looking at it."""
+"""End-to-end: `fa dashboard` as a process, and Debian's Chromium as its client."""
 
 import os
 import shutil
@@ -23,12 +23,12 @@ START: Final = "import typer; from fa_core.cli.dashboard import dashboard; typer
 """`fa dashboard` alone: the other commands take seconds to import."""
 
 STARTS_WITHIN: Final = 300.0
-GUARD: Final = 300_000
-"""Milliseconds after which a page that does not come is given up, on however busy a machine."""
+TIMEOUT_MS: Final = 300_000
+"""Milliseconds after which a page load fails, long enough for a busy machine."""
 
-UNSEEN_MS: Final = 30_000
-"""Milliseconds after which a run that nobody saw begin is taken to be over: what it drew is there, or the
-test that looks for it fails."""
+UNOBSERVED_MS: Final = 30_000
+"""Milliseconds after which a script run whose start was not observed is taken to have ended: its output is there,
+or the test that expects it fails."""
 
 RAN: Final = """
 () => {
@@ -43,14 +43,14 @@ RAN: Final = """
   });
 }
 """
-"""Makes `window.ran` true once the script has begun and ended again."""
+"""Makes `window.ran` true once the script has started and ended again."""
 
 IDLE: Final = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
 @contextmanager
 def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[str]:
-    """Yield the address of a dashboard over a store."""
+    """Yield the URL of a dashboard over a store."""
     port = _free_port()
     command = [sys.executable, "-c", START, "--store", str(store), "--port", str(port), *more]
     with open(log or "/dev/null", "wb") as output:
@@ -64,7 +64,7 @@ def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[
 
 
 def _free_port() -> int:
-    """Return a free port that no connection is given while the server starts: those are from 32768 on."""
+    """Return a free port below 32768, outside the range that outgoing connections are given."""
     for port in range(20_000 + os.getpid() % 10_000, 32_768):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -89,9 +89,9 @@ def chromium() -> Iterator[Browser]:
     """Yield a browser. Raises AssertionError where Chromium is not installed."""
     found = shutil.which("chromium")
     assert found is not None, "Chromium is not installed; scripts/setup chromium installs it"
-    expect.set_options(timeout=GUARD)
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS), timeout=GUARD)
+        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS), timeout=TIMEOUT_MS)
         try:
             yield browser
         finally:
@@ -100,28 +100,28 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class View:
-    """A page in a browser, and everything that its console said that it should not have."""
+    """A page in a browser, and its console errors and failed or foreign requests."""
 
     page: Page
     base: str
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> None:
-        """Open a path and wait until everything is drawn."""
+        """Open a path and wait until everything is rendered."""
         self.page.goto(self.base + path)
         self.settle()
 
     def act(self, do: Callable[[], object]) -> None:
-        """Do something that makes the page run again, and wait until it has."""
+        """Do something that makes the script run again, and wait until it has ended."""
         self.page.evaluate(RAN)
         do()
-        # A run that is over before the browser draws once is seen neither to begin nor to end.
+        # A run that ends before the browser renders once is not observed at all.
         with suppress(PlaywrightTimeout):
-            self.page.wait_for_function("window.ran", timeout=UNSEEN_MS)
+            self.page.wait_for_function("window.ran", timeout=UNOBSERVED_MS)
         self.settle()
 
     def choose(self, box: Locator, which: int = -1) -> bool:
-        """Choose another option of a select box, the last one or one by its place; return whether there is one."""
+        """Select another option of a select box, the last or one by its index; return whether there is one."""
         box.locator("[role=combobox], input").first.click()
         options = self.page.locator("[role=option]")
         options.first.wait_for()
@@ -137,16 +137,16 @@ class View:
         return True
 
     def download(self, name: str) -> Path:
-        """Click the last button of this name and return the file that comes; a click that hits a page while it
-        is drawn anew goes nowhere, and is made again."""
+        """Click the last button of this name and return the downloaded file; a click on a page that is being
+        rendered again is lost, and is repeated."""
         button = self.page.get_by_role("button", name=name, exact=False).last
-        for patience in (UNSEEN_MS, UNSEEN_MS, GUARD):
+        for timeout in (UNOBSERVED_MS, UNOBSERVED_MS, TIMEOUT_MS):
             self.settle()
             with suppress(PlaywrightTimeout):
-                with self.page.expect_download(timeout=patience) as waiting:
+                with self.page.expect_download(timeout=timeout) as waiting:
                     button.click()
                 return Path(waiting.value.path())
-        raise AssertionError(f"nothing was downloaded from {name}")
+        raise AssertionError(f"{name} downloaded nothing")
 
     def settle(self) -> None:
         """Wait until the script has ended and no placeholder is left."""
@@ -158,20 +158,20 @@ class View:
 
 @contextmanager
 def viewing(browser: Browser, base: str, width: int = 1280, theme: str = "light") -> Iterator[View]:
-    """Yield a fresh visitor's page of a width and a theme."""
+    """Yield a new browser context's page of a width and a theme."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
     page = context.new_page()
-    page.set_default_timeout(GUARD)
+    page.set_default_timeout(TIMEOUT_MS)
     view = View(page, base)
 
-    def heard(kind: str, text: str) -> None:
+    def on_console(kind: str, text: str) -> None:
         if kind in ("error", "warning"):
-            view.complaints.append(text)
+            view.errors.append(text)
 
-    page.on("console", lambda message: heard(message.type, message.text))
-    page.on("pageerror", lambda error: view.complaints.append(str(error)))
+    page.on("console", lambda message: on_console(message.type, message.text))
+    page.on("pageerror", lambda error: view.errors.append(str(error)))
     page.on("requestfailed", lambda request: _failed(view, request))
-    page.on("request", lambda request: _asked(view, request.url))
+    page.on("request", lambda request: _check_host(view, request.url))
     try:
         yield view
     finally:
@@ -179,10 +179,10 @@ def viewing(browser: Browser, base: str, width: int = 1280, theme: str = "light"
 
 
 def _failed(view: View, request: Request) -> None:
-    if request.failure != "net::ERR_ABORTED":  # what a page still loads when it is left, and a download
-        view.complaints.append(f"could not load {request.url}: {request.failure}")
+    if request.failure != "net::ERR_ABORTED":  # requests aborted by navigation or by a download
+        view.errors.append(f"could not load {request.url}: {request.failure}")
 
 
-def _asked(view: View, url: str) -> None:
+def _check_host(view: View, url: str) -> None:
     if not url.startswith((view.base, view.base.replace("http", "ws", 1), "data:", "blob:")):
-        view.complaints.append(f"asked elsewhere: {url}")
+        view.errors.append(f"request to another host: {url}")

@@ -1,4 +1,4 @@
-"""Content that wants to be more than text: it shows as text and breaks nothing."""
+"""Hostile content in names, labels and links: it is shown as text and breaks no page."""
 
 import hashlib
 import json
@@ -14,10 +14,10 @@ from dashboard.auth import session
 from dashboard.data import reading
 from fa_core.estimate import estimate
 from fa_core.plan import parse, sign
-from tests.dashboard.conftest import EVERYTHING
-from tests.dashboard.looking import look, markup, rows, tags, words
-from tests.dashboard.stock import Stock, plan_text, released
-from tests.dashboard.tables import START
+from tests.dashboard.conftest import ALL_ROLES
+from tests.dashboard.fleet_tables import START
+from tests.dashboard.rendering import markup, render, rows, tags, words
+from tests.dashboard.stores import StoreBuilder, plan_text, released
 
 NAME = '<img src=x onerror="alert(1)"><script>alert(2)</script> [x](javascript:alert(3)) $\\LaTeX$ {{next}}'
 OWNER = "o" * 10_000
@@ -30,13 +30,13 @@ ALLOWED = {
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose one release has a plan that this version would never have written."""
+    """A store whose only release has a plan that this version would refuse to write."""
     from clients.evaluate import fleet_sum
     from fa_core.layout import compile_plan
-    from tests.dashboard.tables import cohort
+    from tests.dashboard.fleet_tables import cohort
 
     folder = tmp_path_factory.mktemp("hostile") / "store"
-    stock = Stock(folder)
+    builder = StoreBuilder(folder)
     plan = parse(plan_text("wake-word-weekly").encode(), "plan.yaml", today=START.date())
     fleet, until = cohort(1200, 0)
     made = released(plan, fleet_sum(plan, compile_plan(plan), fleet, until), until, 1200, "ab" * 16)
@@ -49,20 +49,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     renamed = {each.group: (("accent", label),) for each, label in zip(accents, LABELS, strict=False)}
     results = tuple(replace(each, group=renamed.get(each.group, each.group)) for each in numbers.results)
     judgements = tuple(replace(each, sentence=NAME) for each in numbers.judgements)
-    key = stock.keys.plan
-    stock.store.announce(body, key.public_key().public_bytes_raw(), sign(body, key))
-    stock.charge(other)
-    stock.store.save(other, replace(numbers, results=results, judgements=judgements), synthetic=True)
+    key = builder.keys.plan
+    builder.store.announce(body, key.public_key().public_bytes_raw(), sign(body, key))
+    builder.charge(other)
+    builder.store.save(other, replace(numbers, results=results, judgements=judgements), synthetic=True)
     failed = replace(other, id="cd" * 16, created=other.created + timedelta(hours=1))
-    stock.fail(failed, NAME, NAME)
-    stock.store.close()
+    builder.fail(failed, NAME, NAME)
+    builder.store.close()
     return folder
 
 
 @pytest.fixture(autouse=True)
 def shown(hostile: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     settings.use(settings.Settings(str(hostile), tmp_path / "dashboard"))
-    monkeypatch.setattr(session, "somebody", lambda: EVERYTHING)
+    monkeypatch.setattr(session, "current_user", lambda: ALL_ROLES)
     yield
     reading.forget()
 
@@ -75,20 +75,20 @@ VIEWS = [
 
 
 @pytest.mark.parametrize("name, query", VIEWS)
-def test_every_page_shows_it_as_text(name: str, query: dict[str, str]) -> None:
-    text = markup(look(name, **query))
+def test_every_page_shows_hostile_content_as_text(name: str, query: dict[str, str]) -> None:
+    text = markup(render(name, **query))
     assert tags(text) <= ALLOWED
     assert 'onerror="alert' not in text
 
 
-def test_a_segment_named_nan_is_a_segment() -> None:
-    page = look("segments", metric="false_reject_rate", by="accent")
+def test_labels_such_as_nan_and_null_are_shown_as_labels() -> None:
+    page = render("segments", metric="false_reject_rate", by="accent")
     found = {row["group"] for row in rows(markup(page)) if row.get("metric") == "false_reject_rate"}
     assert set(LABELS) <= found
 
 
-def test_a_name_reads_as_it_was_written_and_a_long_one_is_cut() -> None:
-    text = words(markup(look("health")))
+def test_a_name_is_escaped_and_a_long_one_truncated() -> None:
+    text = words(markup(render("health")))
     assert '<img src=x onerror="alert(1)">' in text
     assert "o" * 200 not in text
 
@@ -109,5 +109,5 @@ def test_a_hostile_link_opens_the_page(value: str) -> None:
             "launch",
             "devices",
         )
-        page = look(name, **dict.fromkeys(keys, value))
+        page = render(name, **dict.fromkeys(keys, value))
         assert tags(markup(page)) <= ALLOWED

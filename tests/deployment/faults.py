@@ -1,6 +1,6 @@
 """Faults of a deployment, and what must be true after each: released once, or failed and nothing released.
 
-`STAGES` name the moment: a fault strikes when the first node has taken the letter of that stage. What is
+`STAGES` name the moment: a fault strikes when the first node has received the message of that stage. What is
 killed is a real process, by its id, with SIGKILL; the lab's supervisor starts it again.
 """
 
@@ -86,11 +86,11 @@ is not."""
 STAGES = ("join", "shares", "masked", "unmask")
 
 Fault = Callable[[Lab], Callable[[], None]]
-"""Strikes, and returns what mends it."""
+"""Strikes, and returns a function that undoes it."""
 
 
 @dataclass(frozen=True)
-class Told:
+class Result:
     """One line of the table."""
 
     fault: str
@@ -101,18 +101,18 @@ class Told:
     reason: str
 
 
-def strike(up: Lab, name: str, fault: Fault, stage: str) -> Told:
+def strike(up: Lab, name: str, fault: Fault, stage: str) -> Result:
     """Run a plan, strike at a stage, and return how the run ended, after checking all that must hold."""
     began = time.monotonic()
     plan = up.plan(f"{name}-{stage}")
     process = start("run", str(plan), "--engine", str(up.folder))
-    mend: Callable[[], None] = nothing
+    undo: Callable[[], None] = nothing
     try:
         wait_for_stage(up, stage, process)
-        mend = fault(up)
+        undo = fault(up)
         _, err = process.communicate(timeout=GUARD)
     finally:
-        mend()
+        undo()
         process.kill()
     seconds = time.monotonic() - began
     assert "Traceback" not in err, err
@@ -120,7 +120,7 @@ def strike(up: Lab, name: str, fault: Fault, stage: str) -> Told:
     return check(up, name, stage, process.returncode == 0, seconds, err.strip().splitlines()[-1])
 
 
-def check(up: Lab, name: str, stage: str, released: bool, seconds: float, reason: str) -> Told:
+def check(up: Lab, name: str, stage: str, released: bool, seconds: float, reason: str) -> Result:
     """Check that the run ended once, that store, ledger and log say the same, and return its line."""
     federation = open_federation(up.folder)
     run = runs.find(federation, "latest")
@@ -139,12 +139,12 @@ def check(up: Lab, name: str, stage: str, released: bool, seconds: float, reason
         assert sorted(set(logged) & {"release", "failure"}) == ["release" if released else "failure"]
         assert store.verify_ledger() == store.verify_log() == []
     counted = ended[0].counted if ended else None
-    told = "" if released else reason.removeprefix("fa: ")
-    return Told(name, stage, "released" if released else "failed", counted, seconds, told)
+    why = "" if released else reason.removeprefix("fa: ")
+    return Result(name, stage, "released" if released else "failed", counted, seconds, why)
 
 
 def wait_for_stage(up: Lab, stage: str, process: "subprocess.Popen[str]") -> None:
-    """Return when a node takes the letter of a stage in the run that `process` launched."""
+    """Return when a node receives the message of a stage in the run that `process` launched."""
     log = up.folder / "log" / "node-00.log"
     start_at = log.stat().st_size
     end = time.monotonic() + GUARD
@@ -170,7 +170,7 @@ def wait_until_ready(up: Lab) -> None:
 
 
 def nothing() -> None:
-    """Mend what needs no mending."""
+    """Undo nothing."""
 
 
 def kill(name: str) -> Fault:
@@ -199,11 +199,11 @@ def hang(name: str) -> Fault:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
 
-        def mend() -> None:
+        def undo() -> None:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
-        return mend
+        return undo
 
     return strike_it
 
@@ -263,13 +263,13 @@ def slow_network(up: Lab) -> Callable[[], None]:
 
 
 def alone() -> bool:
-    """Whether this process has a network of its own: whoever made it says so, and it has only `lo`."""
+    """Whether this process has a network of its own: its parent says so, and it has only `lo`."""
     return OWN_NETWORK in os.environ and [name for _, name in socket.if_nameindex()] == ["lo"]
 
 
 def loose_clocks(folder: Path, whose: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which `shift_clock` can shift the clocks of some processes: name -> a part of
-    the command line of that process and of nobody else's."""
+    the command line of that process alone."""
     folder.mkdir()
     libraries = {}
     for name, what in whose.items():
@@ -338,7 +338,7 @@ KILLED = {
 """Faults of processes: each at every stage."""
 
 
-def table(rows: list[Told]) -> str:
+def table(rows: list[Result]) -> str:
     """Return the rows as a table."""
     lines = [f"{'fault':<18}{'stage':<8}{'outcome':<10}{'counted':>8}{'seconds':>9}  why"]
     for row in rows:

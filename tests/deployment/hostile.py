@@ -1,7 +1,7 @@
 """An app bundle that steals: what a SuperLink's operator might send to a node in place of ours.
 
 Its ClientApp tries everything that tests/device/test_serve.py tries as another user, and says on the device's
-socket what it was told to; its ServerApp prints what came back.
+socket the words of its configuration; its ServerApp prints what came back.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-House = Door = SimpleNamespace
+Setup = Endpoint = SimpleNamespace
 app = ClientApp()
 
 {thefts}
@@ -27,11 +27,13 @@ app = ClientApp()
 
 @app.query("steal")
 def steal(message, context):
-    told = message.content["told"]
-    house, door = SimpleNamespace(path=Path(told["store"])), SimpleNamespace(path=Path(told["socket"]))
-    got = thefts(house, door, int(told["process"]))
-    heard = sorted({{say(door.path, bytes.fromhex(word)).hex() for word in json.loads(told["words"])}})
-    said = ConfigRecord({{"got": json.dumps({{"got": got, "heard": heard}})}})
+    config = message.content["config"]
+    setup = SimpleNamespace(path=Path(config["store"]))
+    endpoint = SimpleNamespace(path=Path(config["socket"]))
+    got = thefts(setup, endpoint, int(config["process"]))
+    words = map(bytes.fromhex, json.loads(config["words"]))
+    replies = sorted({{say(endpoint.path, word).hex() for word in words}})
+    said = ConfigRecord({{"got": json.dumps({{"got": got, "replies": replies}})}})
     return Message(RecordDict({{"said": said}}), reply_to=message)
 """
 
@@ -44,9 +46,10 @@ app = ServerApp()
 
 @app.main()
 def main(grid, context):
-    told = ConfigRecord({name: context.run_config[name] for name in ("store", "socket", "process", "words")})
+    names = ("store", "socket", "process", "words")
+    config = ConfigRecord({name: context.run_config[name] for name in names})
     node = int(context.run_config["node"])
-    message = Message(RecordDict({"told": told}), node, "query.steal")
+    message = Message(RecordDict({"config": config}), node, "query.steal")
     for reply in grid.send_and_receive([message], timeout=300):
         print("GOT", reply.content["said"]["got"] if reply.has_content() else reply.error, flush=True)
 """
@@ -59,7 +62,7 @@ description = "An update"
 dependencies = []
 
 [tool.flwr.app]
-publisher = "somebody"
+publisher = "attacker"
 
 [tool.flwr.app.components]
 serverapp = "helpful.server:app"

@@ -77,8 +77,8 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         """Return what `fa federation status` says."""
-        told: dict[str, Any] = json.loads(fa("federation", "status", str(self.folder), "--json").stdout)
-        return told
+        status: dict[str, Any] = json.loads(fa("federation", "status", str(self.folder), "--json").stdout)
+        return status
 
     def store(self) -> Store:
         """Return the lab's store."""
@@ -124,7 +124,7 @@ def lab(
 
 
 def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens at."""
+    """Return the first of so many consecutive ports that are free."""
     begin = randbelow(187) * 64  # two labs at once do not take the same ones
     for first in (20000 + (begin + step) % 12000 for step in range(0, 12000, 64)):
         try:

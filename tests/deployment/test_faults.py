@@ -16,7 +16,7 @@ from tests.deployment.faults import (
     KILLED,
     OWN_NETWORK,
     STAGES,
-    Told,
+    Result,
     check,
     fill_disk,
     hang_superlink,
@@ -35,10 +35,10 @@ from tests.store.postgres import Database, mortal
 pytestmark = pytest.mark.long
 NODES, DEVICES, DEADLINE = 3, 30, 90.0
 SURVIVED = {"superlink", "node", "hub", "witness", "hung-node", "hung-hub"}
-"""Faults after which the round still ends in a release: the plan bears the loss of a third."""
+"""Faults after which the round still ends in a release: the plan tolerates the loss of a third."""
 
 
-TABLE: list[Told] = []
+TABLE: list[Result] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,13 +58,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", KILLED)
 def test_a_run_ends_once_whatever_dies(up: Lab, name: str, stage: str) -> None:
-    told = strike(up, name, KILLED[name], stage)
-    TABLE.append(told)
-    assert (told.outcome == "released") is (name in SURVIVED), told
+    result = strike(up, name, KILLED[name], stage)
+    TABLE.append(result)
+    assert (result.outcome == "released") is (name in SURVIVED), result
 
 
 def test_the_next_round_works(up: Lab) -> None:
-    everybody_counts(up, "afterwards")
+    every_device_counts(up, "afterwards")
 
 
 @pytest.mark.parametrize("stage", ["join", "masked"])
@@ -102,12 +102,12 @@ def test_a_store_that_is_killed_and_comes_back_holds_the_release(
     served: tuple[Lab, Database], stage: str
 ) -> None:
     up, server = served
-    told = strike(up, "store", kill_store(server), stage)
-    TABLE.append(told)
-    assert (told.outcome, told.counted) == ("released", NODES * DEVICES)
+    result = strike(up, "store", kill_store(server), stage)
+    TABLE.append(result)
+    assert (result.outcome, result.counted) == ("released", NODES * DEVICES)
 
 
-def test_a_store_that_stays_away_is_a_failure_that_is_written_down_later(
+def test_a_store_that_stays_unavailable_is_a_failure_that_is_recorded_later(
     served: tuple[Lab, Database],
 ) -> None:
     """Only the end of a run writes there, so one stage is like another."""
@@ -136,7 +136,7 @@ CLOCKS = {
     "hub": "hubs/node-01",
     "superlink": "fa_core.flower.superlink",
 }
-"""Whose clock is off -> a part of its command line, and of nobody else's."""
+"""The process whose clock is shifted -> a part of its command line alone."""
 
 
 @pytest.fixture(scope="module")
@@ -157,24 +157,24 @@ def test_a_clock_that_goes_ten_minutes_off_harms_nothing(
     up, folder = loose
     name = f"{'fast' if minutes > 0 else 'slow'}-{whose}"
     TABLE.append(strike(up, name, shift_clock(folder, whose, minutes), "shares"))
-    everybody_counts(up, f"{name}-mended")
+    every_device_counts(up, f"{name}-after")
 
 
 @pytest.mark.parametrize("stage", ["join", "masked"])
 def test_nodes_come_back_to_a_superlink_that_hung(up: Lab, stage: str) -> None:
     TABLE.append(strike(up, "hung-superlink", hang_superlink, stage))
-    everybody_counts(up, f"hung-superlink-{stage}-mended")
+    every_device_counts(up, f"hung-superlink-{stage}-after")
 
 
-def everybody_counts(up: Lab, plan: str) -> None:
-    """Run a plan once every node is back, and see that nobody is missing."""
+def every_device_counts(up: Lab, plan: str) -> None:
+    """Run a plan once every node is back, and check that every device is counted."""
     wait_until_ready(up)
     up.run(up.plan(plan))
     with up.store() as store:
         assert store.find("latest").counted == NODES * DEVICES
 
 
-def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
+def test_a_slow_network_and_an_interrupted_one_are_tolerated() -> None:
     """In a network namespace of its own: nothing else on this machine may notice."""
     own = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
     faults = "scripts/bench/faults.py cut-network slow-network"
@@ -192,9 +192,9 @@ def test_a_slow_network_and_one_that_is_cut_are_borne() -> None:
     lines = lines[: len(lines) // 2]  # each is printed as it is known, and again in the whole table
     assert len(lines) == 2 * len(STAGES)
     assert {line[2] for line in lines} == {"released"}, done.stdout
-    TABLE.extend(Told(line[0], line[1], line[2], int(line[3]), float(line[4]), "") for line in lines)
+    TABLE.extend(Result(line[0], line[1], line[2], int(line[3]), float(line[4]), "") for line in lines)
 
 
-def test_without_a_fault_everybody_counts(up: Lab) -> None:
+def test_without_a_fault_every_device_counts(up: Lab) -> None:
     """The control of all of the above."""
     assert strike(up, "nothing", lambda up: lambda: None, "masked").counted == NODES * DEVICES

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.device.laboratory import Hub, Trusted, make_hub
+from clients.device.lab_hub import Hub, Trusted, make_hub
 from clients.evaluate import cohort_of_fleet
 from clients.fleet.tables import read_fleet
 from fa_core.federation.certificates import make_node_key, public_bytes
@@ -86,7 +86,7 @@ def said(url: str) -> str:
         return ""
 
 
-def supernode(up: Lab, door: Path) -> "subprocess.Popen[str]":
+def supernode(up: Lab, relay_socket: Path) -> "subprocess.Popen[str]":
     """Admit a SuperNode and start it before the gateway's socket, as the run book says."""
     federation = open_federation(up.folder)
     key = federation.node_key(NUMBER)
@@ -94,12 +94,12 @@ def supernode(up: Lab, door: Path) -> "subprocess.Popen[str]":
     with connect(federation) as link:
         link.register("gateway", public_bytes(key.with_suffix(".pub")))
     process = node(federation, NUMBER, 1)
-    command = [*process.command[:-1], f'gateway="{door}" seconds=60']
+    command = [*process.command[:-1], f'gateway="{relay_socket}" seconds=60']
     return subprocess.Popen(command, env=ENVIRONMENT | dict(process.environment), stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL, text=True)  # fmt: skip
 
 
-def test_devices_from_afar_count_beside_those_of_hubs(tmp_path: Path) -> None:
+def test_remote_devices_and_devices_of_hubs_are_counted_together(tmp_path: Path) -> None:
     with lab(tmp_path, NODES, DEVICES) as up, ExitStack() as stack:
         far = remote_devices(up, tmp_path)
         place = tmp_path / "gateway"

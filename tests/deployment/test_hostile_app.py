@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from clients.device.serve import Door
+from clients.device.serve import Endpoint
 from fa_core.federation.certificates import make_node_key, public_bytes
 from fa_core.federation.directory import open_federation
 from fa_core.federation.processes import node
@@ -26,7 +26,7 @@ from fa_core.flower.superlink import Node
 from fa_core.wire.invitation import encode
 from tests.deployment.hostile import bundle
 from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, lab
-from tests.device.house import NOW, House, World, plan_of
+from tests.device.setup import NOW, Setup, World, plan_of
 from tests.device.test_serve import DEVICE, NO, as_root, at_home, device_process, request
 
 __all__ = ["at_home"]
@@ -77,12 +77,14 @@ def supernode(up: Lab, socket: Path) -> Iterator[int]:
             running.wait(GUARD)
 
 
-def steal(up: Lab, victim: int, house: House, door: Door, process: int, words: list[bytes]) -> dict[str, Any]:
+def steal(
+    up: Lab, victim: int, setup: Setup, endpoint: Endpoint, process: int, words: list[bytes]
+) -> dict[str, Any]:
     """Run the hostile bundle on the victim's node and return what it got."""
     config = {
         "node": str(victim),
-        "store": str(house.path),
-        "socket": str(door.path),
+        "store": str(setup.path),
+        "socket": str(endpoint.path),
         "process": process,
         "words": json.dumps([word.hex() for word in words]),
     }
@@ -91,12 +93,12 @@ def steal(up: Lab, victim: int, house: House, door: Door, process: int, words: l
         said = "".join(text for _, text in link.log(run, 0.0))
     found = [line.partition("GOT ")[2] for line in said.splitlines() if "GOT {" in line]
     assert found, said
-    told: dict[str, Any] = json.loads(found[0])
-    return told
+    got: dict[str, Any] = json.loads(found[0])
+    return got
 
 
 def words(world: World) -> list[bytes]:
-    """Return everything wrong that a node may say to a device, without what only a signed plan may say."""
+    """Return malformed and forged requests that a node may send to a device."""
     forger = World(world.folder, log_key=world.log_key, witness_key=world.witness_key)
     forged = encode(forger.invite(plan_of(epsilon="100"), world.release(), NOW, NOW))
     datas = (b"", b"status", b"../store.db\0", secrets.token_bytes(300), forged)
@@ -104,21 +106,21 @@ def words(world: World) -> list[bytes]:
 
 
 def test_a_hostile_bundle_obtains_nothing_of_the_device(
-    up: Lab, at_home: tuple[World, House, Door, Path]
+    up: Lab, at_home: tuple[World, Setup, Endpoint, Path]
 ) -> None:
-    world, house, door, log = at_home
-    assert door.path.parent.stat().st_uid == DEVICE != os.geteuid()
+    world, setup, endpoint, log = at_home
+    assert endpoint.path.parent.stat().st_uid == DEVICE != os.geteuid()
     assert shutil.which(POWERLESS[0]), "setpriv of util-linux is not installed"
-    relay = Door(door.path, frozenset({os.geteuid()}))
-    with device_process(house, relay, log) as process, supernode(up, door.path) as victim:
-        told = steal(up, victim, house, door, process, words(world))
-        assert set(told["got"]) <= ROOTS_OWN
-        assert set(told["heard"]) <= {NO.hex(), ""}
+    relay = Endpoint(endpoint.path, frozenset({os.geteuid()}))
+    with device_process(setup, relay, log) as process, supernode(up, endpoint.path) as victim:
+        got = steal(up, victim, setup, endpoint, process, words(world))
+        assert set(got["got"]) <= ROOTS_OWN
+        assert set(got["replies"]) <= {NO.hex(), ""}
         said = log.read_text()
         assert not any(word in said for word in ("okay_nabu", "en-GB", "store.db"))
 
         # The control: the same bundle against a careless device gets what it came for.
-        for path in (house.path, house.path.parent / "store.key"):
+        for path in (setup.path, setup.path.parent / "store.key"):
             path.chmod(0o666)
-        told = steal(up, victim, house, door, process, [])
-        assert {"read store.db", "write store.db", "read store.key"} <= set(told["got"])
+        got = steal(up, victim, setup, endpoint, process, [])
+        assert {"read store.db", "write store.db", "read store.key"} <= set(got["got"])

@@ -1,4 +1,4 @@
-"""The wheel in a clean environment: one code for device, dashboard and bundle; three parties, three keys."""
+"""The wheel in a clean environment: one code for device, dashboard and bundle; three roles, three keys."""
 
 import hashlib
 import json
@@ -77,12 +77,12 @@ def hashes(archive: Path) -> dict[str, str]:
 
 
 def test_device_dashboard_and_bundle_are_the_code_that_is_installed(python: Path, tmp_path: Path) -> None:
-    told = json.loads(run(str(python), "-c", LOOK, str(tmp_path / "app.fab"), cwd=tmp_path).splitlines()[0])
-    assert all(place.startswith(str(python.parents[1])) for place in told["places"].values())
+    found = json.loads(run(str(python), "-c", LOOK, str(tmp_path / "app.fab"), cwd=tmp_path).splitlines()[0])
+    assert all(place.startswith(str(python.parents[1])) for place in found["places"].values())
     (wheel,) = python.parents[2].glob("*.whl")
-    assert told["installed"] == hashes(wheel)
+    assert found["installed"] == hashes(wheel)
     bundled = hashes(tmp_path / "app.fab")
-    device = {name: digest for name, digest in told["installed"].items() if not name.startswith("dashboard")}
+    device = {name: digest for name, digest in found["installed"].items() if not name.startswith("dashboard")}
     assert bundled == device
     assert len(bundled) > 100
 
@@ -109,7 +109,7 @@ def test_authority_witness_and_aggregator_are_three_processes_with_three_keys(
         "authority": str(tmp_path / "authority.pub"), "witness": str(tmp_path / "witness.sock"),
     }  # fmt: skip
     shutil.copy(authority / "authority.pub", tmp_path / "authority.pub")
-    (authority / "authority.key").rename(tmp_path / "elsewhere")  # nobody else needs it, or this would show
+    (authority / "authority.key").rename(tmp_path / "elsewhere")  # no other process may need it
     serving = subprocess.Popen(
         [*fa, "witness", "serve", str(witness), "--socket", config["witness"], "--authority",
          config["authority"], "--log", str(tmp_path / "log.pub")],
@@ -121,8 +121,8 @@ def test_authority_witness_and_aggregator_are_three_processes_with_three_keys(
         (witness / "witness.key").rename(tmp_path / "witness.key.elsewhere")
         assert "has no budget" in run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
         run(*fa, "ledger", "declare", "small", "--store", config["store"])
-        told = run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
-        assert "at join: 0 devices joined" in told
+        output = run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
+        assert "at join: 0 devices joined" in output
         verified = run(*fa, "log", "verify", "--store", config["store"])
         assert "cosigned" in verified or "witness" in verified, verified
     finally:

@@ -34,7 +34,7 @@ DEVICES = 10
 
 @dataclass
 class Link:
-    """A SuperLink that says this of every run."""
+    """A SuperLink that returns this state for every run."""
 
     state: RunState | None
 
@@ -92,7 +92,7 @@ def test_a_run_that_died_after_its_charge_is_written_off_once(
     assert world.store.verify_log() == world.store.verify_ledger() == []
 
 
-def test_whoever_follows_writes_it_off_as_well(
+def test_following_a_run_that_died_writes_it_off_as_well(
     federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = note(federation, killed(world, monkeypatch))
@@ -107,10 +107,10 @@ def test_a_release_is_found_by_its_id(federation: Federation, world: World) -> N
     assert found.release.id == release.id
 
 
-def test_a_store_that_is_away_is_not_one_without_the_release(
+def test_an_unavailable_store_is_not_one_without_the_release(
     federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taken for one, a run that was released would be written off."""
+    """If it were, a run that was released would be written off."""
     monkeypatch.setattr(runs, "LOOK_EVERY", 0.0)
     release, _ = world.run(small_plan())
     run, find, left = note(federation, release.id), Store.find, [3]
@@ -135,18 +135,18 @@ def test_a_store_that_is_away_is_not_one_without_the_release(
 
 
 @pytest.mark.parametrize("kind", [BadInput, Refused])
-def test_a_run_that_was_never_charged_ends_with_what_the_serverapp_said(
+def test_a_run_that_was_never_charged_ends_as_the_serverapp_reported(
     federation: Federation, world: World, kind: type[BadInput | Refused]
 ) -> None:
     run = note(federation, "ab" * 16)
     with pytest.raises(kind, match="not today"):
         runs.outcome(federation, run, Ended(kind.exit_code, "not today"))
-    with pytest.raises(RoundFailed, match="without a word"):
+    with pytest.raises(RoundFailed, match="without a report"):
         runs.outcome(federation, run, None)
     assert world.store.failures() == ()
 
 
-def test_what_the_serverapp_says_is_not_believed_against_the_store(
+def test_the_store_takes_precedence_over_the_serverapps_report(
     federation: Federation, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = note(federation, killed(world, monkeypatch))
@@ -156,7 +156,7 @@ def test_what_the_serverapp_says_is_not_believed_against_the_store(
 
 @dataclass
 class Restarting:
-    """A SuperLink that is away `left` times, and then has a run that has ended."""
+    """A SuperLink that is unavailable `left` times, and then has a run that has ended."""
 
     left: int
 
@@ -176,18 +176,18 @@ class Restarting:
         return RunState("finished", "completed")
 
 
-def test_a_superlink_may_be_away_for_a_while_and_not_for_ever(
+def test_a_superlink_may_be_unavailable_for_a_while_and_not_for_ever(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its patience begins when it goes away: a run may have been silent for longer before."""
+    """The time counts from the first failure: a run may have been silent for longer before."""
     run, link, time = note(federation, "ab" * 16), Restarting(3), [0.0]
     monkeypatch.setattr(runs, "connect", lambda federation: link)
 
     def later(seconds: float) -> None:
-        time[0] += runs.PATIENCE / 4
+        time[0] += runs.RETRY_SECONDS / 4
 
     monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: time[0], sleep=later))
-    time[0] = 10 * runs.PATIENCE
+    time[0] = 10 * runs.RETRY_SECONDS
     assert runs.follow(federation, run, print) == Ended(0, "released")
     link.left = 7
     with pytest.raises(Unanswered):
@@ -197,7 +197,7 @@ def test_a_superlink_may_be_away_for_a_while_and_not_for_ever(
 @pytest.mark.parametrize(
     ("step", "error"), [("follow", Unanswered("no SuperLink answers")), ("outcome", Unavailable("no store"))]
 )
-def test_whoever_loses_sight_of_a_run_is_told_how_to_come_back(
+def test_an_error_while_following_a_run_says_how_to_attach_again(
     federation: Federation, step: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(*arguments: object) -> None:
@@ -213,7 +213,9 @@ def test_whoever_loses_sight_of_a_run_is_told_how_to_come_back(
     assert str(done.exception).endswith(f"fa run --attach {run.release} --engine {where}")
 
 
-def test_a_long_silence_is_no_absence(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_silence_is_not_taken_for_an_unavailable_superlink(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stage may say nothing for hours, and a line may come in two pieces, one before and one after it."""
     pieces = ['unheard: {"ended": 0, ', *[""] * 20, '"text": "released"}\n']
 
@@ -228,17 +230,17 @@ def test_a_long_silence_is_no_absence(federation: Federation, monkeypatch: pytes
     run, time = note(federation, "ab" * 16), [0.0]
 
     def later(seconds: float) -> None:
-        time[0] += runs.PATIENCE
+        time[0] += runs.RETRY_SECONDS
 
     monkeypatch.setattr(runs, "connect", lambda federation: Quiet(0))
     monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: time[0], sleep=later))
     assert runs.follow(federation, run, print) == Ended(0, "released")
 
 
-def test_a_superlink_that_vanished_is_not_listened_to_for_ever(
+def test_the_log_of_a_vanished_superlink_is_not_followed_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its host is gone, or the way to it: nothing comes, and nobody says that nothing will."""
+    """Its host or the network is gone: nothing arrives, and the connection is not closed."""
     monkeypatch.setattr(superlink, "QUIET_SECONDS", 1.0)
     make_tls(tmp_path, "tests", "127.0.0.1")
     left, gone = threading.Event(), threading.Event()
@@ -251,7 +253,7 @@ def test_a_superlink_that_vanished_is_not_listened_to_for_ever(
                 gone.set()
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with serving(tmp_path, Silent) as address:
         with SuperLink(address, (tmp_path / "ca.crt").read_bytes()) as link:
@@ -261,15 +263,15 @@ def test_a_superlink_that_vanished_is_not_listened_to_for_ever(
 
 
 @pytest.mark.parametrize(("status", "fails"), [(500, True), (503, True), (403, False)])
-def test_a_superlink_that_fails_is_not_one_that_refuses(status: int, fails: bool) -> None:
-    """The first may be asked again, and whoever follows a run does so."""
+def test_an_error_of_the_superlink_is_distinguished_from_a_refusal(status: int, fails: bool) -> None:
+    """An error may be retried, and following a run does so."""
     link = object.__new__(SuperLink)
     link._address = "127.0.0.1:1"
     request = httpx.Request("POST", "https://127.0.0.1:1/v1/control")
     response = httpx.Response(status, request=request)
-    with pytest.raises(BadInput, match=f"HTTP {status}") as told, link._told():
+    with pytest.raises(BadInput, match=f"HTTP {status}") as caught, link._errors_as_sentences():
         raise httpx.HTTPStatusError("no", request=request, response=response)
-    assert isinstance(told.value, Unanswered) is fails
+    assert isinstance(caught.value, Unanswered) is fails
 
 
 def test_a_launch_whose_answer_is_lost_does_not_say_that_nothing_was_started(

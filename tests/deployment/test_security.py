@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from clients.app import relay
-from clients.device.seam import Device, Stage
+from clients.device.interface import Device, Stage
 from clients.evaluate import seeded_randomness
 from clients.party import SimulatedFleet
 from fa_core.federation.certificates import make_node_key, make_tls
@@ -31,7 +31,7 @@ from tests.rounds.small import SEED, World, small_plan, today
 
 NODES, PER_NODE = 3, 6
 MINE = slice(PER_NODE, 2 * PER_NODE)
-"""The devices behind the node that a stranger has."""
+"""The devices behind the attacker's node."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def devices(world: World) -> dict[int, Device]:
 
 
 def others(world: World, plan: Any) -> Any:
-    """Return the exact sum of the devices that no stranger has."""
+    """Return the exact sum of the devices that are not the attacker's."""
     vectors = world.vectors(plan)
     return np.delete(vectors, range(*MINE.indices(len(vectors))), axis=0).sum(axis=0)
 
@@ -78,7 +78,7 @@ def test_with_certificates_the_same_devices_would_count(world: World) -> None:
 
 
 class Replaying:
-    """A device in a relay's hands that answers with what it said at the same stage of the first round."""
+    """A device under a hostile relay: it answers with its reply to the same stage of the first round."""
 
     def __init__(self, device: Device, at: Stage) -> None:
         self._device, self._at = device, at
@@ -102,14 +102,14 @@ def test_a_replayed_reply_is_a_dropout(world: World, at: Stage) -> None:
 
 
 @pytest.mark.long
-def test_strangers_are_shut_out_and_told_so(tmp_path: Path) -> None:
+def test_unregistered_nodes_and_wrong_authorities_are_refused_with_an_error(tmp_path: Path) -> None:
     with lab(tmp_path, nodes=3, devices=20) as up:
         other = tmp_path / "other"
         other.mkdir()
         make_tls(other, "other", "127.0.0.1")
         authority = (up.folder / "tls" / "ca.crt").read_bytes()
         (up.folder / "tls" / "ca.crt").write_bytes((other / "ca.crt").read_bytes())
-        plan = up.plan("strangers")
+        plan = up.plan("refused")
         assert "certificate is not signed by this federation's authority" in up.run(plan, code=2).stderr
         assert "CERTIFICATE_VERIFY_FAILED" in start_node(up.folder, 7, tmp_path / "wrong-authority.log")
         (up.folder / "tls" / "ca.crt").write_bytes(authority)
@@ -122,7 +122,7 @@ def test_strangers_are_shut_out_and_told_so(tmp_path: Path) -> None:
 
 
 def start_node(folder: Path, number: int, log: Path) -> str:
-    """Start a SuperNode whose key nobody registered; return what it said until it ended, as it must."""
+    """Start a SuperNode whose key is not registered; return its output until it ended, as it must."""
     federation = open_federation(folder)
     if not federation.node_key(number).exists():
         make_node_key(federation.node_key(number))

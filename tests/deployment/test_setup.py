@@ -110,7 +110,7 @@ def test_a_federation_is_never_made_over_another(federation: Federation) -> None
         setup.init(federation.folder, federation.settings)
 
 
-def test_what_is_not_there_is_named(federation: Federation, tmp_path: Path) -> None:
+def test_a_missing_federation_lab_or_run_is_named(federation: Federation, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no federation at"):
         open_federation(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="has no lab yet"):
@@ -122,7 +122,7 @@ def test_what_is_not_there_is_named(federation: Federation, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name = 3", "name: Input should be a valid string"),
         ("name = 'x'\nport = 80", "port: Input should be greater"),
@@ -133,9 +133,9 @@ def test_what_is_not_there_is_named(federation: Federation, tmp_path: Path) -> N
         ("name = " + "[" * 20000, "is not TOML"),
     ],
 )
-def test_settings_that_will_not_do_are_named(tmp_path: Path, text: str, told: str) -> None:
+def test_invalid_settings_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "federation.toml").write_text(text)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=message):
         open_federation(tmp_path)
 
 
@@ -159,7 +159,7 @@ def test_a_node_that_started_anew_is_online_once_it_signed_on(
     assert setup._standing(known, said) == standing
 
 
-def test_a_damaged_lab_is_said_to_be(tmp_path: Path) -> None:
+def test_a_damaged_lab_is_refused(tmp_path: Path) -> None:
     made = setup.init(tmp_path / "lab", Settings(name="lab"))
     (made.folder / "lab.json").write_text(json.dumps({"nodes": 3}))
     with pytest.raises(BadInput, match="is damaged"):

@@ -13,10 +13,10 @@ def test_three_hubs_release_over_a_real_federation(tmp_path: Path) -> None:
         assert status["ready"]
         assert status["nodes"] == {"node-00": "online", "node-01": "online", "node-02": "online"}
         done = up.run(up.plan("smoke"))
-        told = json.loads(done.stdout)
-        assert told["devices"] == {"invited": 60, "joined": 60, "dropped": 0, "counted": 60}
-        assert (told["engine"], told["simulated"]) == ("lab", True)
-        assert told["privacy"]["secure_aggregation"] is True
+        released = json.loads(done.stdout)
+        assert released["devices"] == {"invited": 60, "joined": 60, "dropped": 0, "counted": 60}
+        assert (released["engine"], released["simulated"]) == ("lab", True)
+        assert released["privacy"]["secure_aggregation"] is True
         assert [line.partition(":")[0] for line in done.stderr.splitlines()[1:]] == [
             "devices join",
             "keys are shared",
@@ -24,7 +24,7 @@ def test_three_hubs_release_over_a_real_federation(tmp_path: Path) -> None:
             "the sum is unmasked",
         ]
         with up.store() as store:
-            assert store.find("latest").id == told["release"]
+            assert store.find("latest").id == released["release"]
             assert store.verify_log() == store.verify_ledger() == []
             assert store.failures() == ()
     private = [file for file in up.folder.rglob("*") if file.suffix in (".key", ".secret", ".db")]

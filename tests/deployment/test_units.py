@@ -118,7 +118,7 @@ def test_no_two_processes_share_a_user_or_a_folder_that_both_may_write(folder: P
     assert {user for _, user, *_ in found[5:]} == {f"unheard-{name}" for name in USERS}
 
 
-def test_units_leave_no_folder_for_systemd_to_give_to_whoever_starts_last(folder: Path) -> None:
+def test_units_let_systemd_create_or_own_no_folder(folder: Path) -> None:
     for said in directives(folder).values():
         assert not {"StateDirectory", "RuntimeDirectory", "RestartMaxDelaySec", "RestartSteps"} & said.keys()
         assert said["ProtectSystem"] == ["strict"]
@@ -138,7 +138,7 @@ def test_the_aggregator_finds_every_file_that_a_runs_configuration_names(folder:
         assert any(Path(below(str(file), placed.folder)).is_relative_to(part) for part in aggregator), file
 
 
-def test_commands_name_nothing_that_their_process_does_not_see(folder: Path) -> None:
+def test_commands_name_only_files_that_their_process_sees(folder: Path) -> None:
     for found, root in ((services(folder), folder), (directives(folder), INSTALLED)):
         for process, said in found.items():
             command = str(said.get("command") or said["ExecStart"])
@@ -149,7 +149,7 @@ def test_commands_name_nothing_that_their_process_does_not_see(folder: Path) -> 
                 assert any(Path(below(f"{root}/{path}", root)).is_relative_to(part) for part in parts), path
 
 
-def test_the_witness_and_the_aggregator_meet_in_a_group_and_nobody_else_does(folder: Path) -> None:
+def test_only_the_witness_and_the_aggregator_share_a_group(folder: Path) -> None:
     groups = {process: service["user"].split(":")[1] for process, service in services(folder).items()}
     assert {process for process, group in groups.items() if group == str(SOCKETS)} == {"witness", "superexec"}
     assert len(set(groups.values())) == 4
@@ -166,7 +166,7 @@ def test_containers_have_no_capabilities_and_nothing_of_their_image_to_write(fol
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other users")
-def test_the_owners_that_the_script_makes_can_use_what_they_are_given_and_nobody_else_can(
+def test_after_the_owners_script_each_user_can_use_its_own_files_and_no_others(
     folder: Path,
 ) -> None:
     (folder / "hubs" / "node-00").mkdir(parents=True)
@@ -256,9 +256,7 @@ def test_private_files_are_the_owners_alone(folder: Path) -> None:
         "postgresql://db/unheard?sslpassword=secret",
     ],
 )
-def test_a_database_password_is_not_written_where_every_node_would_be_told_it(
-    folder: Path, store: str
-) -> None:
+def test_a_database_password_is_refused_where_every_node_would_receive_it(folder: Path, store: str) -> None:
     file = folder / "federation.toml"
     file.write_text(file.read_text().replace('store = "store"', f'store = "{store}"'))
     with pytest.raises(BadInput, match="pgpass") as refused:

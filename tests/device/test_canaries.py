@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import soundfile
 
+from clients.device.interface import Declined, Stage
 from clients.device.journal import sentence
-from clients.device.owner import told
+from clients.device.owner import entry_object
 from clients.device.process import quiet_log
 from clients.device.redaction import Redactor, guard_crashes
-from clients.device.seam import Declined, Stage
-from clients.device.serve import Door, Server, SocketDevice
+from clients.device.serve import Endpoint, Server, SocketDevice
 from clients.device.store import Store
 from clients.runtime.detectors import SAMPLE_RATE
 from clients.runtime.events import Listener
 from clients.runtime.sources import file_pieces
 from fa_core.errors import BadInput
 from fa_core.wire.invitation import encode
-from tests.device.house import NOW, House, World, drive, move_in, plan_of, wake
+from tests.device.setup import NOW, Setup, World, drive, make_setup, plan_of, wake
 from tests.device.test_runtime import Scripted
 from tests.device.test_store import decrypted
 
@@ -51,8 +51,10 @@ def plant_in_audio(folder: Path, store: Store) -> None:
         sound.write(np.zeros(5 * SAMPLE_RATE, np.int16))
     assert sightings(path.read_bytes())
     listener = Listener(Scripted({10: 0.9}), NOW)
-    heard = [event for piece in file_pieces(path) for event in listener.feed(piece)] + listener.finish()[0]
-    assert len(heard) == 1
+    detections = [event for piece in file_pieces(path) for event in listener.feed(piece)] + listener.finish()[
+        0
+    ]
+    assert len(detections) == 1
     path.unlink()
 
 
@@ -90,7 +92,7 @@ class Blabbing:
         return self._inner.handle(stage, request)  # type: ignore[attr-defined, no-any-return]
 
 
-def crash_output(house: House, door: Door, log: Path) -> None:
+def crash_output(setup: Setup, endpoint: Endpoint, log: Path) -> None:
     """Serve, log, break and crash in a process of its own, its whole output going to a file."""
     child = os.fork()
     if child == 0:
@@ -106,7 +108,7 @@ def crash_output(house: House, door: Door, log: Path) -> None:
             dying = threading.Thread(target=lambda: {}[" ".join(CANARIES)])
             dying.start()
             dying.join()
-            Server({0: Blabbing(house.device())}, door).run(stop.is_set, 0.01)
+            Server({0: Blabbing(setup.device())}, endpoint).run(stop.is_set, 0.01)
             try:
                 raise RuntimeError(CANARIES[4])
             except RuntimeError:
@@ -114,38 +116,38 @@ def crash_output(house: House, door: Door, log: Path) -> None:
         finally:
             os._exit(0)
     try:
-        while not door.path.exists():
+        while not endpoint.path.exists():
             assert os.waitpid(child, os.WNOHANG) == (0, 0), log.read_text()
             time.sleep(0.01)
-        talk(house, door)
+        talk(setup, endpoint)
     finally:
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
 
 
-def talk(house: House, door: Door) -> None:
-    """Take part once through the socket, and say what makes the device break; nothing may be heard of it."""
-    relay = SocketDevice(door.path)
+def talk(setup: Setup, endpoint: Endpoint) -> None:
+    """Take part once through the socket, and send what makes the device break; nothing of it may come out."""
+    relay = SocketDevice(endpoint.path)
     messages = []
     for request in (b"value", b"chain", " ".join(CANARIES).encode()):
         with pytest.raises(Declined) as declined:
             relay.handle("join", request)
         messages.append(str(declined.value).encode())
     _, said = drive(
-        house.world, plan_of(), relay, house.world.invite(plan_of(), house.world.release(), NOW, NOW)
+        setup.world, plan_of(), relay, setup.world.invite(plan_of(), setup.world.release(), NOW, NOW)
     )
     assert sightings(b"".join(messages) + b"".join(reply for _, reply in said.values())) == []
 
 
 def test_no_canary_comes_out_anywhere(tmp_path: Path) -> None:
     world = World(tmp_path)
-    house = move_in(tmp_path, world)
-    store = house.store()
+    setup = make_setup(tmp_path, world)
+    store = setup.store()
     plant_in_audio(tmp_path, store)
     said = plant_in_events(store)
-    entries = [f"{told(entry)} {sentence(entry)}" for entry in store.entries()]
+    entries = [f"{entry_object(entry)} {sentence(entry)}" for entry in store.entries()]
     store.close()
-    crash_output(house, Door(tmp_path / "device.sock"), tmp_path / "log")
+    crash_output(setup, Endpoint(tmp_path / "device.sock"), tmp_path / "log")
 
     log = (tmp_path / "log").read_bytes()
     assert log.count(b"a defect at join [builtins.") == 2
@@ -165,8 +167,8 @@ def test_what_the_redactor_knows_of_is_gone_from_a_slot() -> None:
 
 def test_a_canary_that_comes_out_would_be_seen(tmp_path: Path) -> None:
     world = World(tmp_path)
-    house = move_in(tmp_path, world)
-    store = house.store()
+    setup = make_setup(tmp_path, world)
+    store = setup.store()
     store.rules.labels["wake_word"].add(CANARIES[4])  # type: ignore[attr-defined]
     try:
         store.record("wake_events", [wake(1, wake_word=CANARIES[4])], "quality_metrics", NOW)

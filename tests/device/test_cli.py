@@ -18,17 +18,17 @@ from typer.testing import CliRunner
 
 from clients.device.config import DeviceConfig, read_config
 from clients.device.contribution import Clock
+from clients.device.interface import Declined
 from clients.device.odometer import Budget
-from clients.device.owner import Household
+from clients.device.owner import DeviceHome
 from clients.device.policy import FileReader, Policy, QuietHours
 from clients.device.process import serve
-from clients.device.records import Books
-from clients.device.seam import Declined
+from clients.device.records import Records
 from clients.device.serve import SocketDevice
 from fa_core.cli.device import app
 from fa_core.errors import BadInput, Refused
 from fa_core.trust.enrolment import Authority
-from tests.device.house import wake
+from tests.device.setup import wake
 
 PAGE = Path(__file__).parents[2] / "docs" / "device.md"
 AUTHORITY = Authority.generate()
@@ -67,7 +67,7 @@ def test_the_pages_example_is_a_configuration(folder: Path) -> None:
     assert config.device_budget() == Budget(Fraction(1, 4), timedelta(28), timedelta(28))
     assert isinstance(config.device_policy(), Policy)
     assert isinstance(config.device_policy().quiet, QuietHours)
-    assert config.door(folder).relays == {998}
+    assert config.endpoint(folder).relays == {998}
     assert config.pins().plan_keys[0].name == "voice quality"
 
 
@@ -153,7 +153,7 @@ def test_the_owner_sees_forgets_exports_and_verifies(folder: Path, tmp_path: Pat
     made(folder)
     fa(folder, "consent", "quality_metrics")
     now = datetime.now(UTC)
-    home = Household.open(folder, now)
+    home = DeviceHome.open(folder, now)
     home.store.record("wake_events", [wake(0, time=now - timedelta(hours=1))] * 3, "quality_metrics", now)
     home.store.close()
     assert said(folder, "status")["rows"]["wake_events"] == {"quality_metrics": 3}  # type: ignore[index]
@@ -180,7 +180,7 @@ def test_forgetting_asks_first(folder: Path) -> None:
     assert len(said(folder, "receipts", "--all")) == 1  # type: ignore[arg-type]
 
 
-def test_a_missing_key_is_said_and_nothing_is_made(folder: Path) -> None:
+def test_a_missing_key_is_reported_and_nothing_is_made(folder: Path) -> None:
     made(folder)
     (folder / "store.key").unlink()
     assert isinstance(fa(folder, "status").exception, BadInput)
@@ -188,10 +188,10 @@ def test_a_missing_key_is_said_and_nothing_is_made(folder: Path) -> None:
 
 
 def test_the_devices_reader_is_the_file_that_is_named(folder: Path) -> None:
-    home = Household.open(made(folder), datetime.now(UTC))
+    home = DeviceHome.open(made(folder), datetime.now(UTC))
     device = home.device(Clock(lambda: datetime.now(UTC), lambda: 0.0))
     assert device._conditions == FileReader(folder / "conditions.json")
-    assert Books(home.store).enrolled()
+    assert Records(home.store).enrolled()
 
 
 def test_recordings_become_events_and_nothing_else(folder: Path) -> None:
@@ -207,7 +207,7 @@ def test_recordings_become_events_and_nothing_else(folder: Path) -> None:
     assert isinstance(fa(folder, "listen", str(folder), "--wake-word", "hello").exception, BadInput)
 
 
-def test_the_process_serves_until_it_is_told_to_stop(folder: Path) -> None:
+def test_the_process_serves_until_it_is_stopped_by_a_signal(folder: Path) -> None:
     made(folder)
     path = folder / "device.sock"
     child = os.fork()
@@ -229,4 +229,4 @@ def test_the_process_serves_until_it_is_told_to_stop(folder: Path) -> None:
 def test_a_device_that_is_not_enrolled_is_not_served(folder: Path) -> None:
     fa(folder, "init")
     with pytest.raises(BadInput, match="not enrolled"):
-        Household.open(folder, datetime.now(UTC)).device(Clock(lambda: datetime.now(UTC), lambda: 0.0))
+        DeviceHome.open(folder, datetime.now(UTC)).device(Clock(lambda: datetime.now(UTC), lambda: 0.0))

@@ -21,23 +21,23 @@ import pytest
 
 from clients.device import database
 from clients.device.contribution import StoredDevice
+from clients.device.interface import STAGES, Stage
 from clients.device.proof import problems
-from clients.device.records import Books
-from clients.device.seam import STAGES, Stage
+from clients.device.records import Records
 from clients.device.store import Store
 from fa_core.wire.invitation import Invitation, encode
-from tests.device.house import KEY, NOW, RULES, House, World, drive, move_in, plan_of, reason_of
+from tests.device.setup import KEY, NOW, RULES, Setup, World, drive, make_setup, plan_of, reason_of
 
 ROOM = str(Path(database.__file__).parent)
 PLAN = plan_of()
 
 
 @dataclass
-class Scene:
+class StoppedRound:
     """A round stopped just before one stage, and a copy of the store for every way to go on."""
 
     world: World
-    house: House
+    setup: Setup
     device: StoredDevice
     invitation: Invitation
     stage: Stage
@@ -47,13 +47,13 @@ class Scene:
     def attempt(self, number: int, run: Callable[[StoredDevice], bytes]) -> tuple[Path, bytes]:
         """Let a child go on over a copy of the store until it dies; return the copy and what it said."""
         folder = self.copies / f"{number}"
-        shutil.copytree(self.house.path.parent, folder, ignore=shutil.ignore_patterns("copies", "witness"))
+        shutil.copytree(self.setup.path.parent, folder, ignore=shutil.ignore_patterns("copies", "witness"))
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 os.close(reading)
-                self._reopen(folder / self.house.path.name)
+                self._reopen(folder / self.setup.path.name)
                 said = run(self.device)
                 os.write(writing, said)
             finally:
@@ -61,12 +61,12 @@ class Scene:
         os.close(writing)
         os.waitpid(child, 0)
         with os.fdopen(reading, "rb") as pipe:
-            return folder / self.house.path.name, pipe.read()
+            return folder / self.setup.path.name, pipe.read()
 
     def _reopen(self, path: Path) -> None:
         """Give the device a connection of this process: SQLite's do not survive a fork."""
         self.device._store.connection = database.connect(path, KEY)
-        self.device._books = Books(self.device._store)
+        self.device._records = Records(self.device._store)
 
 
 class _Stop(Exception):
@@ -74,11 +74,11 @@ class _Stop(Exception):
 
 
 @pytest.fixture
-def scene_at(tmp_path: Path) -> Callable[[Stage], Scene]:
-    def build(stage: Stage) -> Scene:
+def stopped_at(tmp_path: Path) -> Callable[[Stage], StoppedRound]:
+    def build(stage: Stage) -> StoppedRound:
         world = World(tmp_path)
-        house = move_in(tmp_path, world)
-        device, invitation = house.device(), world.invite(PLAN, world.release(), NOW, NOW)
+        setup = make_setup(tmp_path, world)
+        device, invitation = setup.device(), world.invite(PLAN, world.release(), NOW, NOW)
         requests: dict[Stage, bytes] = {}
 
         class Stopping:
@@ -91,7 +91,7 @@ def scene_at(tmp_path: Path) -> Callable[[Stage], Scene]:
         with pytest.raises(_Stop):
             drive(world, PLAN, Stopping(), invitation)
         (tmp_path / "copies").mkdir()
-        return Scene(world, house, device, invitation, stage, requests[stage], tmp_path / "copies")
+        return StoppedRound(world, setup, device, invitation, stage, requests[stage], tmp_path / "copies")
 
     return build
 
@@ -115,64 +115,68 @@ def killed_at(target: int, run: Callable[[], bytes], seen: set[tuple[str, int]])
         sys.settrace(None)
 
 
-def statements(scene: Scene) -> int:
+def statements(stopped: StoppedRound) -> int:
     """Return how many different statements of the room the stage runs through."""
 
     def count(device: StoredDevice) -> bytes:
         seen: set[tuple[str, int]] = set()
-        killed_at(-1, lambda: device.handle(scene.stage, scene.request), seen)
+        killed_at(-1, lambda: device.handle(stopped.stage, stopped.request), seen)
         return b"%d" % len(seen)
 
-    return int(scene.attempt(0, count)[1])
+    return int(stopped.attempt(0, count)[1])
 
 
-def after(scene: Scene, path: Path, said: bytes) -> None:
+def after(stopped: StoppedRound, path: Path, said: bytes) -> None:
     """Check everything that must hold of a store that a killed device left."""
     store = Store.open(path, KEY, RULES, NOW)
-    books = Books(store)
-    given = books.contributions()
+    records = Records(store)
+    given = records.contributions()
     assert problems(store, None) == []
     assert len(given) <= 1
-    house = House(scene.world, path, scene.house.time, scene.house.terms)
-    restarted = house.device()
-    if said and scene.stage == "masked":
+    setup = Setup(stopped.world, path, stopped.setup.time, stopped.setup.terms)
+    restarted = setup.device()
+    if said and stopped.stage == "masked":
         assert len(given) == 1, "something was sent and not charged"
     if said:
-        assert restarted.handle(scene.stage, scene.request) == said
-    again = encode(scene.world.invite(PLAN, scene.world.release(), NOW, NOW))
+        assert restarted.handle(stopped.stage, stopped.request) == said
+    again = encode(stopped.world.invite(PLAN, stopped.world.release(), NOW, NOW))
     assert reason_of(lambda: restarted.handle("join", again)) == ("WINDOW" if given else "")
     store.close()
 
 
-def walk(scene: Scene, step: int = 1) -> int:
+def walk(stopped: StoppedRound, step: int = 1) -> int:
     """Kill at every `step`-th statement and check each time; return how many times."""
-    last = statements(scene)
+    last = statements(stopped)
     for target in range(1, last + 1, step):
 
         def run(device: StoredDevice, target: int = target) -> bytes:
-            return killed_at(target, lambda: device.handle(scene.stage, scene.request), set())
+            return killed_at(target, lambda: device.handle(stopped.stage, stopped.request), set())
 
-        after(scene, *scene.attempt(target, run))
+        after(stopped, *stopped.attempt(target, run))
     return len(range(1, last + 1, step))
 
 
 @pytest.mark.parametrize(("stage", "step"), [("masked", 4), ("join", 13), ("shares", 9), ("unmask", 9)])
 def test_killed_at_statements_of_every_stage(
-    scene_at: Callable[[Stage], Scene], stage: Stage, step: int
+    stopped_at: Callable[[Stage], StoppedRound], stage: Stage, step: int
 ) -> None:
-    assert walk(scene_at(stage), step) >= 3
+    assert walk(stopped_at(stage), step) >= 3
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_at_every_statement_of_every_stage(scene_at: Callable[[Stage], Scene], stage: Stage) -> None:
-    assert walk(scene_at(stage)) > 20
+def test_killed_at_every_statement_of_every_stage(
+    stopped_at: Callable[[Stage], StoppedRound], stage: Stage
+) -> None:
+    assert walk(stopped_at(stage)) > 20
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(300, marks=pytest.mark.long)])
-def test_killed_inside_the_databases_own_steps(scene_at: Callable[[Stage], Scene], kills: int) -> None:
+def test_killed_inside_the_databases_own_steps(
+    stopped_at: Callable[[Stage], StoppedRound], kills: int
+) -> None:
     """The statements above are Python's; these deaths come between two instructions of SQLite's machine."""
-    scene = scene_at("masked")
+    stopped = stopped_at("masked")
 
     def steps(device: StoredDevice) -> bytes:
         count = [0]
@@ -182,10 +186,10 @@ def test_killed_inside_the_databases_own_steps(scene_at: Callable[[Stage], Scene
             return 0
 
         device._store.connection.set_progress_handler(tick, 1)  # type: ignore[attr-defined]
-        device.handle("masked", scene.request)
+        device.handle("masked", stopped.request)
         return b"%d" % count[0]
 
-    total = int(scene.attempt(0, steps)[1])
+    total = int(stopped.attempt(0, steps)[1])
     for number in range(1, kills + 1):
         target = total * number // kills
 
@@ -199,22 +203,22 @@ def test_killed_inside_the_databases_own_steps(scene_at: Callable[[Stage], Scene
                 return 0
 
             device._store.connection.set_progress_handler(tick, 1)  # type: ignore[attr-defined]
-            return device.handle("masked", scene.request)
+            return device.handle("masked", stopped.request)
 
-        after(scene, *scene.attempt(number, run))
+        after(stopped, *stopped.attempt(number, run))
 
 
-def test_a_device_that_is_not_killed_contributes_once(scene_at: Callable[[Stage], Scene]) -> None:
-    scene = scene_at("masked")
-    path, said = scene.attempt(1, lambda device: device.handle("masked", scene.request))
-    after(scene, path, said)
+def test_a_device_that_is_not_killed_contributes_once(stopped_at: Callable[[Stage], StoppedRound]) -> None:
+    stopped = stopped_at("masked")
+    path, said = stopped.attempt(1, lambda device: device.handle("masked", stopped.request))
+    after(stopped, path, said)
     assert said
 
 
 def test_a_device_without_transactions_is_caught(
-    scene_at: Callable[[Stage], Scene], monkeypatch: pytest.MonkeyPatch
+    stopped_at: Callable[[Stage], StoppedRound], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = scene_at("masked")
+    stopped = stopped_at("masked")
 
     @contextmanager
     def none(connection: object) -> Iterator[None]:
@@ -222,14 +226,14 @@ def test_a_device_without_transactions_is_caught(
 
     monkeypatch.setattr(database, "transaction", none)
     with pytest.raises(AssertionError):
-        walk(scene, step=6)
+        walk(stopped, step=6)
 
 
 def test_a_device_that_does_not_charge_is_caught(
-    scene_at: Callable[[Stage], Scene], monkeypatch: pytest.MonkeyPatch
+    stopped_at: Callable[[Stage], StoppedRound], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = scene_at("masked")
-    monkeypatch.setattr(Books, "contribute", lambda self, contribution: None)
-    path, said = scene.attempt(1, lambda device: device.handle("masked", scene.request))
+    stopped = stopped_at("masked")
+    monkeypatch.setattr(Records, "contribute", lambda self, contribution: None)
+    path, said = stopped.attempt(1, lambda device: device.handle("masked", stopped.request))
     with pytest.raises(AssertionError):
-        after(scene, path, said)
+        after(stopped, path, said)

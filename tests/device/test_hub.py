@@ -11,9 +11,9 @@ import pytest
 import clients.app
 from clients.app import Devices, app, relay
 from clients.device import serve
-from clients.device.seam import Stage
+from clients.device.interface import Stage
 from clients.device.serve import ANSWER_SECONDS
-from fa_core.flower.transport import ClientApp, Letter, LocalGrid, context_of, pull, push
+from fa_core.flower.transport import ClientApp, LocalGrid, NodeMessage, context_of, pull, push
 
 LIFE = 100.0
 RELEASE = "ab" * 16
@@ -51,11 +51,11 @@ def replies(client: ClientApp, config: dict[str, object] | None = None) -> dict[
     """Return what the devices of a node said to an invitation that lives for LIFE."""
     grid = LocalGrid(client, 1)
     grid._contexts[1] = context_of(1, config or {})  # type: ignore[arg-type]
-    sent = push(grid, Letter(1, "join", RELEASE, {}, b"invitation"), LIFE)
+    sent = push(grid, NodeMessage(1, "join", RELEASE, {}, b"invitation"), LIFE)
     assert sent is not None
-    ((_, letter),) = pull(grid, {sent: 1}, "join", RELEASE)
-    assert letter is not None
-    return dict(letter.parts)
+    ((_, answer),) = pull(grid, {sent: 1}, "join", RELEASE)
+    assert answer is not None
+    return dict(answer.parts)
 
 
 def test_the_reply_of_a_slow_hub_goes_out_with_life_left(clock: Clock) -> None:

@@ -22,7 +22,7 @@ from clients.device.keys import (
 from fa_core.errors import BadInput, Refused
 
 
-def test_a_key_file_comes_back_as_it_was_written_and_is_nobody_elses(tmp_path: Path) -> None:
+def test_a_key_file_comes_back_as_it_was_written_and_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     key = new_key()
     write_key_file(tmp_path / "store.key", key)
     assert key_from_file(tmp_path / "store.key") == key

@@ -39,7 +39,7 @@ def test_a_charge_leaves_the_window_after_it_and_the_margin() -> None:
     assert frees_up(charges, START + timedelta(days=29), AGE, BUDGET) is None
 
 
-def test_clocks_that_disagree_are_no_time_to_act() -> None:
+def test_a_device_whose_clock_disagrees_with_the_witness_does_not_act() -> None:
     assert at(5, local=5.9).agrees
     assert not at(5, local=6.1).agrees
     assert not at(5, local=3.9).agrees
@@ -52,9 +52,9 @@ def test_the_clock_set_forward_frees_nothing() -> None:
     assert spent(charges, at(1, local=400), BUDGET) == BUDGET.rho
 
 
-def test_the_clock_set_back_frees_nothing_and_stamps_nothing_early() -> None:
+def test_the_clock_set_back_frees_nothing_and_gives_no_early_timestamp() -> None:
     moment = at(10, local=9.5)
-    assert moment.stamp == START + timedelta(days=10)
+    assert moment.timestamp == START + timedelta(days=10)
     assert moment.earliest == START + timedelta(days=9.5)
 
 
@@ -103,10 +103,10 @@ def play(seed: int, steps: int, afford: Affords) -> list[tuple[float, Fraction]]
         moment = Moment(START + timedelta(days=true + offset), witnessed, latest, AGE)
         if not moment.agrees:
             continue
-        device.latest, device.first = latest, device.first or moment.stamp
+        device.latest, device.first = latest, device.first or moment.timestamp
         cost = BUDGET.rho * Fraction(random_of.randint(1, 40), 40)
         if settled(device.first, moment, BUDGET) and afford(device.charges, cost, moment, BUDGET):
-            device.charges.append(Charge(cost, moment.stamp))
+            device.charges.append(Charge(cost, moment.timestamp))
             sent.append((true, cost))
     return sent
 
@@ -139,7 +139,7 @@ def test_a_device_that_trusts_its_own_clock_is_caught() -> None:
 
 def test_a_device_that_leaves_out_the_margin_is_caught() -> None:
     def close(charges: Sequence[Charge], rho: Fraction, moment: Moment, budget: Budget) -> bool:
-        recent = [charge.rho for charge in charges if charge.at > moment.stamp - budget.window]
+        recent = [charge.rho for charge in charges if charge.at > moment.timestamp - budget.window]
         return sum(recent, rho) <= budget.rho
 
     assert any(worst(play(seed, 60, close)) > BUDGET.rho for seed in range(1_000))

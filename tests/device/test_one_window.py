@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clients.device import contribution
-from clients.device.seam import Declined
+from clients.device.interface import Declined
 from clients.evaluate import cohort_of_one, device_vectors
 from fa_core.errors import RoundFailed
 from fa_core.layout import compile_plan
@@ -18,7 +18,7 @@ from fa_core.secagg import Server
 from fa_core.secagg.messages import join_request
 from fa_core.wire.agreement import task_of
 from fa_core.wire.invitation import Invitation, encode
-from tests.device.house import NOW, World, move_in, plan_of
+from tests.device.setup import NOW, World, make_setup, plan_of
 
 HOMES, VICTIM = 8, 3
 LONG_AGO = datetime(1970, 1, 8, tzinfo=UTC)
@@ -35,7 +35,7 @@ def ask_apart(folder: Path, agree: TaskOf) -> tuple[np.ndarray, np.ndarray]:
     homes = []
     for number in range(HOMES):
         (folder / str(number)).mkdir()
-        homes.append(move_in(folder / str(number), world))
+        homes.append(make_setup(folder / str(number), world))
     plan = plan_of()
     invitation = world.invite(plan, world.release(), NOW, NOW)
     layout, task = agree(plan, invitation.release, 0, invitation.until, invitation.checkpoint)
@@ -61,7 +61,7 @@ def ask_apart(folder: Path, agree: TaskOf) -> tuple[np.ndarray, np.ndarray]:
     return server.result.total, device_vectors(plan, layout, alone, NOW)[0]
 
 
-def test_devices_that_were_told_different_windows_are_in_different_rounds(tmp_path: Path) -> None:
+def test_devices_that_were_sent_different_windows_are_in_different_rounds(tmp_path: Path) -> None:
     with pytest.raises(RoundFailed):
         ask_apart(tmp_path, task_of)
 
@@ -80,9 +80,9 @@ def test_were_the_window_not_bound_one_devices_vector_would_be_read(
     assert np.array_equal(total, alone)
 
 
-def test_the_round_a_device_joins_is_the_one_whose_window_it_was_told(tmp_path: Path) -> None:
+def test_the_round_a_device_joins_is_the_one_whose_window_it_was_sent(tmp_path: Path) -> None:
     world = World(tmp_path)
-    home, plan = move_in(tmp_path, world), plan_of()
+    home, plan = make_setup(tmp_path, world), plan_of()
     invitation = world.invite(plan, world.release(), NOW, NOW)
     with pytest.raises(Declined):
         home.device().handle("join", encode(replace(invitation, until=LONG_AGO)))

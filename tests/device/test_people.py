@@ -17,7 +17,7 @@ from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, parse
-from tests.device.house import NOW, House, World, drive, move_in
+from tests.device.setup import NOW, Setup, World, drive, make_setup
 from tests.device.test_store import decrypted
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "human_alexa"
@@ -72,7 +72,7 @@ def live(store: Store) -> int:
 
 @pytest.fixture(scope="module")
 def direct() -> tuple[int, int, list[int]]:
-    """Count by the detector alone: clips heard, clips nearly heard, and the wakes in each clip."""
+    """Count by the detector alone: clips accepted, near misses, and the wakes in each clip."""
     detector = open_detector("micro-1", "alexa")
     scores = []
     for clip in clips():
@@ -95,22 +95,22 @@ def _wakes(detector: Detector, scores: NDArray[np.float64]) -> int:
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, House, int]:
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Setup, int]:
     folder = tmp_path_factory.mktemp("people")
     world = World(folder)
-    house = move_in(folder, world)
-    store = house.store()
+    setup = make_setup(folder, world)
+    store = setup.store()
     played = live(store)
     store.close()
-    return world, house, played
+    return world, setup, played
 
 
 def test_the_stored_events_are_those_that_the_detector_counts(
-    lived: tuple[World, House, int], direct: tuple[int, int, list[int]]
+    lived: tuple[World, Setup, int], direct: tuple[int, int, list[int]]
 ) -> None:
-    _, house, played = lived
+    _, setup, played = lived
     hits, near, wakes = direct
-    store = house.store()
+    store = setup.store()
     rows = [
         row
         for row in store.table("wake_events", "quality_metrics", NOW - timedelta(days=7), NOW).to_pylist()
@@ -124,28 +124,28 @@ def test_the_stored_events_are_those_that_the_detector_counts(
 
 
 def test_the_plans_sum_is_the_detectors_count(
-    lived: tuple[World, House, int], direct: tuple[int, int, list[int]]
+    lived: tuple[World, Setup, int], direct: tuple[int, int, list[int]]
 ) -> None:
-    world, house, _ = lived
+    world, setup, _ = lived
     plan = people_plan()
     layout = compile_plan(plan)
-    result, _ = drive(world, plan, house.device(), world.invite(plan, world.release(), NOW, NOW))
+    result, _ = drive(world, plan, setup.device(), world.invite(plan, world.release(), NOW, NOW))
     sums = {block.part: int(result.total[block.slice][0]) for block in layout.blocks}
     events = sums["size"]
     heard = (sums["excess"] + 9 * events) // 10  # T = b·r − a·n with the public guess a/b = 9/10
     assert heard == sum(direct[2])
 
 
-def test_no_audio_is_left_on_the_disk(lived: tuple[World, House, int]) -> None:
-    _, house, _ = lived
-    folder = house.path.parent
+def test_no_audio_is_left_on_the_disk(lived: tuple[World, Setup, int]) -> None:
+    _, setup, _ = lived
+    folder = setup.path.parent
     kept = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     kept["the store, decrypted"] = decrypted(folder)
     assert traces(kept) == []
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".db", ""}
 
 
-def test_audio_that_is_left_would_be_found(lived: tuple[World, House, int]) -> None:
+def test_audio_that_is_left_would_be_found(lived: tuple[World, Setup, int]) -> None:
     """The broken control: a clip kept in any of three ways."""
     clip = next(clips())
     assert traces({"raw": b"head" + clip.astype("<i2").tobytes()}) == ["raw"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.device.interface import Reason
 from clients.device.policy import (
     Asks,
     Conditions,
@@ -18,7 +19,6 @@ from clients.device.policy import (
     refusal,
     within_limits,
 )
-from clients.device.seam import Reason
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 READY = Conditions(unmetered_network=True, charging=True, idle=True, speaking=False)

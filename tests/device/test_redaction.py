@@ -1,4 +1,4 @@
-"""Text at the door, and the log: what becomes a placeholder, and what never comes out."""
+"""Text on its way into the store, and the log: what becomes a placeholder, and what never comes out."""
 
 import io
 import logging

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from clients.device import database
 from clients.device.store import Store
 from clients.runtime.detectors import SAMPLE_RATE, Pcm
-from clients.runtime.events import Heard, Listener
+from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import Labeller, Reaction, command_row, label
 from clients.runtime.ring import FRAME, Ring, snr_db
 from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files, stream_pieces
 from fa_core.errors import BadInput
-from tests.device.house import KEY, NOW, RULES
+from tests.device.setup import KEY, NOW, RULES
 
 HOP = 1_600
 """Samples between two scores of the scripted detector: 0.1 s."""
@@ -34,27 +34,27 @@ class Scripted:
 
     def __init__(self, scores: dict[int, float]) -> None:
         self._scores = scores
-        self._heard = 0
+        self._samples = 0
 
     def feed(self, pcm: Pcm) -> NDArray[np.float64]:
-        before, self._heard = self._heard // HOP, self._heard + pcm.size
-        return np.array([self._scores.get(index, 0.0) for index in range(before, self._heard // HOP)])
+        before, self._samples = self._samples // HOP, self._samples + pcm.size
+        return np.array([self._scores.get(index, 0.0) for index in range(before, self._samples // HOP)])
 
     def reset(self) -> None:
-        self._heard = 0
+        self._samples = 0
 
 
-def listen(scores: dict[int, float], seconds: float = 10.0, piece: int = 777) -> list[Heard]:
+def listen(scores: dict[int, float], seconds: float = 10.0, piece: int = 777) -> list[Detection]:
     """Return the events of a stream whose score at frame i (0.1 s each) is scores[i]."""
     listener = Listener(Scripted(scores), NOW)
-    heard: list[Heard] = []
+    detections: list[Detection] = []
     samples = np.zeros(int(seconds * SAMPLE_RATE), np.int16)
     for start in range(0, samples.size, piece):
-        heard += listener.feed(samples[start : start + piece])
-    return heard + listener.finish()[0]
+        detections += listener.feed(samples[start : start + piece])
+    return detections + listener.finish()[0]
 
 
-def seconds(event: Heard) -> float:
+def seconds(event: Detection) -> float:
     return round((event.time - NOW).total_seconds(), 2)
 
 
@@ -131,7 +131,7 @@ def test_the_open_event_ends_with_the_stream() -> None:
 
 @given(st.integers(100, 40_000))
 @settings(max_examples=20, deadline=None)
-def test_how_a_stream_is_cut_does_not_change_its_events(piece: int) -> None:
+def test_how_a_stream_is_split_does_not_change_its_events(piece: int) -> None:
     scores = {3: 0.5, 20: 0.85, 25: 0.9, 60: 0.6}
     assert listen(scores, piece=piece) == listen(scores)
 
@@ -152,13 +152,13 @@ def test_minutes_listened_are_kept_by_hour_and_playback() -> None:
 # What happened next.
 
 
-def heard(at: float, accepted: bool = True) -> Heard:
-    return Heard(
+def detection(at: float, accepted: bool = True) -> Detection:
+    return Detection(
         NOW + timedelta(seconds=at), "okay_nabu", "micro-1", 0.9 if accepted else 0.6, accepted, 10.0, False
     )
 
 
-def told(events: list[Heard], reactions: list[Reaction]) -> list[tuple[str | None, str | None]]:
+def labels_of(events: list[Detection], reactions: list[Reaction]) -> list[tuple[str | None, str | None]]:
     found = [label(index, events, reactions) for index in range(len(events))]
     return [(each.outcome, each.source) for each in found]
 
@@ -168,11 +168,11 @@ def reaction(at: float, kind: str) -> Reaction:
 
 
 def test_a_retry_after_a_near_miss_says_it_was_a_false_reject() -> None:
-    assert told([heard(0, False), heard(5)], [reaction(6, "follow_up")]) == [
+    assert labels_of([detection(0, False), detection(5)], [reaction(6, "follow_up")]) == [
         ("false_reject", "retry"),
         ("true_accept", "follow_up"),
     ]
-    assert told([heard(0, False), heard(7)], [])[0] == ("true_reject", "near_miss")
+    assert labels_of([detection(0, False), detection(7)], [])[0] == ("true_reject", "near_miss")
 
 
 @pytest.mark.parametrize(
@@ -186,20 +186,23 @@ def test_a_retry_after_a_near_miss_says_it_was_a_false_reject() -> None:
     ],
 )
 def test_what_followed_a_wake_labels_it(kind: str, expected: tuple[str, str]) -> None:
-    assert told([heard(0)], [reaction(2, kind)]) == [expected]
-    assert told([heard(0)], [reaction(9, kind)]) == [(None, None)]
-    assert told([heard(0)], [reaction(-1, kind)]) == [(None, None)]
+    assert labels_of([detection(0)], [reaction(2, kind)]) == [expected]
+    assert labels_of([detection(0)], [reaction(9, kind)]) == [(None, None)]
+    assert labels_of([detection(0)], [reaction(-1, kind)]) == [(None, None)]
 
 
 def test_a_reaction_belongs_to_the_last_wake_before_it() -> None:
-    assert told([heard(0), heard(3)], [reaction(4, "cancel")]) == [(None, None), ("false_accept", "cancel")]
+    assert labels_of([detection(0), detection(3)], [reaction(4, "cancel")]) == [
+        (None, None),
+        ("false_accept", "cancel"),
+    ]
 
 
 def test_labels_are_given_once_and_only_when_nothing_more_can_follow() -> None:
     labeller = Labeller()
-    labeller.hear(heard(0, False))
+    labeller.add(detection(0, False))
     assert labeller.settle(NOW + timedelta(seconds=7)) == []
-    labeller.hear(heard(5))
+    labeller.add(detection(5))
     labeller.react(reaction(6, "cancel"))
     assert [each.outcome for each in labeller.settle(NOW + timedelta(seconds=8))] == ["false_reject"]
     assert [each.source for each in labeller.settle(NOW + timedelta(seconds=30))] == ["cancel"]

@@ -1,4 +1,4 @@
-"""The socket: what a relay can say and hear, and what one who is out to steal gets. Nothing."""
+"""The socket: what a relay can send and receive, and that a hostile relay obtains nothing."""
 
 import ctypes
 import errno
@@ -21,22 +21,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.device.interface import STAGES, Declined, Reason, Stage
 from clients.device.keys import write_key_file
 from clients.device.process import quiet_log
-from clients.device.records import Books
+from clients.device.records import Records
 from clients.device.redaction import guard_crashes
-from clients.device.seam import STAGES, Declined, Reason, Stage
-from clients.device.serve import Door, Server, SocketDevice, harden, peer
+from clients.device.serve import Endpoint, Server, SocketDevice, harden, peer
 from fa_core.errors import BadInput, Refused
 from fa_core.wire.invitation import encode
-from tests.device.house import KEY, NOW, House, World, drive, move_in, plan_of, reason_of
+from tests.device.setup import KEY, NOW, Setup, World, drive, make_setup, plan_of, reason_of
 
 NO = bytes(5)
 """The one reply to everything that is declined: not answered, no bytes."""
 
 
 class Echo:
-    """A device that says back what it hears, declines on demand and breaks on demand."""
+    """A device that echoes each request, declines on demand and breaks on demand."""
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
         if request == b"decline":
@@ -47,10 +47,10 @@ class Echo:
 
 
 @contextmanager
-def serving(door: Door, devices: dict[int, object]) -> Iterator[None]:
+def serving(endpoint: Endpoint, devices: dict[int, object]) -> Iterator[None]:
     """Serve in a thread of this process."""
     stop = threading.Event()
-    server = Server(devices, door)  # type: ignore[arg-type]
+    server = Server(devices, endpoint)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, args=(stop.is_set, 0.01))
     thread.start()
     try:
@@ -61,8 +61,8 @@ def serving(door: Door, devices: dict[int, object]) -> Iterator[None]:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Door:
-    return Door(tmp_path / "device.sock")
+def endpoint(tmp_path: Path) -> Endpoint:
+    return Endpoint(tmp_path / "device.sock")
 
 
 def say(path: Path, data: bytes) -> bytes:
@@ -73,44 +73,44 @@ def say(path: Path, data: bytes) -> bytes:
             connection.connect(str(path))
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
-            heard = b""
+            received = b""
             while part := connection.recv(1 << 16):
-                heard += part
+                received += part
         except (BrokenPipeError, ConnectionResetError):
             return b""
-        return heard
+        return received
 
 
 def request(stage: int, data: bytes, slot: int = 0, version: int = 1, length: int | None = None) -> bytes:
     return struct.pack(">BBHI", version, stage, slot, len(data) if length is None else length) + data
 
 
-def test_each_device_of_a_hub_is_reached_by_its_slot(door: Door) -> None:
+def test_each_device_of_a_hub_is_reached_by_its_slot(endpoint: Endpoint) -> None:
     class Other(Echo):
         def handle(self, stage: Stage, request: bytes) -> bytes:
             return b"other " + super().handle(stage, request)
 
-    with serving(door, {0: Echo(), 1: Other()}):
-        assert [SocketDevice(door.path, 0).handle(stage, b"x") for stage in STAGES] == [
+    with serving(endpoint, {0: Echo(), 1: Other()}):
+        assert [SocketDevice(endpoint.path, 0).handle(stage, b"x") for stage in STAGES] == [
             b"join:x", b"shares:x", b"masked:x", b"unmask:x",
         ]  # fmt: skip
-        assert SocketDevice(door.path, 1).handle("join", b"") == b"other join:"
+        assert SocketDevice(endpoint.path, 1).handle("join", b"") == b"other join:"
         large = secrets.token_bytes(3_000_000)
-        assert SocketDevice(door.path).handle("masked", large) == b"masked:" + large
+        assert SocketDevice(endpoint.path).handle("masked", large) == b"masked:" + large
 
 
-def test_one_connection_carries_many_requests(door: Door) -> None:
-    with serving(door, {0: Echo()}):
-        heard = say(door.path, request(0, b"a") + request(2, b"decline") + request(3, b"bc"))
-        assert heard == b"\1\0\0\0\6join:a" + NO + b"\1\0\0\0\x09unmask:bc"
+def test_one_connection_carries_many_requests(endpoint: Endpoint) -> None:
+    with serving(endpoint, {0: Echo()}):
+        received = say(endpoint.path, request(0, b"a") + request(2, b"decline") + request(3, b"bc"))
+        assert received == b"\1\0\0\0\6join:a" + NO + b"\1\0\0\0\x09unmask:bc"
 
 
-def test_every_refusal_is_the_same_bytes(door: Door) -> None:
-    with serving(door, {0: Echo()}):
+def test_every_refusal_is_the_same_bytes(endpoint: Endpoint) -> None:
+    with serving(endpoint, {0: Echo()}):
         for data, slot in ((b"decline", 0), (b"break", 0), (b"", 7), (b"decline", 65535)):
-            assert say(door.path, request(1, data, slot)) == NO
+            assert say(endpoint.path, request(1, data, slot)) == NO
             assert reason_of(
-                lambda data=data, slot=slot: SocketDevice(door.path, slot).handle("shares", data)
+                lambda data=data, slot=slot: SocketDevice(endpoint.path, slot).handle("shares", data)
             ) == ("ORDER")
 
 
@@ -124,56 +124,56 @@ def test_every_refusal_is_the_same_bytes(door: Door) -> None:
         request(0, b"short", length=6),
     ],
 )
-def test_what_is_no_request_gets_nothing_and_stops_nobody(door: Door, data: bytes) -> None:
-    with serving(door, {0: Echo()}):
-        assert say(door.path, data) == b""
-        assert say(door.path, request(0, b"", length=2**32 - 1)) == b""
-        assert SocketDevice(door.path).handle("join", b"x") == b"join:x"
+def test_a_malformed_request_gets_no_reply_and_stops_no_other(endpoint: Endpoint, data: bytes) -> None:
+    with serving(endpoint, {0: Echo()}):
+        assert say(endpoint.path, data) == b""
+        assert say(endpoint.path, request(0, b"", length=2**32 - 1)) == b""
+        assert SocketDevice(endpoint.path).handle("join", b"x") == b"join:x"
 
 
-def test_a_relay_without_a_device_hears_a_refusal(door: Door) -> None:
-    assert reason_of(lambda: SocketDevice(door.path).handle("join", b"")) == "ORDER"
+def test_a_relay_without_a_device_gets_a_refusal(endpoint: Endpoint) -> None:
+    assert reason_of(lambda: SocketDevice(endpoint.path).handle("join", b"")) == "ORDER"
 
 
 def test_the_socket_is_this_users_unless_others_are_named(tmp_path: Path) -> None:
     for relays, mode in ((frozenset(), 0o600), (frozenset({65534}), 0o666)):
-        door = Door(tmp_path / "device.sock", relays)
-        with serving(door, {}):
-            assert stat.S_IMODE(door.path.stat().st_mode) == mode
-        assert not door.path.exists()
+        endpoint = Endpoint(tmp_path / "device.sock", relays)
+        with serving(endpoint, {}):
+            assert stat.S_IMODE(endpoint.path.stat().st_mode) == mode
+        assert not endpoint.path.exists()
 
 
 def test_a_folder_that_others_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(Refused, match="alone may write"):
-        Server({}, Door(tmp_path / "open" / "device.sock"))
+        Server({}, Endpoint(tmp_path / "open" / "device.sock"))
     with pytest.raises(BadInput, match="cannot be read"):
-        Server({}, Door(tmp_path / "missing" / "device.sock"))
+        Server({}, Endpoint(tmp_path / "missing" / "device.sock"))
 
 
-def test_only_a_socket_that_nobody_serves_is_replaced(door: Door) -> None:
-    with serving(door, {0: Echo()}), pytest.raises(Refused, match="already serves"):
-        Server({}, door)
+def test_only_a_socket_that_nobody_serves_is_replaced(endpoint: Endpoint) -> None:
+    with serving(endpoint, {0: Echo()}), pytest.raises(Refused, match="already serves"):
+        Server({}, endpoint)
     left = socket.socket(socket.AF_UNIX)
-    left.bind(str(door.path))
+    left.bind(str(endpoint.path))
     left.close()
-    with serving(door, {0: Echo()}):
-        assert SocketDevice(door.path).handle("join", b"") == b"join:"
-    door.path.write_text("a diary")
+    with serving(endpoint, {0: Echo()}):
+        assert SocketDevice(endpoint.path).handle("join", b"") == b"join:"
+    endpoint.path.write_text("a diary")
     with pytest.raises(Refused, match="not a socket"):
-        Server({}, door)
-    assert door.path.read_text() == "a diary"
+        Server({}, endpoint)
+    assert endpoint.path.read_text() == "a diary"
 
 
-def test_a_whole_round_goes_through_the_socket(tmp_path: Path, door: Door) -> None:
+def test_a_whole_round_goes_through_the_socket(tmp_path: Path, endpoint: Endpoint) -> None:
     world = World(tmp_path)
-    house = move_in(tmp_path, world)
-    with serving(door, {0: house.device()}):
+    setup = make_setup(tmp_path, world)
+    with serving(endpoint, {0: setup.device()}):
         invitation = world.invite(plan_of(), world.release(), NOW, NOW)
-        result, _ = drive(world, plan_of(), SocketDevice(door.path), invitation)
+        result, _ = drive(world, plan_of(), SocketDevice(endpoint.path), invitation)
     assert result.total.any()
-    assert len(Books(house.store()).contributions()) == 1
+    assert len(Records(setup.store()).contributions()) == 1
 
 
 # As other users.
@@ -214,7 +214,7 @@ def as_user(user: int, work: Callable[[], object]) -> object:
 
 
 @contextmanager
-def device_process(house: House, door: Door, log: Path) -> Iterator[int]:
+def device_process(setup: Setup, endpoint: Endpoint, log: Path) -> Iterator[int]:
     """Run the device as its own user until the block ends; yield its process id."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -228,7 +228,7 @@ def device_process(house: House, door: Door, log: Path) -> Iterator[int]:
             quiet_log()
             stop = threading.Event()
             signal.signal(signal.SIGTERM, lambda *_: stop.set())
-            server = Server({0: house.device()}, door)
+            server = Server({0: setup.device()}, endpoint)
             os.write(writing, b"ready")
             server.run(stop.is_set, 0.02)
         finally:
@@ -244,7 +244,7 @@ def device_process(house: House, door: Door, log: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def at_home(tmp_path: Path) -> tuple[World, House, Door, Path]:
+def at_home(tmp_path: Path) -> tuple[World, Setup, Endpoint, Path]:
     """A device's own folders, owned by its user. The data may be looked for; the socket may be reached."""
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
@@ -254,14 +254,14 @@ def at_home(tmp_path: Path) -> tuple[World, House, Door, Path]:
         folder.mkdir()
         folder.chmod(0o755)  # whatever the umask
     world = World(tmp_path)
-    house = move_in(data, world)
+    setup = make_setup(data, world)
     write_key_file(data / "store.key", KEY)
     for path in (data, run, *data.iterdir()):
         os.chown(path, DEVICE, DEVICE)
-    return world, house, Door(run / "device.sock", frozenset({RELAY})), tmp_path / "log"
+    return world, setup, Endpoint(run / "device.sock", frozenset({RELAY})), tmp_path / "log"
 
 
-def thefts(house: House, door: Door, process: int) -> list[str]:
+def thefts(setup: Setup, endpoint: Endpoint, process: int) -> list[str]:
     """Try everything; return what succeeded."""
     got = []
 
@@ -272,14 +272,14 @@ def thefts(house: House, door: Door, process: int) -> list[str]:
             return
         got.append(name)
 
-    data = house.path.parent
-    for path in (house.path, data / "store.key", data / "store.db-journal"):
+    data = setup.path.parent
+    for path in (setup.path, data / "store.key", data / "store.db-journal"):
         attempt(f"read {path.name}", path.read_bytes)
         attempt(f"write {path.name}", lambda path=path: path.open("r+b"))
     attempt("make a file among the data", lambda: (data / "store.db-wal").write_bytes(b"x"))
-    attempt("remove the store", house.path.unlink)
-    attempt("replace the socket", door.path.unlink)
-    attempt("make a socket beside it", lambda: (door.path.parent / "other").write_bytes(b"x"))
+    attempt("remove the store", setup.path.unlink)
+    attempt("replace the socket", endpoint.path.unlink)
+    attempt("make a socket beside it", lambda: (endpoint.path.parent / "other").write_bytes(b"x"))
     for name in ("mem", "environ", "maps", "io", "auxv"):
         attempt(f"/proc {name}", lambda name=name: Path(f"/proc/{process}/{name}").read_bytes())
     for name in ("cwd", "exe", "fd"):
@@ -317,12 +317,12 @@ def wrong_words(world: World) -> list[bytes]:
 
 
 @as_root
-def test_a_hostile_relay_obtains_nothing(at_home: tuple[World, House, Door, Path]) -> None:
-    world, house, door, log = at_home
-    with device_process(house, door, log) as process:
-        assert as_user(RELAY, lambda: thefts(house, door, process)) == []
+def test_a_hostile_relay_obtains_nothing(at_home: tuple[World, Setup, Endpoint, Path]) -> None:
+    world, setup, endpoint, log = at_home
+    with device_process(setup, endpoint, log) as process:
+        assert as_user(RELAY, lambda: thefts(setup, endpoint, process)) == []
         words = wrong_words(world)  # here: another user may not read what Python would load to make them
-        said = as_user(RELAY, lambda: sorted({say(door.path, word).hex() for word in words}))
+        said = as_user(RELAY, lambda: sorted({say(endpoint.path, word).hex() for word in words}))
         assert set(said) <= {NO.hex(), ""}  # type: ignore[call-overload]
     logged = log.read_text()
     assert "declined at join" in logged
@@ -330,10 +330,12 @@ def test_a_hostile_relay_obtains_nothing(at_home: tuple[World, House, Door, Path
 
 
 @as_root
-def test_the_thefts_would_succeed_if_the_files_were_open(at_home: tuple[World, House, Door, Path]) -> None:
+def test_the_thefts_succeed_where_the_files_are_open(
+    at_home: tuple[World, Setup, Endpoint, Path],
+) -> None:
     """The broken control: the same attempts against a careless device."""
-    _, house, door, _ = at_home
-    for path in (house.path, house.path.parent / "store.key"):
+    _, setup, endpoint, _ = at_home
+    for path in (setup.path, setup.path.parent / "store.key"):
         path.chmod(0o666)
     reading, writing = os.pipe()
     careless = os.fork()
@@ -347,7 +349,7 @@ def test_the_thefts_would_succeed_if_the_files_were_open(at_home: tuple[World, H
         os._exit(0)
     assert os.read(reading, 5) == b"ready"
     try:
-        got = as_user(RELAY, lambda: thefts(house, door, careless))
+        got = as_user(RELAY, lambda: thefts(setup, endpoint, careless))
     finally:
         os.kill(careless, signal.SIGKILL)
         os.waitpid(careless, 0)
@@ -356,34 +358,36 @@ def test_the_thefts_would_succeed_if_the_files_were_open(at_home: tuple[World, H
 
 
 @as_root
-def test_a_stranger_is_turned_away_before_a_word(at_home: tuple[World, House, Door, Path]) -> None:
-    world, house, door, log = at_home
+def test_a_user_that_is_no_relay_is_disconnected_before_any_reply(
+    at_home: tuple[World, Setup, Endpoint, Path],
+) -> None:
+    world, setup, endpoint, log = at_home
     sound = encode(world.invite(plan_of(), world.release(), NOW, NOW))
-    with device_process(house, door, log):
-        assert as_user(STRANGER, lambda: say(door.path, request(0, sound)).hex()) == ""
-        assert as_user(RELAY, lambda: len(say(door.path, request(0, sound)))) == 5 + 260  # type: ignore[comparison-overlap]
-    assert "turned away" in log.read_text()
+    with device_process(setup, endpoint, log):
+        assert as_user(STRANGER, lambda: say(endpoint.path, request(0, sound)).hex()) == ""
+        assert as_user(RELAY, lambda: len(say(endpoint.path, request(0, sound)))) == 5 + 260  # type: ignore[comparison-overlap]
+    assert "is no relay of this device" in log.read_text()
 
 
 @as_root
-def test_a_relay_that_keeps_everything_holds_no_vector(at_home: tuple[World, House, Door, Path]) -> None:
+def test_a_relay_that_keeps_everything_holds_no_vector(at_home: tuple[World, Setup, Endpoint, Path]) -> None:
     """The counts are exact (central noise), so the mask alone hides them; no two replies are alike."""
-    world, house, door, log = at_home
+    world, setup, endpoint, log = at_home
     plans = [plan_of(name) for name in ("one", "two")]
 
     def relay() -> list[list[str]]:
         kept = []
         for plan in plans:
             invitation = world.invite(plan, world.release(), NOW, NOW)
-            result, said = drive(world, plan, SocketDevice(door.path), invitation)
+            result, said = drive(world, plan, SocketDevice(endpoint.path), invitation)
             changed = said["masked"][0][:-1] + bytes([said["masked"][0][-1] ^ 1])
-            assert say(door.path, request(2, changed)) == NO
+            assert say(endpoint.path, request(2, changed)) == NO
             kept.append([said[stage][1].hex() for stage in STAGES] + [json.dumps(result.total.tolist())])
         return kept
 
     (world.folder / "witness").mkdir()
     os.chown(world.folder / "witness", RELAY, RELAY)
-    with device_process(house, door, log):
+    with device_process(setup, endpoint, log):
         one, two = as_user(RELAY, relay)  # type: ignore[misc]
     assert one[-1] == two[-1]
     counts = np.array(json.loads(one[-1]), "<i8")

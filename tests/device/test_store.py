@@ -17,7 +17,7 @@ from clients.device.proof import problems
 from clients.device.store import Rules, Scope, Store
 from fa_core.errors import BadInput, Refused
 from fa_core.tables import SOURCES, WAKE_EVENTS
-from tests.device.house import KEY, NOW, RULES, wake
+from tests.device.setup import KEY, NOW, RULES, wake
 
 YEAR = timedelta(days=365)
 SETTINGS = database.settings()
@@ -151,7 +151,7 @@ def test_a_crash_while_a_store_is_made_leaves_none(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["store.db"]
 
 
-# The door.
+# Insertion.
 
 
 def test_without_consent_nothing_is_written(store: Store) -> None:

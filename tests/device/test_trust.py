@@ -10,15 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.device.interface import Reason
 from clients.device.records import Contribution, Seen
-from clients.device.seam import Reason
 from clients.device.trust import PinnedKey, Pins, answered, believe
 from fa_core.errors import BadInput
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.plan.signing import sign
 from fa_core.trust.checkpoint import NO_CALENDAR
 from fa_core.wire.invitation import Invitation, decode, encode
-from tests.device.house import NOW, World, altered, plan_of, raw, reason_of
+from tests.device.setup import NOW, World, altered, plan_of, raw, reason_of
 
 NOTHING = Seen(0, b"", None, None)
 DAY = timedelta(days=1)
@@ -76,7 +76,7 @@ def test_a_changed_byte_is_never_believed(data: st.DataObject) -> None:
         request=INVITATIONS[0].request,
         consistency=INVITATIONS[0].consistency,
     )
-    # The round's own fields are bound by the protocol; everything that vouches for the plan must fail here.
+    # The protocol binds the round's own fields; a changed signature or proof of the plan must fail here.
     assert try_it or same == INVITATIONS[0]
 
 

@@ -49,12 +49,12 @@ def states(findings: Iterator[Finding] | list[Finding]) -> dict[str, str]:
     return {each.check: each.state.value for each in findings}
 
 
-def test_a_sound_store_is_found_sound(folder: Path) -> None:
+def test_a_valid_store_has_only_good_findings(folder: Path) -> None:
     found = states(examine(str(folder)))
     assert {found[name] for name in ("python", "disk", "key files", "store", "ledger", "log")} == {"good"}
 
 
-def test_what_a_fault_is_said_comes_with_what_mends_it(folder: Path) -> None:
+def test_every_finding_has_a_remedy(folder: Path) -> None:
     (folder / "open.key").write_text("secret")
     (folder / "open.key").chmod(0o644)
     found = [each for each in examine(str(folder)) if each.state != "good"]
@@ -81,7 +81,7 @@ def test_tables_of_another_version_are_not_touched(folder: Path) -> None:
             connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
 
 
-def test_looking_for_a_store_makes_none(tmp_path: Path) -> None:
+def test_the_check_creates_no_store(tmp_path: Path) -> None:
     assert states(stores.store(str(tmp_path))) == {"store": "look"}
     assert list(tmp_path.iterdir()) == []
     assert states(stores.store(f"postgresql://u:hush@/db?host={tmp_path}")) == {"store": "broken"}
@@ -106,7 +106,7 @@ def test_the_clock_is_held_to_the_witness(folder: Path, minutes: int, state: str
     assert stores.clock(str(folder), witness, WITNESS).state == state  # type: ignore[arg-type]
 
 
-def test_without_the_witness_the_clock_may_not_be_behind_its_last_word(tmp_path: Path) -> None:
+def test_without_the_witness_the_clock_may_not_be_behind_its_last_signature(tmp_path: Path) -> None:
     for hours, state in ((-24, "good"), (24, "broken")):
         place = tmp_path / str(hours)
         with open_store(place) as store:
@@ -176,15 +176,15 @@ def test_a_federation_is_examined(tmp_path: Path, folder: Path) -> None:
         (population,) = store.populations()
     for name, state in (("another", "broken"), (population, "good")):
         config.write_text(federation.settings.model_copy(update={"population": name}).text())
-        told = {each.check: each for each in examine(str(place))}
-        assert told["budget"].state == state
-        assert (f"`fa ledger declare {name} " in told["budget"].mend) == (state == "broken")
-    assert told["store"].state == told["log"].state == "good"
+        checks = {each.check: each for each in examine(str(place))}
+        assert checks["budget"].state == state
+        assert (f"`fa ledger declare {name} " in checks["budget"].mend) == (state == "broken")
+    assert checks["store"].state == checks["log"].state == "good"
     (place / "nodes" / "node-00.key").chmod(0o644)
     assert states(examine(str(place)))["key files"] == "broken"
 
 
-def test_looking_changes_no_tables(tmp_path: Path, new_database: Callable[[], str]) -> None:
+def test_the_check_changes_no_tables(tmp_path: Path, new_database: Callable[[], str]) -> None:
     """Neither in an empty database, nor in a store of another version, which is to be backed up first."""
     place, address = tmp_path / "fed", new_database()
     federation = setup.init(place, Settings(name="fed", store=address, population="homes"))
@@ -207,7 +207,9 @@ def test_a_place_of_nothing_is_bad_input(tmp_path: Path) -> None:
         list(examine(str(tmp_path / "missing")))
 
 
-def test_the_command_tells_by_its_exit_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_says_whether_something_is_broken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "packages", lambda lock: Finding("packages", machine.good("", "").state, ""))
     runner = CliRunner()
     sound = runner.invoke(build(), ["doctor", str(folder), "--json"])
@@ -216,6 +218,6 @@ def test_the_command_tells_by_its_exit_code(folder: Path, monkeypatch: pytest.Mo
     (folder / "open.key").chmod(0o644)
     ill = runner.invoke(build(), ["doctor", str(folder), "--json"])
     assert (ill.exit_code, json.loads(ill.output)["good"]) == (2, False)
-    told = runner.invoke(build(), ["doctor", str(folder)])
-    assert isinstance(told.exception, BadInput)
-    assert "broken  key files" in told.output
+    shown = runner.invoke(build(), ["doctor", str(folder)])
+    assert isinstance(shown.exception, BadInput)
+    assert "broken  key files" in shown.output

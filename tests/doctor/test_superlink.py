@@ -1,4 +1,4 @@
-"""What is said of a SuperLink: whether it answers, whose it is, and what time it has."""
+"""The findings on a SuperLink: whether it answers, its certificate, and its clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from tests.deployment.https import serving
 
 @contextmanager
 def answering(folder: Path, ahead: timedelta | None) -> Iterator[str]:
-    """Serve over TLS with the certificate in a folder, the clock off by `ahead`, or telling no time."""
+    """Serve over TLS with the certificate in a folder, the clock off by `ahead`, or without a Date."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -26,7 +26,7 @@ def answering(folder: Path, ahead: timedelta | None) -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with serving(folder, Handler) as address:
         yield address
@@ -39,14 +39,14 @@ def states(address: str, authority: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("minutes", "state"), [(0, "good"), (4, "good"), (-4, "good"), (10, "broken"), (-10, "broken")]
 )
-def test_its_clock_is_held_to_this_machines(tmp_path: Path, minutes: int, state: str) -> None:
+def test_its_clock_is_compared_with_this_machines(tmp_path: Path, minutes: int, state: str) -> None:
     make_tls(tmp_path, "tests", "127.0.0.1")
     with answering(tmp_path, timedelta(minutes=minutes)) as address:
         found = states(address, tmp_path / "ca.crt")
     assert found == {"superlink": "good", "superlink's clock": state}
 
 
-def test_one_that_tells_no_time_is_worth_a_look(tmp_path: Path) -> None:
+def test_a_superlink_without_a_date_is_worth_a_look(tmp_path: Path) -> None:
     make_tls(tmp_path, "tests", "127.0.0.1")
     with answering(tmp_path, None) as address:
         assert states(address, tmp_path / "ca.crt")["superlink's clock"] == "look"

@@ -14,10 +14,10 @@ import pytest
 
 from clients.app import behind_socket, relay
 from clients.device.contribution import Clock, Terms
+from clients.device.interface import Device
 from clients.device.odometer import Budget
 from clients.device.policy import Policy
-from clients.device.seam import Device
-from clients.device.serve import Door, Server
+from clients.device.serve import Endpoint, Server
 from clients.device.stored_fleet import StoredFleet
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import PARTITION, LocalGrid
@@ -56,7 +56,7 @@ def hubs(world: World, tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
             here: Mapping[int, Device] = {
                 slot: stores.device(hub * PER_HUB + slot) for slot in range(PER_HUB)
             }
-            server = Server(here, Door(folder / "relay.sock"))
+            server = Server(here, Endpoint(folder / "relay.sock"))
             thread = threading.Thread(target=server.run, args=(over.is_set, 0.01))
             thread.start()
             stack.callback(thread.join)

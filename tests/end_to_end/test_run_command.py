@@ -61,11 +61,11 @@ def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(
     plan = write_plan(tmp_path, groups="[[]]")
     result = fa_run(plan, "--json", "--seed", "3")
     assert result.exit_code == 0, result.output
-    told: dict[str, Any] = json.loads(result.stdout)
-    assert told["plan"] == "small"
-    assert told["simulated"] is True
-    assert told["devices"] == {"invited": 60, "joined": 60, "dropped": 0, "counted": 60}
-    assert told["privacy"]["secure_aggregation"] is True
+    shown: dict[str, Any] = json.loads(result.stdout)
+    assert shown["plan"] == "small"
+    assert shown["simulated"] is True
+    assert shown["devices"] == {"invited": 60, "joined": 60, "dropped": 0, "counted": 60}
+    assert shown["privacy"]["secure_aggregation"] is True
     lines = result.stderr.splitlines()
     assert lines == [
         "devices join: 60 of 60",
@@ -114,7 +114,7 @@ def test_too_many_dropouts_are_exit_code_4(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["--engine", "lab"], "no federation at lab"),
         (["--fleet", "nowhere"], "no such directory"),
@@ -127,12 +127,12 @@ def test_bad_input_is_exit_code_2_and_writes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    told: str,
+    error: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = fa_run(write_plan(tmp_path, groups="[[]]"), *arguments)
     assert exit_code(result) == 2
-    assert told in str(result.exception)
+    assert error in str(result.exception)
     assert not list(tmp_path.rglob("store.db"))
 
 
@@ -176,11 +176,11 @@ from fa_core.cli import launch
 from fa_core.rounds.round import Watch
 
 def held(report, stopped):
-    def told(progress):
+    def slowed(progress):
         report(progress)
         while progress.stage != "join" and not stopped():
             time.sleep(0.01)
-    return Watch(told, stopped)
+    return Watch(slowed, stopped)
 
 launch.Watch = held
 {PLAIN}

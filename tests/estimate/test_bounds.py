@@ -84,7 +84,7 @@ def test_the_smallest_is_proposed():
     assert x * (most - found.bound + 1) / (most - NOW) > 0.01 * 20 * N * t.shape[1]
 
 
-def test_noise_makes_it_cautious_and_groups_without_events_are_told_of():
+def test_noise_makes_it_cautious_and_groups_without_events_are_reported():
     t = devices(3)
     (exact,), (noisy,) = proposals(plan(), sums_of(t), 0.01), proposals(plan(), sums_of(t, 1e8), 0.01)
     assert noisy.bound > exact.bound

@@ -1,4 +1,4 @@
-"""Every formula of the house plan's section 6, by simulation: fleets with known truth, noise of the stated
+"""Every formula of the estimators, by simulation: fleets with known truth, noise of the stated
 variance, and how often the intervals hold it.
 
 Statistical, so each bound states how far chance goes: 5.5 standard errors of a mean over independent
@@ -133,7 +133,7 @@ def test_intervals_hold_the_truth_under_shares_of_noise() -> None:
 
 
 class TestWithoutIt:
-    """Controls: an interval that leaves out what the house plan puts in does not hold."""
+    """Controls: an interval that leaves out a term of the variance does not hold."""
 
     def test_events_of_one_device_taken_for_independent(self) -> None:
         def alone(measured: FloatArray, sd: FloatArray, least: FloatArray, size: FloatArray) -> Variances:

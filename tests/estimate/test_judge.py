@@ -100,7 +100,7 @@ class TestAMaximum:
 
 
 class TestAGap:
-    def test_has_the_bounds_of_the_house_plan(self) -> None:
+    def test_has_the_bounds_of_the_design(self) -> None:
         found = gap((number("a", 0.01, 0.04), number("b", 0.06, 0.12), number("c", 0.03, 0.05)))
         assert found is not None
         assert found.low == pytest.approx(0.06 - 0.04)
@@ -168,7 +168,7 @@ class TestSuppression:
             assert result.noise_low is None
         assert not read(500.0, devices=(100.0, 25.0))[0].suppressed  # the control, on the line
 
-    def test_hides_what_cannot_be_told_from_the_noise(self) -> None:
+    def test_hides_what_cannot_be_distinguished_from_the_noise(self) -> None:
         for result in read(500.0, size=(10_000.0, 9e7)):
             assert result.suppressed
             assert "privacy noise" in result.reason

@@ -39,8 +39,8 @@ METRICS = {
 }
 
 
-def plan_of(kind, noise="noise: central, secure_aggregation: false"):
-    text = PLAN.replace("METRIC", METRICS[kind]).replace("NOISE", noise)
+def plan_of(kind, noise="noise: central, secure_aggregation: false", text=PLAN):
+    text = text.replace("METRIC", METRICS[kind]).replace("NOISE", noise)
     return parse(text.encode(), "previewed.yaml", today=date(2026, 1, 1))
 
 
@@ -108,10 +108,8 @@ def test_the_expected_width_is_that_of_a_simulated_release(kind, noise):
 def test_a_wrong_guess_of_the_noise_would_be_seen():
     plan = plan_of("rate")
     runs = [simulated_half_widths("rate", plan, np.random.default_rng(5))]
-    half_the_budget = plan.model_copy(
-        update={"privacy": plan.privacy.model_copy(update={"epsilon": plan.privacy.epsilon / 2})}
-    )
-    item = preview(half_the_budget, DEVICES, EVENTS).expectations[-1]
+    half_the_budget = PLAN.replace("epsilon: 4", "epsilon: 2")
+    item = preview(plan_of("rate", text=half_the_budget), DEVICES, EVENTS).expectations[-1]
     assert item.half_width > 1.1 * runs[0][item.grouping]
 
 

@@ -75,7 +75,7 @@ def test_noise_widens_the_interval_and_hides_a_total_that_it_drowns() -> None:
     assert all(each.share is None and not each.under for each in drowned.values())
 
 
-def test_who_is_surely_rarer_than_registered_is_warned_of() -> None:
+def test_a_label_significantly_rarer_than_registered_is_warned_of() -> None:
     found = by_label(coverage(release({("accent",): [600, 300, 100]}, 5), {"accent": {"a": 0.4, "b": 0.5}}))
     assert [label for label, each in found.items() if each.under] == ["b"]
     assert "accent b is under-represented: about 30.0% of the devices counted" in found["b"].sentence
@@ -121,20 +121,20 @@ def test_a_two_way_counter_is_summed_and_the_least_noisy_one_is_taken() -> None:
     assert [each.devices for each in by_label(coverage(both)).values()] == [599, 301, 100]
 
 
-def test_a_cut_by_a_property_of_events_counts_a_device_twice_and_tells_nothing() -> None:
+def test_a_segment_of_events_counts_a_device_twice_and_shows_no_coverage() -> None:
     assert coverage(release({("noise",): [500, 700, 0]})) == ()
     assert coverage(release({("accent", "noise"): [9] * 9})) == ()
 
 
 @pytest.mark.parametrize(
-    ("registry", "told"),
+    ("registry", "error"),
     [
         ({"region": {"x": 0.5}}, "the registry names region; release of weekly counts devices by accent"),
         ({"accent": {"z": 0.5}}, "the registry names accent z, which the plan counts as other"),
     ],
 )
-def test_a_registry_of_something_else_is_refused(registry: dict[str, dict[str, float]], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_a_registry_of_something_else_is_refused(registry: dict[str, dict[str, float]], error: str) -> None:
+    with pytest.raises(BadInput, match=error):
         coverage(release({("accent",): [6, 3, 1]}), registry)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.fleet.audio import DEVICE_CLASSES, hear, synthesise
+from clients.fleet.audio import DEVICE_CLASSES, capture, synthesise
 from clients.runtime.detectors import (
     MODELS,
     SAMPLE_RATE,
@@ -27,31 +27,31 @@ def detector(request: pytest.FixtureRequest) -> Detector:
 
 def spoken(text: str, voice: str = "en-us+m3") -> Pcm:
     quiet = np.random.default_rng(3)
-    return hear(synthesise(voice, text), DEVICE_CLASSES["phone"], 30.0, quiet, lead_s=1.5)
+    return capture(synthesise(voice, text), DEVICE_CLASSES["phone"], 30.0, quiet, lead_s=1.5)
 
 
 def test_a_stream_cut_anywhere_gives_the_scores_of_the_whole(detector: Detector) -> None:
-    heard = spoken("okay nabu")
-    whole = detector.feed(heard)
+    captured = spoken("okay nabu")
+    whole = detector.feed(captured)
     detector.reset()
     pieces = np.concatenate(
-        [detector.feed(heard[start : start + 777]) for start in range(0, heard.size, 777)]
+        [detector.feed(captured[start : start + 777]) for start in range(0, captured.size, 777)]
     )
     np.testing.assert_allclose(pieces, whole, atol=1e-5)
 
 
 def test_reset_forgets_everything(detector: Detector) -> None:
-    heard = spoken("okay nabu")
-    first = detector.feed(heard)
+    captured = spoken("okay nabu")
+    first = detector.feed(captured)
     detector.feed(spoken("turn on the light"))
     detector.reset()
-    np.testing.assert_allclose(detector.feed(heard), first, atol=1e-5)
+    np.testing.assert_allclose(detector.feed(captured), first, atol=1e-5)
 
 
 def test_one_score_for_each_hop_and_no_structural_zeros(detector: Detector) -> None:
-    heard = np.zeros(10 * SAMPLE_RATE, np.int16)
-    scores = detector.feed(heard)
-    expected = heard.size / detector.hop
+    captured = np.zeros(10 * SAMPLE_RATE, np.int16)
+    scores = detector.feed(captured)
+    expected = captured.size / detector.hop
     assert expected - 30 < scores.size <= expected
     assert scores.min() >= 0.0
     assert scores.max() <= 1.0

@@ -116,32 +116,32 @@ def tolerance(expected: float, largest: float = 1.0) -> float:
 
 
 def wake_sums(
-    wakes: pd.DataFrame, truth: pd.DataFrame, fleet: Fleet, told_by: dict[str, str]
+    wakes: pd.DataFrame, truth: pd.DataFrame, fleet: Fleet, labelled_by: dict[str, str]
 ) -> Iterator[tuple[float, float]]:
     """Yield (recorded, expected) for each model, outcome, and all devices or one group of them."""
     devices = fleet.devices.to_pandas().assign(anything="all")
     wakes, truth = wakes.merge(devices, on="device_id"), truth.merge(devices, on="device_id")
     for model in MODEL_VERSIONS:
         happened = wakes[wakes["model_version"] == model]
-        told = truth[(truth["source"] == "wake_events") & (truth["model_version"] == told_by[model])]
+        labelled = truth[(truth["source"] == "wake_events") & (truth["model_version"] == labelled_by[model])]
         for by in ("anything", "accent", "device_class", "snr_db", "playback", "app_version"):
             counted = happened.groupby([by, "outcome"]).size()
-            means = told.groupby(by)[list(OUTCOMES)].sum()
+            means = labelled.groupby(by)[list(OUTCOMES)].sum()
             for group, row in means.iterrows():
                 yield from ((counted.get((group, outcome), 0), row[outcome]) for outcome in OUTCOMES)
 
 
 def test_what_happened_was_to_be_expected(fleet: Fleet, wakes: pd.DataFrame, truth: pd.DataFrame) -> None:
     """False-alarm rate: under 3e-7 over about 220 sums at 1e-9 each, by Bernstein's inequality."""
-    told_by = {model: model for model in MODEL_VERSIONS}
-    sums = list(wake_sums(wakes, truth, fleet, told_by))
+    labelled_by = {model: model for model in MODEL_VERSIONS}
+    sums = list(wake_sums(wakes, truth, fleet, labelled_by))
     assert len(sums) > 100
     assert all(abs(recorded - expected) < tolerance(expected) for recorded, expected in sums)
 
 
 def test_the_other_models_truth_is_found_out(fleet: Fleet, wakes: pd.DataFrame, truth: pd.DataFrame) -> None:
-    told_by = dict(zip(MODEL_VERSIONS, reversed(MODEL_VERSIONS), strict=True))
-    sums = wake_sums(wakes, truth, fleet, told_by)
+    labelled_by = dict(zip(MODEL_VERSIONS, reversed(MODEL_VERSIONS), strict=True))
+    sums = wake_sums(wakes, truth, fleet, labelled_by)
     assert any(abs(recorded - expected) >= tolerance(expected) for recorded, expected in sums)
 
 
@@ -156,12 +156,14 @@ def test_the_capped_estimand_is_what_capped_devices_send(
     wakes: pd.DataFrame, truth: pd.DataFrame, cap: int
 ) -> None:
     """False-alarm rate 1e-9, by Bernstein's inequality on the numerator; a cap only shrinks its terms."""
-    told = truth[(truth["source"] == "wake_events") & (truth["model_version"] == "micro-1")]
-    told = told.assign(x=told["false_reject"], n=told["true_accept"] + told["false_reject"])
+    labelled = truth[(truth["source"] == "wake_events") & (truth["model_version"] == "micro-1")]
+    labelled = labelled.assign(
+        x=labelled["false_reject"], n=labelled["true_accept"] + labelled["false_reject"]
+    )
     happened = wakes[wakes["model_version"] == "micro-1"]
     happened = happened.assign(x=happened["outcome"] == "false_reject")
     happened = happened.assign(n=happened["x"] | (happened["outcome"] == "true_accept"))
-    expected, of = capped(told.groupby("device_id")[["x", "n"]].sum(), cap)
+    expected, of = capped(labelled.groupby("device_id")[["x", "n"]].sum(), cap)
     found, sent = capped(happened.groupby("device_id")[["x", "n"]].sum(), cap)
     assert abs(found / sent - expected / of) < tolerance(expected) / of
 
@@ -180,10 +182,10 @@ def test_commands_and_dictation_were_to_be_expected(
     fleet: Fleet, truth: pd.DataFrame, source: str, column: str, largest: float
 ) -> None:
     """False-alarm rate 1e-9 each, as above."""
-    told = truth[truth["source"] == source]
+    labelled = truth[truth["source"] == source]
     happened = plain(fleet, source)
-    assert told["events"].sum() == len(happened) > 0
-    expected = told[column].sum()
+    assert labelled["events"].sum() == len(happened) > 0
+    expected = labelled[column].sum()
     assert expected > 0
     assert abs(happened[column].sum() - expected) < tolerance(expected, largest)
 

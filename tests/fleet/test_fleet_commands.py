@@ -46,7 +46,7 @@ def test_make_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list(tmp_path.iterdir())
 
 
-def test_import_tells_the_rows(tmp_path: Path) -> None:
+def test_import_reports_the_rows(tmp_path: Path) -> None:
     source = tmp_path / "mine"
     source.mkdir()
     device = {"device_id": "a", "accent": "x", "device_class": "phone", "app_version": "1"}

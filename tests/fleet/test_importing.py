@@ -184,7 +184,7 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
         import_fleet(source, tmp_path / "out")
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     tables = rows()
     tables["wake_events"][0]["score"] = 7
     tables["wake_events"][1]["outcome"] = "hit"

@@ -1,4 +1,4 @@
-"""The local engine's processes: the same round as in one process, and nobody's death but a dropout."""
+"""The local engine's processes: the same round as in one process; a process that dies is a dropout."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clients.app import relay
-from clients.device.seam import Device
+from clients.device.interface import Device
 from fa_core.flower.local_workers import ForkedGrid
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.privacy.mechanisms import discrete_gaussian
@@ -26,7 +26,7 @@ def nodes_of(devices: list[Device]) -> Any:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
-def test_a_round_in_processes_is_the_round_in_one(processes: int) -> None:
+def test_a_round_in_several_processes_equals_the_round_in_one(processes: int) -> None:
     table = fakes.vectors()
     devices: list[Any] = [FakeDevice(row) for row in table]
     devices[2] = FakeDevice(table[2], {"masked": fakes.crash})
@@ -61,7 +61,7 @@ def test_a_process_that_dies_takes_its_own_nodes_only() -> None:
     assert ran.result.counted == (0, 2, 3, 4, 5)
 
 
-def test_no_process_stays_behind() -> None:
+def test_no_process_is_left_behind() -> None:
     with ForkedGrid(nodes_of([]), 0, 3) as grid:
         processes = [worker.process for worker in grid._workers]
         assert all(process.is_alive() for process in processes)

@@ -1,4 +1,4 @@
-"""A proxy that the environment names stands between nobody and this machine."""
+"""Connections to this machine bypass a proxy that the environment names."""
 
 from urllib.request import getproxies, proxy_bypass
 
@@ -8,7 +8,7 @@ from fa_core.flower.loopback import direct
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-def test_this_machine_is_asked_directly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine_is_reached_directly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")

@@ -1,4 +1,4 @@
-"""A SuperNode that gives its SuperLink up does not live on, and one that had trouble stays in step."""
+"""A SuperNode that gives up its SuperLink ends, and one whose run ended early keeps replies in step."""
 
 import subprocess
 import sys
@@ -15,20 +15,20 @@ from tests.deployment.lab import ENVIRONMENT, GUARD
 GIVING_UP = """
 import threading
 import flwr.supernode.cli
-from fa_core.flower.supernode import mended_supernode
+from fa_core.flower.supernode import run_supernode
 
 def giving_up():
     threading.Thread(target=threading.Event().wait).start()
     {end}
 
 flwr.supernode.cli.flower_supernode = giving_up
-mended_supernode()
+run_supernode()
 """
-"""Flower's SuperNode as it is: its thread for apps outlives it."""
+"""Flower's SuperNode: its thread for apps outlives it."""
 
 
 @pytest.mark.parametrize(("end", "said"), [("return", ""), ("raise ValueError('no')", "ValueError: no")])
-def test_its_process_ends_with_it(end: str, said: str) -> None:
+def test_the_process_ends_with_the_supernode(end: str, said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", GIVING_UP.format(end=end)],
         capture_output=True, text=True, env=ENVIRONMENT, timeout=GUARD, check=False,
@@ -60,12 +60,12 @@ class State:
         return 0.0
 
     def delete_messages(self, message_ids: list[str]) -> None:
-        """Forget them."""
+        """Do nothing."""
 
 
 def sent(state: State, taken: list[str]) -> list[str]:
     """Take messages whose run is over, then send what Flower would after the last of them."""
-    told: list[str] = []
+    replies: list[str] = []
 
     def over(number: int) -> None:
         raise RunNotRunningException
@@ -79,20 +79,20 @@ def sent(state: State, taken: list[str]) -> list[str]:
     flower._push_messages(
         state=state,
         object_store=SimpleNamespace(get_object_tree=lambda _: None, delete=lambda _: None),
-        send=lambda reply, *_: (told.append(reply.metadata.message_id), (set(), ""))[1],
+        send=lambda reply, *_: (replies.append(reply.metadata.message_id), (set(), ""))[1],
         push_object=None,
     )
-    return told
+    return replies
 
 
-@pytest.mark.parametrize("mended", [True, False])
-def test_a_reply_that_nobody_waited_for_leaves_no_node_behind(
-    mended: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fixed", [True, False])
+def test_an_unexpected_reply_does_not_leave_a_node_one_reply_behind(
+    fixed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Flower's own, the control, would send the reply to `new` when the message after it comes."""
+    """The control, Flower's own code, sends the reply to `new` only when the next message comes."""
     for name in ("_pull_and_store_message", "_push_messages"):
         monkeypatch.setattr(flower, name, getattr(flower, name))
-    if mended:
+    if fixed:
         keep_in_step()
     state = State([[message("late", "old")], [message("due", "new")]])
-    assert sent(state, ["old", "new"]) == (["late", "due"] if mended else ["late"])
+    assert sent(state, ["old", "new"]) == (["late", "due"] if fixed else ["late"])

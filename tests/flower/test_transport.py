@@ -1,4 +1,4 @@
-"""Flower is kept quiet, and nothing else of ours touches it."""
+"""Flower sends no telemetry, and no other module of ours imports it."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 from clients.app import relay
 from fa_core.errors import RoundFailed
 from fa_core.flower import transport
-from fa_core.flower.transport import Letter, LocalGrid, Message, RecordDict, push
+from fa_core.flower.transport import LocalGrid, Message, NodeMessage, RecordDict, push
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ def test_few_modules_import_flower() -> None:
     assert touching == {"transport.py", "superlink.py", "supernode.py"}
 
 
-def test_flower_is_told_not_to_phone_home_before_it_is_imported() -> None:
+def test_flowers_telemetry_is_off_before_it_is_imported() -> None:
     script = (
         "import fa_core.flower.transport, os\n"
         "from flwr.supercore import telemetry\n"
@@ -32,10 +32,10 @@ def test_flower_is_told_not_to_phone_home_before_it_is_imported() -> None:
         " os.environ['FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION'])"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FLWR")}
-    told = subprocess.run(
+    found = subprocess.run(
         [sys.executable, "-c", script], env=clean, cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == ["0", "1", "1"]
+    assert found.stdout.split() == ["0", "1", "1"]
 
 
 def test_a_local_grid_answers_flowers_own_send_and_receive() -> None:
@@ -61,9 +61,11 @@ class Failing(LocalGrid):
         return super().push_messages(messages)
 
 
-def test_a_superlink_that_fails_is_asked_again_and_in_the_end_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_superlink_is_retried_and_finally_named_in_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(transport, "PAUSE", 0.0)
-    letter = Letter(1, "join", "ab", {}, b"hello")
-    assert push(Failing(transport.FAILURES - 1), letter, 60.0)
+    outgoing = NodeMessage(1, "join", "ab", {}, b"hello")
+    assert push(Failing(transport.FAILURES - 1), outgoing, 60.0)
     with pytest.raises(RoundFailed, match=r"failed 10 times in a row \(HTTP 500\)"):
-        push(Failing(transport.FAILURES), letter, 60.0)
+        push(Failing(transport.FAILURES), outgoing, 60.0)

@@ -1,12 +1,12 @@
-"""Every test of the desk, and of rounds through it, runs on SQLite and on a real PostgreSQL."""
+"""Every test of the queue, and of rounds through it, runs on SQLite and on a real PostgreSQL."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from fa_core.gateway.queue import Desk
-from tests.gateway.house import desk_of
+from fa_core.gateway.queue import Queue
+from tests.gateway.running_gateway import queue_of
 from tests.store.conftest import new_database
 
 __all__ = ["new_database"]
@@ -22,8 +22,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def desk(database: str) -> Iterator[Desk]:
-    """Yield a desk with a database of its own."""
-    made, connected = desk_of(database)
+def queue(database: str) -> Iterator[Queue]:
+    """Yield a queue with a database of its own."""
+    made, connected = queue_of(database)
     yield made
     connected.close()

@@ -1,6 +1,6 @@
 """kill -9 of a worker, of the gateway and of its database, at each stage of a round, on the real processes.
 
-However it falls, a round ends as released once, or as failed with nothing released; ledger and log agree; and
+Whatever fails, a round ends as released once, or as failed with nothing released; ledger and log agree; and
 the next round works.
 """
 
@@ -21,13 +21,13 @@ import pytest
 
 from clients.app import through_gateway
 from clients.device import remote
+from clients.device.interface import STAGES, Stage
 from clients.device.remote import attend, line
-from clients.device.seam import STAGES, Stage
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.setup import init
 from tests.deployment.lab import free_ports
-from tests.gateway.house import until
+from tests.gateway.running_gateway import until
 from tests.rounds.small import World, small_plan
 from tests.store.postgres import Database, mortal
 
@@ -82,7 +82,7 @@ class Serving:
 
 
 class Watched:
-    """A simulated device that tells when it is asked at a stage for the first time."""
+    """A simulated device that reports each stage at which it is asked."""
 
     def __init__(self, device: Any, lock: threading.Lock, asked: Callable[[Stage], None]) -> None:
         self._device, self._lock, self._asked = device, lock, asked
@@ -96,7 +96,7 @@ class Watched:
 
 @dataclass
 class Stand:
-    """Everything of a case: the world, the gateway, its database, and the devices' threads."""
+    """Everything of a test case: the world, the gateway, its database, and the faults to come."""
 
     world: World
     serving: Serving

@@ -1,4 +1,4 @@
-"""Buckets of tokens, with the clock in the test's hand."""
+"""Token buckets, with a clock that the test sets."""
 
 from fa_core.gateway.limits import Limiter
 

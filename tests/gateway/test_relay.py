@@ -1,4 +1,4 @@
-"""Between a relay and the desk: a fallen gateway or database costs time, and neither a letter nor a reply."""
+"""Between a relay and the queue: a crash of gateway or database costs time, but no message and no reply."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ import clients.gateway
 from clients.gateway import collect
 from fa_core.errors import UnheardError
 from fa_core.gateway.counters import Counters
-from fa_core.gateway.queue import Desk
+from fa_core.gateway.queue import Queue
 from fa_core.gateway.relay import ENDED_SECONDS, Collector
 from fa_core.gateway.settings import CohortSection
 from fa_core.wire import bundle
@@ -23,18 +23,18 @@ DEVICES = [bytes([number]) * 32 for number in (1, 2)]
 
 
 class Lossy:
-    """A desk whose database falls once in each of its transactions: before it, or before it is heard of."""
+    """A queue whose database fails once in each transaction: before it, or after it and before its result."""
 
-    def __init__(self, desk: Desk, after: bool) -> None:
-        self._desk, self._after, self._fell = desk, after, set[str]()
+    def __init__(self, queue: Queue, after: bool) -> None:
+        self._queue, self._after, self._failed = queue, after, set[str]()
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
-            if name in self._fell:
-                return getattr(self._desk, name)(*arguments)
-            self._fell.add(name)
+            if name in self._failed:
+                return getattr(self._queue, name)(*arguments)
+            self._failed.add(name)
             if self._after:
-                getattr(self._desk, name)(*arguments)
+                getattr(self._queue, name)(*arguments)
             raise UnheardError("the database is away")
 
         return call
@@ -44,64 +44,64 @@ def asked(stage: str) -> Bundle:
     return Bundle(RELEASE, NODE, stage, 600.0, {}, b"for all: " + stage.encode())
 
 
-def answering(desk: Desk, said: dict[bytes, int]) -> None:
-    """Have each device answer what it is asked, with its number and the stage."""
+def answering(queue: Queue, said: dict[bytes, int]) -> None:
+    """Have each device answer its request, with its number and the stage."""
     for device in DEVICES:
         said[device] = said.get(device, 0) + 1
-        found = desk.next(device, said[device], 1.0).asked
+        found = queue.next(device, said[device], 1.0).asked
         if found is not None:
             said[device] += 1
-            desk.answer(device, said[device], found.letter, device[:1] + found.request)
+            queue.answer(device, said[device], found.message, device[:1] + found.request)
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_database_that_falls_in_every_transaction_loses_nothing(desk: Desk, after: bool) -> None:
+def test_a_database_that_fails_in_every_transaction_loses_nothing(queue: Queue, after: bool) -> None:
     said: dict[bytes, int] = {}
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
     for stage in STAGES:
-        lossy: Any = Lossy(desk, after)  # a new one for each stage: each falls at each
-        collector = Collector(lossy, cohort, Counters(), lambda: 1.0, lambda _: answering(desk, said))
+        lossy: Any = Lossy(queue, after)  # a new one for each stage: each transaction fails at each
+        collector = Collector(lossy, cohort, Counters(), lambda: 1.0, lambda _: answering(queue, said))
         replies = collector.collect(asked(stage))
         assert replies is not None
         assert sorted(replies.values()) == [device[:1] + asked(stage).everyone for device in DEVICES]
-        assert desk.sweep(ENDED_SECONDS + 2.0) == 0
+        assert queue.sweep(ENDED_SECONDS + 2.0) == 0
         collector.forget(asked(stage))
-    assert desk.sweep(ENDED_SECONDS + 2.0) == 1
+    assert queue.sweep(ENDED_SECONDS + 2.0) == 1
 
 
-def test_a_gateway_that_fell_goes_on_where_it_was(desk: Desk) -> None:
+def test_a_gateway_that_crashed_resumes_its_stage(queue: Queue) -> None:
     said: dict[bytes, int] = {}
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
 
-    class Fell(Exception):
+    class Crashed(Exception):
         pass
 
-    def fall(_: float) -> None:
-        answering(desk, said)
-        raise Fell
+    def crash(_: float) -> None:
+        answering(queue, said)
+        raise Crashed
 
     for stage in STAGES:
-        with pytest.raises(Fell):
-            Collector(desk, cohort, Counters(), lambda: 1.0, fall).collect(asked(stage))
-        for _ in range(2):  # the first relay may be gone, too, before it has heard
-            replies = Collector(desk, cohort, Counters(), lambda: 1.0).collect(asked(stage))
+        with pytest.raises(Crashed):
+            Collector(queue, cohort, Counters(), lambda: 1.0, crash).collect(asked(stage))
+        for _ in range(2):  # the first relay may be gone, too, before it has the result
+            replies = Collector(queue, cohort, Counters(), lambda: 1.0).collect(asked(stage))
             assert replies is not None
             assert sorted(replies.values()) == [device[:1] + asked(stage).everyone for device in DEVICES]
 
 
-def test_a_round_whose_stages_last_hours_is_remembered(desk: Desk) -> None:
-    """One device takes a seat and is silent, so that every stage lasts until its deadline."""
+def test_a_round_whose_stages_last_hours_is_kept(queue: Queue) -> None:
+    """One device takes a slot and is silent, so that every stage lasts until its deadline."""
     said: dict[bytes, int] = {}
     now = [0.0]
 
     def sleep(_: float) -> None:
         now[0] += 1800.0
-        desk.sweep(now[0])
-        answering(desk, said)
-        desk.again(bytes(32), 1.0)
+        queue.sweep(now[0])
+        answering(queue, said)
+        queue.again(bytes(32), 1.0)
 
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=3)
-    collector = Collector(desk, cohort, Counters(), lambda: now[0], sleep)
+    collector = Collector(queue, cohort, Counters(), lambda: now[0], sleep)
     for number, stage in enumerate(STAGES):
         replies = collector.collect(replace(asked(stage), seconds=9 * 3600.0))
         assert replies is not None
@@ -109,32 +109,32 @@ def test_a_round_whose_stages_last_hours_is_remembered(desk: Desk) -> None:
         assert now[0] == (number + 1) * 9 * 3600.0
 
 
-def test_a_last_letter_that_comes_twice_gets_the_same_replies_and_keeps_nothing_longer(desk: Desk) -> None:
-    """The SuperLink said that it failed and had taken the first: the server waits for the second's reply."""
+def test_a_last_request_sent_twice_gets_the_same_replies_and_is_kept_no_longer(queue: Queue) -> None:
+    """The SuperLink reported a failure after taking the first: the server waits for the second's reply."""
     said: dict[bytes, int] = {}
     now = [1.0]
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
-    collector = Collector(desk, cohort, Counters(), lambda: now[0], lambda _: answering(desk, said))
+    collector = Collector(queue, cohort, Counters(), lambda: now[0], lambda _: answering(queue, said))
     for stage in STAGES:
         first = collector.collect(asked(stage))
         collector.forget(asked(stage))
         now[0] += ENDED_SECONDS - 1.0
-        assert desk.sweep(now[0]) == 0
+        assert queue.sweep(now[0]) == 0
         assert collector.collect(asked(stage)) == first
         collector.forget(asked(stage))
     assert first is not None
     assert all(first.values())
-    assert desk.sweep(now[0] + 2.0) == 1
+    assert queue.sweep(now[0] + 2.0) == 1
 
 
-def test_a_stage_out_of_its_order_is_not_asked(desk: Desk) -> None:
-    collector = Collector(desk, CohortSection(minimum=1, maximum=1), Counters(), lambda: 1.0)
+def test_a_stage_out_of_its_order_is_not_asked(queue: Queue) -> None:
+    collector = Collector(queue, CohortSection(minimum=1, maximum=1), Counters(), lambda: 1.0)
     for stage in STAGES[1:]:
         assert collector.collect(asked(stage)) is None
 
 
 class Scripted:
-    """A gateway's socket that answers one connection after another as told; None: it falls."""
+    """A gateway's socket that gives each connection the next of `answers`; None: it closes."""
 
     def __init__(self, path: Path, answers: list[bytes | None]) -> None:
         self.seconds: list[float] = []
@@ -158,7 +158,7 @@ class Scripted:
         self._listening.close()
 
 
-def test_a_relay_asks_a_fallen_gateway_again_with_the_time_that_is_left(
+def test_a_relay_retries_a_crashed_gateway_with_the_remaining_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients.gateway, "RETRY_SECONDS", 0.01)
@@ -170,7 +170,7 @@ def test_a_relay_asks_a_fallen_gateway_again_with_the_time_that_is_left(
     assert there.seconds[0] > there.seconds[2]
 
 
-def test_a_refusal_is_not_asked_again_and_an_absence_ends(
+def test_a_refusal_is_not_retried_and_retrying_an_absent_gateway_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients.gateway, "RETRY_SECONDS", 0.01)

@@ -1,4 +1,4 @@
-"""The device's end: clocks that are off, lines that break, and how a device is silent."""
+"""The device's end: wrong clocks, broken connections, and how a device is silent."""
 
 import http.client
 import socket
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from clients.device import remote
-from clients.device.remote import Letter, Line, NotAdmitted, Unreachable, attend, line
-from clients.device.seam import Declined, Reason, Stage
+from clients.device.interface import Declined, Reason, Stage
+from clients.device.remote import Line, Message, NotAdmitted, Unreachable, attend, line
 from fa_core.errors import BadInput
 from fa_core.federation.certificates import make_tls
-from fa_core.gateway.queue import Opening
+from fa_core.gateway.queue import NewRound
 from fa_core.trust.enrolment import Authority
-from fa_core.trust.request_signing import LETTER, STAGE
-from tests.gateway.house import Gateway, gateway, until
+from fa_core.trust.request_signing import MESSAGE, STAGE
+from tests.gateway.running_gateway import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
 DEVICE = AUTHORITY.enrol("a fleet")
@@ -31,13 +31,13 @@ def here(tmp_path: Path) -> Iterator[Gateway]:
 
 
 def open_round(here: Gateway, release: str = "ab" * 16) -> int:
-    found = here.desk.open(Opening(release, 1, b"come", 5, time.time() + 600, time.time() + 600))
+    found = here.queue.open(NewRound(release, 1, b"come", 5, time.time() + 600, time.time() + 600))
     assert found is not None
     return found
 
 
 @pytest.mark.parametrize("ahead", [0.0, 600.0, -600.0, 3e8])
-def test_a_clock_that_is_off_is_set_right_for_stamps(here: Gateway, ahead: float) -> None:
+def test_a_wrong_clock_is_corrected_for_timestamps(here: Gateway, ahead: float) -> None:
     theirs = here.line(DEVICE)
     theirs.clock = lambda: time.time() + ahead
     assert theirs.next(0) is None
@@ -48,12 +48,12 @@ def test_a_clock_that_is_off_is_set_right_for_stamps(here: Gateway, ahead: float
     theirs.hang_up()
 
 
-def test_a_stranger_is_told_so_once(here: Gateway) -> None:
+def test_a_device_of_another_authority_is_not_admitted(here: Gateway) -> None:
     with pytest.raises(NotAdmitted):
         here.line(Authority.generate().enrol("a fleet")).next(0)
 
 
-def test_a_broken_line_is_opened_again(here: Gateway) -> None:
+def test_a_broken_connection_is_opened_again(here: Gateway) -> None:
     theirs = here.line(DEVICE)
     assert theirs.next(0) is None
     assert theirs._connection is not None
@@ -64,7 +64,7 @@ def test_a_broken_line_is_opened_again(here: Gateway) -> None:
     theirs.hang_up()
 
 
-def test_a_gateway_with_another_certificate_is_not_spoken_to(here: Gateway, tmp_path: Path) -> None:
+def test_a_gateway_with_another_certificate_is_not_used(here: Gateway, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     make_tls(tmp_path / "other", "other", "127.0.0.1")
     with pytest.raises(Unreachable):
@@ -101,7 +101,7 @@ class Recording:
 
 
 @pytest.mark.parametrize("error", [Declined(Reason.CONSENT), ValueError("a secret")])
-def test_declining_is_hanging_up_and_staying_away(
+def test_a_device_that_declines_disconnects_and_stays_away(
     here: Gateway, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = open_round(here)
@@ -114,14 +114,14 @@ def test_declining_is_hanging_up_and_staying_away(
     assert device.asked == [("join", b"come")]
     assert remote.AWAY_SECONDS <= aways[-1] <= 1.5 * remote.AWAY_SECONDS
     assert theirs._connection is None
-    assert here.desk.tally(number, 0).answered == 0
+    assert here.queue.tally(number, 0).answered == 0
     again = theirs.next(60)
     assert again is not None
-    assert again.request == b"come", "the gateway was told that the device declined, or it could not know"
+    assert again.request == b"come", "the gateway learned that the device declined"
     theirs.hang_up()
 
 
-def test_a_reply_whose_answer_was_lost_is_posted_again(here: Gateway) -> None:
+def test_a_reply_whose_response_was_lost_is_posted_again(here: Gateway) -> None:
     number = open_round(here)
     theirs = here.line(DEVICE)
     found = theirs.next(60)
@@ -129,31 +129,31 @@ def test_a_reply_whose_answer_was_lost_is_posted_again(here: Gateway) -> None:
     assert theirs.reply(found, b"me")
     assert theirs.reply(found, b"me")
     assert not theirs.reply(found, b"another")
-    assert not theirs.reply(Letter(found.number + 1, "join", b""), b"me")
-    assert here.desk.collect(number, 0) == {0: b"me"}
+    assert not theirs.reply(Message(found.number + 1, "join", b""), b"me")
+    assert here.queue.collect(number, 0) == {0: b"me"}
     assert not theirs.reply(found, b"another")
-    here.desk.ask(number, 1, {}, b"on", time.time() + 600)
+    here.queue.ask(number, 1, {}, b"on", time.time() + 600)
     assert not theirs.reply(found, b"me")
     theirs.hang_up()
 
 
-def test_a_reply_after_long_thought_goes_out_on_a_new_connection(here: Gateway) -> None:
+def test_a_reply_after_an_idle_timeout_is_posted_on_a_new_connection(here: Gateway) -> None:
     number = open_round(here)
     theirs = here.line(DEVICE)
     found = theirs.next(60)
     assert found is not None
     assert theirs._connection is not None
-    theirs._connection.sock.shutdown(socket.SHUT_RDWR)  # as after a gateway's patience with an idle line
+    theirs._connection.sock.shutdown(socket.SHUT_RDWR)  # as after a gateway's keep-alive timeout
     assert theirs.reply(found, b"me")
-    assert here.desk.collect(number, 0) == {0: b"me"}
+    assert here.queue.collect(number, 0) == {0: b"me"}
     theirs.hang_up()
     gone = Line("127.0.0.1:1", theirs.trust, DEVICE)
     with pytest.raises(Unreachable):
         gone.reply(found, b"me")
 
 
-def test_a_line_that_is_closed_opens_no_more(here: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever stops a device does not know how far it is: here, just about to connect."""
+def test_a_closed_line_does_not_connect_again(here: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device may be stopped at any moment: here, when it is about to connect."""
     theirs, opened = here.line(DEVICE), remote._opened
 
     def stopped_meanwhile(connection: http.client.HTTPSConnection) -> socket.socket:
@@ -166,8 +166,8 @@ def test_a_line_that_is_closed_opens_no_more(here: Gateway, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("sent", [b"", b"half a l"])
-def test_a_letter_that_breaks_off_is_no_letter(tmp_path: Path, sent: bytes) -> None:
-    """A worker that is killed while it speaks: its headers promise more than comes."""
+def test_a_truncated_message_is_no_message(tmp_path: Path, sent: bytes) -> None:
+    """A worker is killed while it answers: the headers announce more than arrives."""
     make_tls(tmp_path, "tests", "127.0.0.1")
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trust.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
@@ -177,7 +177,7 @@ def test_a_letter_that_breaks_off_is_no_letter(tmp_path: Path, sent: bytes) -> N
             with trust.wrap_socket(listening.accept()[0], server_side=True) as talking:
                 talking.recv(1 << 16)
                 talking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n")
-                talking.sendall(f"{LETTER}: 1\r\n{STAGE}: join\r\n\r\n".encode() + sent)
+                talking.sendall(f"{MESSAGE}: 1\r\n{STAGE}: join\r\n\r\n".encode() + sent)
 
         thread = threading.Thread(target=speak)
         thread.start()
@@ -187,13 +187,13 @@ def test_a_letter_that_breaks_off_is_no_letter(tmp_path: Path, sent: bytes) -> N
         thread.join()
 
 
-def test_a_device_waits_and_hears_of_a_round_that_begins(here: Gateway) -> None:
+def test_a_waiting_device_is_notified_of_a_new_round(here: Gateway) -> None:
     device, stopped, theirs = Recording(), threading.Event(), here.line(DEVICE)
     thread = threading.Thread(target=attend, args=(device, theirs, stopped))
     thread.start()
-    until(lambda: here.desk.pulse(0.0) == [] and theirs._connection is not None)
+    until(lambda: here.queue.statuses(0.0) == [] and theirs._connection is not None)
     number = open_round(here)
-    until(lambda: here.desk.tally(number, 0).answered == 1)
+    until(lambda: here.queue.tally(number, 0).answered == 1)
     stopped.set()
     theirs.close()
     thread.join()

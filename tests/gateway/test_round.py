@@ -1,4 +1,4 @@
-"""Whole rounds through a gateway: the sum is the exact sum, whoever drops out."""
+"""Whole rounds through a gateway: the sum is exact, whichever devices drop out."""
 
 import queue
 import threading
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.device.seam import STAGES, Declined, Reason, Stage
+from clients.device.interface import STAGES, Declined, Reason, Stage
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import LocalGrid
 from fa_core.gateway.relay import ENDED_SECONDS
 from fa_core.gateway.settings import CohortSection
 from fa_core.rounds import run as running
-from tests.gateway.house import Gateway, gateway, until
+from tests.gateway.running_gateway import Gateway, gateway, until
 from tests.rounds.small import World, small_plan
 
 DEVICES = 10
 
 
 class Faulty:
-    """A simulated device that declines from one stage on, and notes what passes."""
+    """A simulated device that declines at some stages, and records its requests and replies."""
 
     def __init__(self, device: Any, lock: threading.Lock, declines: tuple[Stage, ...] = ()) -> None:
         self.device, self.lock, self.declines = device, lock, declines
@@ -56,15 +56,15 @@ def connect(here: Gateway, world: World, silent: dict[int, tuple[Stage, ...]]) -
     return devices
 
 
-def test_remote_devices_add_up_exactly(
+def test_the_sum_over_remote_devices_is_exact(
     world: World, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
-    seats = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
-    with gateway(tmp_path / "gateway", world.authority, database, seats) as here:
+    cohort = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
+    with gateway(tmp_path / "gateway", world.authority, database, cohort) as here:
         devices = connect(here, world, {})
         release, _ = world.run_over(here.grid(), small_plan())
-        until(lambda: here.desk.sweep(here.time() + ENDED_SECONDS) == 1)  # it is forgotten, minutes later
+        until(lambda: here.queue.sweep(here.time() + ENDED_SECONDS) == 1)  # it is deleted, minutes later
     assert np.array_equal(release.sums, world.vectors(small_plan()).sum(axis=0))
     assert (release.participation.joined, release.participation.counted) == (DEVICES, DEVICES)
     assert all(set(device.talk) == {"join", "shares", "masked", "unmask"} for device in devices)
@@ -72,18 +72,18 @@ def test_remote_devices_add_up_exactly(
         assert len({len(device.talk[stage][1]) for device in devices}) == 1  # replies of a stage are alike
 
 
-def test_who_declines_drops_out_and_the_rest_is_released(
+def test_devices_that_decline_drop_out_and_the_rest_is_released(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One declines at once, one after joining, one after its vector went out: only this one is counted."""
     monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
-    seats = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
+    cohort = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
     silent: dict[int, tuple[Stage, ...]] = {
         2: ("join", "shares", "masked", "unmask"),
         5: ("masked", "unmask"),
         8: ("unmask",),
     }
-    with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
+    with gateway(tmp_path / "gateway", world.authority, cohort=cohort) as here:
         connect(here, world, silent)
         with hurried(here, {"join": DEVICES - 1, "masked": DEVICES - 2, "unmask": DEVICES - 3}):
             release, _ = world.run_over(here.grid(), small_plan())
@@ -93,20 +93,20 @@ def test_who_declines_drops_out_and_the_rest_is_released(
     assert (facts.invited, facts.joined, facts.counted) == (DEVICES, DEVICES - 1, DEVICES - 2)
 
 
-def test_under_the_minimum_the_server_hears_of_nobody(world: World, tmp_path: Path) -> None:
-    seats = CohortSection(window_seconds=600, minimum=DEVICES, maximum=DEVICES)
-    with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
+def test_under_the_minimum_no_reply_reaches_the_server(world: World, tmp_path: Path) -> None:
+    cohort = CohortSection(window_seconds=600, minimum=DEVICES, maximum=DEVICES)
+    with gateway(tmp_path / "gateway", world.authority, cohort=cohort) as here:
         connect(here, world, {0: ("join",)})
         with hurried(here, {"join": DEVICES - 1}), pytest.raises(RoundFailed, match="0 devices joined"):
             world.run_over(here.grid(), small_plan())
-        assert here.desk.pulse(0.0) == []
+        assert here.queue.statuses(0.0) == []
     assert world.store.count() == 0
 
 
 def test_two_nodes_share_the_devices_of_one_gateway(world: World, tmp_path: Path) -> None:
-    """Each device sits behind one node only, so that nobody counts twice."""
-    seats = CohortSection(window_seconds=600, minimum=1, maximum=DEVICES // 2)
-    with gateway(tmp_path / "gateway", world.authority, cohort=seats) as here:
+    """Each device is behind one node only, so that none counts twice."""
+    cohort = CohortSection(window_seconds=600, minimum=1, maximum=DEVICES // 2)
+    with gateway(tmp_path / "gateway", world.authority, cohort=cohort) as here:
         connect(here, world, {})
         grid = _Both(here.grid(2))
         release, _ = world.run_over(grid, small_plan())
@@ -140,8 +140,8 @@ class _Both:
 class hurried:  # noqa: N801 - reads as a word of the test
     """Moves the gateway's clock past a stage's deadline once so many devices have answered it.
 
-    Only of stages in which somebody is silent: another ends by itself, perhaps before it is seen that all
-    have answered. And no sooner than every seat is taken: who joins last may be the one that declines.
+    Only of stages in which a device is silent: another ends by itself, perhaps before this thread has seen
+    all replies. And only once every slot is taken: the last device to join may be the one that declines.
     """
 
     def __init__(self, here: Gateway, answers: dict[Stage, int]) -> None:
@@ -167,5 +167,5 @@ class hurried:  # noqa: N801 - reads as a word of the test
             self._done.set_result(None)
 
     def _answered(self, stage: int) -> int:
-        tallies = [self._here.desk.tally(beat.round, stage) for beat in self._here.desk.pulse(0.0)]
+        tallies = [self._here.queue.tally(status.round, stage) for status in self._here.queue.statuses(0.0)]
         return sum(tally.answered for tally in tallies if tally.free == 0)

@@ -13,16 +13,16 @@ import pytest
 
 from fa_core.gateway import long_poll, service
 from fa_core.gateway.counters import exposition
-from fa_core.gateway.queue import Opening
+from fa_core.gateway.queue import NewRound
 from fa_core.gateway.settings import LimitsSection
 from fa_core.secagg import DeviceIdentity
 from fa_core.trust.enrolment import Authority
-from fa_core.trust.request_signing import LETTER, Request, authorization, digest_of
-from tests.gateway.house import Gateway, gateway, until
+from fa_core.trust.request_signing import MESSAGE, Request, authorization, digest_of
+from tests.gateway.running_gateway import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
 DEVICE, OTHER = AUTHORITY.enrol("a fleet"), AUTHORITY.enrol("a fleet")
-STRANGER = Authority.generate().enrol("a fleet")
+UNKNOWN = Authority.generate().enrol("a fleet")
 NEXT = "/v1/letters?wait=0"
 LIMITS = LimitsSection(reply_bytes=2048, requests_a_second=1e-6, burst=200.0)
 
@@ -34,25 +34,25 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def letter(here: Gateway) -> int:
-    """A round with a seat for DEVICE; return the number of its invitation."""
+def message(here: Gateway) -> int:
+    """A round with a slot for DEVICE; return the number of its invitation."""
     release = time.monotonic_ns().to_bytes(16, "big").hex()
-    here.desk.open(Opening(release, 1, b"invitation", 1, time.time() + 600, time.time() + 600))
+    here.queue.open(NewRound(release, 1, b"invitation", 1, time.time() + 600, time.time() + 600))
     status, headers, body = ask(here, DEVICE, "/v1/letters?wait=60")
     assert (status, body) == (200, b"invitation")
-    return int(headers[LETTER])
+    return int(headers[MESSAGE])
 
 
 Answer = tuple[int, dict[str, str], bytes]
 
 
 def now() -> int:
-    """The time as a stamp, which rises even where the clock goes back."""
-    _stamps.append(max(_stamps[-1] + 1, int(time.time() * 1_000_000)))
-    return _stamps[-1]
+    """The time as a timestamp, which rises even where the clock goes back."""
+    _timestamps.append(max(_timestamps[-1] + 1, int(time.time() * 1_000_000)))
+    return _timestamps[-1]
 
 
-_stamps = [0]
+_timestamps = [0]
 
 
 def connect(here: Gateway) -> http.client.HTTPSConnection:
@@ -76,12 +76,12 @@ def sign(
     method: str,
     target: str,
     body: bytes = b"",
-    stamp: int | None = None,
+    timestamp: int | None = None,
     audience: str = "",
 ) -> dict[str, str]:
     request = Request(method, target, digest_of(body))
     name = audience or here.home.settings.name
-    return {"Authorization": authorization(who, name, request, now() if stamp is None else stamp)}
+    return {"Authorization": authorization(who, name, request, now() if timestamp is None else timestamp)}
 
 
 def ask(here: Gateway, who: DeviceIdentity, target: str = NEXT) -> Answer:
@@ -93,28 +93,28 @@ def put(here: Gateway, who: DeviceIdentity, number: int, body: bytes) -> Answer:
     return exchange(here, "PUT", target, body, sign(here, who, "PUT", target, body))
 
 
-def told(answer: Answer) -> Answer:
+def undated(answer: Answer) -> Answer:
     """An answer without its date."""
     status, headers, body = answer
     return status, {key: value for key, value in headers.items() if key != "Date"}, body
 
 
-def test_whoever_is_not_admitted_gets_one_answer(here: Gateway, letter: int) -> None:
+def test_every_unauthenticated_request_gets_the_same_answer(here: Gateway, message: int) -> None:
     used = sign(here, DEVICE, "GET", NEXT)
-    assert exchange(here, "GET", NEXT, b"", used)[0] == 204 or letter
-    target = f"/v1/letters/{letter}"
-    stolen = sign(here, DeviceIdentity(STRANGER.key, DEVICE.certificate), "GET", NEXT)
+    assert exchange(here, "GET", NEXT, b"", used)[0] == 204 or message
+    target = f"/v1/letters/{message}"
+    stolen = sign(here, DeviceIdentity(UNKNOWN.key, DEVICE.certificate), "GET", NEXT)
     refused = {
         "nobody": exchange(here, "GET", NEXT, b"", {}),
         "nonsense": exchange(here, "GET", NEXT, b"", {"Authorization": "Unheard me"}),
-        "another authority's": ask(here, STRANGER),
+        "another authority's": ask(here, UNKNOWN),
         "another's certificate": exchange(here, "GET", NEXT, b"", stolen),
         "used before": exchange(here, "GET", NEXT, b"", used),
         "long ago": exchange(
-            here, "GET", NEXT, b"", sign(here, OTHER, "GET", NEXT, stamp=now() - 400_000_000)
+            here, "GET", NEXT, b"", sign(here, OTHER, "GET", NEXT, timestamp=now() - 400_000_000)
         ),
         "not yet": exchange(
-            here, "GET", NEXT, b"", sign(here, OTHER, "GET", NEXT, stamp=now() + 400_000_000)
+            here, "GET", NEXT, b"", sign(here, OTHER, "GET", NEXT, timestamp=now() + 400_000_000)
         ),
         "for another gateway": exchange(
             here, "GET", NEXT, b"", sign(here, DEVICE, "GET", NEXT, audience="x:1")
@@ -125,28 +125,28 @@ def test_whoever_is_not_admitted_gets_one_answer(here: Gateway, letter: int) -> 
         ),
         "no such route's owner": exchange(here, "PUT", target, b"x", {}),
     }
-    first = told(refused["nobody"])
+    first = undated(refused["nobody"])
     assert first[0] == 401
-    assert {name: told(answer) for name, answer in refused.items()} == dict.fromkeys(refused, first)
+    assert {name: undated(answer) for name, answer in refused.items()} == dict.fromkeys(refused, first)
 
 
-def test_a_reply_that_is_not_wanted_gets_one_answer(here: Gateway, letter: int) -> None:
+def test_every_rejected_reply_gets_the_same_answer(here: Gateway, message: int) -> None:
     refused = {
-        "another device's": put(here, OTHER, letter, b"stolen seat"),
-        "no letter": put(here, DEVICE, letter + 1000, b"x"),
-        "empty": put(here, DEVICE, letter, b""),
+        "another device's": put(here, OTHER, message, b"stolen slot"),
+        "no message": put(here, DEVICE, message + 1000, b"x"),
+        "empty": put(here, DEVICE, message, b""),
         "of no number": put(here, DEVICE, 1 << 62, b"x"),
     }
-    assert told(put(here, DEVICE, letter, b"mine"))[0] == 204
-    refused["a second reply"] = put(here, DEVICE, letter, b"changed")
-    assert put(here, DEVICE, letter, b"mine")[0] == 204  # the same once more: an answer may be lost
-    first = told(refused["no letter"])
+    assert undated(put(here, DEVICE, message, b"mine"))[0] == 204
+    refused["a second reply"] = put(here, DEVICE, message, b"changed")
+    assert put(here, DEVICE, message, b"mine")[0] == 204  # the same once more: a response may be lost
+    first = undated(refused["no message"])
     assert first[0] == 409
-    assert {name: told(answer) for name, answer in refused.items()} == dict.fromkeys(refused, first)
+    assert {name: undated(answer) for name, answer in refused.items()} == dict.fromkeys(refused, first)
 
 
-def test_a_reply_may_not_be_replayed_byte_for_byte(here: Gateway, letter: int) -> None:
-    target, body = f"/v1/letters/{letter}", b"mine"
+def test_a_reply_may_not_be_replayed_byte_for_byte(here: Gateway, message: int) -> None:
+    target, body = f"/v1/letters/{message}", b"mine"
     headers = sign(here, DEVICE, "PUT", target, body)
     assert exchange(here, "PUT", target, body, headers)[0] == 204
     assert exchange(here, "PUT", target, body, headers)[0] == 401
@@ -171,16 +171,16 @@ def test_nothing_else_is_served(here: Gateway) -> None:
     assert exchange(here, "POST", "/v1/letters", b"x", {})[0] == 405
 
 
-def test_a_large_body_is_refused_declared_or_not(here: Gateway, letter: int) -> None:
+def test_a_large_body_is_refused_declared_or_not(here: Gateway, message: int) -> None:
     large = bytes(2049)
-    assert put(here, DEVICE, letter, large)[0] == 413
-    target = f"/v1/letters/{letter}"
+    assert put(here, DEVICE, message, large)[0] == 413
+    target = f"/v1/letters/{message}"
     connection = connect(here)
     headers = sign(here, DEVICE, "PUT", target, large)
     connection.request("PUT", target, iter([large[:1000], large[1000:]]), headers, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
-    assert put(here, DEVICE, letter, bytes(2048))[0] == 204
+    assert put(here, DEVICE, message, bytes(2048))[0] == 204
 
 
 def test_a_slow_body_is_not_waited_for(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_slow_or_large_head_ends_the_connection(here: Gateway, monkeypatch: py
     assert exchange(here, "GET", "/health", b"", {})[0] == 200
 
 
-def test_a_device_that_asks_too_often_is_told_to_wait(
+def test_a_device_that_polls_too_often_gets_429_and_a_retry_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "FAILURES_A_SECOND", 1e-6)  # however long this takes here
@@ -223,8 +223,8 @@ def test_a_device_that_asks_too_often_is_told_to_wait(
         assert [answer[0] for answer in answers] == [204, 204, 204, 429, 429]
         assert answers[-1][1]["Retry-After"] == "5"
         assert ask(here, OTHER)[0] == 204
-        strangers = [ask(here, STRANGER)[0] for _ in range(40)]
-        assert strangers == [401] * 30 + [429] * 10
+        unknown = [ask(here, UNKNOWN)[0] for _ in range(40)]
+        assert unknown == [401] * 30 + [429] * 10
 
 
 def test_health_and_readiness_say_nothing_more(here: Gateway) -> None:
@@ -235,33 +235,33 @@ def test_health_and_readiness_say_nothing_more(here: Gateway) -> None:
 
 def test_without_its_database_it_is_alive_and_not_ready(tmp_path: Path) -> None:
     with gateway(tmp_path / "gateway", AUTHORITY) as here:
-        with here.desk._database.writing() as connection:
+        with here.queue._database.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE gateway_rounds RENAME TO hidden")
         assert exchange(here, "GET", "/health", b"", {})[0] == 200
         assert exchange(here, "GET", "/ready", b"", {})[0] == 503
         assert ask(here, DEVICE)[0] == 503
 
 
-def test_metrics_count_the_service_and_name_no_device(here: Gateway, letter: int) -> None:
-    put(here, DEVICE, letter, b"mine")
+def test_metrics_count_the_service_and_name_no_device(here: Gateway, message: int) -> None:
+    put(here, DEVICE, message, b"mine")
     here.home.counts.mkdir(exist_ok=True)
     until(lambda: 'method="PUT"' in exposition(here.home.counts))
     text = exposition(here.home.counts)
     assert 'unheard_gateway_requests_total{code="200",method="GET"}' in text
-    for device in (DEVICE, OTHER, STRANGER):
+    for device in (DEVICE, OTHER, UNKNOWN):
         assert device.device.hex()[:12] not in text
     names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
     assert all(name.startswith("unheard_gateway_") for name in names)
 
 
 def test_logs_and_metrics_hold_no_canary(
-    here: Gateway, letter: int, caplog: pytest.LogCaptureFixture
+    here: Gateway, message: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What a device sends, who it is, and what it signs appear nowhere; in the broken control they do."""
     canary = b"CANARY-5f2c-of-a-device"
     with caplog.at_level(logging.DEBUG):
-        put(here, DEVICE, letter, canary)
-        put(here, OTHER, letter, canary)
+        put(here, DEVICE, message, canary)
+        put(here, OTHER, message, canary)
         exchange(here, "GET", f"/v1/letters?wait={canary.decode()}", b"", sign(here, DEVICE, "GET", NEXT))
         exchange(here, "GET", f"/{canary.decode()}", b"", {"Authorization": canary.decode()})
         logging.getLogger("control").warning("said %s", canary.decode())

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fa_core.errors import BadInput
+from fa_core.gateway.settings import read_home
 from fa_core.gateway.setup import init
 from fa_core.trust.enrolment import Authority
 from tests.deployment.lab import free_ports
-from tests.gateway.house import until
+from tests.gateway.running_gateway import until
 from tests.gateway.test_faults import Serving
 
 
@@ -23,7 +25,7 @@ def usual_umask() -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A gateway in a folder that was there, and open to all."""
+    """A gateway in a folder that existed, readable by everybody."""
     public, made = tmp_path / "authority.pub", tmp_path / "gateway"
     public.write_text(Authority.generate().public_key.hex())
     made.mkdir(mode=0o755)
@@ -35,11 +37,20 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_folder_that_was_there_is_closed(folder: Path) -> None:
+def test_an_older_file_calls_the_relay_section_door(folder: Path) -> None:
+    config = folder / "gateway.toml"
+    config.write_text(config.read_text().replace("[relay]", "[door]").replace("relays = []", "relays = [7]"))
+    assert read_home(folder).settings.relay.relays == [7]
+    config.write_text(config.read_text() + "\n[relay]\nrelays = []\n")
+    with pytest.raises(BadInput, match="door: Extra inputs"):
+        read_home(folder)
+
+
+def test_an_existing_folder_becomes_private(folder: Path) -> None:
     assert (mode(folder), mode(folder / "gateway.toml")) == (0o700, 0o600)
 
 
-def test_what_a_gateway_and_its_workers_write_is_theirs_and_relays_reach_the_socket(folder: Path) -> None:
+def test_files_of_a_gateway_and_its_workers_are_private_and_relays_reach_the_socket(folder: Path) -> None:
     before, config, port = set(folder.iterdir()), folder / "gateway.toml", free_ports(2)
     text = config.read_text().replace("0.0.0.0:8443", f"127.0.0.1:{port}")
     config.write_text(text.replace(":9464", f":{port + 1}").replace("relays = []", "relays = [65534]"))

@@ -1,6 +1,6 @@
 """Every kind's counts by hand: one device, one row at a time, plain Python. Slow, and meant to be read.
 
-Written from the house plan's section 6 and the kinds' docstrings, with no line shared with them. It draws
+Written from the design and the kinds' docstrings, with no line shared with them. It draws
 the same sample because it is given the same priorities, by purpose and place in the list of candidates.
 """
 
@@ -275,8 +275,8 @@ class _Counter:
         units = []
         for place, hour in enumerate(hours):
             minutes = min(max(hour["minutes"] or 0, 0), 60)
-            heard = min(fires[place], metric.max_per_hour)
-            excess = per_minute.denominator * heard - per_minute.numerator * minutes
+            capped = min(fires[place], metric.max_per_hour)
+            excess = per_minute.denominator * capped - per_minute.numerator * minutes
             units.append((self.group(hour), excess, minutes))
         one = max(60 * per_minute.numerator, per_minute.denominator * metric.max_per_hour)
         return self.centred(units, per_minute.denominator, metric.max_hours * one)
@@ -297,11 +297,11 @@ class _Counter:
             if place is not None and _number(event[metric.field]):
                 fires[place].append(event)
         seen = 0
-        for hour, heard in zip(hours, fires, strict=True):
+        for hour, fired in zip(hours, fires, strict=True):
             minutes[self.group(hour)] += min(max(hour["minutes"] or 0, 0), 60)
-            for row in self.sample("fires", heard, metric.max_per_hour, first=seen):
+            for row in self.sample("fires", fired, metric.max_per_hour, first=seen):
                 negatives[self.group(hour)][bisect.bisect_right(edges, row[metric.field])] += 1
-            seen += len(heard)
+            seen += len(fired)
         return {
             "positives": [each for row in positives for each in row],
             "negatives": [each for row in negatives for each in row],

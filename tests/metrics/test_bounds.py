@@ -16,7 +16,6 @@ from clients.evaluate import Cohort, cohort_of_one, device_vectors, fleet_sum, s
 from fa_core.layout import compile_plan
 from fa_core.metrics import KINDS
 from fa_core.plan import Plan
-from fa_core.privacy.accounting import rho_for
 from fa_core.privacy.bounding import enforce
 from fa_core.values import Layout
 from tests.metrics.samples import SAMPLES, UNTIL, cohort, emptied, plan_of
@@ -200,7 +199,7 @@ def test_blocks_are_contiguous_and_their_costs_add_up_exactly(kind: str, account
     stops = [0, *(block.stop for block in layout.blocks)]
     assert [block.start for block in layout.blocks] == stops[:-1]
     assert layout.length == stops[-1]
-    total = plan.privacy.epsilon if pure else rho_for(plan.privacy.epsilon, plan.privacy.delta)
+    total = plan.privacy.epsilon if pure else plan.privacy.rho
     assert sum(block.cost for block in layout.blocks) == layout.cost == total
     assert all(block.cost > 0 and block.l2_squared <= block.l1**2 for block in layout.blocks)
 

@@ -108,7 +108,7 @@ def test_it_is_all_p_that_the_data_do_not_refuse(
             assert refused >= -slack
 
 
-def test_there_is_none_where_the_denominator_is_not_told_from_nothing() -> None:
+def test_there_is_none_where_the_denominator_is_not_distinguished_from_0() -> None:
     assert not interval(0.0, 10.0, (1.0, 0.0, 25.0), 2.0, 0.1, 5.1)[2]
     assert interval(0.0, 10.0, (1.0, 0.0, 20.0), 2.0, 0.1, 4.5)[2]
 

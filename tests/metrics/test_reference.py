@@ -64,7 +64,7 @@ def test_clipped_counts_are_those_of_the_reference(kind: str, clip: int, seed: i
     compare(plan_of(kind, max_events=12, max_excess=clip), cohort(seed, 4, 24), seed)
 
 
-def test_the_reference_can_be_told_from_a_wrong_one() -> None:
+def test_the_reference_is_distinguished_from_a_wrong_one() -> None:
     """The control: one more event in one row, and the comparison fails."""
     plan, fleet = plan_of("rate"), cohort(1, 3)
     wrong = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"max_events": 5})})

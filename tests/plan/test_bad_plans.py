@@ -97,8 +97,12 @@ INSTEAD = [
     ("edges: [8, 18]", "edges: [8, ¦8]", "the edge 8 is not above 8 before it"),
     ("edges: [8, 18]", "edges: [18, ¦8]", "the edge 8 is not above 18 before it"),
     ("edges: [8, 18]", "edges: [8]", "labels here: 3, parts that the edges make: 2"),
-    ("edges: [8, 18], ", "", "how to cut is not clear; give `values`, or `edges` together with `labels`"),
-    ("{event: snr_db, ", "¦{event: snr_db, values: [1], ", "how to cut is not clear"),
+    (
+        "edges: [8, 18], ",
+        "",
+        "how to divide the column is not clear; give `values`, or `edges` together with `labels`",
+    ),
+    ("{event: snr_db, ", "¦{event: snr_db, values: [1], ", "how to divide the column is not clear"),
     ("{event: snr_db, ", "¦{event: snr_db, device: accent, ", "both `device` and `event` are given"),
     ("{event: snr_db, ", "¦{", "neither `device` nor `event` is given"),
     ("event: snr_db", "event: outcome", "`outcome` is no number, so it has no edges; cut it by `values`"),
@@ -220,7 +224,7 @@ def read_mark(text: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("old,new,words", INSTEAD, ids=[new[:40] for _, new, _ in INSTEAD])
-def test_a_mistake_is_told_with_its_place_and_remedy(old: str, new: str, words: str) -> None:
+def test_a_mistake_is_reported_with_its_place_and_remedy(old: str, new: str, words: str) -> None:
     text, place = read_mark(broken(old, new))
     found = complaints(text)
     assert any(line.startswith(place + words) or (not place and words in line) for line in found), found
@@ -237,7 +241,7 @@ def test_every_line_says_place_found_and_right() -> None:
             assert "; " in sentence, line
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
     text = GOOD
     for old, new in (
         ("revision: 3", "revision: x"),
@@ -249,7 +253,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     assert [line.split(":")[0] for line in found] == ["6", "11", "37"]
 
 
-def test_a_thousand_mistakes_are_cut_to_a_screenful() -> None:
+def test_a_thousand_mistakes_are_shortened_to_a_screenful() -> None:
     found = complaints(GOOD + "".join(f"x{index}: 1\n" for index in range(1000)))
     assert len(found) == 51
     assert found[-1] == " and 950 more; mend these first"
@@ -281,7 +285,7 @@ def test_a_policy_may_be_stricter_or_looser() -> None:
     assert good(broken("epsilon: 1.0", "epsilon: 9"), policy=loose).privacy.epsilon == 9
 
 
-def test_a_plan_must_not_cut_finer_than_the_fleet_can_fill() -> None:
+def test_a_plan_must_not_have_more_groups_than_the_fleet_can_fill() -> None:
     """Four accents by three classes are twelve groups of 100 devices."""
     assert complaints(GOOD, fleet=1200) == []
     (line,) = complaints(GOOD, fleet=1199)
@@ -297,7 +301,7 @@ def test_an_event_level_segment_needs_its_column_in_every_table_that_is_read() -
     )
     found = complaints(text)
     assert found == [
-        "25:3: `[environment]` cuts by `outcome`, which `listening` lacks; "
+        "25:3: `[environment]` groups by `outcome`, which `listening` lacks; "
         "give this metric a `group_by` of its own, without it"
     ]
 
@@ -335,5 +339,5 @@ def test_a_filter_must_not_leave_out_half_of_a_comparison() -> None:
         ("no: 2", "1:1: `no` without quotes is a truth value"),
     ],
 )
-def test_a_part_of_the_wrong_shape_is_told(text: str, complaint: str) -> None:
+def test_a_part_of_the_wrong_shape_is_reported(text: str, complaint: str) -> None:
     assert any(complaint in line for line in complaints(text)), complaints(text)

@@ -48,7 +48,7 @@ def test_it_has_the_name_of_its_file(path: Path, plan: Plan) -> None:
     assert plan.metadata.name == path.stem
 
 
-def test_it_can_be_told_to_a_person(plan: Plan) -> None:
+def test_it_can_be_described_in_plain_sentences(plan: Plan) -> None:
     text = describe(plan)
     assert plan.metadata.question in text
     assert plan.hash in text

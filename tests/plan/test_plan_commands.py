@@ -84,7 +84,7 @@ def test_a_key_is_made_and_signs(tmp_path: Path, good_plan: Path) -> None:
     assert runner.invoke(app, ["sign", str(good_plan), "--key", str(key)]).exit_code == 0
     signature = good_plan.with_name("good.yaml.sig")
     signed = SignedPlan.from_text(signature.read_text(), "x")
-    assert signed.vouches_for(load(good_plan))
+    assert signed.signs(load(good_plan))
     assert signed.key.hex() == (tmp_path / "team.key.pub").read_text().strip()
 
 

@@ -46,7 +46,7 @@ BILLION_LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
         (b"x" * (MAX_BYTES + 1), "1:1: this file has 1,000,001 bytes; a plan has at most 1,000,000"),
     ],
 )
-def test_what_is_no_plan_is_told_in_a_sentence(data: bytes, complaint: str) -> None:
+def test_what_is_no_plan_is_reported_in_a_sentence(data: bytes, complaint: str) -> None:
     found = complaints(data)
     assert any(complaint in line for line in found), found
 
@@ -83,7 +83,7 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         load(path, today=TODAY)
 
 
-def test_a_path_that_is_no_file_is_told(tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no such file"):
         load(tmp_path / "none.yaml")
     with pytest.raises(BadInput, match="this is a directory"):

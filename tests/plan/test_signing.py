@@ -45,12 +45,12 @@ def test_what_is_no_key_or_signature_is_no_error(key: bytes, signature: bytes) -
     assert verify(b"plan", signature, key) is False
 
 
-def test_the_file_beside_a_plan_vouches_for_it_alone() -> None:
+def test_a_signature_file_signs_its_plan_alone() -> None:
     signed = SignedPlan.from_text(SignedPlan.of(good(), KEY).text(), "x.sig")
     assert signed == SignedPlan.of(good(), KEY)
     assert signed.key == PUBLIC
-    assert signed.vouches_for(good())
-    assert not signed.vouches_for(good(broken("revision: 3", "revision: 4")))
+    assert signed.signs(good())
+    assert not signed.signs(good(broken("revision: 3", "revision: 4")))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_file_beside_a_plan_vouches_for_it_alone() -> None:
         "[" * 100_000,
     ],
 )
-def test_a_file_that_is_no_signature_is_told(text: str) -> None:
+def test_a_file_that_is_no_signature_is_reported(text: str) -> None:
     with pytest.raises(
         BadInput, match=r"x\.sig: this is no signature of a plan; make one with `fa plan sign`"
     ):

@@ -168,7 +168,7 @@ class TestABrokenPathIsCaught:
         assert "spread of misses by everyone, events" in found
 
     def test_noise_of_another_shape(self) -> None:
-        """Uniform noise of the right variance: only its fit tells."""
+        """Uniform noise of the right variance: only its fit shows it."""
         random = np.random.default_rng(5)
         noise = random.integers(-100, 101, (1000, 10))
         variance = Fraction(201**2 - 1, 12)
@@ -206,7 +206,7 @@ class TestTheChecksThemselves:
         assert mu_found(without, without, ALARM) < 0
         assert epsilon_found(without, without - 99, 1e-6, ALARM) == -math.inf
 
-    def test_fresh_noise_is_told_from_stale(self) -> None:
+    def test_fresh_noise_is_distinguished_from_stale(self) -> None:
         random = np.random.default_rng(2)
         noise = random.normal(size=(300, 5))
         assert fresh(noise, ALARM).passes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.app import relay
-from clients.device.seam import Declined, Reason
+from clients.device.interface import Declined, Reason
 from fa_core.flower.transport import ClientApp, ConfigRecord, LocalGrid, Message, RecordDict
 from fa_core.rounds.round import Pace, Progress, Watch, conduct
 from fa_core.secagg.server import Result
@@ -62,7 +62,7 @@ class Sum:
 
 @dataclass
 class FakeDevice:
-    """Answers `masked` with its vector and everything else with two bytes, unless told to fail."""
+    """Answers `masked` with its vector and everything else with two bytes, unless it has a fault there."""
 
     vector: NDArray[np.int64]
     faults: Mapping[str, Fault] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class FakeDevice:
 
 
 class FakeClock:
-    """Time that passes only where somebody sleeps."""
+    """A clock that advances only by `sleep`."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -86,7 +86,7 @@ class FakeClock:
         self.time += seconds
 
 
-class UnkindGrid(LocalGrid):
+class SpoilingGrid(LocalGrid):
     """The local Grid, with one node's replies at one stage passed through `spoil` on their way back."""
 
     def __init__(self, *args: object, node: int, stage: str, spoil: Callable[[Message], list[Message]]):
@@ -120,7 +120,7 @@ def garbage(request: bytes) -> bytes:
 
 @dataclass
 class Ran:
-    """What a round came to and what was seen of it."""
+    """The result of a round and the progress that it reported."""
 
     result: Result
     invited: int
@@ -160,6 +160,6 @@ def over(
 
 
 def content(parts: list[bytes], slots: list[int] | None = None) -> RecordDict:
-    """Return the content of a letter, well formed or not."""
+    """Return the content of a node's message, well formed or not."""
     numbers = list(range(len(parts))) if slots is None else slots
     return RecordDict({"letter": ConfigRecord({"slots": numbers, "parts": parts, "everyone": b""})})

@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.app import relay
-from clients.device.seam import Device
+from clients.device.interface import Device
 from clients.device.trust import Pins
 from clients.evaluate import Cohort, cohort_of_fleet, device_vectors, seeded_randomness
 from clients.party import SimulatedFleet, pins_of
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.keys import Parties, local_keys, local_parties
+from fa_core.rounds.keys import Signers, local_keys, local_signers
 from fa_core.rounds.round import Pace, Progress, Watch
-from fa_core.rounds.run import Job, Surroundings, run
+from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import Store, open_store
 from fa_core.tables import WAKE_EVENTS
 from fa_core.trust.enrolment import Authority
@@ -85,7 +85,7 @@ def plan_text(
     corrupt: str = "0",
 ) -> str:
     """Return a plan's YAML."""
-    told = {
+    fields = {
         "NOISE": noise,
         "SECURE": str(secure).lower(),
         "COHORT": str(cohort),
@@ -97,7 +97,7 @@ def plan_text(
         "BAD": corrupt,
     }
     text = PLAN
-    for word, value in told.items():
+    for word, value in fields.items():
         text = text.replace(word, value)
     return text
 
@@ -178,14 +178,14 @@ Spoil = Callable[[int, Device], Device]
 
 @dataclass
 class World:
-    """A fleet, a store and the parties, in one folder; `run` runs a plan over it."""
+    """A fleet, a store and the signers, in one folder; `run` runs a plan over it."""
 
     folder: Path
     devices: int
     store: Store
     fleet: SimulatedFleet
     cohort: Cohort
-    parties: Parties
+    signers: Signers
     plan_key: Ed25519PrivateKey
     pins: Pins
     authority: Authority
@@ -200,9 +200,9 @@ class World:
         pins = pins_of(*public, authority.public_key)
         cohort = cohort_of_fleet(devices_table(devices), {"wake_events": wake_table(devices)})
         fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED), today)
-        parties = local_parties(keys, authority, today)
+        signers = local_signers(keys, authority, today)
         store = open_store(folder / "store")
-        return cls(folder, devices, store, fleet, cohort, parties, keys.plan, pins, authority)
+        return cls(folder, devices, store, fleet, cohort, signers, keys.plan, pins, authority)
 
     def run(self, plan: Plan, spoil: Spoil = lambda number, device: device) -> tuple[Release, Estimates]:
         """Run a plan over the devices, some of them spoiled, on the local engine."""
@@ -216,11 +216,11 @@ class World:
     def run_over(self, grid: LocalGrid, plan: Plan) -> tuple[Release, Estimates]:
         """Run a plan over the nodes of a Grid."""
         pace, watch = Pace(math.inf, 0.01), Watch(self.seen.append, lambda: self.stopped())
-        around = Surroundings(self.store, self.parties, pace, RealClock(), today, watch)
+        context = RunContext(self.store, self.signers, pace, RealClock(), today, watch)
         job = Job(
             plan, SignedPlan.of(plan, self.plan_key), "small", UNTIL, "local", True, True, 0, self.devices
         )
-        return run(job, grid, around)
+        return run(job, grid, context)
 
     def vectors(self, plan: Plan) -> Int64Array:
         """Return what every device adds before noise, int64 (devices, cells)."""

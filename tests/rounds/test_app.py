@@ -17,7 +17,7 @@ from fa_core.plan import SignedPlan, load
 from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.rounds.app import KEYS, main
 from fa_core.rounds.keys import local_keys
-from fa_core.rounds.progress_events import Ended, hear
+from fa_core.rounds.progress_events import Ended, parse
 from fa_core.store import Declaration, open_store
 from fa_core.trust.enrolment import Authority, read_key, write_key
 from fa_core.trust.witness import Witness
@@ -91,16 +91,16 @@ def test_real_devices_under_a_name_without_a_budget_are_not_asked(
     declare(config)
     with pytest.raises(Refused, match="`fa ledger declare another` gives it one"):
         main(grid_of(tmp_path), config | {"population": "another"})
-    told = hear(capsys.readouterr().out.splitlines()[-1])
-    assert isinstance(told, Ended)
-    assert told.code == 3
+    ended = parse(capsys.readouterr().out.splitlines()[-1])
+    assert isinstance(ended, Ended)
+    assert ended.code == 3
     with open_store(tmp_path / "store") as store:
         assert not store.failures()
         assert not store.charges("another")
     main(grid_of(tmp_path), config | {"population": "another", "simulated": True})
 
 
-def test_a_plan_that_nobody_signed_is_not_run(config: dict[str, Any], tmp_path: Path) -> None:
+def test_an_unsigned_plan_is_not_run(config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "small.yaml.sig").unlink()
     with pytest.raises(BadInput, match="nobody signed it"):
         main(grid_of(tmp_path), config)

@@ -1,4 +1,4 @@
-"""A store that goes away as a run ends: one release or one failure, never both, and it says which."""
+"""A store that becomes unavailable as a run ends: one release or one failure, never both."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -30,8 +30,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.store.close()
 
 
-def away(call: Callable[..., Any], times: int, *, done: bool = False) -> Callable[..., Any]:
-    """A call whose database goes away so many times, with what was asked `done` or not."""
+def failing(call: Callable[..., Any], times: int, *, done: bool = False) -> Callable[..., Any]:
+    """A call whose database fails so many times, after the write was done (`done`) or before."""
     left = [times]
 
     def attempt(*arguments: Any, **named: Any) -> Any:
@@ -46,7 +46,7 @@ def away(call: Callable[..., Any], times: int, *, done: bool = False) -> Callabl
 
 
 def test_a_release_is_written_once_the_store_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.store, "save", away(world.store.save, 3))
+    monkeypatch.setattr(world.store, "save", failing(world.store.save, 3))
     release, _ = world.run(small_plan())
     assert (world.store.find("latest").id, world.store.failures()) == (release.id, ())
 
@@ -54,7 +54,7 @@ def test_a_release_is_written_once_the_store_is_back(world: World, monkeypatch: 
 def test_a_release_whose_writing_was_not_confirmed_is_written_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world.store, "save", away(world.store.save, 1, done=True))
+    monkeypatch.setattr(world.store, "save", failing(world.store.save, 1, done=True))
     release, _ = world.run(small_plan())
     assert (world.store.count(), world.store.find("latest").id, world.store.failures()) == (1, release.id, ())
     assert world.store.verify_log() == []
@@ -63,51 +63,49 @@ def test_a_release_whose_writing_was_not_confirmed_is_written_once(
 def test_a_failure_is_written_once_the_store_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for done in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(world.store, "fail", away(world.store.fail, 1, done=done))
+            patch.setattr(world.store, "fail", failing(world.store.fail, 1, done=done))
             with pytest.raises(RoundFailed, match="at join: 0 devices joined"):
                 world.run(small_plan(), lambda number, device: None)  # type: ignore[arg-type, return-value]
     assert (len(world.store.failures()), world.store.count()) == (2, 0)
 
 
-def test_where_the_store_stays_away_nothing_is_released_and_it_says_so(
+def test_if_the_store_stays_unavailable_nothing_is_released_and_the_error_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "STORE_SECONDS", 0.0)
     for name in ("save", "fail"):
-        monkeypatch.setattr(world.store, name, away(getattr(world.store, name), 1000))
-    with pytest.raises(RoundFailed, match=r"whether it has release [0-9a-f]{32} is not known"):
+        monkeypatch.setattr(world.store, name, failing(getattr(world.store, name), 1000))
+    with pytest.raises(RoundFailed, match=r"whether it has release [0-9a-f]{32} is unknown"):
         world.run(small_plan())
-    with pytest.raises(RoundFailed, match=r"at join: 0 devices joined.* the store does not know it yet"):
+    with pytest.raises(RoundFailed, match=r"at join: 0 devices joined.* the store has not recorded it yet"):
         world.run(small_plan(), lambda number, device: None)  # type: ignore[arg-type, return-value]
     assert (world.store.count(), world.store.failures()) == (0, ())
     assert len(world.store.charges("small")) == 2
 
 
-def test_a_release_that_is_there_after_all_is_never_called_a_failure(
+def test_a_stored_release_is_never_reported_as_a_failure(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store takes the release as it goes away, and comes back after we have given up."""
+    """The store writes the release as the connection breaks, and returns after the retries have ended."""
     monkeypatch.setattr(outcome, "STORE_SECONDS", 0.0)
-    monkeypatch.setattr(world.store, "save", away(world.store.save, 1, done=True))
+    monkeypatch.setattr(world.store, "save", failing(world.store.save, 1, done=True))
     release, _ = world.run(small_plan())
     assert (world.store.count(), world.store.find("latest").id, world.store.failures()) == (1, release.id, ())
 
 
-def test_a_release_that_may_be_there_is_not_said_to_be_missing(
+def test_a_release_that_may_be_stored_is_not_reported_as_missing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "STORE_SECONDS", 0.0)
-    monkeypatch.setattr(world.store, "save", away(world.store.save, 1, done=True))
-    monkeypatch.setattr(world.store, "fail", away(world.store.fail, 1000))
-    with pytest.raises(RoundFailed) as told:
+    monkeypatch.setattr(world.store, "save", failing(world.store.save, 1, done=True))
+    monkeypatch.setattr(world.store, "fail", failing(world.store.fail, 1000))
+    with pytest.raises(RoundFailed) as failed:
         world.run(small_plan())
-    assert "nothing was released" not in str(told.value)
-    assert world.store.find("latest").id in str(told.value)
+    assert "nothing was released" not in str(failed.value)
+    assert world.store.find("latest").id in str(failed.value)
 
 
-def test_a_file_that_another_writer_holds_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_file_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BUSY_SECONDS", 0)
     world = World.make(tmp_path, DEVICES)
     save, turns = world.store.save, [True, True, False]
@@ -128,7 +126,7 @@ def test_a_file_that_another_writer_holds_is_asked_again(
     world.store.close()
 
 
-def test_a_run_that_somebody_wrote_off_meanwhile_stays_failed(
+def test_a_run_that_an_operator_wrote_off_meanwhile_stays_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save, fail = world.store.save, world.store.fail

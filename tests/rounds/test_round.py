@@ -1,4 +1,4 @@
-"""A round ends with the sum over exactly those devices that kept to it, or with nothing."""
+"""A round ends with the sum over exactly those devices that completed it, or without a sum."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -11,12 +11,12 @@ from fa_core.flower.transport import LocalGrid, Message, RecordDict
 from fa_core.rounds.round import Interrupted
 from fa_core.secagg.task import RoundFailure, Stage
 from tests.rounds import fakes
-from tests.rounds.fakes import CANARY, FakeClock, FakeDevice, Fault, UnkindGrid, over, run_round
+from tests.rounds.fakes import CANARY, FakeClock, FakeDevice, Fault, SpoilingGrid, over, run_round
 
 BAD = 2  # the device that fails; its node is BAD + 1
 
 
-def test_the_sum_is_numpys() -> None:
+def test_the_sum_equals_numpys() -> None:
     table = fakes.vectors()
     ran = run_round([FakeDevice(row) for row in table])
     assert np.array_equal(ran.result.total, table.sum(axis=0))
@@ -88,7 +88,7 @@ def test_a_reply_that_is_spoiled_on_its_way_is_a_dropout(
     stage: Stage, spoil: Callable[[Message], list[Message]]
 ) -> None:
     table = fakes.vectors()
-    grid = partial(UnkindGrid, node=BAD + 1, stage=stage, spoil=spoil)
+    grid = partial(SpoilingGrid, node=BAD + 1, stage=stage, spoil=spoil)
     ran = run_round([FakeDevice(row) for row in table], grid=grid)
     assert np.array_equal(ran.result.total, np.delete(table, BAD, axis=0).sum(axis=0))
     assert (ran.result.joined, len(ran.result.counted)) == (6, 5)
@@ -152,7 +152,7 @@ def test_a_round_can_be_stopped() -> None:
         run_round([FakeDevice(row) for row in fakes.vectors()], stopped=lambda: True)
 
 
-def test_progress_is_told_stage_by_stage() -> None:
+def test_progress_is_reported_stage_by_stage() -> None:
     table = fakes.vectors()
     devices = [FakeDevice(row, {"masked": fakes.silence} if i == BAD else {}) for i, row in enumerate(table)]
     seen = run_round(devices).seen
@@ -184,11 +184,11 @@ def test_no_text_of_a_device_reaches_the_server() -> None:
 
     table = fakes.vectors()
     devices = [FakeDevice(row, {"masked": fakes.crash}) for row in table]
-    grid = partial(UnkindGrid, node=BAD + 1, stage="masked", spoil=keep)
+    grid = partial(SpoilingGrid, node=BAD + 1, stage="masked", spoil=keep)
     with pytest.raises(RoundFailure) as caught:
         run_round(devices, grid=grid)
     with pytest.raises(RoundFailure):
-        over(UnkindGrid(relay(broken), 6, node=BAD + 1, stage="join", spoil=keep))  # type: ignore[arg-type]
+        over(SpoilingGrid(relay(broken), 6, node=BAD + 1, stage="join", spoil=keep))  # type: ignore[arg-type]
     assert len(seen) == 2
     assert not any(CANARY in text for text in [*seen, str(caught.value)])
 

@@ -1,4 +1,4 @@
-"""A run ends as one release or as one failure, charged before anybody was asked, and exact before noise."""
+"""A run ends as one release or one failure, charged before any device is asked, and exact before noise."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from clients import party
-from clients.device.seam import Declined, Device, Reason
+from clients.device.interface import Declined, Device, Reason
 from clients.evaluate import device_vectors, seeded_randomness
 from fa_core.errors import Refused, RoundFailed
 from fa_core.layout import compile_plan
 from fa_core.privacy.distributed import Share, shares_of
-from fa_core.privacy.ledger import DEFAULT_POLICIES
+from fa_core.privacy.ledger import DEFAULT_POLICIES, claim_holds
 from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
@@ -84,7 +84,7 @@ def some(stage: str, instead: Callable[[bytes], bytes], *numbers: int) -> Callab
 @pytest.mark.parametrize("fault", [decline, crash, garbage, echo])
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize(("noise", "secure"), [("central", True), ("distributed", True), ("central", False)])
-def test_the_sum_is_numpys_over_those_who_kept_to_the_round(
+def test_the_sum_equals_numpys_over_the_devices_that_completed_the_round(
     world: World, noise: str, secure: bool, stage: str, fault: Callable[[bytes], bytes]
 ) -> None:
     plan = small_plan(noise=noise, secure=secure)
@@ -101,10 +101,10 @@ def test_the_sum_is_numpys_over_those_who_kept_to_the_round(
     layout, counted = release.layout, release.participation.counted
     if noise == "distributed":
         shares = shares_of(layout, release.participation.joined, Fraction(3, 10), Fraction(0))
-        told = [float(counted * share.variance / share.scale**2) for share in shares]
+        expected = [float(counted * share.variance / share.scale**2) for share in shares]
     else:
-        told = [float(block.variance) for block in layout.blocks]
-    assert release.noise_variance.tolist() == told
+        expected = [float(block.variance) for block in layout.blocks]
+    assert release.noise_variance.tolist() == expected
 
 
 @pytest.mark.parametrize("noise", ["central", "distributed"])
@@ -118,6 +118,8 @@ def test_a_release_is_stored_with_its_noise_and_its_charge(world: World, noise: 
     assert numbers == estimates
     (charge,) = world.store.charges("small")
     assert (charge.release, charge.cost) == (release.id, release.layout.cost)
+    assert (charge.cost, charge.alpha) == (plan.privacy.rho, plan.privacy.alpha)
+    assert claim_holds(charge)
     kinds = ["key", "plan", "key", "ledger", "ledger", "release"]
     assert [entry.kind for entry in world.store.entries()] == kinds
     assert world.store.verify_ledger() == world.store.verify_log() == []
@@ -186,7 +188,7 @@ def test_the_next_run_after_a_failure_works(world: World) -> None:
     assert len(world.store.charges("small")) == 2
 
 
-def test_over_budget_nobody_is_asked_and_nothing_is_charged(world: World) -> None:
+def test_over_budget_no_device_is_asked_and_nothing_is_charged(world: World) -> None:
     tight = replace(DEFAULT_POLICIES["zcdp"], release=Fraction(1, 10**6))
     world.store.declare(Declaration("small", "zcdp", tight, NOW))
     asked: list[int] = []
@@ -232,8 +234,8 @@ def test_a_sum_that_no_honest_devices_make_is_not_released(
     assert len(world.store.failures()) == 1
 
 
-def test_whether_a_sum_is_in_range_is_told_from_what_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure is public: were it told from the exact sum, a device that adds just enough could read it."""
+def test_the_range_check_uses_the_noised_sum_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is public: if it depended on the exact sum, a device that adds just enough could read it."""
     layout = compile_plan(small_plan())
     tail = int(40 * float(layout.blocks[0].variance) ** 0.5) + 1
     over = np.zeros(layout.length, np.int64)
@@ -292,7 +294,7 @@ def test_a_defect_after_the_charge_is_a_failure_too(
     assert CANARY not in failure.reason
 
 
-def test_a_device_counts_the_same_whoever_else_is_there(world: World, tmp_path: Path) -> None:
+def test_a_devices_vector_does_not_depend_on_the_other_devices(world: World, tmp_path: Path) -> None:
     plan = small_plan()
     few = World.make(tmp_path / "few", DEVICES)
     part = few.cohort.part(4, 7)
@@ -315,7 +317,9 @@ def test_a_sample_that_is_too_small_is_refused(world: World) -> None:
 
 def test_a_cohort_that_no_protocol_can_serve_costs_nothing(tmp_path: Path) -> None:
     world = World.make(tmp_path, 11)
-    with pytest.raises(Refused, match=r"no secure sum can bear `dropout` 0\.4 and `corrupt` 0\.095; ask 12"):
+    with pytest.raises(
+        Refused, match=r"no secure sum can tolerate `dropout` 0\.4 and `corrupt` 0\.095; ask 12"
+    ):
         world.run(small_plan(dropout="0.4", corrupt="0.095"))
     assert not world.store.entries()
     world.store.close()

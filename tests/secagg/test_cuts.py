@@ -1,8 +1,8 @@
-"""A server that chooses who drops, and whom it tells what, cannot sum a part of the cohort apart.
+"""A server that chooses the dropouts, and sends devices different views, cannot sum a part of the cohort.
 
 The ring of sixty devices is cut at two places: a few devices on each side of an arc "drop", and those at
-its ends are told that some of the devices beyond never dealt shares. Then no mask runs between the arc and
-the rest; but the devices beyond were told nothing, and still hold shares of the arc's seeds. With noise
+its ends are shown that some of the devices beyond never dealt shares. Then no mask links the arc to the
+rest; but the devices beyond do not know that, and still hold shares of the arc's seeds. With noise
 shares meant for sixty, a sum over twenty-five would carry too little.
 """
 
@@ -53,7 +53,7 @@ def cut(bench: Lab) -> NDArray[np.int64] | None:
     beyond = set(range(N)) - set(arc) - set(gap)
     vectors: dict[int, bytes] = {}
 
-    def tell(stage: Stage, node: int, request: bytes) -> bytes:
+    def alter(stage: Stage, node: int, request: bytes) -> bytes:
         if stage is not Stage.MASKED or node not in arc:
             return request
         dealt, sealed = messages.read_masked_request(CUT_TASK.session, request, N)
@@ -69,7 +69,7 @@ def cut(bench: Lab) -> NDArray[np.int64] | None:
             vectors[node] = reply[36:]
         return reply
 
-    bench.run({Stage.MASKED: set(gap)}, until=Stage.UNMASK, request=tell, reply=note)
+    bench.run({Stage.MASKED: set(gap)}, until=Stage.UNMASK, request=alter, reply=note)
     view = attacks.of_server(bench, vectors)
     for i in np.flatnonzero(bench.server._survivors).tolist():
         try:

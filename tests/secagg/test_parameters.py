@@ -14,7 +14,7 @@ TENTH = Fraction(1, 10)
 
 
 @pytest.mark.parametrize("n, k, t", [(100, 42, 32), (1_000, 132, 97), (10_000, 166, 121)])
-def test_the_house_plans_figures(n: int, k: int, t: int) -> None:
+def test_the_figures_of_the_design(n: int, k: int, t: int) -> None:
     parameters = choose(n, TENTH, TENTH)
     assert parameters
     assert (parameters.neighbours, parameters.threshold, parameters.survivors) == (k, t, n * 9 // 10)

@@ -72,7 +72,7 @@ def liar(tmp_path: Path) -> Liar:
     return Liar(tmp_path)
 
 
-def test_the_liar_is_believed_while_it_tells_the_truth(liar: Liar) -> None:
+def test_without_a_lie_the_server_is_not_refused(liar: Liar) -> None:
     roster, masked = liar.to_masked()
     liar.party.masked(masked)
     liar.party.unmask(liar.unmask(roster, np.ones(6, dtype=np.bool_)))
@@ -81,8 +81,8 @@ def test_the_liar_is_believed_while_it_tells_the_truth(liar: Liar) -> None:
 
 def test_roster_without_the_witness(liar: Liar) -> None:
     roster = liar.roster()
-    stranger = lab.sign_roster(Ed25519PrivateKey.generate(), TASK, liar.records)
-    for forged in (stranger, replace(roster, signature=bytes(64)), replace(roster, nonce=b"\x01" * 32)):
+    other_witness = lab.sign_roster(Ed25519PrivateKey.generate(), TASK, liar.records)
+    for forged in (other_witness, replace(roster, signature=bytes(64)), replace(roster, nonce=b"\x01" * 32)):
         assert refused(liar.party, Stage.SHARES, liar.shares(forged)) is Reason.UNSIGNED_ROSTER
     liar.party.shares(liar.shares(roster))  # a refusal leaves no trace
 
@@ -216,8 +216,8 @@ def test_unmask_with_other_dealers_than_it_was_shown(liar: Liar) -> None:
 def test_survivors_without_the_witness(liar: Liar) -> None:
     roster, masked = liar.to_masked()
     liar.party.masked(masked)
-    stranger = lab.sign_survivors(Ed25519PrivateKey.generate(), TASK, roster, flags(6, 3))
-    assert refused(liar.party, Stage.UNMASK, stranger) is Reason.UNSIGNED_SURVIVORS
+    other_witness = lab.sign_survivors(Ed25519PrivateKey.generate(), TASK, roster, flags(6, 3))
+    assert refused(liar.party, Stage.UNMASK, other_witness) is Reason.UNSIGNED_SURVIVORS
     signed = liar.unmask(roster, flags(6, 3))
     other = messages.unmask_request(TASK.session, flags(6, 4), signed[-64:])
     assert refused(liar.party, Stage.UNMASK, other) is Reason.UNSIGNED_SURVIVORS

@@ -189,7 +189,7 @@ def spoil(shares: messages.Flags, reply: bytes, width: int, neighbours: int) -> 
 @pytest.mark.parametrize("width", [1, 9])
 @pytest.mark.parametrize("liars", [{3}, {3, 8}, {3, 8, 11}])
 def test_bad_shares_are_found_and_left_out(tmp_path: Path, width: int, liars: set[int]) -> None:
-    """15 devices, 14 shares of which 9 open a secret: two liars can be told, with three the round fails."""
+    """15 devices, 14 shares of which 9 open a secret: two liars are found; with three the round fails."""
     parameters = choose(15, TASK.dropout, TASK.corrupt)
     assert parameters
     assert (parameters.neighbours, parameters.threshold) == (14, 9)

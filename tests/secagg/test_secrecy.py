@@ -1,8 +1,8 @@
 """Two fleets with the same sum look alike to the server, whatever it tries; every broken variant is caught.
 
-An attack "tells" if some vector that it got out is the one of the first fleet or the one of the second.
-Each runs against the real party and against the variant that it was made for: it must succeed there, or it
-proves nothing.
+An attack identifies a fleet if some vector that it opens belongs to that fleet and not to the other. Each
+runs against the real party and against the broken variant that it was made for: it must succeed there, or
+it proves nothing.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def fleets(n: int) -> tuple[Vectors, Vectors]:
     return one, two
 
 
-def tells(opened: Opened, one: Vectors, two: Vectors) -> str | None:
+def identify(opened: Opened, one: Vectors, two: Vectors) -> str | None:
     """Which fleet it was, if anything that was opened is a vector of one of them."""
     for index, vector in opened.items():
         if np.array_equal(vector, one[index]) and not np.array_equal(vector, two[index]):
@@ -56,11 +56,11 @@ def verdicts(
     attack: Callable[[Lab], Opened],
     task: lab.Task = LAB_TASK,
 ) -> tuple[str | None, str | None]:
-    """What the attack says of a round with the first fleet, and of one with the second."""
+    """The fleet that the attack identifies in a round with the first, and in one with the second."""
     one, two = fleets(n)
     first = attack(lab.make(journal / "one", n, task, one, party=party))
     second = attack(lab.make(journal / "two", n, task, two, party=party))
-    return tells(first, one, two), tells(second, one, two)
+    return identify(first, one, two), identify(second, one, two)
 
 
 CAUGHT = ("one", "two")
@@ -129,15 +129,15 @@ def two_stories(bench: Lab) -> Opened:
     return attacks.open_keys(view)
 
 
-def test_nobody_hands_out_both_shares_of_a_peer(tmp_path: Path) -> None:
+def test_no_device_hands_out_both_shares_of_a_peer(tmp_path: Path) -> None:
     assert verdicts(tmp_path, DeviceParty, 10, two_stories) == BLIND
 
 
-def test_who_hands_out_both_gives_the_vector_away(tmp_path: Path) -> None:
+def test_a_device_that_hands_out_both_reveals_the_vector(tmp_path: Path) -> None:
     assert verdicts(tmp_path, Talkative, 10, two_stories) == CAUGHT
 
 
-# --- half of the neighbours hear "dropped", half "alive" -------------------------------------------------
+# --- half of the neighbours are sent "dropped", half "alive" -----------------------------------------------
 
 
 class Credulous(DeviceParty):
@@ -158,7 +158,7 @@ class Credulous(DeviceParty):
 
 
 def half_and_half(bench: Lab) -> Opened:
-    """Tell every device its own story: of its neighbours the even ones lived or the odd ones did."""
+    """Send every device another bitmap: of its neighbours the even ones are alive, or the odd ones are."""
     view = attacks.record(bench)
     n = len(bench.parties)
     for holder in range(n):
@@ -319,7 +319,7 @@ def two_rounds(journal: Path, party: type[DeviceParty]) -> tuple[str | None, str
             bare.append([view.bare(i) for i in range(10)])
         return {i: attacks.lower(bare[1][i] - bare[0][i]) for i in range(10)}
 
-    return tells(difference(one, "one"), one, two), tells(difference(two, "two"), one, two)
+    return identify(difference(one, "one"), one, two), identify(difference(two, "two"), one, two)
 
 
 def test_masks_used_twice_cancel(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_extreme_secrets(secret: bytes) -> None:
     assert shamir.recover(deal([secret], 5, 3)) == [secret]
 
 
-def test_more_liars_than_can_be_told_apart_are_not_guessed() -> None:
+def test_more_wrong_shares_than_can_be_identified_are_not_guessed() -> None:
     points = deal([os.urandom(32)], 12, 6)[0]
     for liar in (0, 3, 7, 9):
         points[liar] = (points[liar] + liar + 1) % PRIME

@@ -35,7 +35,7 @@ def server(folder: Path) -> Iterator[Path]:
     if os.geteuid() == 0:
         entry = pwd.getpwnam("postgres")
         os.chown(home, entry.pw_uid, entry.pw_gid)
-    # Not by the locale of whoever tests: it may not exist here, and C alone would mean another encoding.
+    # Not the locale of this machine: it may not exist here, and C alone would mean another encoding.
     locale = ("--locale=C", "--encoding=UTF8")
     _call(folder, home, "initdb", "-D", f"{home}/data", "-U", "unheard", "-A", "trust", "--no-sync", *locale)
     start(folder, home)

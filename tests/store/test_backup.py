@@ -106,7 +106,7 @@ def test_a_damaged_store_is_not_passed_off_as_a_good_one(full: Store, tmp_path: 
     assert not (tmp_path / "backup").exists()
 
 
-def test_where_nothing_can_be_written_it_is_said(full: Store, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_an_error_is_reported(full: Store, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be written"):
         full.backup(tmp_path / "no folder" / "backup")
 

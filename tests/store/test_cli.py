@@ -53,7 +53,7 @@ def app() -> typer.Typer:
 
 
 def fa(folder: Path, *arguments: str) -> str:
-    """Run a command over a store; return what it prints. An error that is ours to tell is raised."""
+    """Run a command over a store; return what it prints. An error of ours is raised."""
     ran = CliRunner().invoke(app(), [*arguments, "--store", str(folder)])
     if ran.exception is not None and not isinstance(ran.exception, SystemExit):
         raise ran.exception
@@ -78,19 +78,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_the_object_of_a_release_has_what_the_house_plan_says(folder: Path) -> None:
-    told = fa_json(folder, "results", "show", "latest")
-    assert {"release", "plan", "engine", "simulated", "devices", "privacy", "metrics"} <= set(told)
-    assert (told["release"], told["plan"]) == (release_id(2), "wake-word-weekly")
-    assert told["devices"] == {"invited": 1000, "joined": 900, "dropped": 20, "counted": 880}
-    privacy = told["privacy"]
+def test_the_object_of_a_release_has_what_the_design_says(folder: Path) -> None:
+    printed = fa_json(folder, "results", "show", "latest")
+    assert {"release", "plan", "engine", "simulated", "devices", "privacy", "metrics"} <= set(printed)
+    assert (printed["release"], printed["plan"]) == (release_id(2), "wake-word-weekly")
+    assert printed["devices"] == {"invited": 1000, "joined": 900, "dropped": 20, "counted": 880}
+    privacy = printed["privacy"]
     assert (privacy["unit"], privacy["accounting"], privacy["epsilon"]) == ("device", "zcdp", 1.0)
     assert (privacy["rho"], privacy["cost"], privacy["delta"]) == (1 / 64, "1/64", 1e-8)
     assert 0 < privacy["epsilon_pld_approximation"] < 1
-    assert all(set(metric) >= FIELDS for metric in told["metrics"])
-    assert told["metrics"][1]["group"] == {"accent": "en-US"}
-    assert told["metrics"][2]["estimate"] is None
-    cells = told["metrics"][3]["cells"]
+    assert all(set(metric) >= FIELDS for metric in printed["metrics"])
+    assert printed["metrics"][1]["group"] == {"accent": "en-US"}
+    assert printed["metrics"][2]["estimate"] is None
+    cells = printed["metrics"][3]["cells"]
     assert cells[1]["labels"] == {"score": "0.1"}
     assert set(cells[1]) >= FIELDS - {"metric", "kind", "group"}
 
@@ -126,16 +126,16 @@ def test_a_person_reads_numbers_intervals_reasons_and_what_is_promised(folder: P
 def test_a_real_unnoised_promise_is_not_made_for_distributed_noise() -> None:
     release = make_release()
     layout = replace(release.layout, noise="distributed")
-    told = " ".join(guarantee(replace(release, layout=layout, secure_aggregation=True)))
-    assert "readers of the release only" not in told
-    assert "was off" not in told
+    printed = " ".join(guarantee(replace(release, layout=layout, secure_aggregation=True)))
+    assert "readers of the release only" not in printed
+    assert "was off" not in printed
 
 
 def test_releases_are_listed_newest_first_by_page_with_failures(folder: Path) -> None:
-    told = fa_json(folder, "results", "list", "--limit", "2")
-    assert [each["release"] for each in told["releases"]] == [release_id(2), release_id(1)]
-    assert told["total"] == 3
-    assert told["failures"][0]["reason"] == "too few devices were left"
+    printed = fa_json(folder, "results", "list", "--limit", "2")
+    assert [each["release"] for each in printed["releases"]] == [release_id(2), release_id(1)]
+    assert printed["total"] == 3
+    assert printed["failures"][0]["reason"] == "too few devices were left"
     second = fa_json(folder, "results", "list", "--limit", "2", "--page", "2")
     assert [each["release"] for each in second["releases"]] == [release_id(0)]
     assert fa_json(folder, "results", "list", "--plan", "nothing")["releases"] == []
@@ -161,8 +161,8 @@ def test_two_releases_are_compared(folder: Path) -> None:
     with open_store(folder) as store:
         worse = make_release(5, at=NOW + 5 * DAY)
         run(store, worse, make_estimates(5, worse=0.2))
-    told = fa_json(folder, "compare", release_id(0), "latest", "--margin", "5%")
-    changes = {json.dumps(each["group"]): each for each in told["differences"] if not each["cell"]}
+    printed = fa_json(folder, "compare", release_id(0), "latest", "--margin", "5%")
+    changes = {json.dumps(each["group"]): each for each in printed["differences"] if not each["cell"]}
     assert changes["{}"]["change"] == "worse"
     assert changes["{}"]["difference"] == pytest.approx(0.2)
     assert changes['{"accent": "es-en"}']["change"] == "not enough evidence"
@@ -174,12 +174,12 @@ def test_two_releases_are_compared(folder: Path) -> None:
 
 
 def test_the_ledger_shows_what_is_left_and_three_views_of_what_was_spent(folder: Path) -> None:
-    (told,) = fa_json(folder, "ledger", "show")["populations"]
-    assert (told["population"], told["accounting"], told["charges"]) == ("homes", "zcdp", 3)
-    spent = told["spent"]
+    (printed,) = fa_json(folder, "ledger", "show")["populations"]
+    assert (printed["population"], printed["accounting"], printed["charges"]) == ("homes", "zcdp", 3)
+    spent = printed["spent"]
     assert spent["total"] == "3/64"
     assert spent["epsilon_pld_approximation"] < spent["epsilon"] <= spent["ceiling_epsilon"]
-    assert [each["release"] for each in told["newest"]] == [release_id(n) for n in (2, 1, 0)]
+    assert [each["release"] for each in printed["newest"]] == [release_id(n) for n in (2, 1, 0)]
     shown = fa(folder, "ledger", "show")
     assert "not enforced" in shown
     assert "outer ceiling" in shown
@@ -222,9 +222,9 @@ def test_ledger_and_log_verify_until_something_is_changed(folder: Path, tmp_path
 def test_an_entry_is_proved_by_number_or_release(folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "note"
     kept.write_text(fa(folder, "log", "show", "--checkpoint"))
-    told = fa_json(folder, "log", "prove", release_id(1)[:8], "--since", str(kept))
-    assert json.loads(told["entry"].split("\n")[2])["release"] == release_id(1)
-    assert told["consistency"] == {"from": 11, "proof": []}
+    printed = fa_json(folder, "log", "prove", release_id(1)[:8], "--since", str(kept))
+    assert json.loads(printed["entry"].split("\n")[2])["release"] == release_id(1)
+    assert printed["consistency"] == {"from": 11, "proof": []}
     assert fa_json(folder, "log", "prove", "0")["index"] == 0
     with pytest.raises(BadInput, match="covers entries 0 to 10; 5000 is not"):
         fa(folder, "log", "prove", "5000")
@@ -255,10 +255,12 @@ def test_of_a_confusion_the_mistakes_are_shown_and_of_a_det_some_thresholds() ->
     pairs = [(a, b) for a in words for b in words]
     cells = tuple(replace(cell, labels=(("actual", a), ("predicted", b))) for a, b in pairs)
     confusion = replace(make_estimates().results[3], kind="confusion", cells=cells)
-    shown = {tuple(label for _, label in each.labels) for each in results._telling(confusion)}
+    shown = {tuple(label for _, label in each.labels) for each in results._most_informative(confusion)}
     assert shown == {(a, b) for a, b in pairs if a != b}
     many = tuple(replace(cell, labels=(("threshold", str(place)),)) for place in range(50))
-    thresholds = [each.labels[0][1] for each in results._telling(replace(confusion, kind="det", cells=many))]
+    thresholds = [
+        each.labels[0][1] for each in results._most_informative(replace(confusion, kind="det", cells=many))
+    ]
     assert thresholds == [str(place) for place in range(0, 50, 5)]
 
 
@@ -271,8 +273,8 @@ def test_many_groups_without_a_number_are_counted_by_reason(capsys: pytest.Captu
     assert "accent-9" in capsys.readouterr().out
     many = [replace(gone, group=each) for each in group[:11]]
     results._print_results("misses", ("accent",), [replace(shown, group=group[12]), *many])
-    told = capsys.readouterr().out
-    assert "accent-12" in told
-    assert "accent-9" not in told
-    assert "11 of 12 groups are not shown" in told
-    assert "  11: fewer than 50 devices" in told
+    printed = capsys.readouterr().out
+    assert "accent-12" in printed
+    assert "accent-9" not in printed
+    assert "11 of 12 groups are not shown" in printed
+    assert "  11: fewer than 50 devices" in printed

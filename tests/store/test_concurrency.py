@@ -41,7 +41,7 @@ def started(target: Any, where: str, *arguments: Any) -> Iterator[tuple[Any, Con
         process.join()
 
 
-def told(pipe: Connection) -> Any:
+def received(pipe: Connection) -> Any:
     assert pipe.poll(900), "the other process says nothing"  # a guard against hanging, not a measure
     return pipe.recv()
 
@@ -81,14 +81,14 @@ def run_schedules(where: str, count: int) -> tuple[int, int]:
     ):
         announce(store, plan())
         pipes = [each[1] for each in (a, b, c)]
-        assert [told(pipe) for pipe in pipes] == ["ready"] * WRITERS
+        assert [received(pipe) for pipe in pipes] == ["ready"] * WRITERS
         for number in range(count):
             population = f"population {number}"
             store.declare(Declaration(population, "zcdp", POLICY, NOW))
             plans = schedule(chance, number)
             for pipe, mine in zip(pipes, plans, strict=True):
                 pipe.send(mine)
-            accepted = {release for pipe in pipes for release in told(pipe)}
+            accepted = {release for pipe in pipes for release in received(pipe)}
             asked = [charge for mine in plans for _, charge in mine]
             check(store, population, accepted, asked)
             admitted += len(accepted)
@@ -127,7 +127,7 @@ def test_several_processes_may_be_the_first_to_open_a_store(where: str) -> None:
         started(workers.serve, where) as b,
         started(workers.serve, where) as c,
     ):
-        assert [told(each[1]) for each in (a, b, c)] == ["ready"] * 3
+        assert [received(each[1]) for each in (a, b, c)] == ["ready"] * 3
 
 
 def test_the_first_to_open_a_store_waits_for_another_who_is_making_it(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_writer_killed_inside_its_transaction_charges_nothing(where: str) -> N
     with open_store(where) as store:
         announce(store, plan())
         with started(workers.hang_inside, where, charge) as (process, pipe):
-            assert told(pipe) == "inside"
+            assert received(pipe) == "inside"
             process.kill()
             process.join()
         assert store.charges("homes") == ()
@@ -186,7 +186,7 @@ def kill_at_random(where: str, times: int) -> None:
             ids = range(number * 1000, number * 1000 + 300)
             charges = [replace(charge_for(make_release(n)), population=population) for n in ids]
             with started(workers.charge_until_killed, where, charges) as (process, pipe):
-                known = [told(pipe) for _ in range(chance.randint(1, 20))]
+                known = [received(pipe) for _ in range(chance.randint(1, 20))]
                 time.sleep(chance.random() * 0.01)
                 process.kill()
                 process.join()
@@ -201,7 +201,7 @@ def kill_at_random(where: str, times: int) -> None:
         assert store.verify_ledger() == []
 
 
-def test_writers_killed_at_any_moment_lose_nothing_they_were_told(where: str) -> None:
+def test_writers_killed_at_any_moment_lose_no_confirmed_charge(where: str) -> None:
     kill_at_random(where, 2)
 
 

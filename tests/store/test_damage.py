@@ -64,9 +64,11 @@ def columns(where: str) -> list[tuple[str, str, str]]:
     with open_store(where) as store, store._database.reading() as connection:
         for table, key in KEYS.items():
             for row in connection.execute(text(f"SELECT * FROM {table}")):
-                told = row._asdict()
+                cells = row._asdict()
                 found += [
-                    (table, column, f"{key} = '{told[key]}'") for column in told if told[column] is not None
+                    (table, column, f"{key} = '{cells[key]}'")
+                    for column in cells
+                    if cells[column] is not None
                 ]
     return found
 
@@ -140,7 +142,7 @@ def verify_inside(store: Store, connection: Connection) -> list[str]:
         ("DELETE FROM failures", "the catalogue does not know it"),
     ],
 )
-def test_cutting_something_out_is_found(filled: str, statement: str, says: str) -> None:
+def test_a_removed_row_is_found(filled: str, statement: str, says: str) -> None:
     if "://" in filled:
         execute(filled, "ALTER TABLE releases DROP CONSTRAINT releases_id_fkey", statement)
     else:
@@ -152,7 +154,7 @@ def test_cutting_something_out_is_found(filled: str, statement: str, says: str) 
 
 
 def test_a_chain_recomputed_by_a_forger_is_found_by_the_log(filled: str) -> None:
-    """Whoever rewrites a charge and every hash after it still disagrees with the logged rows."""
+    """A chain with a charge and every later hash rewritten still disagrees with the logged rows."""
     from fa_core.store import chain
     from fa_core.store.schema import ledger
 

@@ -119,15 +119,15 @@ CONDITIONS = st.fixed_dictionaries(
 )
 
 
-def satisfies(value: Any, told: dict[str, Any]) -> bool:
+def satisfies(value: Any, condition: dict[str, Any]) -> bool:
     """A condition, read the plain way."""
     return (
-        ("any_of" not in told or value in told["any_of"])
-        and value not in told.get("not_any_of", ())
-        and ("lt" not in told or value < Fraction(told["lt"]))
-        and ("le" not in told or value <= Fraction(told["le"]))
-        and ("gt" not in told or value > Fraction(told["gt"]))
-        and ("ge" not in told or value >= Fraction(told["ge"]))
+        ("any_of" not in condition or value in condition["any_of"])
+        and value not in condition.get("not_any_of", ())
+        and ("lt" not in condition or value < Fraction(condition["lt"]))
+        and ("le" not in condition or value <= Fraction(condition["le"]))
+        and ("gt" not in condition or value > Fraction(condition["gt"]))
+        and ("ge" not in condition or value >= Fraction(condition["ge"]))
     )
 
 
@@ -157,13 +157,13 @@ def test_an_isolated_group_is_the_rows_counted_once(a: dict[str, Any], b: dict[s
         moment = START + hour * HOUR
         times = old.start <= moment < old.end, new.start <= moment < new.end
         counted = [
-            inside and satisfies(value, told) and accent in "pq"
-            for inside, told in zip(times, (a, b), strict=True)
+            inside and satisfies(value, condition) and accent in "pq"
+            for inside, condition in zip(times, (a, b), strict=True)
         ]
         row = {"x": value, "accent": accent}
-        told = (
-            all(row[name] in where for name, where in isolated.group.items())
+        found = (
+            all(row[name] in allowed for name, allowed in isolated.group.items())
             and any(start <= moment < end for start, end in isolated.spans)
             and (isolated.column == "time" or any(row[isolated.column] in each for each in isolated.regions))
         )
-        assert told == (sum(counted) == 1)
+        assert found == (sum(counted) == 1)

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fa_core.errors import BadInput, Refused
-from fa_core.privacy.ledger import Charge, Policy, admit, balances, shortages, show
+from fa_core.privacy.ledger import Charge, Policy, admit, balances, claim_holds, shortages, show
+from fa_core.store import chain
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HUGE = Fraction(10**6)
@@ -60,12 +62,12 @@ def reference(policy: Policy, charges: Sequence[Charge]) -> bool:
         ]
         return max(totals, default=Fraction(0))
 
-    def told_of(moment: datetime) -> Fraction:
+    def spent_at(moment: datetime) -> Fraction:
         return sum((c.cost for c in charges if c.window_start <= moment < c.window_end), Fraction(0))
 
     return (
         all(c.cost <= policy.release for c in charges)
-        and all(told_of(c.window_start) <= policy.window for c in charges)
+        and all(spent_at(c.window_start) <= policy.window for c in charges)
         and most(charges, 7) <= policy.week
         and most(charges, 365) <= policy.year
         and all(most([c for c in charges if c.family == f], 365) <= policy.family for f in "ab")
@@ -96,7 +98,9 @@ def test_a_ledger_that_forgets_the_week_is_caught() -> None:
 
 @given(st.lists(CHARGES, max_size=25), CHARGES)
 @settings(deadline=None, max_examples=60)
-def test_a_refused_charge_fits_when_it_is_told_to_and_not_before(asked: list[Charge], last: Charge) -> None:
+def test_a_refused_charge_fits_at_the_time_that_is_named_and_not_before(
+    asked: list[Charge], last: Charge
+) -> None:
     past = admitted(POLICY, asked)
     for short in shortages(POLICY, past, last):
         if short.fits is None:
@@ -180,5 +184,48 @@ def test_a_charge_keeps_to_utc() -> None:
         replace(charge(1, 0), at=datetime(2026, 1, 1, tzinfo=None))
 
 
-def test_numbers_that_are_cut_say_so() -> None:
+def test_numbers_that_are_shortened_are_marked() -> None:
     assert (show(Fraction(1, 4)), show(Fraction(1, 3))) == ("0.25", "about 0.333333")
+
+
+RHO, ALPHA = Fraction("0.0172053180393"), Fraction("30.52864")
+"""What a plan with the epsilon 1 and the delta 1e-8 of `charge` carries."""
+
+
+def test_a_charge_shows_by_itself_that_it_keeps_its_claim() -> None:
+    sound = replace(charge(1, 0, cost=RHO), alpha=ALPHA)
+    assert claim_holds(sound)
+    assert not claim_holds(replace(sound, alpha=None)), "without alpha a charge shows nothing"
+    pure = replace(sound, currency="pure", cost=Fraction(1), delta=Fraction(0), alpha=None)
+    assert claim_holds(pure)
+    assert not claim_holds(replace(pure, cost=Fraction(2)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cost": RHO + Fraction(1, 10**13)},
+        {"epsilon": Fraction("0.999999999")},
+        {"delta": Fraction("9.99e-9")},
+        {"alpha": Fraction(30)},
+        {"alpha": Fraction(1)},
+        {"alpha": Fraction(10**100)},
+        {"currency": "pure"},
+    ],
+    ids=str,
+)
+def test_a_charge_that_does_not_keep_its_claim_is_none(change: dict[str, Any]) -> None:
+    sound = replace(charge(1, 0, cost=RHO), alpha=ALPHA)
+    with pytest.raises(BadInput, match="not shown to imply"):
+        replace(sound, **change)
+
+
+def test_a_row_says_alpha_and_a_row_of_before_keeps_its_bytes() -> None:
+    sound = replace(charge(1, 0, cost=RHO), alpha=ALPHA)
+    row, before = chain.encode(sound), chain.encode(replace(sound, alpha=None))
+    assert chain.decode(row) == sound
+    assert row.replace(f'"alpha":"{ALPHA}",'.encode(), b"") == before
+    assert b"alpha" not in before
+    assert chain.decode(before) == replace(sound, alpha=None)
+    with pytest.raises(BadInput, match="not shown to imply"):
+        chain.decode(row.replace(b'"epsilon":"1"', b'"epsilon":"1/2"'))

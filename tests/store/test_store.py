@@ -187,7 +187,7 @@ def test_numbers_are_read_by_column_and_filter_over_many_releases(store: Store) 
     assert len(store.results([])) == 0
 
 
-def test_the_log_tells_every_step(store: Store) -> None:
+def test_the_log_holds_every_step(store: Store) -> None:
     store.note_key("authority", bytes(32))
     run(store, make_release(0))
     store.fail(release_id(1), plan(), "homes", "join", "nobody answered", NOW)
@@ -298,7 +298,7 @@ def test_a_server_that_goes_away_in_between_is_known_from_a_store_that_is_wrong(
         assert not isinstance(wrong.value, Unavailable)
 
 
-def test_a_writer_that_is_stuck_holds_nobody_up_for_ever(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_writer_blocks_others_for_a_limited_time(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BUSY_SECONDS", 1)
     with (
         open_store(where) as stuck,
@@ -312,7 +312,7 @@ def test_a_writer_that_is_stuck_holds_nobody_up_for_ever(where: str, monkeypatch
         assert other.count() == 0
 
 
-def test_what_an_address_keeps_secret_is_not_said(tmp_path: Path) -> None:
+def test_the_secret_part_of_an_address_is_not_shown(tmp_path: Path) -> None:
     for secret in ("password=hush", "sslpassword=hush"):
         with pytest.raises(Unavailable) as refused:
             open_store(f"postgresql://u@h/db?{secret}&host={tmp_path}")

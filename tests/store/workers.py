@@ -25,7 +25,7 @@ def serve(where: str, pipe: Connection) -> None:
 
 
 def charge_until_killed(where: str, pipe: Connection, charges: list[Charge]) -> None:
-    """Make one charge after another and tell each once it is committed; only a kill ends it."""
+    """Make one charge after another and report each once it is committed; only a kill ends it."""
     with open_store(where) as store:
         for charge in charges:
             store.charge(charge)

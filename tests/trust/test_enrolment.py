@@ -1,4 +1,4 @@
-"""The authority admits devices, once each, and its key is nobody else's to read."""
+"""The authority admits devices, once each, and its key is readable by its owner alone."""
 
 import json
 from dataclasses import replace

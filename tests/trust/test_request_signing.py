@@ -16,7 +16,7 @@ HEADER = authorization(DEVICE, AUDIENCE, ASKED, 17)
 
 def test_a_device_that_was_admitted_holds() -> None:
     said = Credentials.read(HEADER)
-    assert (said.device, said.stamp, said.digest) == (DEVICE.device, 17, digest_of(b"body"))
+    assert (said.device, said.timestamp, said.digest) == (DEVICE.device, 17, digest_of(b"body"))
     assert said.hold(AUTHORITY.public_key, AUDIENCE, "GET", TARGET)
 
 
@@ -43,8 +43,8 @@ def test_every_field_counts(field: int) -> None:
 
 
 def test_another_authority_admits_nobody_here() -> None:
-    stranger = Authority.generate().enrol("a fleet")
-    header = authorization(stranger, AUDIENCE, ASKED, 17)
+    other = Authority.generate().enrol("a fleet")
+    header = authorization(other, AUDIENCE, ASKED, 17)
     assert not Credentials.read(header).hold(AUTHORITY.public_key, AUDIENCE, "GET", TARGET)
 
 

@@ -86,7 +86,7 @@ def test_a_bitmap_is_signed_once_across_restarts(witness: Witness, tmp_path: Pat
 
 def test_what_it_does_not_sign(witness: Witness) -> None:
     rows = records(6)
-    stranger = records(1, first=6)[0]
+    seventh = records(1, first=6)[0]
     foreign = bytearray(rows[0])
     foreign[32:128] = Authority.generate().certify(IDENTITIES[0].device, POPULATION)
     for bad, why in [
@@ -98,7 +98,7 @@ def test_what_it_does_not_sign(witness: Witness) -> None:
     ]:
         with pytest.raises(Refused, match=why):
             witness.sign_roster(messages.roster_request(TASK, b"", bad))
-    witness.sign_roster(messages.roster_request(TASK, b"", [*rows, stranger]))
+    witness.sign_roster(messages.roster_request(TASK, b"", [*rows, seventh]))
     with pytest.raises(Refused, match="the roster has 7"):
         witness.sign_survivors(messages.survivors_request(TASK, alive(6), alive(6)))
     with pytest.raises(Refused, match="never dealt"):

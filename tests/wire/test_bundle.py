@@ -1,4 +1,4 @@
-"""The form in which letters pass between relay and gateway."""
+"""The bytes between relay and gateway."""
 
 import socket
 
@@ -49,7 +49,7 @@ def test_a_slot_that_comes_twice_is_unreadable() -> None:
         bundle.decode_parts(b"\0\0\0\0" + b"\0\0\0\2" + part + part)
 
 
-def test_a_frame_beyond_every_letter_is_not_waited_for() -> None:
+def test_a_frame_that_announces_too_much_is_not_awaited() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(b"\xff\xff\xff\xff")

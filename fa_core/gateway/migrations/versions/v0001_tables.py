@@ -1,4 +1,4 @@
-"""Rounds, seats, letters and stamps."""
+"""Rounds, slots, messages and timestamps."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     """Create every table."""
     _rounds()
-    _letters()
+    _messages()
     op.create_table(
         "gateway_stamps",
         sa.Column("device", sa.LargeBinary, primary_key=True),
@@ -47,7 +47,7 @@ def _rounds() -> None:
     )
 
 
-def _letters() -> None:
+def _messages() -> None:
     op.create_table(
         "gateway_letters",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),

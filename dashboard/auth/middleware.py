@@ -1,8 +1,7 @@
-"""The gate: nothing of the dashboard, not even its scripts, is served to somebody who is not in.
+"""Authentication middleware: nothing of the dashboard, not even its scripts, is served without a session.
 
-It stands in front of Streamlit as ASGI middleware. Whoever is in has an unguessable key, in a cookie that
-scripts cannot read; the gate hands it to the pages in a header of its own, and takes that header off whatever
-comes from outside.
+ASGI middleware in front of Streamlit. A session has an unguessable key, in a cookie that scripts cannot read; the
+middleware passes it to the pages in a header of its own, and removes that header from every incoming request.
 """
 
 import html
@@ -32,7 +31,7 @@ PAGE: Final = Path(__file__).parent / "login.html"
 
 @dataclass(frozen=True, slots=True)
 class ProxyTrust:
-    """Which header of which proxy says who somebody is, and which one says as what."""
+    """Which headers of which proxies name the user and the user's roles."""
 
     user_header: str
     roles_header: str | None
@@ -41,12 +40,12 @@ class ProxyTrust:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How people come in: by password, by a proxy's word, or, on this machine alone, by being here.
+    """How users are authenticated: by password, by a trusted proxy's header, or, on this machine only, not at all.
 
     Attributes:
-        hosts: the names under which the dashboard answers; None for any.
+        hosts: the host names that the dashboard is served under; None for any.
         folder: where the audit trail is.
-        local: who everybody is where neither passwords nor a proxy are set.
+        local: the user of every session where neither passwords nor a proxy are set.
     """
 
     hosts: frozenset[str] | None
@@ -57,30 +56,30 @@ class Access:
 
 
 @dataclass(slots=True)
-class _Tries:
+class _FailedSignIns:
     """Failed sign-ins of each address within the last minute."""
 
-    failed: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=dict)
 
     def too_many(self, address: str) -> bool:
         now = time.monotonic()
-        recent = [at for at in self.failed.get(address, []) if at > now - TRY_SECONDS]
-        self.failed = {who: times for who, times in self.failed.items() if times[-1] > now - TRY_SECONDS}
+        recent = [at for at in self.times.get(address, []) if at > now - TRY_SECONDS]
+        self.times = {each: times for each, times in self.times.items() if times[-1] > now - TRY_SECONDS}
         if recent:
-            self.failed[address] = recent
+            self.times[address] = recent
         return len(recent) >= MOST_TRIES
 
     def add(self, address: str) -> None:
-        self.failed.setdefault(address, []).append(time.monotonic())
+        self.times.setdefault(address, []).append(time.monotonic())
 
 
-class Gate:
-    """ASGI middleware that lets in whom `access` lets in."""
+class AuthMiddleware:
+    """ASGI middleware that serves only sessions that `access` allows."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
-        self._tries = _Tries()
+        self._failed = _FailedSignIns()
         self._by_user: dict[User, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,24 +87,24 @@ class Gate:
             await self._app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
-        if not self._host_is_ours(connection):
-            await _refuse(scope, receive, send, PlainTextResponse("this host name is not served here", 421))
+        if not self._known_host(connection):
+            await _reject(scope, receive, send, PlainTextResponse("this host name is not served here", 421))
             return
         if scope["type"] == "http" and self._access.passwords is not None:
-            page = await self._own_page(Request(scope, receive))
+            page = await self._sign_in_pages(Request(scope, receive))
             if page is not None:
                 await page(scope, receive, send)
                 return
         key = self._key(connection)
         if key is None:
-            await _refuse(scope, receive, send, self._turn_away(scope, connection))
+            await _reject(scope, receive, send, self._unauthenticated(scope, connection))
             return
         headers = MutableHeaders(scope=scope)
         del headers[HEADER]
         headers[HEADER] = key
         await self._app(scope, receive, send)
 
-    def _host_is_ours(self, connection: HTTPConnection) -> bool:
+    def _known_host(self, connection: HTTPConnection) -> bool:
         if self._access.hosts is None:
             return True
         try:
@@ -115,12 +114,14 @@ class Gate:
         return name is not None and name.lower() in self._access.hosts
 
     def _key(self, connection: HTTPConnection) -> str | None:
-        """Return the session of whoever this is, None for somebody who is not in."""
+        """Return the key of the request's session, None where it has none."""
         if self._access.passwords is not None:
             key = connection.cookies.get(COOKIE, "")
             return key if SESSIONS.find(key) is not None else None
         user = (
-            self._access.local if self._access.proxy is None else self._named(connection, self._access.proxy)
+            self._access.local
+            if self._access.proxy is None
+            else self._proxy_user(connection, self._access.proxy)
         )
         if user is None:
             return None
@@ -130,15 +131,15 @@ class Gate:
         return key
 
     @staticmethod
-    def _named(connection: HTTPConnection, trust: ProxyTrust) -> User | None:
+    def _proxy_user(connection: HTTPConnection, trust: ProxyTrust) -> User | None:
         peer = connection.client.host if connection.client else ""
         name = connection.headers.get(trust.user_header, "").strip()
         if peer not in trust.proxies or not name or len(name) > 200:
             return None
-        said = "" if trust.roles_header is None else connection.headers.get(trust.roles_header, "")
-        return User(name, roles_of(said))
+        roles = "" if trust.roles_header is None else connection.headers.get(trust.roles_header, "")
+        return User(name, roles_of(roles))
 
-    def _turn_away(self, scope: Scope, connection: HTTPConnection) -> Response:
+    def _unauthenticated(self, scope: Scope, connection: HTTPConnection) -> Response:
         wants_page = "text/html" in connection.headers.get("accept", "")
         if self._access.passwords is not None and scope["type"] == "http" and wants_page:
             target = scope["path"] + (
@@ -147,8 +148,8 @@ class Gate:
             return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)
         return PlainTextResponse("sign in first", status_code=401)
 
-    async def _own_page(self, request: Request) -> Response | None:
-        """Return the answer where the gate itself is asked: signing in and out."""
+    async def _sign_in_pages(self, request: Request) -> Response | None:
+        """Return the response to a request for signing in or out, None for other paths."""
         path, method = request.url.path, request.method
         if path == "/login" and method == "GET":
             return _login_page(request.query_params.get("next", "/"))
@@ -167,13 +168,13 @@ class Gate:
         assert self._access.passwords is not None
         address = request.client.host if request.client else ""
         form = await _form(request)
-        target = _inside(form("next"))
-        if self._tries.too_many(address):
-            return _login_page(target, "Too many tries. Wait a minute, then try again.", 429)
+        target = _local_path(form("next"))
+        if self._failed.too_many(address):
+            return _login_page(target, "Too many failed sign-ins. Wait a minute, then try again.", 429)
         user = await anyio.to_thread.run_sync(self._access.passwords.check, form("name"), form("password"))
         if user is None:
-            self._tries.add(address)
-            audit.record(self._access.folder, "somebody", "sign in refused", {"address": address})
+            self._failed.add(address)
+            audit.record(self._access.folder, "unknown", "sign in refused", {"address": address})
             return _login_page(target, "Name or password is wrong.", 401)
         audit.record(self._access.folder, user.name, "sign in", {"address": address})
         response = RedirectResponse(target, status_code=303)
@@ -185,7 +186,7 @@ class Gate:
 
 
 async def _form(request: Request) -> Callable[[str], str]:
-    """Return a function that gives a field of a small form."""
+    """Return a function that returns a field of a small form, empty where it is missing."""
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -196,7 +197,7 @@ async def _form(request: Request) -> Callable[[str], str]:
     return lambda name: fields.get(name, [""])[0]
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
+async def _reject(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
     else:
@@ -208,16 +209,16 @@ def _same_origin(headers: Headers) -> bool:
     return urlsplit(headers.get("origin", "")).netloc == headers.get("host", "")
 
 
-def _inside(target: str) -> str:
+def _local_path(target: str) -> str:
     """Return a path of this dashboard, `/` for anything that would lead elsewhere."""
     plain = target.startswith("/") and not target.startswith(("//", "/\\"))
     return target if plain and target.isprintable() else "/"
 
 
-def _login_page(target: str, trouble: str = "", status: int = 200) -> Response:
+def _login_page(target: str, error: str = "", status: int = 200) -> Response:
     page = PAGE.read_text(encoding="utf-8")
-    page = page.replace("{{next}}", html.escape(_inside(target), quote=True))
-    page = page.replace("{{trouble}}", html.escape(trouble))
+    page = page.replace("{{next}}", html.escape(_local_path(target), quote=True))
+    page = page.replace("{{error}}", html.escape(error))
     policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
     return HTMLResponse(page, status_code=status, headers=headers)

@@ -1,4 +1,4 @@
-"""Stores for the dashboard's tests, made by the real way but for noise by seed."""
+"""Stores for the dashboard's tests, made by the real code paths except for seeded noise."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from fa_core.estimate import estimate
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical, parse, sign
 from fa_core.privacy.ledger import Charge, Policy
-from fa_core.rounds.keys import LocalKeys, local_keys, local_parties
+from fa_core.rounds.keys import LocalKeys, local_keys, local_signers
 from fa_core.store import Declaration, Entry, Store, open_store
 from fa_core.store.catalogue import plan_name
 from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout, Participation, Release
-from tests.dashboard.tables import START, WEEK, cohort
+from tests.dashboard.fleet_tables import START, WEEK, cohort
 
 HERE = Path(__file__).parent
 PLANS = HERE.parent.parent / "eval_plans"
 POPULATION = "homes"
-ROOMY = Policy(Fraction(1, 4), Fraction(2), Fraction(2), Fraction(12), Fraction(3))
+LARGE_BUDGETS = Policy(Fraction(1, 4), Fraction(2), Fraction(2), Fraction(12), Fraction(3))
 
 
 def plan_text(name: str) -> str:
-    """Return one of the plans that people start from, its noise added by the server."""
+    """Return the text of one of `eval_plans`, with central noise."""
     return (PLANS / f"{name}.yaml").read_text().replace("privacy:\n", "privacy:\n  noise: central\n")
 
 
@@ -66,7 +66,7 @@ def released(
 
 
 def noise_by_seed(layout: Layout, identifier: str) -> Int64Array:
-    """Return noise of the variance that the plan asks for, the same each time: no test hangs on luck."""
+    """Return noise of the variance that the plan asks for, the same in each run, so that tests are deterministic."""
     random = np.random.default_rng(int(identifier, 16))
     noise = np.zeros(layout.length, np.int64)
     for block in layout.blocks:
@@ -75,15 +75,15 @@ def noise_by_seed(layout: Layout, identifier: str) -> Int64Array:
     return noise
 
 
-class Stock:
-    """A store with keys, into which releases are put as a run would."""
+class StoreBuilder:
+    """A store with keys; adds releases as a run would."""
 
-    def __init__(self, folder: Path, policy: Policy = ROOMY, population: str = POPULATION) -> None:
+    def __init__(self, folder: Path, policy: Policy = LARGE_BUDGETS, population: str = POPULATION) -> None:
         self.folder = folder
         self.store: Store = open_store(folder)
         self.keys: LocalKeys = local_keys(folder / "local")
         self.now = START
-        self.witness = local_parties(self.keys, Authority.generate(), lambda: self.now).witness
+        self.witness = local_signers(self.keys, Authority.generate(), lambda: self.now).witness
         self.store.declare(Declaration(population, "zcdp", policy, START))
 
     def add(self, release: Release, *, synthetic: bool = True, checkpoint: bool = True) -> Entry:
@@ -116,24 +116,24 @@ class Stock:
         )
 
     def fail(self, release: Release, stage: str, reason: str) -> None:
-        """Charge a release, and let its round fail."""
+        """Charge a release and record its round as failed."""
         self.charge(release)
         self.store.fail(release.id, release.plan, release.population, stage, reason, release.created)
         self.checkpoint(release.created)
 
     def checkpoint(self, at: datetime) -> None:
-        """Sign the log as it stands."""
+        """Sign a checkpoint of the log."""
         self.now = at
         self.store.checkpoint(self.keys.log, self.witness)
 
 
-def weeks(stock: Stock, plans: Sequence[Plan], how_many: int, devices: int) -> list[Entry]:
-    """Put a release of every plan for each of some weeks into a store."""
+def weeks(builder: StoreBuilder, plans: Sequence[Plan], how_many: int, devices: int) -> list[Entry]:
+    """Add a release of every plan for each of `how_many` weeks to a store."""
     entries = []
     for week in range(how_many):
         fleet, until = cohort(devices, week)
         for plan in plans:
-            entries.append(stock.add(_release(plan, fleet, until, week)))
+            entries.append(builder.add(_release(plan, fleet, until, week)))
     return entries
 
 
@@ -142,13 +142,13 @@ def _release(plan: Plan, fleet: Cohort, until: datetime, week: int) -> Release:
     return released(plan, sums, until, len(fleet), release_id(plan.name, week))
 
 
-def large(folder: Path, releases: int = 500, plans: int = 20, devices: int = 1500) -> Stock:
-    """Return a store of the size that the dashboard has to be quick at: 500 releases of 2,000 rows each.
+def large(folder: Path, releases: int = 500, plans: int = 20, devices: int = 1500) -> StoreBuilder:
+    """Return a store of the size that the dashboard's latency targets are for: 500 releases of 2,000 rows each.
 
     Each plan's sums are made once from one fleet; every release has its own noise, charge and estimates.
     """
     ample = Policy(Fraction(1), Fraction(500), Fraction(500), Fraction(500), Fraction(500))
-    stock = Stock(folder, ample)
+    builder = StoreBuilder(folder, ample)
     fleet, until = cohort(devices, 0)
     text = (HERE / "large.yaml").read_text()
     made = [plan_of(text.replace("name: large", f"name: large-{number:02}")) for number in range(plans)]
@@ -157,20 +157,20 @@ def large(folder: Path, releases: int = 500, plans: int = 20, devices: int = 150
     for number in range(releases):
         plan, week = made[number % plans], number // plans
         last = number == releases - 1
-        stock.add(
+        builder.add(
             released(plan, sums, until + week * WEEK, devices, release_id("large", number)), checkpoint=last
         )
-    return stock
+    return builder
 
 
-def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> Stock:
-    """Return a store as a team would have after some weeks, with one failed round."""
+def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> StoreBuilder:
+    """Return a store with `how_many` weeks of releases of eight plans, and one failed round."""
     names = ("wake-word-weekly", "model-a-against-b", "det-by-accent", "command-confusions",
              "correction-rate-by-intent", "dictation-word-error-rate", "noise-robustness")  # fmt: skip
     texts = [plan_text(name) for name in names] + [(HERE / "two-way.yaml").read_text()]
     plans = [plan_of(text) for text in texts]
-    stock = Stock(folder)
-    weeks(stock, plans, how_many, devices)
+    builder = StoreBuilder(folder)
+    weeks(builder, plans, how_many, devices)
     until = START + how_many * WEEK
     failed = released(
         plans[0],
@@ -179,9 +179,9 @@ def demo(folder: Path, how_many: int = 6, devices: int = 2500) -> Stock:
         devices,
         release_id("failed"),
     )
-    stock.fail(
+    builder.fail(
         failed,
         "masked",
         "1,702 of 2,500 devices answered `masked` in time, 2,250 are needed; nothing was released",
     )
-    return stock
+    return builder

@@ -1,4 +1,4 @@
-"""A gateway in this process: its service with TLS on loopback, its door, and devices that connect to it."""
+"""A gateway in this process: its service with TLS on loopback, its relay server, and connected devices."""
 
 import socket
 import threading
@@ -12,16 +12,16 @@ from typing import Any
 import uvicorn
 
 from clients.app import through_gateway
+from clients.device.interface import STAGES, Device
 from clients.device.remote import Line, attend, line
-from clients.device.seam import STAGES, Device
 from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.federation.certificates import make_tls
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.counters import Counters
-from fa_core.gateway.long_poll import PatientProtocol
+from fa_core.gateway.long_poll import HeadLimitProtocol
 from fa_core.gateway.migrations import LINEAGE
-from fa_core.gateway.queue import Desk
-from fa_core.gateway.relay import Collector, Door
+from fa_core.gateway.queue import Queue
+from fa_core.gateway.relay import Collector, RelayServer
 from fa_core.gateway.service import build
 from fa_core.gateway.settings import CohortSection, Home, LimitsSection, Settings
 from fa_core.secagg import DeviceIdentity
@@ -33,7 +33,7 @@ LONG = 600.0
 
 @dataclass
 class Time:
-    """The door's clock, which keeps deadlines: real, and moved on by the test."""
+    """The relay server's clock, for deadlines: the real time plus what the test adds."""
 
     ahead: float = 0.0
 
@@ -41,7 +41,7 @@ class Time:
         return time.time() + self.ahead
 
 
-def desk_of(where: str) -> tuple[Desk, Database]:
+def queue_of(where: str) -> tuple[Queue, Database]:
     """Open a gateway's database."""
     found = (
         connect_server(where, LINEAGE, durable=False)
@@ -49,15 +49,15 @@ def desk_of(where: str) -> tuple[Desk, Database]:
         else connect_file(Path(where), LINEAGE)
     )
     found.prepare()
-    return Desk(found), found
+    return Queue(found), found
 
 
 @dataclass
 class Gateway:
-    """A running gateway, as a test speaks to it."""
+    """A running gateway, as a test uses it."""
 
     home: Home
-    desk: Desk
+    queue: Queue
     time: Time
     url: str
     counters: Counters
@@ -77,8 +77,8 @@ class Gateway:
         self._stack.callback(stopped.set)
 
     def grid(self, nodes: int = 1, seconds: float = LONG) -> LocalGrid:
-        """Return a Grid whose nodes all stand before this gateway."""
-        config = {"gateway": str(self.home.folder / self.home.settings.door.socket), "seconds": seconds}
+        """Return a Grid whose nodes all use this gateway."""
+        config = {"gateway": str(self.home.folder / self.home.settings.relay.socket), "seconds": seconds}
 
         def answer(message: Any, _: Any) -> Any:
             return through_gateway(message, config)
@@ -114,14 +114,14 @@ def gateway(
         database = home.database()
         database.prepare()
         stack.callback(database.close)
-        now, desk, counters = Time(), Desk(database), Counters()
-        collector = Collector(desk, home.settings.cohort, counters, now, lambda seconds: time.sleep(0.01))
-        door = stack.enter_context(Door(folder / home.settings.door.socket, frozenset(), collector))
-        _beside(stack, door.serve_forever, door.shutdown)
+        now, queue, counters = Time(), Queue(database), Counters()
+        collector = Collector(queue, home.settings.cohort, counters, now, lambda seconds: time.sleep(0.01))
+        relays = stack.enter_context(RelayServer(folder / home.settings.relay.socket, frozenset(), collector))
+        _beside(stack, relays.serve_forever, relays.shutdown)
         server = _server(home)
         _beside(stack, lambda: server.run(sockets=[listening]), lambda: _stop(server))
         until(lambda: server.started)
-        running = Gateway(home, desk, now, f"https://{name}", counters, ExitStack())
+        running = Gateway(home, queue, now, f"https://{name}", counters, ExitStack())
         stack.enter_context(running._stack)
         yield running
 
@@ -138,7 +138,7 @@ def _server(home: Home) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             build(home),
-            http=PatientProtocol,
+            http=HeadLimitProtocol,
             ws="none",
             ssl_certfile=home.folder / "server.crt",
             ssl_keyfile=home.folder / "server.key",

@@ -1,7 +1,6 @@
-"""Tables of a made-up fleet for the dashboard's tests: groups differ, models differ, weeks drift a little.
+"""Tables of a synthetic fleet for the dashboard's tests: groups and models differ, weeks drift slightly.
 
-The numbers are invented here and go through the real counting, noise and estimation, so that what a page
-shows has the shape of the real thing.
+The tables go through the real counting, noise and estimation, so that the pages show realistic numbers.
 """
 
 import json
@@ -48,7 +47,7 @@ INTENTS = (
     "turn_on", "turn_off", "set_timer", "cancel_timer", "get_time", "get_weather", "play_music", "stop_music",
     "volume_up", "volume_down", "lock_door", "add_item", "not_understood",
 )  # fmt: skip
-TAKEN_FOR = {
+CONFUSED_WITH = {
     "turn_on": "turn_off",
     "set_timer": "cancel_timer",
     "volume_up": "volume_down",
@@ -58,16 +57,16 @@ TAKEN_FOR = {
 
 def cohort(devices: int, week: int, seed: int = 7) -> tuple[Cohort, datetime]:
     """Return a fleet's tables for one week, and the end of that week."""
-    facts, tables, until = _made(devices, week, seed)
+    facts, tables, until = _tables(devices, week, seed)
     return cohort_of_fleet(facts, tables), until
 
 
 def write_fleet(folder: Path, devices: int, until: datetime, population: str, seed: int = 7) -> Path:
     """Write a fleet directory whose last week ends at `until`."""
     folder.mkdir(parents=True)
-    facts, tables, end = _made(devices, 0, seed)
-    told = {"population": population, "until": until.isoformat(), "synthetic": True, "devices": devices}
-    (folder / "fleet.json").write_text(json.dumps(told))
+    facts, tables, end = _tables(devices, 0, seed)
+    facts_file = {"population": population, "until": until.isoformat(), "synthetic": True, "devices": devices}
+    (folder / "fleet.json").write_text(json.dumps(facts_file))
     pq.write_table(facts, folder / "devices.parquet")
     for name, table in tables.items():
         moved = pc.add(table["time"], pa.scalar(until - end, pa.duration("us")))
@@ -77,10 +76,10 @@ def write_fleet(folder: Path, devices: int, until: datetime, population: str, se
     return folder
 
 
-def _made(devices: int, week: int, seed: int) -> tuple[pa.Table, dict[str, pa.Table], datetime]:
+def _tables(devices: int, week: int, seed: int) -> tuple[pa.Table, dict[str, pa.Table], datetime]:
     random = np.random.default_rng([seed, week])
-    who = np.random.default_rng([seed, devices])
-    facts = _facts(devices, who)
+    draws = np.random.default_rng([seed, devices])
+    facts = _facts(devices, draws)
     start = START + week * WEEK
     tables = {
         "wake_events": _wake(devices, facts, start, week, random),
@@ -130,11 +129,11 @@ def _wake(
     week: int,
     random: np.random.Generator,
 ) -> pa.Table:
-    """Return what should have fired and what should not, each scored by both models."""
-    called, heard = random.poisson(14, devices) + 1, random.poisson(40, devices)
-    device = np.repeat(np.tile(np.arange(devices, dtype=np.int64), 2), np.concatenate((called, heard)))
+    """Return positive and negative utterances, each scored by both models."""
+    positives, negatives = random.poisson(14, devices) + 1, random.poisson(40, devices)
+    device = np.repeat(np.tile(np.arange(devices, dtype=np.int64), 2), np.concatenate((positives, negatives)))
     rows = len(device)
-    positive = np.arange(rows) < called.sum()
+    positive = np.arange(rows) < positives.sum()
     snr = np.clip(random.normal(14, 6, rows), 0, 35)
     hard = np.array([ACCENTS[name][1] for name in facts["accent"]])[device]
     hard = hard * np.array([CLASSES[name][1] for name in facts["device_class"]])[device]
@@ -182,7 +181,7 @@ def _wake(
 
 
 def _listening(devices: int, start: datetime, random: np.random.Generator) -> pa.Table:
-    """Return a row for every fourth hour of the week, for both models."""
+    """Return a listening row for every fourth hour of the week, for both models."""
     some = np.arange(0, 168, 4, dtype=np.int64)
     hours = np.tile(some, devices * 2)
     device = np.repeat(np.arange(devices, dtype=np.int64), len(some) * 2)
@@ -211,7 +210,7 @@ def _commands(
     wrong = (
         random.random(rows) < np.array([0.35 * ACCENTS[name][1] + 0.04 for name in facts["accent"]])[device]
     )
-    partner = np.array([TAKEN_FOR.get(name, "not_understood") for name in actual], object)
+    partner = np.array([CONFUSED_WITH.get(name, "not_understood") for name in actual], object)
     anything = random.choice(np.array(INTENTS, object), rows)
     predicted = np.where(wrong, np.where(random.random(rows) < 0.7, partner, anything), actual)
     corrected = random.random(rows) < np.where(predicted != actual, 0.7, 0.02)

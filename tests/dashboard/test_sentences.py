@@ -1,4 +1,4 @@
-"""Numbers, sentences, thresholds and the audit trail: the small pure parts."""
+"""The pure functions: number formatting, sentences, thresholds; and the audit trail."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from dashboard.auth import audit
 from dashboard.data import sentences
 from dashboard.data.numbers import count, decimals, difference, group_text, listed, measure
-from fa_core.estimate.thresholds import cheapest, curve, keeping
+from fa_core.estimate.thresholds import cheapest, curve, highest_thresholds
 from fa_core.values import Cell, Estimate, Judgement
 
 
@@ -19,7 +19,7 @@ def number(label: str, value: float | None, half: float = 0.02, wide: float = 0.
         return value + offset if value is not None else None
 
     return Estimate(
-        "misses", "rate", "", (("accent", label),), value, at(-half), at(half), at(-wide), at(wide), at(-0.01), at(0.01),
+        "false_reject_rate", "rate", "", (("accent", label),), value, at(-half), at(half), at(-wide), at(wide), at(-0.01), at(0.01),
         0.95, not shown, "" if shown else "fewer than 100 devices", 1000.0, 0.01, 200.0, 4.0, "group",
     )  # fmt: skip
 
@@ -28,11 +28,11 @@ def number(label: str, value: float | None, half: float = 0.02, wide: float = 0.
     "half, places",
     [(0.004, 3), (0.9, 1), (1.9, 1), (2.1, 0), (4.0, 0), (0.05, 2), (0.0, 0), (float("inf"), 0), (40, 0)],
 )
-def test_a_number_has_the_digits_that_its_interval_leaves(half: float, places: int) -> None:
+def test_a_number_has_the_digits_that_its_interval_supports(half: float, places: int) -> None:
     assert decimals(half) == places
 
 
-def test_shares_read_as_per_cent_and_differences_as_points() -> None:
+def test_shares_are_in_per_cent_and_differences_in_points() -> None:
     share = measure("rate", "")
     assert share.text(0.1654, 0.009) == "16.5%"
     assert share.interval(0.157, 0.174) == "15.7–17.4%"
@@ -49,49 +49,58 @@ def test_noisy_counts_are_rounded_to_their_noise_and_never_negative() -> None:
     assert count(1234.0) == "1,234"
 
 
-def test_names_are_listed_as_a_person_says_them() -> None:
+def test_names_are_listed_as_in_a_sentence() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(list("abcdefgh"), 2) == "a, b and 6 more"
     assert group_text((("accent", "es-en"), ("device_class", "watch"))) == "es-en · watch"
 
 
-def test_a_difference_is_claimed_only_where_the_intervals_part() -> None:
+def test_a_difference_is_significant_only_where_the_corrected_intervals_separate() -> None:
     apart = sentences.about_groups([number("a", 0.30), number("b", 0.10), number("c", None)])
-    assert "a fares worst at 30% (28–32%)" in apart
+    assert "a at 30% (28–32%) is significantly worse than b at 10% (8–12%) (95%, corrected)." in apart
     assert "at least 12 points" in apart
     assert "Not shown: c." in apart
     near = sentences.about_groups([number("a", 0.11), number("b", 0.10)])
-    assert near.startswith("No group is surely worse than another")
+    assert near.startswith("No group is significantly worse than another (95%, corrected)")
 
 
-def test_groups_are_sorted_by_what_is_sure_and_hidden_ones_come_last() -> None:
+def test_groups_are_sorted_by_their_corrected_bound_and_hidden_ones_are_last() -> None:
     results = [
         number("low", 0.1),
         number("hidden", None),
-        number("unsure", 0.5, 0.3, 0.45),
-        number("sure", 0.3),
+        number("uncertain", 0.5, 0.3, 0.45),
+        number("certain", 0.3),
     ]
     assert [group_text(each.group) for each in sentences.by_evidence(results)] == [
-        "sure",
+        "certain",
         "low",
-        "unsure",
+        "uncertain",
         "hidden",
     ]
 
 
-def test_a_judgement_keeps_its_words_and_gets_units() -> None:
-    gap = Judgement("misses", ("accent",), "max gap 0.15", "not_enough_evidence", None, 0.143, 0.399,
+def test_a_judgement_keeps_its_sentence_and_gets_units() -> None:
+    gap = Judgement("false_reject_rate", ("accent",), "max gap 0.15", "not_enough_evidence", None, 0.143, 0.399,
                     "the gap between a and b may be anything from 0.143 to 0.399")  # fmt: skip
     assert sentences.about_verdict(gap, [], "rate", "") == (
         "The gap between a and b may be anything from 14 points to 40 points."
     )
     most = Judgement(
-        "misses", ("accent", "class"), "max 0.3", "broken", None, None, None, "es-en · watch is above 0.3"
+        "false_reject_rate",
+        ("accent", "class"),
+        "max 0.3",
+        "broken",
+        None,
+        None,
+        None,
+        "es-en · watch is above 0.3",
     )
     group = replace(number("es-en", 0.5), group=(("accent", "es-en"), ("class", "watch")))
     assert sentences.about_verdict(most, [group], "rate", "") == "es-en · watch is above 30%."
-    assert sentences.about_limit(most, "rate", "") == "misses: at most 30% for every accent and class"
+    assert (
+        sentences.about_limit(most, "rate", "") == "false reject rate: at most 30% for every accent and class"
+    )
 
 
 def test_worst_and_best_are_never_the_same_group() -> None:
@@ -115,21 +124,21 @@ def det(label: str, rejects: list[float], doubt: float = 0.02) -> Estimate:
     return replace(number(label, None), kind="det", cells=tuple(cells), suppressed=False)
 
 
-def test_the_threshold_that_keeps_everybody_is_the_worst_group_s() -> None:
+def test_the_highest_threshold_within_a_limit_is_that_of_the_limiting_group() -> None:
     easy, hard = det("easy", [0.01, 0.05, 0.1, 0.2]), det("hard", [0.05, 0.15, 0.19, 0.5])
-    found = keeping([easy, hard], 0.2)
-    assert (found.surely, found.likely) == (0.2, 0.3)
-    assert found.holding == hard
-    assert keeping([easy], 0.99).holding is None
-    assert keeping([easy, hard], 0.01).surely is None
-    assert keeping([easy, replace(hard, suppressed=True)], 0.2).hidden != ()
+    found = highest_thresholds([easy, hard], 0.2)
+    assert (found.by_band, found.by_estimate) == (0.2, 0.3)
+    assert found.limiting == hard
+    assert highest_thresholds([easy], 0.99).limiting is None
+    assert highest_thresholds([easy, hard], 0.01).by_band is None
+    assert highest_thresholds([easy, replace(hard, suppressed=True)], 0.2).hidden != ()
 
 
-def test_a_curve_that_wobbles_is_not_believed_past_its_first_breach() -> None:
-    assert keeping([det("wobbles", [0.05, 0.4, 0.1, 0.1])], 0.2).surely == 0.1
+def test_a_non_monotone_curve_counts_only_up_to_its_first_excess() -> None:
+    assert highest_thresholds([det("non-monotone", [0.05, 0.4, 0.1, 0.1])], 0.2).by_band == 0.1
 
 
-def test_the_cheapest_point_moves_with_the_price_of_a_false_wake() -> None:
+def test_the_cheapest_point_depends_on_the_cost_of_a_false_accept() -> None:
     points = curve(det("a", [0.01, 0.05, 0.1, 0.5]))
     assert cheapest(points, 0.0).threshold == 0.1
     assert cheapest(points, 5.0).threshold == 0.4
@@ -138,16 +147,18 @@ def test_the_cheapest_point_moves_with_the_price_of_a_false_wake() -> None:
         curve(number("a", 0.1))
 
 
-def test_the_audit_trail_shows_what_was_changed(tmp_path: Path) -> None:
+def test_the_audit_trail_detects_changed_and_removed_lines(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         audit.record(tmp_path, "ada", "export", {"release": name})
-    deeds, problems = audit.read(tmp_path)
-    assert [deed.details["release"] for deed in deeds] == ["one", "two", "three"]
+    actions, problems = audit.read(tmp_path)
+    assert [action.details["release"] for action in actions] == ["one", "two", "three"]
     assert problems == []
     file = tmp_path / audit.FILE
     whole = file.read_text()
     file.write_text(whole.replace("two", "2wo"))
-    assert audit.read(tmp_path)[1] == ["line 3 does not follow from the one before: something was changed"]
+    assert audit.read(tmp_path)[1] == [
+        "line 3 does not match the hash of the previous line: a line was changed or removed"
+    ]
     file.write_text("".join(whole.splitlines(keepends=True)[1:]))
     assert audit.read(tmp_path)[1] != []
     file.write_text("rubbish\n")

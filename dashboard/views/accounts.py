@@ -1,4 +1,4 @@
-"""The books that a reviewer reads: what was spent, the transparency log, and the audit trail."""
+"""The reviewer's accounts: budgets and charges, the transparency log, and the audit trail."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from dashboard.auth import audit, session
 from dashboard.data import reading
 from dashboard.data.numbers import cost, day, short, words
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput
 from fa_core.privacy.accounting import epsilon_for
 from fa_core.privacy.ledger import UNITS, WEEK, YEAR, Balance, Charge, balances
@@ -32,7 +32,7 @@ SHOWN: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """A population's budgets and everything that was charged to them, as of `now`."""
+    """A population's budgets and all charges to them, as of `now`."""
 
     declared: Declaration
     charges: Sequence[Charge]
@@ -40,21 +40,21 @@ class Spending:
 
     @property
     def unit(self) -> str:
-        """The currency's sign."""
+        """The symbol of the ledger's currency."""
         return {"rho": "ρ", "epsilon": "ε"}[UNITS[self.declared.currency]]
 
     def sentence(self) -> str:
-        """Return what was spent this month, and what is left of the year."""
+        """Return what was spent this month, and the remaining yearly budget."""
         month = f"{self.now:%B %Y}"
         recent = [charge for charge in self.charges if f"{charge.at:%B %Y}" == month]
         total = sum((charge.cost for charge in recent), Fraction(0))
         year = next(each for each in self._balances() if each.budget == "year")
         rounds = "1 round" if len(recent) == 1 else f"{len(recent)} rounds"
-        spent = f"So far in {month}, {rounds} cost every device of {self.declared.population} {self.unit} {cost(total)}"
+        spent = f"In {month} so far, {rounds} cost every device of {self.declared.population} {self.unit} {cost(total)}"
         if not recent:
-            spent = f"Nothing was spent on {self.declared.population} so far in {month}"
+            spent = f"In {month} so far, nothing was charged to {self.declared.population}"
         left = (
-            f"Of the {self.unit} {cost(year.limit)} of any 365 days, {self.unit} {cost(year.left)} is left."
+            f"Of the {self.unit} {cost(year.limit)} for any 365 days, {self.unit} {cost(year.left)} remains."
         )
         return f"{spent}{self._implied(total)}. {left}"
 
@@ -68,26 +68,26 @@ class Spending:
         return balances(self.declared.policy, self.charges, family=family, window=window, at=self.now)
 
     def gauges(self) -> Iterator[str]:
-        """Yield a bar for each budget that releases share."""
+        """Yield a gauge for each budget that releases share, and one for the budget of a single release."""
         for balance in self._balances():
             if balance.budget in MEANING:
                 spent = f"{self.unit} {cost(balance.spent)} of {cost(balance.limit)} spent"
                 frees = (
                     "nothing spent"
                     if balance.frees is None
-                    else f"the next part frees up on {day(balance.frees)}"
+                    else f"the next charge expires on {day(balance.frees)}"
                 )
                 name = f"{balance.budget.capitalize()}: {MEANING[balance.budget]}"
-                yield look.gauge(float(balance.spent), float(balance.limit), name, spent, frees)
+                yield theme.gauge(float(balance.spent), float(balance.limit), name, spent, frees)
         limit = self.declared.policy.release
         most = max((charge.cost for charge in self.charges), default=Fraction(0))
-        yield look.gauge(
-            float(most), float(limit), "Release: one at a time", f"the dearest cost {self.unit} {cost(most)} of {cost(limit)}",
+        yield theme.gauge(
+            float(most), float(limit), "Release: each on its own", f"the most expensive cost {self.unit} {cost(most)} of {cost(limit)}",
             "a release over this is refused", shared=False,
         )  # fmt: skip
 
-    def left_over_time(self) -> list[dict[str, Any]]:
-        """Return what was left of the year's budget after each charge, and now."""
+    def burn_down(self) -> list[dict[str, Any]]:
+        """Return the remaining yearly budget after each charge, and now."""
         limit = float(self.declared.policy.year)
         made = [(charge.at, float(charge.cost), charge.family) for charge in self.charges]
         rows = (
@@ -102,11 +102,11 @@ class Spending:
         return rows
 
     def months(self) -> str:
-        """Return a table of what each calendar month cost."""
+        """Return a table of the cost of each calendar month."""
         by_month: dict[str, list[Charge]] = {}
         for charge in reversed(self.charges):
             by_month.setdefault(f"{charge.at:%B %Y}", []).append(charge)
-        rows, told = [], []
+        rows, attributes = [], []
         for name, charges in by_month.items():
             total = sum((charge.cost for charge in charges), Fraction(0))
             implied = f"{epsilon_for(total, DELTA):.2g}" if self.declared.currency == "zcdp" else cost(total)
@@ -118,23 +118,23 @@ class Spending:
                     f"ε {implied}",
                 ]
             )
-            told.append({"month": name, "cost": total})
-        columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent on every device", True),
+            attributes.append({"month": name, "cost": total})
+        columns = (Column("Month (UTC)"), Column("Charges", True, True), Column("Spent per device", True),
                    Column("Implies, at δ 1e-8" if self.declared.currency == "zcdp" else "Epsilon", True))  # fmt: skip
-        return look.table(columns, rows, "Spending by month", told)
+        return theme.table(columns, rows, "Spending by month", attributes)
 
     def families(self) -> str:
-        """Return a table of what each plan has spent of its own budget."""
+        """Return a table of each plan's charges to its own budget."""
         rows = []
         for family in sorted({charge.family for charge in self.charges}):
             own = replace(self, charges=[charge for charge in self.charges if charge.family == family])
             balance = next(each for each in own._balances(family) if each.budget == "family")
             rows.append(
                 [esc(family, 80), f"{self.unit} {cost(balance.spent)}", f"{self.unit} {cost(balance.left)}",
-                 look.bar(0.0, float(balance.spent), float(balance.spent), 0.0, float(balance.limit))]
+                 theme.bar(0.0, float(balance.spent), float(balance.spent), 0.0, float(balance.limit))]
             )  # fmt: skip
-        columns = (Column("Plan"), Column("Spent", True), Column("Left", True), Column("", minor=True))
-        return look.table(columns, rows, "Spending by plan")
+        columns = (Column("Plan"), Column("Spent", True), Column("Remaining", True), Column("", minor=True))
+        return theme.table(columns, rows, "Spending by plan")
 
 
 def log() -> None:
@@ -142,36 +142,36 @@ def log() -> None:
     store = reading.open_catalogue(active().store)
     size, note = store.log_size(), store.note()
     if note is None:
-        look.empty(
+        theme.empty(
             "The log has no checkpoint yet.",
             "A run makes one, and a witness cosigns it.",
             "fa run PLAN --fleet DIR",
         )
         return
     found = parse(note)
-    look.prose(
+    theme.prose(
         f"The log has {size:,} entries. The newest checkpoint covers {found.size:,} and is signed by "
         f"{' and '.join(name for name, _ in found.lines)}.",
         "answer",
     )
-    look.show(f'<div class="uh-facts"><span>root <code>{found.root.hex()}</code></span></div>')
+    theme.show(f'<div class="uh-facts"><span>root <code>{found.root.hex()}</code></span></div>')
     reviewer = session.may("reviewer")
     if st.button(
         "Verify now", type="primary", icon=":material/verified:", disabled=not reviewer, key="verify"
     ):
         _verify()
     if not reviewer:
-        look.prose("Verifying needs the reviewer role.", "note")
+        theme.prose("Verifying needs the reviewer role.", "note")
     else:
-        look.prose(_means(), "note")
-    look.heading("Newest entries", "plans, keys, charges, releases and failures; none is ever changed")
+        theme.prose(_verification_scope(), "note")
+    theme.heading("Newest entries", "plans, keys, charges, releases and failures; none is ever changed")
     entries = store.entries(max(0, size - SHOWN), size)
     columns = (Column("Entry", True), Column("Kind"), Column("What"))
     rows = [[str(each.index), esc(each.kind), _summary(each)] for each in reversed(entries)]
-    look.show(look.table(columns, rows, "Newest entries of the transparency log", scroll=len(rows) > 12))
+    theme.show(theme.table(columns, rows, "Newest entries of the transparency log", scroll=len(rows) > 12))
 
 
-def _means() -> str:
+def _verification_scope() -> str:
     settings = active()
     keys = [
         name
@@ -181,11 +181,11 @@ def _means() -> str:
     signed = (
         f"the signatures of {' and '.join(keys)}"
         if keys
-        else "no signatures (start it with the public keys of the log and the witness)"
+        else "no signatures (start the dashboard with --log-key and --witness-key to check them)"
     )
     return (
-        f"It recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "
-        "Somebody who trusts nobody here runs `fa log verify` on a copy."
+        f"Verification recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "
+        "To verify independently of this server, run `fa log verify` on a copy of the store."
     )
 
 
@@ -202,11 +202,13 @@ def _verify() -> None:
             problems = [str(error)]
     session.record("verify", problems=str(len(problems)))
     if not problems:
-        look.show(f'<p role="status">{look.verdict("met")} The log, the ledger and every release agree.</p>')
+        theme.show(
+            f'<p role="status">{theme.verdict("met")} The log, the ledger and every release agree.</p>'
+        )
         return
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems[:SHOWN])
-    look.show(
-        f'<div role="alert">{look.verdict("broken")} {len(problems)} things are wrong:<ul>{items}</ul></div>'
+    theme.show(
+        f'<div role="alert">{theme.verdict("broken")} {len(problems)} problems found:<ul>{items}</ul></div>'
     )
 
 
@@ -226,27 +228,29 @@ def _summary(entry: LogEntry) -> str:
 
 
 def audit_trail() -> None:
-    """Show who did what through this dashboard; for reviewers."""
+    """Show the actions of this dashboard's users; for reviewers only."""
     if not session.may("reviewer"):
-        look.empty("The audit trail is for reviewers.", "Ask whoever keeps the password file for the role.")
-        return
-    deeds, problems = audit.read(active().folder)
-    for problem in problems[:5]:
-        look.show(f'<p role="alert">{look.verdict("broken")} {esc(problem)}</p>')
-    if not deeds:
-        look.empty(
-            "Nothing has been launched, exported or verified from here yet.", "Each such deed is a line here."
+        theme.empty(
+            "The audit trail is for reviewers.", "Ask the administrator of the password file for the role."
         )
         return
-    columns = (Column("When (UTC)"), Column("Who"), Column("Did"), Column("With"))
+    actions, problems = audit.read(active().folder)
+    for problem in problems[:5]:
+        theme.show(f'<p role="alert">{theme.verdict("broken")} {esc(problem)}</p>')
+    if not actions:
+        theme.empty(
+            "Nothing has been launched, exported or verified here yet.", "Each such action is a line here."
+        )
+        return
+    columns = (Column("When (UTC)"), Column("User"), Column("Action"), Column("Details"))
     rows = [
-        [f"{deed.at:%Y-%m-%d %H:%M:%S}", esc(deed.who, 64), esc(deed.action),
-         esc(", ".join(f"{key} {_cut(value)}" for key, value in deed.details.items()), 300)]
-        for deed in reversed(deeds[-500:])
+        [f"{action.at:%Y-%m-%d %H:%M:%S}", esc(action.user, 64), esc(action.name),
+         esc(", ".join(f"{key} {_truncated(value)}" for key, value in action.details.items()), 300)]
+        for action in reversed(actions[-500:])
     ]  # fmt: skip
-    look.prose(f"{len(deeds)} deeds, each with the hash of the one before.", "note")
-    look.show(look.table(columns, rows, "Audit trail", scroll=len(rows) > 20))
+    theme.prose(f"{len(actions)} actions; each line holds the hash of the previous one.", "note")
+    theme.show(theme.table(columns, rows, "Audit trail", scroll=len(rows) > 20))
 
 
-def _cut(value: str) -> str:
+def _truncated(value: str) -> str:
     return value if len(value) <= 24 else value[:16] + "…"

@@ -1,4 +1,4 @@
-"""Writing a plan: checked as it is typed, with what it would cost and tell beside it, and from here launched."""
+"""The page for writing a plan: checked as it is typed, with its expected cost and precision, and launched from here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ import streamlit as st
 
 from dashboard.data import reading
 from dashboard.data.numbers import Measure, cost, grouping_text, measure, points, words
-from dashboard.launch import editor, launches, launching
+from dashboard.launch import editor, launch_page, run_folder
 from dashboard.navigation import selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput, UnheardError
 from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview, preview
 from fa_core.plan import BadPlan, Plan, Problem, canonical, from_canonical, parse
 
 NAME: Final = "plan.yaml"
 DEVICES: Final = 5000
-WISHES: Final = ("0", "0.5", "1", "2", "5")
-"""Half-widths to wish for: points of a share, hundredths of any other unit; 0 wishes nothing."""
+TARGETS: Final = ("0", "0.5", "1", "2", "5")
+"""Target half-widths: percentage points of a share, hundredths of any other unit; 0 for none."""
 OPEN: Final = timedelta(days=90)
 EMPTY: Final = """\
 apiVersion: fa/v1
@@ -44,7 +44,7 @@ privacy:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A text as the checks see it: a plan, or what is wrong with it. `other` holds what has no place in it."""
+    """A checked text: a plan, or its problems. `other` is an error without a position in the text."""
 
     plan: Plan | None
     problems: tuple[Problem, ...] = ()
@@ -52,7 +52,7 @@ class Checked:
 
 
 def check(text: str, devices: int | None) -> Checked:
-    """Return what `fa plan check` says of a text."""
+    """Return the result of checking a text, as `fa plan check` does."""
     try:
         return Checked(
             parse(text.encode("utf-8", "surrogatepass"), NAME, today=datetime.now(UTC).date(), fleet=devices)
@@ -64,20 +64,20 @@ def check(text: str, devices: int | None) -> Checked:
 
 
 def page(files: Mapping[str, Path]) -> None:
-    """Show the editor, and beside it what the plan would cost and tell."""
-    fleets = launching.fleets()
-    with st.container(key="picks"):
+    """Show the editor, and beside it the plan's expected cost and precision."""
+    fleets = launch_page.fleets()
+    with st.container(key="selection"):
         one, two, three, four = st.columns([1.6, 1, 1, 1])
         with one:
             start, text = _start(files)
         with two:
-            devices = selection.whole("Devices in the fleet", "devices", _guess(fleets), 1, 10_000_000,
-                                  "A public number; the preview is made from it and the plan alone.")  # fmt: skip
+            devices = selection.whole_number("Devices in the fleet", "devices", _default_devices(fleets), 1, 10_000_000,
+                                  "A public number; the preview uses only it and the plan.")  # fmt: skip
         with three:
-            events = selection.whole("Events of each device", "events", int(TYPICAL_EVENTS), 1, 100_000)
+            events = selection.whole_number("Events per device", "events", int(TYPICAL_EVENTS), 1, 100_000)
         with four:
-            wished = selection.choose("Wished width", {text: text for text in WISHES}, "wished", _wish, "1",
-                                  "How wide an interval you would accept; says how many devices it takes.")  # fmt: skip
+            target = selection.choose("Target half-width", {text: text for text in TARGETS}, "wished", _target, "1",
+                                  "The half-width of a 95% interval that you need; the table shows how many devices it takes.")  # fmt: skip
     key = f"editor-{start}"
     typed = editor.text_of(key, text)
     checked = check(typed, devices)
@@ -87,10 +87,10 @@ def page(files: Mapping[str, Path]) -> None:
         _verdict(checked)
     with right:
         if checked.plan is None:
-            look.empty("The preview waits for a plan that is good.", "Each problem stands beside its line.")
+            theme.empty("No preview: the plan has problems.", "Each problem is shown beside its line.")
             return
-        _preview(checked.plan, devices, events, wished)
-    launching.offer(checked.plan, typed, fleets)
+        _preview(checked.plan, devices, events, target)
+    launch_page.offer(checked.plan, typed, fleets)
 
 
 def _start(files: Mapping[str, Path]) -> tuple[str, str]:
@@ -102,15 +102,15 @@ def _start(files: Mapping[str, Path]) -> tuple[str, str]:
 
 
 def empty(today: date) -> str:
-    """Return a plan to begin with, which expires some months from today."""
+    """Return a first plan to edit, which expires some months from today."""
     return EMPTY.format(expires=today + OPEN)
 
 
-def _wish(text: str) -> str:
-    return "no wish" if text == "0" else f"± {points(text)}"
+def _target(text: str) -> str:
+    return "none" if text == "0" else f"± {points(text)}"
 
 
-def _guess(fleets: Sequence[launches.Fleet]) -> int:
+def _default_devices(fleets: Sequence[run_folder.Fleet]) -> int:
     if fleets:
         return fleets[0].devices
     newest = reading.entries(active().store)[:1]
@@ -120,54 +120,56 @@ def _guess(fleets: Sequence[launches.Fleet]) -> int:
 def _verdict(checked: Checked) -> None:
     if checked.plan is not None:
         plan = checked.plan
-        look.show(
-            f'<p role="status">{look.chip("good", "met", "✓")} {esc(plan.name)} <code>{plan.hash[:12]}</code></p>'
+        theme.show(
+            f'<p role="status">{theme.chip("valid", "met", "✓")} {esc(plan.name)} <code>{plan.hash[:12]}</code></p>'
         )
         return
     if checked.other:
-        look.show(f'<p role="status">{look.chip("cannot be read", "broken", "✕")} {esc(checked.other)}</p>')
+        theme.show(f'<p role="status">{theme.chip("cannot be read", "broken", "✕")} {esc(checked.other)}</p>')
         return
     many = len(checked.problems)
     items = "".join(
         f"<li>line {each.position.line}, column {each.position.column}: {esc(each.found)}; <b>{esc(each.right)}</b></li>"
         for each in checked.problems[:12]
     )
-    label = look.chip(f"{many} problem{'s' if many > 1 else ''}", "broken", "✕")
-    look.show(f'<div role="status">{label}<ul class="uh-told">{items}</ul></div>')
+    label = theme.chip(f"{many} problem{'s' if many > 1 else ''}", "broken", "✕")
+    theme.show(f'<div role="status">{label}<ul class="uh-list">{items}</ul></div>')
 
 
 @lru_cache(maxsize=64)
-def _previewed(plan_hash: str, devices: int, events: int, wished: str, text: bytes) -> Preview | str:
+def _previewed(plan_hash: str, devices: int, events: int, target: str, text: bytes) -> Preview | str:
     try:
-        return preview(from_canonical(text), devices, float(events), float(wished) / 100 or None)
+        return preview(from_canonical(text), devices, float(events), float(target) / 100 or None)
     except UnheardError as error:
         return str(error)
 
 
-def _preview(plan: Plan, devices: int, events: int, wished: str) -> None:
-    found = _previewed(plan.hash, devices, events, wished, canonical(plan))
+def _preview(plan: Plan, devices: int, events: int, target: str) -> None:
+    found = _previewed(plan.hash, devices, events, target, canonical(plan))
     if isinstance(found, str):
-        look.empty("It cannot be sent like this.", found)
+        theme.empty("This plan cannot be run.", found)
         return
     unit = "ρ" if found.layout.accounting == "zcdp" else "ε"
-    look.show(
+    theme.show(
         f'<div class="uh-strip"><div><b>ε {found.epsilon:.2g}</b><span>privacy loss of every device '
         f"({unit} {cost(found.layout.cost)})</span></div><div><b>{found.bytes_per_device / 1000:,.1f} kB</b>"
         f"<span>sent by each device, {found.cells:,} cells</span></div></div>"
     )
     columns = (
-        Column("Will tell"),
+        Column("Metric"),
         Column("±, 95%", True),
         Column("Groups shown", True, True),
-        Column("Devices for the wish", True, True),
+        Column("Devices for the target", True, True),
     )
     rows = [_expected(each) for each in found.expectations]
-    look.show(look.table(columns, rows, "What the plan is expected to tell"))
+    theme.show(theme.table(columns, rows, "Expected precision"))
     if found.suggestions:
         items = "".join(
             f"<li>{esc(each.change)}: {1 - each.factor:.0%} narrower</li>" for each in found.suggestions
         )
-        look.show(f'<p class="uh-note">What would help</p><ul class="uh-told">{items}</ul>')
+        theme.show(
+            f'<p class="uh-note">Suggestions to narrow the intervals</p><ul class="uh-list">{items}</ul>'
+        )
 
 
 def _expected(each: Expectation) -> list[str]:

@@ -1,4 +1,4 @@
-"""Differences, however they were got: their verdicts, their chart, their table, and what they come to in a sentence."""
+"""Differences between models or releases: the margin, the verdicts, the chart, the table and the summary sentence."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -7,8 +7,8 @@ from dashboard.charts import base
 from dashboard.charts.differences import differences
 from dashboard.data.numbers import Measure, difference, group_text, listed, measure, points
 from dashboard.navigation import selection
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.estimate.compare import HIGHER_IS_BETTER, Change, Difference, change_of
 from fa_core.store import Entry
 from fa_core.values import Estimate
@@ -22,25 +22,25 @@ CHIPS: dict[Change, tuple[str, str]] = {
 
 
 MARGIN = Fraction(1, 100)
-"""Differences within this, one percentage point of a share, are none unless somebody says otherwise."""
+"""The default margin, one percentage point of a share: differences within it count as no change."""
 
 SHARES, OTHERS = ("0", "0.5", "1", "2", "5"), ("0", "0.01", "0.1", "1", "10", "100")
-"""Margins to choose from, as they are shown: points of a share, or the metric's own unit."""
+"""Margins to choose from, as shown: percentage points of a share, or the metric's own unit."""
 
 
-def pick_margin(of: Measure) -> Fraction:
-    """Let a person choose the margin within which a difference is none; returns it in the metric's unit."""
+def choose_margin(of: Measure) -> Fraction:
+    """Show a select box of margins and return the selected one in the metric's unit."""
     share = of.factor == 100.0
     options = {text: text for text in (SHARES if share else OTHERS)}
     chosen = selection.choose(
-        "Same within", options, "margin", lambda text: f"± {points(text) if share else text + of.suffix}", "1" if share else "0",
-        "A difference that is surely smaller than this, either way, counts as none.",
+        "Margin", options, "margin", lambda text: f"± {points(text) if share else text + of.suffix}", "1" if share else "0",
+        "A difference whose corrected 95% interval is within ± this margin counts as no change.",
     )  # fmt: skip
     return Fraction(chosen) / int(of.factor)
 
 
 def paired(results: Sequence[Estimate], margin: Fraction) -> list[Difference]:
-    """Return a release's paired differences as differences, judged by the same rule."""
+    """Return a release's paired differences as `Difference` values, judged by the same rule."""
     return [
         Difference(
             metric=each.metric,
@@ -64,27 +64,30 @@ def paired(results: Sequence[Estimate], margin: Fraction) -> list[Difference]:
 
 
 def about_models(found: Sequence[Difference], candidate: str, baseline: str) -> str:
-    """Return whether the candidate may replace the baseline, as far as the evidence goes."""
+    """Return whether the evidence allows the candidate to replace the baseline."""
     of = difference("paired_difference", "")
     worse = [each for each in found if each.change == "worse"]
     open_ = [each for each in found if each.change == "not enough evidence" and each.difference is not None]
     hidden = [group_text(each.group) for each in found if each.difference is None]
     better = [group_text(each.group) for each in found if each.change == "better"]
-    unknown = f" Nothing is known of {listed(hidden)}." if hidden else ""
-    gain = f" It is surely better for {listed(better)}." if better else ""
+    no_data = f" No data for {listed(hidden)}." if hidden else ""
+    gain = f" It is significantly better (95%, corrected) for {listed(better)}." if better else ""
     if worse:
         named = listed([f"{group_text(each.group)} ({_size(each, of)})" for each in worse], 3)
-        return f"Not safe to ship: {candidate} is surely worse than {baseline} for {named}.{gain}{unknown}"
+        return f"Not safe to ship: {candidate} is significantly worse than {baseline} (95%, corrected) for {named}.{gain}{no_data}"
     if open_:
         most = max(open_, key=lambda each: each.simultaneous_high or 0.0)
         bound = of.text(most.simultaneous_high, most.simultaneous_high).lstrip("+")
         return (
-            f"Cannot tell yet whether {candidate} is safe to ship: for {listed([group_text(e.group) for e in open_])} the "
-            f"evidence is not enough ({group_text(most.group)} could be as much as {bound} worse).{gain}{unknown}"
+            f"Inconclusive whether {candidate} is safe to ship: not enough evidence for "
+            f"{listed([group_text(e.group) for e in open_])} ({group_text(most.group)} could be up to {bound} worse).{gain}{no_data}"
         )
     if hidden:
-        return f"{candidate} is better than {baseline}, or the same, for every group shown.{gain}{unknown}"
-    return f"Safe to ship by this evidence: {candidate} is better than {baseline}, or the same, for every group.{gain}"
+        return f"No group shown is worse: {candidate} is better than {baseline}, or the same within the margin, for each.{gain}{no_data}"
+    return (
+        f"Safe to ship on this evidence: {candidate} is better than {baseline}, or the same within the margin, "
+        f"for every group.{gain}"
+    )
 
 
 def _size(each: Difference, of: Measure) -> str:
@@ -95,21 +98,21 @@ def _size(each: Difference, of: Measure) -> str:
 def show(found: Sequence[Difference], margin: Fraction, title: str, entry: Entry) -> base.Figure:
     """Put the chart of some differences on the page and return it."""
     chart = differences(
-        _ordered(found), _measure(found), look.palette(), margin=float(margin),
+        _ordered(found), _measure(found), theme.palette(), margin=float(margin),
         simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip
-    told = "; ".join(f"{group_text(each.group)}: {each.change}" for each in found[:40])
-    base.show(chart, look.palette(), f"Differences in {title}. {told}", "differences")
-    same = '<span><i class="same"></i>the same: within the margin</span>' if margin else ""
-    look.show(
-        '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span><span><i class="all"></i>95% for all '
-        f"groups together: verdicts use it</span>{same}</div>"
+    verdicts = "; ".join(f"{group_text(each.group)}: {each.change}" for each in found[:40])
+    base.show(chart, theme.palette(), f"Differences in {title}. {verdicts}", "differences")
+    same = '<span><i class="same"></i>within the margin: no change</span>' if margin else ""
+    theme.show(
+        '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span><span><i class="all"></i>95% interval corrected '
+        f"for all groups: verdicts use it</span>{same}</div>"
     )
     return chart
 
 
 def _ordered(found: Sequence[Difference]) -> list[Difference]:
-    """Return what is worse first, and last what is not shown."""
+    """Return differences in the order of their verdicts, worse first, and those that are not shown last."""
     order = list(CHIPS)
     return sorted(found, key=lambda each: (each.difference is None, order.index(each.change)))
 
@@ -122,15 +125,15 @@ def _measure(found: Sequence[Difference]) -> Measure:
 
 
 def table(found: Sequence[Difference]) -> None:
-    """Put a table of differences on the page, what is worse first."""
+    """Put a table of differences on the page, worse first."""
     of = _measure(found)
     plain = measure(found[0].kind, found[0].unit)
     both = any(each.before is not None for each in found)
     columns = [Column("Group")]
     columns += [Column("Before", True, True), Column("After", True, True)] if both else []
-    columns += [Column("Difference", True), Column("95% interval", True, True), Column("All groups together", True, True),
+    columns += [Column("Difference", True), Column("95% interval", True, True), Column("95%, corrected", True, True),
                 Column("Verdict")]  # fmt: skip
-    rows, told = [], []
+    rows, attributes = [], []
     for each in _ordered(found):
         kind, sign = CHIPS[each.change]
         half = None if each.low is None or each.high is None else (each.high - each.low) / 2
@@ -143,12 +146,12 @@ def table(found: Sequence[Difference]) -> None:
         row += [
             number, esc(of.interval(each.low, each.high)) if each.difference is not None else "",
             esc(of.interval(each.simultaneous_low, each.simultaneous_high)) if each.difference is not None else "",
-            look.chip(each.change, kind, sign),
+            theme.chip(each.change, kind, sign),
         ]  # fmt: skip
         rows.append(row)
-        told.append({"group": group_text(each.group), "estimate": each.difference, "low": each.low, "high": each.high,
+        attributes.append({"group": group_text(each.group), "estimate": each.difference, "low": each.low, "high": each.high,
                      "change": each.change})  # fmt: skip
-    look.show(look.table(columns, rows, "Differences by group", told))
+    theme.show(theme.table(columns, rows, "Differences by group", attributes))
 
 
-__all__ = ["HIGHER_IS_BETTER", "about_models", "paired", "pick_margin", "show", "table"]
+__all__ = ["HIGHER_IS_BETTER", "about_models", "choose_margin", "paired", "show", "table"]

@@ -1,4 +1,4 @@
-"""`fa results coverage` and the proposals of `fa plan preview`: what an earlier release tells, by hand."""
+"""`fa results coverage` and the proposals of `fa plan preview`, from an earlier release, by hand."""
 
 import json
 from dataclasses import replace
@@ -38,9 +38,9 @@ def homes(tmp_path: Path) -> Path:
 def test_who_is_rarer_than_registered_is_warned_of(homes: Path, tmp_path: Path) -> None:
     registry = tmp_path / "registry.json"
     registry.write_text('{"accent": {"a": 0.4, "b": 0.5}}')
-    told = fa("results", "coverage", "--registry", str(registry), "--store", str(homes))
-    assert "1,000 devices counted of 1,000 invited" in told
-    assert "WARNING: accent b is under-represented: about 30.0% of the devices counted" in told
+    printed = fa("results", "coverage", "--registry", str(registry), "--store", str(homes))
+    assert "1,000 devices counted of 1,000 invited" in printed
+    assert "WARNING: accent b is under-represented: about 30.0% of the devices counted" in printed
     found = json.loads(
         fa("results", "coverage", "--registry", str(registry), "--store", str(homes), "--json")
     )
@@ -49,9 +49,9 @@ def test_who_is_rarer_than_registered_is_warned_of(homes: Path, tmp_path: Path) 
 
 
 def test_without_a_registry_nothing_is_claimed(homes: Path) -> None:
-    told = fa("results", "coverage", "--store", str(homes))
-    assert "no claim is made" in told
-    assert "WARNING" not in told
+    printed = fa("results", "coverage", "--store", str(homes))
+    assert "no claim is made" in printed
+    assert "WARNING" not in printed
 
 
 def test_a_registry_that_is_not_there_is_bad_input(homes: Path, tmp_path: Path) -> None:
@@ -81,6 +81,6 @@ def test_preview_proposes_a_bound_from_the_release_before(tmp_path: Path) -> Non
     )
     assert loose["release"] == tight["release"] == release.id
     assert 10 <= loose["proposals"][0]["bound"] < tight["proposals"][0]["bound"] <= 64
-    told = fa(*asked, "--width", "0.05")
-    assert f"max_excess {loose['proposals'][0]['bound']} keeps the bias of every group under 0.05" in told
-    assert "you decide" in told
+    printed = fa(*asked, "--width", "0.05")
+    assert f"max_excess {loose['proposals'][0]['bound']} keeps the bias of every group under 0.05" in printed
+    assert "you decide" in printed

@@ -1,4 +1,4 @@
-"""Looking at one page without a browser, and reading its tables."""
+"""Rendering one page without a browser, and parsing its HTML."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 
-def look(name: str, **query: str) -> AppTest:
-    """Run one page with what its URL says, and fail where it raises."""
+def render(name: str, **query: str) -> AppTest:
+    """Run one page with a query; fails where it raises."""
     page = AppTest.from_function(_page, args=(name,), default_timeout=600)
     for key, value in query.items():
         page.query_params[key] = value
@@ -47,7 +47,7 @@ class _Rows(HTMLParser):
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of all tables that carry exact numbers, with their text under `text`."""
+    """Return the data attributes of all table rows that have them, with the row's text under `text`."""
     parser = _Rows()
     parser.feed(text)
     return parser.rows
@@ -68,5 +68,5 @@ def words(text: str) -> str:
 
 
 def exact(value: Any) -> str:
-    """Return a number as a table's data carries it."""
+    """Return a number as a row's data attribute holds it."""
     return str(value)

@@ -1,4 +1,4 @@
-"""Launching a plan and watching it: what it would take from whose budget, how far each stage is, how it ended."""
+"""The page for launching a plan and monitoring its run: cost and budgets, progress of each stage, outcome."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,12 +9,12 @@ import streamlit as st
 from dashboard.auth import session
 from dashboard.data import reading
 from dashboard.data.numbers import cost, day, short
-from dashboard.launch import launches
-from dashboard.launch.launches import Fleet, Launch
+from dashboard.launch import run_folder
+from dashboard.launch.run_folder import Fleet, Launch
 from dashboard.navigation import links, selection
 from dashboard.settings import active
-from dashboard.style import look
-from dashboard.style.look import Column, esc
+from dashboard.style import theme
+from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
@@ -24,28 +24,28 @@ STAGES: Final = {
     "join": "Devices join", "shares": "Keys are shared", "masked": "Devices count and mask", "unmask": "The sum is unmasked",
 }  # fmt: skip
 KINDS: Final = {
-    "Refused": "Refused", "RoundFailed": "The round failed", "BadInput": "Nothing was started", "defect": "The run broke off",
+    "Refused": "Refused", "RoundFailed": "The round failed", "BadInput": "Nothing was started", "defect": "The run crashed",
 }  # fmt: skip
-LOOK_EVERY: Final = 1.0
+REFRESH_SECONDS: Final = 1.0
 
 
 def fleets() -> list[Fleet]:
-    """Return the fleets that a plan may be launched over; one that cannot be read is said and left out."""
+    """Return the fleets that a plan may be launched over; shows a note for each that cannot be read."""
     found = []
     for path in active().fleets:
         try:
-            found.append(launches.fleet(path))
+            found.append(run_folder.fleet(path))
         except BadInput as error:
-            look.prose(str(error), "note")
+            theme.prose(str(error), "note")
     return found
 
 
 def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
-    """Offer to launch a plan that is good, with what it would take from the budget."""
-    look.heading("Launch", "asks every device of a fleet, and charges the ledger before it does")
+    """Show the launch button of a valid plan, with its cost and whether the budgets allow it."""
+    theme.heading("Launch", "runs on every device of a fleet; the ledger is charged first")
     if not found:
-        look.empty(
-            "No fleet was given to this dashboard.", "Start it with a fleet directory to launch plans from here.",
+        theme.empty(
+            "This dashboard has no fleet.", "Start it with a fleet directory to launch plans from here.",
             "fa dashboard --fleet DIR",
         )  # fmt: skip
         return
@@ -53,13 +53,13 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
     chosen = selection.choose(
         "Fleet", options, "fleet", lambda each: f"{each.population}: {each.devices:,} devices"
     )
-    short_of = _shortages(plan, chosen)
+    exceeded = _shortages(plan, chosen)
     layout = compile_plan(plan)
     unit = "ρ" if layout.accounting == "zcdp" else "ε"
-    if short_of:
-        look.show(f'<p role="alert">{look.chip("over budget", "broken", "✕")} {esc(short_of)}</p>')
+    if exceeded:
+        theme.show(f'<p role="alert">{theme.chip("over budget", "broken", "✕")} {esc(exceeded)}</p>')
     else:
-        look.prose(
+        theme.prose(
             f"It would charge every device of {chosen.population} {unit} {cost(layout.cost)}, which its budgets allow."
         )
     operator = session.may("operator")
@@ -68,20 +68,20 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
         type="primary",
         icon=":material/rocket_launch:",
         key="launch",
-        disabled=not operator or bool(short_of),
+        disabled=not operator or bool(exceeded),
     )
     if not operator:
-        look.prose("Launching needs the operator role.", "note")
-    if pressed and operator and not short_of:
-        started = launches.start(
+        theme.prose("Launching needs the operator role.", "note")
+    if pressed and operator and not exceeded:
+        started = run_folder.start(
             active().folder, text, chosen, active().store, session.user().name, plan.name
         )
         session.record("launch", plan=plan.name, hash=plan.hash, fleet=chosen.population, launch=started)
-        selection.go(view="runs", launch=started)
+        selection.select(view="runs", launch=started)
 
 
 def _shortages(plan: Plan, chosen: Fleet) -> str:
-    """Return which budgets a launch would break, empty where it fits."""
+    """Return which budgets a launch would exceed, empty where none."""
     store, layout = reading.open_catalogue(active().store), compile_plan(plan)
     declared = store.declaration(chosen.population)
     if declared is not None and declared.currency != layout.accounting:
@@ -102,95 +102,96 @@ def _shortages(plan: Plan, chosen: Fleet) -> str:
 
 
 def page() -> None:
-    """Show the runs that were launched from here, and how the chosen one is doing."""
-    names = launches.newest(active().folder)
+    """Show the launched runs, and the progress of the selected one."""
+    names = run_folder.newest(active().folder)
     if not names:
-        look.empty(
-            "Nothing was launched from here yet.", "Write a plan, see what it would tell, and launch it."
+        theme.empty(
+            "No run has been launched from this dashboard yet.",
+            "Write a plan, check its expected precision, and launch it.",
         )
         return
-    found = {name: launches.read(active().folder, name) for name in names}
+    found = {name: run_folder.read(active().folder, name) for name in names}
     chosen = selection.choose("Run", found, "launch", _text)
-    _watch(chosen.id)
-    look.heading("Runs launched from here")
+    _monitor(chosen.id)
+    theme.heading("Launched runs")
     columns = (
         Column("When (UTC)"),
         Column("Plan"),
         Column("By", minor=True),
         Column("Fleet", minor=True),
-        Column("Ended"),
+        Column("Outcome"),
     )
     rows = [
         [esc(str(each.order["at"])[:19].replace("T", " ")), esc(each.order["plan"], 60), esc(each.order["who"], 64),
-         esc(each.order["population"], 60), _ended(each)]
+         esc(each.order["population"], 60), _outcome(each)]
         for each in found.values()
     ]  # fmt: skip
-    look.show(look.table(columns, rows, "Runs launched from here"))
+    theme.show(theme.table(columns, rows, "Launched runs"))
 
 
 def _text(launch: Launch) -> str:
     return f"{launch.order['plan']} · {str(launch.order['at'])[:16].replace('T', ' ')}"
 
 
-def _ended(launch: Launch) -> str:
+def _outcome(launch: Launch) -> str:
     if launch.outcome is None:
-        return look.chip("running", "plain", "…")
+        return theme.chip("running", "plain", "…")
     if "release" in launch.outcome:
-        return look.chip(f"released {short(launch.outcome['release'])}", "met", "✓")
-    return look.chip(KINDS[launch.outcome["kind"]], "broken", "✕")
+        return theme.chip(f"released {short(launch.outcome['release'])}", "met", "✓")
+    return theme.chip(KINDS[launch.outcome["kind"]], "broken", "✕")
 
 
-@st.fragment(run_every=LOOK_EVERY)
-def _watch(identifier: str) -> None:
-    """Show one run; looks again every second while it runs."""
-    launch = launches.read(active().folder, identifier)
-    look.show(_stages(launch))
+@st.fragment(run_every=REFRESH_SECONDS)
+def _monitor(identifier: str) -> None:
+    """Show one run, refreshed every second while it runs."""
+    launch = run_folder.read(active().folder, identifier)
+    theme.show(_stages(launch))
     outcome = launch.outcome
     if outcome is None:
-        st.session_state["watched"] = identifier
+        st.session_state["monitored"] = identifier
         if not launch.stages:
-            look.prose("Starting: the fleet is read, the plan put into the log and charged.", "note")
-        if session.may("operator") and st.button("Stop it", icon=":material/stop_circle:", key="stop"):
-            launches.stop(active().folder, launch)
+            theme.prose("Starting: reading the fleet, logging and charging the plan.", "note")
+        if session.may("operator") and st.button("Stop the run", icon=":material/stop_circle:", key="stop"):
+            run_folder.stop(active().folder, launch)
             session.record("stop", launch=identifier)
         return
-    if st.session_state.pop("watched", "") == identifier:
+    if st.session_state.pop("monitored", "") == identifier:
         reading.forget()
         st.rerun()
     if "release" in outcome:
-        look.prose(f"Released {short(outcome['release'])}. Its numbers are on every page.", "answer")
+        theme.prose(f"Released {short(outcome['release'])}. Its numbers are on every page.", "answer")
         links.link("", "Open Health", "monitor_heart")
     else:
-        look.show(
-            f'<div role="alert" class="uh-empty"><p>{look.chip(KINDS[outcome["kind"]], "broken", "✕")}</p>'
+        theme.show(
+            f'<div role="alert" class="uh-empty"><p>{theme.chip(KINDS[outcome["kind"]], "broken", "✕")}</p>'
             f"<p>{esc(outcome['reason'], 2000)}</p>"
-            "<p class=soft>A charge that was made before stands; nothing was released.</p></div>"
+            "<p class=soft>Nothing was released. A charge that was already made stays in the ledger.</p></div>"
         )
 
 
 def _stages(launch: Launch) -> str:
-    """Return each stage with its counts and its deadline."""
+    """Return each stage with its counts and the time left."""
     parts = []
     reached = [name for name in STAGES if name in launch.stages]
     for name, text in STAGES.items():
-        told = launch.stages.get(name)
-        if told is None:
+        event = launch.stages.get(name)
+        if event is None:
             parts.append(
-                f'<div class="waiting"><b>{text}</b><div class="track"></div><span>not begun</span></div>'
+                f'<div class="waiting"><b>{text}</b><div class="track"></div><span>not started</span></div>'
             )
             continue
-        share = told["answered"] / told["asked"] if told["asked"] else 0.0
+        share = event["answered"] / event["asked"] if event["asked"] else 0.0
         now = launch.outcome is None and reached[-1] == name
         parts.append(
             f'<div role="progressbar" aria-label="{text}" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" '
             f'aria-valuemax="100"><b>{text}</b><div class="track"><i style="width:{100 * share:.1f}%"></i></div>'
-            f"<span>{told['answered']:,} of {told['asked']:,}{_aside(told, now)}</span></div>"
+            f"<span>{event['answered']:,} of {event['asked']:,}{_details(event, now)}</span></div>"
         )
     return f'<div class="uh-stages">{"".join(parts)}</div>'
 
 
-def _aside(told: Mapping[str, Any], now: bool) -> str:
-    parts = [f"{told['dropped']:,} dropped out"] if told["dropped"] else []
+def _details(event: Mapping[str, Any], now: bool) -> str:
+    parts = [f"{event['dropped']:,} dropped out"] if event["dropped"] else []
     if now:
-        parts.append("no deadline" if told["left"] is None else f"{told['left']:,} s left")
+        parts.append("no deadline" if event["left"] is None else f"{event['left']:,} s left")
     return f" <small>{', '.join(parts)}</small>" if parts else ""

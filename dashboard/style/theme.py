@@ -1,4 +1,4 @@
-"""How the dashboard looks: one accent colour, one for what needs a hand, and small pieces of HTML.
+"""The dashboard's theme: an accent colour, an alert colour, and the HTML components of the pages.
 
 Every text that comes from a plan, a store or a person goes through `esc`; HTML is written nowhere else than in
 the functions of this module and in the pages that call them. Colours adapt to the theme in the browser.
@@ -21,7 +21,7 @@ STYLE: Final = Path(__file__).parent / "style.css"
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of a theme. `accent` and `alert` are told apart by every common kind of colour vision."""
+    """The colours of a theme. `accent` and `alert` can be distinguished with every common colour vision deficiency."""
 
     paper: str
     sunken: str
@@ -55,7 +55,7 @@ def palette() -> Palette:
 
 
 def esc(text: object, most: int = 600) -> str:
-    """Return text as HTML shows it literally, cut where it is longer than anybody reads."""
+    """Return text as HTML shows it literally, truncated to `most` characters."""
     whole = str(text)
     return html.escape(whole if len(whole) <= most else whole[:most] + "…", quote=True)
 
@@ -84,7 +84,7 @@ def heading(text: str, aside: str = "") -> None:
 
 
 def prose(text: str, kind: Literal["plain", "note", "answer"] = "plain") -> None:
-    """Write a sentence: plain, in the margin's voice, or as the answer that the page gives."""
+    """Write a sentence: plain, as a note, or as the answer to the page's question."""
     role = ' role="status"' if kind == "answer" else ""
     show(f'<p class="uh-{kind}"{role}>{esc(text, 4000)}</p>')
 
@@ -92,12 +92,12 @@ def prose(text: str, kind: Literal["plain", "note", "answer"] = "plain") -> None
 def chip(text: str, kind: str = "plain", sign: str = "", hint: str = "") -> str:
     """Return a small label."""
     mark = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
-    told = f' title="{esc(hint)}"' if hint else ""
-    return f'<span class="uh-chip uh-{kind}"{told}>{mark}{esc(text, 80)}</span>'
+    title = f' title="{esc(hint)}"' if hint else ""
+    return f'<span class="uh-chip uh-{kind}"{title}>{mark}{esc(text, 80)}</span>'
 
 
 def verdict(value: Verdict, count: int | None = None) -> str:
-    """Return the label of a verdict, with how often it stands where that is given."""
+    """Return the label of a verdict, with its count where that is given."""
     kind, sign, words = VERDICTS[value]
     return chip(words if count is None else f"{count} {words}", kind, sign)
 
@@ -110,20 +110,20 @@ def provenance(simulated: bool, synthetic: bool) -> str:
             "simulation",
             "sim",
             "◈",
-            "A seed, an in-process fleet or a synthetic fleet took part. It stays marked.",
+            "Made with seeded noise, an in-process fleet or a synthetic fleet. The mark cannot be removed.",
         )
     if synthetic:
         labels += chip(
             "synthetic voices",
             "sim",
             "◈",
-            "The voices are made by a few speech synthesisers: not a population.",
+            "The voices come from a few speech synthesisers; they do not represent a population.",
         )
     return labels
 
 
 def empty(what: str, then: str, command: str = "") -> None:
-    """Say that there is nothing here, and what to do next."""
+    """Show that there is nothing to display, and what to do next."""
     line = f"<pre><code>{esc(command)}</code></pre>" if command else ""
     show(f'<div class="uh-empty"><p><b>{esc(what)}</b></p><p>{esc(then)}</p>{line}</div>')
 
@@ -152,8 +152,8 @@ def table(
     head = "".join(f'<th scope="col" class="{classes(c)}">{esc(c.name)}</th>' for c in columns)
     body = []
     for place, row in enumerate(rows):
-        told = attributes[place] if place < len(attributes) else {}
-        data = "".join(f' data-{name}="{esc(value)}"' for name, value in told.items())
+        row_data = attributes[place] if place < len(attributes) else {}
+        data = "".join(f' data-{name}="{esc(value)}"' for name, value in row_data.items())
         cells = "".join(
             f'<{"th scope=row" if not at else "td"} class="{classes(c)}" data-name="{esc(c.name)}">{cell}'
             f"</{'th' if not at else 'td'}>"
@@ -185,7 +185,7 @@ def bar(low: float, point: float, high: float, least: float, most: float, limit:
 
 
 def gauge(spent: float, limit: float, label: str, words: str, aside: str, shared: bool = True) -> str:
-    """Return a budget as a bar with its words; one that is shared, and so runs out, warns when it is nearly full."""
+    """Return a budget as a bar with its text; a budget that releases share is highlighted from 90% on."""
     share = min(max(spent / limit, 0.0), 1.0) if limit else 1.0
     kind = "full" if shared and share >= 0.9 else ""
     return (

@@ -1,4 +1,4 @@
-"""One house: a real device over a real store, the other parties of a round, and an injected clock."""
+"""Builds an enrolled device over a real store, the other parties of a round, and an injected clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.device import database
 from clients.device.contribution import Clock, StoredDevice, Terms
+from clients.device.interface import Declined, Device, Stage
 from clients.device.keys import StoreKey
 from clients.device.odometer import Budget
 from clients.device.policy import Conditions, Policy
-from clients.device.records import Books
-from clients.device.seam import Declined, Device, Stage
+from clients.device.records import Records
 from clients.device.store import DEFAULT_RETENTION, Rules, Store
 from clients.device.trust import PinnedKey, Pins
 from fa_core.merkle import Tree, leaf_hash
@@ -90,7 +90,7 @@ def plan_of(
 
 @dataclass
 class World:
-    """Everybody but the device: who signs plans, the log and its witness, the enrolment authority."""
+    """Everything but the device: the plan signer, the log and its witness, the enrolment authority."""
 
     folder: Path
     plan_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
@@ -145,7 +145,7 @@ class World:
 
 @dataclass
 class Time:
-    """The device's clock, in the test's hand. `running` moves on with it."""
+    """The device's clock, set by the test. `running` moves on with it."""
 
     now: datetime = NOW
 
@@ -155,8 +155,8 @@ class Time:
 
 
 @dataclass
-class House:
-    """A device at home: its store's file, its terms, its clock and its conditions."""
+class Setup:
+    """One device: its store's file, its terms, its clock and its conditions."""
 
     world: World
     path: Path
@@ -172,7 +172,7 @@ class House:
         """Open the store and return the device, as after a restart."""
         store = self.store()
         return StoredDevice(
-            store, self.terms, Books(store).identity(), lambda now: self.conditions, self.time.clock()
+            store, self.terms, Records(store).identity(), lambda now: self.conditions, self.time.clock()
         )
 
 
@@ -180,22 +180,22 @@ BUDGET = Budget(Fraction(1), timedelta(days=28), timedelta(0))
 POLICY = Policy(plans_a_day=100, time_a_day=timedelta(days=1), min_cohort=3, single_vectors=True)
 
 
-def move_in(
+def make_setup(
     folder: Path, world: World, budget: Budget = BUDGET, policy: Policy = POLICY, consent: bool = True
-) -> House:
+) -> Setup:
     """Make a store with an enrolled device, some wake events of the last days, and consent to use them."""
-    house = House(world, folder / "store.db", Time(), Terms(budget, policy, world.pins()))
-    database.create(house.path, KEY)
-    store = house.store()
-    books = Books(store)
+    setup = Setup(world, folder / "store.db", Time(), Terms(budget, policy, world.pins()))
+    database.create(setup.path, KEY)
+    store = setup.store()
+    records = Records(store)
     with store.transaction(NOW):
-        books.certify(world.authority.certify(books.key().public_key().public_bytes_raw()))
+        records.certify(world.authority.certify(records.key().public_key().public_bytes_raw()))
     store.set_facts({"accent": "en-GB"}, NOW)
     if consent:
         store.grant("quality_metrics", NOW + timedelta(days=365), NOW)
         store.record("wake_events", [wake(hours) for hours in range(1, 21)], "quality_metrics", NOW)
     store.close()
-    return house
+    return setup
 
 
 def wake(hours_ago: float, **changes: object) -> dict[str, object]:
@@ -221,7 +221,7 @@ Replies = dict[Stage, bytes]
 def drive(
     world: World, plan: Plan, device: Device, invitation: Invitation, others: int = 4
 ) -> tuple[Result, dict[Stage, tuple[bytes, bytes]]]:
-    """Run a round of one device among `others` that add nothing; return the sum, and the device's talk.
+    """Run a round of one device among `others` that add nothing; return the sum, and what was sent each way.
 
     Raises Declined where the device does.
     """

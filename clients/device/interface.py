@@ -1,12 +1,12 @@
-"""The seam between a relay and a device: four stages, bytes in, bytes out, and one way to say no.
+"""The interface between a relay and a device: four stages, bytes in, bytes out, and one way to decline.
 
 The Flower ClientApp runs code that it is sent, so it holds nothing: for each `query.<stage>` message it
 hands the request to a `Device` and sends back what it gets. In the local engine the device is an object
 of the same process, in a deployment it is `clients.device.serve.SocketDevice`, at the other end of a
 Unix socket.
 
-Why a device declines is for its owner. Nothing of the reason crosses the seam in a deployment: to the
-relay, and so to the server, declining looks like silence (house plan, section 8).
+Why a device declines is for its owner. In a deployment no part of the reason crosses the interface: to the
+relay, and so to the server, declining looks like silence.
 """
 
 from enum import StrEnum
@@ -30,6 +30,7 @@ class Reason(StrEnum):
     REVISION = "a newer revision of the plan was seen before"
     WINDOW = "this window was already answered, or is not one that can be asked about now"
     CONSENT = "the owner has not consented to this purpose"
+    COST = "the plan's rho does not imply the epsilon and delta that it states"
     LIMITS = "the plan asks for more than this device's policy allows"
     CONDITIONS = "network, power or idleness are not as required, or not known"
     QUIET_HOURS = "these are quiet hours"

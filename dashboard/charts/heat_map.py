@@ -1,28 +1,28 @@
-"""The heat map of a two-way grouping: what is unsure looks unsure, what is not shown says so."""
+"""The heat map of a two-way grouping: wide intervals are faded, suppressed cells are labelled."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, Sheet, when_wide
+from dashboard.charts.base import Figure, LayerBuilder, when_wide
 from dashboard.data.numbers import Measure, group_text, half_width
-from dashboard.style.look import Palette
+from dashboard.style.theme import Palette
 from fa_core.values import Estimate
 
 ROW = 54
 
 
-def heat(
+def heat_map(
     results: Sequence[Estimate], of: Measure, palette: Palette, *, simulated: bool, synthetic: bool
 ) -> Figure:
-    """Return the heat map of groups that are cut by two segments, in the order of the plan."""
+    """Return the heat map of a metric broken down by two segments, in the order of the plan."""
     shown = [result.estimate for result in results if result.estimate is not None]
     reach = (max(shown) - min(shown)) if shown else 0.0
-    sheet = Sheet()
+    builder = LayerBuilder()
     rows = [
         _cell(result, of, reach) for result in results
-    ]  # faded: wider than half of what is between groups
+    ]  # faded: wider than half of the range of the estimates
     order = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("row", "column")}
     x = alt.X(
         "column:N",
@@ -41,16 +41,16 @@ def heat(
         range=list(palette.ramp),
         domain=[min(shown, default=0) * of.factor, max(shown, default=1) * of.factor],
     )
-    known = sheet.chart([row for row in rows if row["estimate"] is not None])
-    hidden = sheet.chart([row for row in rows if row["estimate"] is None])
+    known = builder.chart([row for row in rows if row["estimate"] is not None])
+    hidden = builder.chart([row for row in rows if row["estimate"] is None])
     middle = (min(shown, default=0.0) + 0.6 * reach) * of.factor
     dark = palette.paper == "#ffffff"
-    light_on = f"datum.estimate > {middle} && !datum.unsure"
+    light_on = f"datum.estimate > {middle} && !datum.uncertain"
     ink = alt.condition(light_on, alt.value("#ffffff" if dark else palette.paper), alt.value(palette.ink))
     layers = [
         known.mark_rect(stroke=palette.paper, strokeWidth=3, cornerRadius=7).encode(
             x=x, y=y, tooltip=tips, color=alt.Color("estimate:Q", scale=scale, legend=None),
-            opacity=alt.condition("datum.unsure", alt.value(0.35), alt.value(1.0)), description="text:N",
+            opacity=alt.condition("datum.uncertain", alt.value(0.35), alt.value(1.0)), description="text:N",
         ),
         hidden.mark_rect(
             fill=palette.sunken, stroke=palette.muted, strokeDash=[3, 4], strokeOpacity=0.6, cornerRadius=7, strokeWidth=1,
@@ -62,12 +62,12 @@ def heat(
         hidden.mark_text(fontSize=12, fontStyle="italic", color=palette.muted).encode(
             x=x, y=y, text=alt.value("not shown"), tooltip=tips
         ),
-        *sheet.watermark(palette, simulated, synthetic),
+        *builder.watermark(palette, simulated, synthetic),
     ]  # fmt: skip
-    return sheet.figure(layers, ROW * len(order["row"]))
+    return builder.figure(layers, ROW * len(order["row"]))
 
 
-_TIPS = (("group", "group"), ("text", "estimate"), ("together", "for all groups together"),
+_TIPS = (("group", "group"), ("text", "estimate"), ("corrected", "95%, corrected"),
          ("devices", "devices"), ("reason", "not shown"))  # fmt: skip
 
 
@@ -78,11 +78,11 @@ def _cell(result: Estimate, of: Measure, reach: float) -> dict[str, Any]:
         "column": result.group[1][1],
         "group": group_text(result.group),
         "estimate": None if result.estimate is None else result.estimate * of.factor,
-        "unsure": half is not None and 4 * half > reach,
+        "uncertain": half is not None and 4 * half > reach,
         "number": of.text(result.estimate, half),
         "interval": of.interval(result.low, result.high),
         "text": of.with_interval(result),
-        "together": of.interval(result.simultaneous_low, result.simultaneous_high),
+        "corrected": of.interval(result.simultaneous_low, result.simultaneous_high),
         "devices": "" if result.devices is None else f"about {max(0, round(result.devices)):,}",
         "reason": result.reason,
     }

@@ -1,4 +1,4 @@
-"""Runs launched from here: each is a folder beside the store and a process of its own, found again after a reload."""
+"""Launched runs: each is a folder beside the store and a process of its own, so that it survives a page reload."""
 
 import json
 import os
@@ -25,7 +25,7 @@ MOST_SHOWN: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """A fleet directory that a plan may be launched over: public facts of it only."""
+    """A fleet directory that a plan may be launched over, with its public facts only."""
 
     path: Path
     population: str
@@ -35,12 +35,12 @@ class Fleet:
 
 
 def fleet(path: Path) -> Fleet:
-    """Return what a fleet directory says of itself. Raises BadInput where it is none."""
+    """Return the public facts of a fleet directory. Raises BadInput where it is not one."""
     try:
-        told = json.loads((path / "fleet.json").read_text(encoding="utf-8"))
-        until = datetime.fromisoformat(told["until"]).astimezone(UTC)
+        facts = json.loads((path / "fleet.json").read_text(encoding="utf-8"))
+        until = datetime.fromisoformat(facts["until"]).astimezone(UTC)
         devices = pq.read_metadata(path / "devices.parquet").num_rows
-        return Fleet(path, str(told["population"]), devices, bool(told["synthetic"]), until)
+        return Fleet(path, str(facts["population"]), devices, bool(facts["synthetic"]), until)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         raise BadInput(
             f"{path} is not a fleet directory; `fa fleet make` and `fa fleet import` make one"
@@ -49,11 +49,11 @@ def fleet(path: Path) -> Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launched run as it stands.
+    """The state of one launched run.
 
     Attributes:
-        stages: the newest report of each stage that has begun: asked, answered, dropped, left (seconds or None).
-        outcome: how it ended, None while it runs.
+        stages: the latest progress of each stage that has started: asked, answered, dropped, left (seconds or None).
+        outcome: the result, None while it runs.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Launch:
     outcome: Mapping[str, str] | None
 
 
-def start(folder: Path, text: str, chosen: Fleet, store: str, who: str, name: str) -> str:
+def start(folder: Path, text: str, chosen: Fleet, store: str, user: str, name: str) -> str:
     """Start a run of a plan in a process of its own and return the launch's id."""
     identifier = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     place = folder / FOLDER / identifier
@@ -70,7 +70,7 @@ def start(folder: Path, text: str, chosen: Fleet, store: str, who: str, name: st
     (place / PLAN).write_text(text, encoding="utf-8")
     where = store if "://" in store else str(Path(store).resolve())
     order = {"fleet": str(chosen.path.resolve()), "population": chosen.population, "engine": "local", "store": where,
-             "who": who, "plan": name, "at": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
+             "who": user, "plan": name, "at": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
     (place / ORDER).write_text(json.dumps(order), encoding="utf-8")
     with (place / LOG).open("wb") as output:
         process = subprocess.Popen(
@@ -82,7 +82,7 @@ def start(folder: Path, text: str, chosen: Fleet, store: str, who: str, name: st
 
 
 def read(folder: Path, identifier: str) -> Launch:
-    """Return a launch as it stands. Raises BadInput where there is none of that name."""
+    """Return the state of a launch. Raises BadInput for an unknown name."""
     place = folder / FOLDER / Path(identifier).name
     try:
         order = json.loads((place / ORDER).read_text(encoding="utf-8"))
@@ -91,15 +91,15 @@ def read(folder: Path, identifier: str) -> Launch:
     stages: dict[str, Mapping[str, Any]] = {}
     if (place / PROGRESS).exists():
         for line in (place / PROGRESS).read_text(encoding="utf-8").splitlines():
-            told = json.loads(line)
-            stages[told["stage"]] = told
+            event = json.loads(line)
+            stages[event["stage"]] = event
     outcome = None
     if (place / OUTCOME).exists():
         outcome = json.loads((place / OUTCOME).read_text(encoding="utf-8"))
     elif not _alive(_pid(place)):
         outcome = {
             "kind": "defect",
-            "reason": "the run's process ended without a word; its output is beside it",
+            "reason": f"the run's process ended without an outcome; see {LOG} in its folder",
         }
     return Launch(identifier, order, stages, outcome)
 
@@ -115,7 +115,7 @@ def newest(folder: Path) -> tuple[str, ...]:
 
 
 def stop(folder: Path, launch: Launch) -> None:
-    """Ask a run to end; its round ends as failed, and says so in the store."""
+    """Interrupt a run; its round fails, which is recorded in the store."""
     pid = _pid(folder / FOLDER / launch.id)
     if launch.outcome is None and _alive(pid):
         os.kill(pid, signal.SIGINT)
@@ -127,7 +127,7 @@ def _pid(place: Path) -> int:
 
 
 def _alive(pid: int) -> bool:
-    """Return whether a run's process is there: this process's child, or one left by a dashboard before it."""
+    """Return whether a run's process is alive: a child of this process, or of an earlier dashboard process."""
     try:
         done, _ = os.waitpid(pid, os.WNOHANG)
         return done == 0

@@ -1,4 +1,4 @@
-"""Hubs for a laboratory: devices on disk as they are deployed, filled from a fleet's tables.
+"""Hubs for a lab: devices on disk as they are deployed, filled from a fleet's tables.
 
 A hub is a folder with one folder a device, each with its own device.toml, key and encrypted store; `fa
 device serve --hub` serves them. Every device makes its own key, and the authority certifies it.
@@ -16,20 +16,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from clients.device.config import CONFIG
-from clients.device.owner import Household
-from clients.device.records import Books
+from clients.device.owner import DeviceHome
+from clients.device.records import Records
 from clients.evaluate import Cohort
 from fa_core.tables import SOURCES
 from fa_core.trust.enrolment import Enrolled, certify_all, load
 
 CONSENT = timedelta(days=365)
 MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder there
-"""Where stores are made: a store waits for the disk at every step, and a laboratory's need not."""
+"""Where stores are made: a store waits for the disk at every step, and a lab's need not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """Whom a laboratory's devices trust: raw Ed25519 public keys in hexadecimal digits."""
+    """The keys that a lab's devices trust: raw Ed25519 public keys in hexadecimal digits."""
 
     plan: str
     log: str
@@ -50,7 +50,7 @@ class Hub:
 def make_hub(
     hub: Hub, cohort: Cohort, trusted: Trusted, authority: Path, population: str, now: datetime
 ) -> None:
-    """Make the devices of a hub and have them enrolled. What is there is left as it is."""
+    """Make the devices of a hub and have them enrolled. A hub that exists is left as it is."""
     if hub.folder.exists():
         return
     labels = _labels(cohort)
@@ -76,23 +76,23 @@ def make_hub(
 
 
 def _make(folder: Path, one: Cohort, certify: Callable[[bytes], bytes], now: datetime) -> bytes:
-    """Make one device, take in its facts and rows at the door, enrol it; return its public key."""
-    home = Household.make(folder, now)
-    store, books = home.store, Books(home.store)
+    """Make one device, insert its facts and rows, enrol it; return its public key."""
+    home = DeviceHome.make(folder, now)
+    store, records = home.store, Records(home.store)
     facts = {name: labels[codes[0]] for name, (codes, labels) in one.facts.items() if codes[0] >= 0}
     store.set_facts(facts, now)
     store.grant("quality_metrics", now + CONSENT, now)
     for name, table in one.tables.items():
         store.record(name, table.to_pylist(), "quality_metrics", now)
     with store.transaction(now):
-        public = books.key().public_key().public_bytes_raw()
-        books.certify(certify(public))
+        public = records.key().public_key().public_bytes_raw()
+        records.certify(certify(public))
     store.close()
     return public
 
 
 def _config(name: str, hub: Hub, trusted: Trusted, labels: Mapping[str, Iterable[str]]) -> str:
-    """Return a device.toml for a laboratory: ample limits, tables of any age, conditions from the hub."""
+    """Return a device.toml for a lab: ample limits, tables of any age, conditions from the hub."""
     kept = "\n".join(f"{source} = 3660" for source in SOURCES)
     allowed = "\n".join(f"{column} = {json.dumps(sorted(values))}" for column, values in labels.items())
     return f"""\

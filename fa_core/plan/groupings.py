@@ -1,4 +1,4 @@
-"""The checks of how a plan cuts its numbers: segments, their labels and edges, and groupings of them."""
+"""The checks of a plan's segments, of their labels and edges, and of its groupings."""
 
 from collections.abc import Iterable, Iterator, Set
 from fractions import Fraction
@@ -27,7 +27,9 @@ def check_segment(segment: Segment, loc: Loc) -> Iterator[Finding]:
         yield from _labels(segment.names, (*loc, "labels"))
         yield from _edges(segment.event, segment.edges, segment.names, column, loc)
     else:
-        yield Finding(loc, "how to cut is not clear", "give `values`, or `edges` together with `labels`")
+        yield Finding(
+            loc, "how to divide the column is not clear", "give `values`, or `edges` together with `labels`"
+        )
 
 
 def _labels(labels: Iterable[str], loc: Loc) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The gate: who comes in, as what, and that nobody else is served anything at all."""
+"""Authentication: who is signed in, with which roles, and that nothing is served without a session."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dashboard.auth import audit
-from dashboard.auth.gate import HEADER, LOOPBACK, Access, Gate, ProxyTrust
+from dashboard.auth.middleware import HEADER, LOOPBACK, Access, AuthMiddleware, ProxyTrust
 from dashboard.auth.users import SESSIONS, Passwords, User, add_user, read_passwords
 from dashboard.serve import Address, check
 from fa_core.errors import BadInput, Refused
@@ -36,16 +36,16 @@ Client = Callable[..., TestClient]
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    """Return a function that opens a client of a page behind a gate."""
+    """Return a function that opens a client of a page behind the middleware."""
 
     def opened(base: str = "http://127.0.0.1:8501", peer: str = "127.0.0.1", **access: object) -> TestClient:
-        told = {
+        arguments = {
             "hosts": LOOPBACK,
             "folder": tmp_path,
             "local": User("here", frozenset({"operator"})),
         } | access
         routes = [Route("/{path:path}", _page), WebSocketRoute("/_stcore/stream", _socket)]
-        app = Starlette(routes=routes, middleware=[Middleware(Gate, access=Access(**told))])  # type: ignore[arg-type]
+        app = Starlette(routes=routes, middleware=[Middleware(AuthMiddleware, access=Access(**arguments))])  # type: ignore[arg-type]
         return TestClient(app, base_url=base, client=(peer, 5000), follow_redirects=False)
 
     return opened
@@ -63,33 +63,36 @@ def session_of(response: object) -> User | None:
     return SESSIONS.find(response.json()["session"] or "")  # type: ignore[attr-defined]
 
 
-def test_on_this_machine_everybody_is_who_is_here(client: Client) -> None:
+def test_without_authentication_every_session_has_the_local_user(client: Client) -> None:
     assert session_of(client().get("/segments")) == User("here", frozenset({"operator"}))
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8501", "127.0.0.1.evil.example", "", "[", "10.0.0.1"]
 )
-def test_another_host_name_is_not_served(client: Client, host: str) -> None:
+def test_an_unknown_host_name_is_not_served(client: Client, host: str) -> None:
     assert client().get("/", headers={"host": host}).status_code == 421
 
 
-def test_a_session_header_from_outside_is_taken_off(client: Client, people: Passwords) -> None:
+def test_a_session_header_of_a_request_is_removed(client: Client, people: Passwords) -> None:
     key = SESSIONS.open(User("ada", frozenset({"operator"})))
     response = client(passwords=people).get("/", headers={HEADER: key, "accept": "application/json"})
     assert response.status_code == 401
     assert session_of(client().get("/", headers={HEADER: key})) == User("here", frozenset({"operator"}))
 
 
-def test_with_passwords_nothing_is_served_to_a_stranger(client: Client, people: Passwords) -> None:
-    stranger = client(passwords=people)
-    assert stranger.get("/static/js/index.js").status_code == 401
-    asked = stranger.get("/segments?plan=a&by=b", headers={"accept": "text/html"})
+def test_with_passwords_nothing_is_served_without_a_session(client: Client, people: Passwords) -> None:
+    unauthenticated = client(passwords=people)
+    assert unauthenticated.get("/static/js/index.js").status_code == 401
+    asked = unauthenticated.get("/segments?plan=a&by=b", headers={"accept": "text/html"})
     assert (asked.status_code, asked.headers["location"]) == (
         303,
         "/login?next=%2Fsegments%3Fplan%3Da%26by%3Db",
     )
-    with pytest.raises(WebSocketDisconnect), stranger.websocket_connect("ws://127.0.0.1:8501/_stcore/stream"):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        unauthenticated.websocket_connect("ws://127.0.0.1:8501/_stcore/stream"),
+    ):
         pass
 
 
@@ -98,13 +101,13 @@ def sign_in(visitor: TestClient, name: str, password: str, target: str = "/segme
     return visitor.post("/login", data=form, headers={"origin": str(visitor.base_url)})
 
 
-def test_a_password_lets_in_and_signing_out_ends_it(
+def test_a_password_starts_a_session_and_signing_out_ends_it(
     client: Client, people: Passwords, tmp_path: Path
 ) -> None:
     visitor = client(passwords=people)
-    entered = sign_in(visitor, "ada", SECRET)
-    assert (entered.status_code, entered.headers["location"]) == (303, "/segments")
-    cookie = entered.headers["set-cookie"].lower()
+    signed_in = sign_in(visitor, "ada", SECRET)
+    assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/segments")
+    cookie = signed_in.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
     assert session_of(visitor.get("/")) == User("ada", frozenset({"operator"}))
@@ -113,11 +116,11 @@ def test_a_password_lets_in_and_signing_out_ends_it(
     key = visitor.cookies["unheard_session"]
     visitor.post("/logout", headers={"origin": str(visitor.base_url)})
     assert SESSIONS.find(key) is None
-    assert [deed.action for deed in audit.read(tmp_path)[0]] == ["sign in"]
+    assert [action.name for action in audit.read(tmp_path)[0]] == ["sign in"]
 
 
 @pytest.mark.parametrize("name, password", [("ada", "wrong"), ("nobody", SECRET), ("", ""), ("bo", SECRET)])
-def test_a_wrong_name_or_password_says_the_same(
+def test_a_wrong_name_and_a_wrong_password_get_the_same_message(
     client: Client, people: Passwords, name: str, password: str
 ) -> None:
     refused = sign_in(client(passwords=people), name, password)
@@ -126,14 +129,14 @@ def test_a_wrong_name_or_password_says_the_same(
     assert SECRET not in refused.text
 
 
-def test_guessing_is_slowed_down(client: Client, people: Passwords) -> None:
+def test_failed_sign_ins_are_rate_limited(client: Client, people: Passwords) -> None:
     guesser = client(passwords=people)
     codes = [sign_in(guesser, "ada", f"guess {number}").status_code for number in range(7)]
     assert codes == [401] * 5 + [429] * 2
     assert sign_in(guesser, "ada", SECRET).status_code == 429
 
 
-def test_a_form_of_another_site_does_not_sign_in(client: Client, people: Passwords) -> None:
+def test_a_cross_origin_form_does_not_sign_in(client: Client, people: Passwords) -> None:
     visitor = client(passwords=people)
     form = {"name": "ada", "password": SECRET, "next": "/"}
     for headers in ({"origin": "https://evil.example"}, {}):
@@ -144,16 +147,16 @@ def test_a_form_of_another_site_does_not_sign_in(client: Client, people: Passwor
     "target",
     ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb", ""],
 )
-def test_signing_in_leads_nowhere_else(client: Client, people: Passwords, target: str) -> None:
+def test_signing_in_never_redirects_to_another_host(client: Client, people: Passwords, target: str) -> None:
     assert sign_in(client(passwords=people), "ada", SECRET, target).headers["location"] == "/"
 
 
-def test_the_sign_in_page_shows_what_it_was_given_as_text(client: Client, people: Passwords) -> None:
+def test_the_sign_in_page_escapes_its_parameters(client: Client, people: Passwords) -> None:
     page = client(passwords=people).get("/login", params={"next": '/"><script>alert(1)</script>'})
     assert "<script>" not in page.text
 
 
-def test_a_trusted_proxy_says_who_and_as_what(client: Client) -> None:
+def test_a_trusted_proxy_names_the_user_and_roles(client: Client) -> None:
     trust = ProxyTrust("x-user", "x-roles", frozenset({"10.0.0.7"}))
     headers = {"x-user": "ada", "x-roles": "reviewer, king"}
     known = client(peer="10.0.0.7", proxy=trust)
@@ -163,36 +166,38 @@ def test_a_trusted_proxy_says_who_and_as_what(client: Client) -> None:
     assert client(peer="10.0.0.8", proxy=trust).get("/", headers=forged).status_code == 401
 
 
-def test_an_open_door_to_other_machines_is_refused(people: Passwords, tmp_path: Path) -> None:
-    nobody_asked = Access(None, tmp_path, local=User("here", frozenset()))
-    with pytest.raises(Refused, match="nobody would be asked"):
-        check(Address("0.0.0.0", 8501), nobody_asked)
-    check(Address("127.0.0.1", 8501), nobody_asked)
+def test_unauthenticated_access_from_other_machines_is_refused(people: Passwords, tmp_path: Path) -> None:
+    unauthenticated = Access(None, tmp_path, local=User("here", frozenset()))
+    with pytest.raises(Refused, match="without authentication"):
+        check(Address("0.0.0.0", 8501), unauthenticated)
+    check(Address("127.0.0.1", 8501), unauthenticated)
     check(Address("0.0.0.0", 8501), Access(None, tmp_path, passwords=people))
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, message",
     [
         ("ada", "name:role,role:argon2 hash"),
-        ("ada:viewer:plain", "the hash is none"),
+        ("ada:viewer:plain", "not an argon2 hash"),
         ("a b:viewer:HASH", "a name is 1 to 64"),
         ("ada:king:HASH", "the roles are viewer, operator, reviewer"),
-        ("ada:viewer:HASH\nada:viewer:HASH", "is there twice"),
-        ("# nobody", "nobody is in it"),
+        ("ada:viewer:HASH\nada:viewer:HASH", "is listed twice"),
+        ("# nobody", "it has no user"),
     ],
 )
-def test_a_bad_password_file_is_said_by_line(tmp_path: Path, people: Passwords, text: str, said: str) -> None:
+def test_a_bad_password_file_is_reported_by_line(
+    tmp_path: Path, people: Passwords, text: str, message: str
+) -> None:
     file = tmp_path / "passwords"
     known = people.people["ada"][1]
     file.write_text(text.replace("HASH", known))
     file.chmod(0o600)
-    with pytest.raises(BadInput, match=said) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         read_passwords(file)
     assert known not in str(caught.value)
 
 
-def test_a_password_file_that_others_may_write_is_not_believed(tmp_path: Path) -> None:
+def test_a_password_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "passwords"
     add_user(file, "ada", ["viewer"], SECRET)
     assert file.stat().st_mode & 0o777 == 0o600
