@@ -106,8 +106,8 @@ def believe(
 
 def covers(charge: Charge, plan: Plan, layout: Layout) -> bool:
     """Return whether a charge is for exactly what the plan's layout costs."""
-    return (charge.currency, charge.cost, charge.epsilon, charge.delta, charge.family) == (
-        layout.accounting, layout.cost, layout.epsilon, layout.delta, plan.metadata.name,
+    return (charge.currency, charge.cost, charge.epsilon, charge.delta, charge.alpha, charge.family) == (
+        layout.accounting, layout.cost, layout.epsilon, layout.delta, plan.privacy.alpha, plan.metadata.name,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fa_core import merkle
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
-from fa_core.privacy.ledger import Charge
+from fa_core.privacy.ledger import Charge, claim_holds
 from fa_core.privacy.ledger_rows import Declaration, decode
 from fa_core.secagg.identity import population_id
 from fa_core.trust import budgets, checkpoint
@@ -37,7 +37,6 @@ class ChargeProof:
         inclusion: RFC 6962 audit path to the root of the checkpoint.
         checkpoint: the note, signed by the log and cosigned by the witness.
         budgets: the population's budgets, the bytes of a signed `Declaration`.
-        plan: canonical bytes of the plan, which says what it costs.
     """
 
     row: bytes
@@ -45,12 +44,11 @@ class ChargeProof:
     inclusion: tuple[bytes, ...]
     checkpoint: bytes
     budgets: bytes
-    plan: bytes
 
     def encode(self) -> bytes:
         """Return the bytes for the witness: each field with a u32 length before it, big-endian."""
         place, path = _PLACE.pack(self.index), b"".join(self.inclusion)
-        fields = (self.row, place, path, self.checkpoint, self.budgets, self.plan)
+        fields = (self.row, place, path, self.checkpoint, self.budgets)
         return b"".join(_LENGTH.pack(len(each)) + each for each in fields)
 
     @classmethod
@@ -61,12 +59,12 @@ class ChargeProof:
             (length,) = _LENGTH.unpack(rest[:4].ljust(4, b"\xff"))
             fields.append(rest[4 : 4 + length])
             rest = rest[4 + length :]
-        if len(fields) != 6 or len(fields[1]) != 8 or len(fields[2]) % merkle.HASH_SIZE:
+        if len(fields) != 5 or len(fields[1]) != 8 or len(fields[2]) % merkle.HASH_SIZE:
             raise BadInput("not the proof of a charge")
-        row, place, path, note, declared, plan = fields
+        row, place, path, note, declared = fields
         size = merkle.HASH_SIZE
         hashes = tuple(path[at : at + size] for at in range(0, len(path), size))
-        found = cls(row, int.from_bytes(place, "big"), hashes, note, declared, plan)
+        found = cls(row, int.from_bytes(place, "big"), hashes, note, declared)
         if found.encode() != data:
             raise BadInput("not the proof of a charge")
         return found
@@ -100,11 +98,10 @@ def paid(proof: ChargeProof, about: Round, keys: Keys) -> tuple[Charge, Declarat
 
     Raises BadInput with the first thing that does not hold: the row is a charge of this release, plan and
     population; it is in the log, under a checkpoint that log and witness signed; the authority signed the
-    population's budgets, they are in the same currency, and one release may cost as much.
+    population's budgets, they are in the same currency, and one release may cost as much; and the cost in rho
+    implies the epsilon and delta that it states.
     """
     charge = read_row(proof.row)
-    if sha256(proof.plan).digest() != about.plan_hash:
-        raise BadInput("the plan has another hash than the round's")
     if (charge.release, charge.plan_hash) != (about.release.hex(), about.plan_hash.hex()):
         raise BadInput("the charge is of another release or another plan")
     if population_id(charge.population) != about.population:
@@ -120,6 +117,8 @@ def paid(proof: ChargeProof, about: Round, keys: Keys) -> tuple[Charge, Declarat
     declared = budgets.read(proof.budgets, keys.authority)
     if (declared.population, declared.currency) != (charge.population, charge.currency):
         raise BadInput("the budgets are of another population or another kind of ledger")
+    if not claim_holds(charge):
+        raise BadInput("the charge is not what its epsilon and delta cost")
     if charge.cost > declared.policy.release:
         raise BadInput("the charge is more than one release of this population may cost")
     return charge, declared

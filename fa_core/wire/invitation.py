@@ -67,7 +67,7 @@ class Invitation:
     def charge_proof(self) -> ChargeProof:
         """Why the round may be believed to be charged."""
         return ChargeProof(
-            self.charge, self.charge_index, self.charge_inclusion, self.checkpoint, self.budgets, self.plan
+            self.charge, self.charge_index, self.charge_inclusion, self.checkpoint, self.budgets
         )
 
 

@@ -22,7 +22,7 @@ from clients.party import SimulatedFleet, pins_of
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.keys import Signers, local_keys, local_signers
+from fa_core.rounds.keys import Signers, give_budgets, local_keys, local_signers
 from fa_core.rounds.round import Pace, Progress, Watch
 from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import Store, open_store
@@ -32,6 +32,7 @@ from fa_core.values import Estimates, Int64Array, Release
 
 UNTIL = datetime(2026, 11, 22, 3, tzinfo=UTC)
 NOW = datetime(2026, 11, 22, 4, tzinfo=UTC)
+POPULATION = "small"
 SEED = 11
 ACCENTS = ("en-GB", "en-IN", "en-US")
 
@@ -195,13 +196,15 @@ class World:
     @classmethod
     def make(cls, folder: Path, devices: int) -> "World":
         """Build it all."""
-        keys, authority = local_keys(folder / "local"), Authority.generate()
+        keys = local_keys(folder / "local")
+        authority = keys.authority
         public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
         pins = pins_of(*public, authority.public_key)
         cohort = cohort_of_fleet(devices_table(devices), {"wake_events": wake_table(devices)})
-        fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED), today)
-        signers = local_signers(keys, authority, today)
+        fleet = SimulatedFleet(cohort, pins, authority, POPULATION, seeded_randomness(SEED), today)
+        signers = local_signers(keys, today)
         store = open_store(folder / "store")
+        give_budgets(store, authority, POPULATION, "zcdp", NOW)
         return cls(folder, devices, store, fleet, cohort, signers, keys.plan, pins, authority)
 
     def run(self, plan: Plan, spoil: Spoil = lambda number, device: device) -> tuple[Release, Estimates]:
@@ -218,7 +221,7 @@ class World:
         pace, watch = Pace(math.inf, 0.01), Watch(self.seen.append, lambda: self.stopped())
         context = RunContext(self.store, self.signers, pace, RealClock(), today, watch)
         job = Job(
-            plan, SignedPlan.of(plan, self.plan_key), "small", UNTIL, "local", True, True, 0, self.devices
+            plan, SignedPlan.of(plan, self.plan_key), POPULATION, UNTIL, "local", True, True, 0, self.devices
         )
         return run(job, grid, context)
 
