@@ -19,6 +19,7 @@ from tests.store.samples import (
     WITNESS_KEY,
     KeepingWitness,
     announce,
+    charge,
     charge_for,
     make_estimates,
     make_release,
@@ -175,7 +176,7 @@ def test_an_over_spent_ledger_is_found_even_with_its_hashes_right(where: str) ->
 
     with open_store(where) as store:
         announce(store, plan())
-        store.charge(charge_for(make_release(0)))
+        charge(store, charge_for(make_release(0)))
         with store._database.writing() as connection:
             chain._append(connection, replace(charge_for(make_release(1)), cost=Fraction(1, 5)))
             chain._append(connection, replace(charge_for(make_release(2)), cost=Fraction(2, 5)))
@@ -275,7 +276,7 @@ def test_a_crash_while_saving_leaves_nothing_half_visible(
 ) -> None:
     release = make_release()
     announce(store, release.plan)
-    store.charge(charge_for(release))
+    charge(store, charge_for(release))
     size = store.log_size()
 
     calls: list[str] = []
