@@ -47,8 +47,10 @@ def store(where: str) -> Iterator[Finding]:
 
 
 def budget(where: str, population: str, authority: Path) -> Finding:
-    """Check that the population which a federation of devices charges has budgets that its enrolment authority
-    signed. `authority` is the file with the authority's public key."""
+    """Check that the population which a federation charges has budgets that its enrolment authority signed.
+
+    `authority` is the file with the authority's public key.
+    """
     if not population:
         mend = "say there whose budget is charged; a lab's is its fleet's"
         return look("budget", "federation.toml names no population", mend)

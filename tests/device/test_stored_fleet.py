@@ -19,7 +19,7 @@ from fa_core.secagg import Server, plain
 from fa_core.secagg.messages import read_join_request
 from fa_core.tables import WAKE_EVENTS
 from fa_core.wire.invitation import encode
-from tests.device.setup import BUDGET, NOW, POLICY, World, plan_of
+from tests.device.setup import BUDGET, NOW, POLICY, POPULATION, World, plan_of
 
 WEEK = timedelta(days=7)
 

@@ -101,7 +101,7 @@ def test_no_device_is_asked_without_budgets_that_the_authority_signed(
     else:
         declare(config, "small", Authority.generate())
     with pytest.raises(
-        Refused, match="population 'small' has no budgets .* `fa enrol population` signs them"
+        Refused, match=r"population 'small' has no budgets .* `fa enrol population` signs them"
     ):
         main(grid_of(tmp_path), config | {"simulated": simulated})
     ended = parse(capsys.readouterr().out.splitlines()[-1])
