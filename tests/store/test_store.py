@@ -130,7 +130,9 @@ def test_a_release_is_charged_once(store: Store) -> None:
     run(store, make_release())
     with pytest.raises(Refused, match="was charged before"):
         store.charge(charge_for(make_release()))
-    assert len(store.charges("homes")) == 1
+    with pytest.raises(Refused, match="was charged before"):
+        charge(store, replace(charge_for(make_release()), population="labs"))
+    assert (len(store.charges("homes")), store.charges("labs")) == (1, ())
 
 
 def test_a_failed_round_keeps_its_charge(store: Store) -> None:

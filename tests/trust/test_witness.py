@@ -116,6 +116,79 @@ def test_what_it_does_not_sign(witness: Witness) -> None:
             witness.sign_survivors(garbage)
 
 
+def opened_twice(witness: Witness) -> int:
+    """Give rosters of two attempts, ask for the bitmap of the second and then of the first; how many came."""
+    tasks = [replace(TASK, attempt=attempt) for attempt in (0, 1)]
+    for task in tasks:
+        witness.sign_roster(messages.roster_request(task, b"", records(6, task)))
+    signed = 0
+    for task in reversed(tasks):
+        try:
+            witness.sign_survivors(messages.survivors_request(task, alive(6), alive(6)))
+        except Refused as refused:
+            assert "was given up for a later one" in str(refused)
+        else:
+            signed += 1
+    return signed
+
+
+def test_a_release_is_opened_in_one_attempt(witness: Witness, tmp_path: Path) -> None:
+    """Row 5 of the review: a roster for a later attempt closes all earlier ones, after a restart too."""
+    assert opened_twice(witness) == 1
+    for attempt in (0, 2, 3):
+        task = replace(TASK, attempt=attempt)
+        with pytest.raises(Refused, match="given up|was opened in attempt 1; there is no other"):
+            again(witness, tmp_path).sign_roster(messages.roster_request(task, b"", records(6, task)))
+
+
+def test_a_witness_that_looks_at_no_other_attempt_opens_it_twice(
+    witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken control."""
+    monkeypatch.setattr(Witness, "_check_attempts", lambda *_: None)
+    assert opened_twice(witness) == 2
+
+
+@pytest.mark.parametrize(("largest", "signed"), [(1, True), (2, True), (3, False), (20, False)])
+def test_one_owner_holds_no_more_than_the_corrupt_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, signed: bool
+) -> None:
+    """Row 11 of the review: 20 devices of which a tenth may be corrupt; whoever holds three holds more."""
+    owners = {each.device: "" if place < largest else str(place) for place, each in enumerate(IDENTITIES)}
+    key, authority = Ed25519PrivateKey.generate(), AUTHORITY.public_key
+    witness = UnchargedWitness(key, authority, tmp_path, owner_of=owners.__getitem__)
+    request = messages.roster_request(TASK, b"", records(20))
+    if not signed:
+        with pytest.raises(Refused, match=f"one owner holds {largest} of the 20 devices .* covers 2"):
+            witness.sign_roster(request)
+        witness = UnchargedWitness(key, authority, tmp_path)  # the control: a witness that knows no owners
+    assert witness.sign_roster(request)
+
+
+def test_the_smallest_cohort_binds_survivors(tmp_path: Path) -> None:
+    """Row 10 of the review: two of ten may drop out, but no fewer than nine are summed."""
+    task = replace(TASK, min_devices=9)
+    witness = UnchargedWitness(Ed25519PrivateKey.generate(), AUTHORITY.public_key, tmp_path)
+    witness.sign_roster(messages.roster_request(task, b"", records(10, task)))
+    with pytest.raises(Refused, match="8 survivors are too few; 9 must remain"):
+        witness.sign_survivors(messages.survivors_request(task, alive(10), alive(10, 1, 2)))
+    witness.sign_survivors(messages.survivors_request(task, alive(10), alive(10, 1)))
+
+
+@pytest.mark.parametrize(("least", "summed"), [(9, False), (8, True)])
+def test_a_round_with_fewer_survivors_than_its_smallest_cohort_fails(
+    tmp_path: Path, least: int, summed: bool
+) -> None:
+    """The same round with a smallest cohort of eight shows that it is this bound which stops it."""
+    bench = lab.make(tmp_path, n=10, task=replace(TASK, min_devices=least))
+    if summed:
+        bench.run({Stage.MASKED: {1, 2}})
+        assert np.array_equal(bench.server.result.total, bench.expected())
+    else:
+        with pytest.raises(RoundFailed, match="at least 9 must remain"):
+            bench.run({Stage.MASKED: {1, 2}})
+
+
 def test_the_first_of_two_processes_wins(witness: Witness, tmp_path: Path) -> None:
     """Two witnesses with one key and one journal, as after a careless failover."""
     twin = again(witness, tmp_path)
