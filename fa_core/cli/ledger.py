@@ -28,6 +28,7 @@ from fa_core.rounds.keys import keys_folder, local_keys
 from fa_core.store import DEFAULT, Declaration, Store, open_store
 from fa_core.trust import budgets
 from fa_core.trust.enrolment import Authority, load, read_hex
+from fa_core.trust.reconcile import Signed, compare, read_journal
 
 app = typer.Typer(help="Show the privacy ledger, verify it, and set budgets.", no_args_is_help=True)
 
@@ -55,17 +56,71 @@ def show(
 
 
 @app.command()
-def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Recompute the ledger's chain, decide every charge again, and compare it with the transparency log."""
+def verify(
+    store: Where = DEFAULT,
+    journal: Annotated[
+        Path | None, typer.Option(help="The witness's journal, to compare with.", show_default=False)
+    ] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="The enrolment authority's public key: it must have signed the budgets in force.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the ledger's chain, decide every charge again, and compare it with the transparency log.
+
+    With --journal also with what the witness signed: a roster without its charge is a fault; a charge without
+    a roster is listed as unused.
+    """
     with open_store(store, create=False) as opened:
-        problems, rows = opened.verify_ledger(), len(opened.ledger()) if not as_json else 0
+        problems, rows = opened.verify_ledger(), len(opened.ledger())
+        if authority is not None:
+            problems += _unsigned(opened, read_hex(authority))
+        unused: list[str] = []
+        if journal is not None:
+            unused, found = _beside(opened, read_journal(journal))
+            problems += found
     if as_json:
-        render.as_json({"good": not problems, "problems": problems})
+        compared = {} if journal is None else {"unused": unused}
+        render.as_json({"good": not problems, "problems": problems, **compared})
     if problems:
         raise BadInput("the ledger does not verify:\n" + "\n".join(f"  {each}" for each in problems))
     if not as_json:
         count = render.plural(rows, "row")
         typer.echo(f"{count}: each follows from the one before, is in the log, and was within budget")
+        for release in unused:
+            typer.echo(f"unused: release {release} was charged, and the witness signed no roster for it")
+        if journal is not None:
+            typer.echo("every roster that the witness signed is charged here")
+
+
+def _unsigned(store: Store, authority: bytes) -> list[str]:
+    """Return a sentence for each population whose budgets in force the authority did not sign."""
+    declared = (store.declaration(name) for name in store.populations())
+    return [
+        f"population {each.population}: its budgets are not signed by the enrolment authority"
+        for each in declared
+        if each is not None and not budgets.is_signed(each, authority)
+    ]
+
+
+def _beside(store: Store, journal: Signed) -> tuple[list[str], list[str]]:
+    """Return the charges that were not used, and what is wrong, between a store and a witness's journal."""
+    charges = [each for name in store.populations() for each in store.charges(name)]
+    found = compare(charges, journal)
+    notes = () if journal.checkpoint is None else (journal.checkpoint,)
+    problems = [*found.problems, *store.verify_log(earlier=notes)]
+    released = {each.id for each in store.releases(limit=store.count())}
+    unwitnessed = [each for each in found.unused if each in released]
+    problems += [
+        f"release {each}: it is a secure sum, and the witness signed no roster for it"
+        for each in unwitnessed
+        if store.release(each).secure_aggregation
+    ]
+    return [each for each in found.unused if each not in released], problems
 
 
 @app.command()

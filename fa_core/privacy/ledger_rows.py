@@ -7,7 +7,7 @@ are shown the row that pays for a round.
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
@@ -41,7 +41,7 @@ class Declaration:
 def encode(value: Declaration | Charge) -> bytes:
     """Return the canonical JSON of a row. A charge of before charges had an `alpha` keeps its bytes."""
     record: dict[str, Any] = {"kind": "declare" if isinstance(value, Declaration) else "charge"}
-    plain = _plain({key: each for key, each in asdict(value).items() if each is not None})
+    plain = _plain(value)
     if isinstance(value, Declaration) and not value.signature:
         del plain["signature"]
     return canonical(record | plain)
@@ -93,10 +93,14 @@ def _exact(text: str) -> Fraction:
     return Fraction(text)
 
 
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
+def _plain(row: Declaration | Charge | Policy) -> dict[str, Any]:
+    """Return the fields of a row as JSON has them, without those that are None."""
     plain: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
+    for each in fields(row):
+        key, value = each.name, getattr(row, each.name)
+        if value is None:
+            continue
+        if isinstance(value, Policy):
             plain[key] = _plain(value)
         elif isinstance(value, Fraction):
             plain[key] = str(value)

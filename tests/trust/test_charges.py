@@ -18,14 +18,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from clients import party
 from clients.device import trust
 from clients.device.interface import Declined, Device, Reason, Stage
-from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
+from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.plan import Plan, parse
 from fa_core.privacy.ledger import BUDGETS, Charge, Policy
 from fa_core.privacy.ledger_rows import Declaration, encode
 from fa_core.rounds import run as running
+from fa_core.secagg.identity import population_id
 from fa_core.store import Inclusion, chain
 from fa_core.trust import budgets, witness
-from fa_core.trust.charges import ChargeProof
+from fa_core.trust.charges import ChargeProof, Keys, Round, paid
 from fa_core.trust.witness import Witness
 from fa_core.values import Release
 from tests.rounds.small import NOW, POPULATION, World, plan_text, small_plan
@@ -261,6 +262,7 @@ def test_a_server_whose_clock_runs_ahead_frees_no_budget(world: World, opened: l
     assert len(world.store.charges(POPULATION)) == 2, "the ledger's own clock let it pass, and it stands"
     assert len(spent(world)) == 1
     at(world, NOW + timedelta(days=7))
+    world.today = lambda: NOW + timedelta(days=16)
     world.run(PLAN)
     assert len(opened) == 2
 
@@ -407,40 +409,37 @@ def test_budgets_that_were_replaced_do_not_come_back(world: World, opened: list[
     assert len(opened) == 1
 
 
-@pytest.mark.parametrize("field_", ["row", "index", "inclusion", "checkpoint", "budgets"])
-def test_every_field_of_the_proof_counts(world: World, opened: list[Release], field_: str) -> None:
-    proofs: list[ChargeProof] = []
-    real = running.Server
+FORGERIES: dict[str, Callable[[Any], Any]] = {
+    "row": lambda row: row.replace(b"small", b"large"),
+    "index": lambda index: index - 1,
+    "inclusion": lambda path: path[:-1],
+    "checkpoint": lambda note: note[:-2] + b"\n",
+    "budgets": lambda body: body.replace(b"100", b"900"),
+}
 
-    class Recording(real):  # type: ignore[misc, valid-type]
+
+def test_every_field_of_the_proof_counts(world: World, opened: list[Release], monkeypatch: Patch) -> None:
+    shown: list[ChargeProof] = []
+
+    class Recording(running.Server):
         def __init__(self, *given: Any) -> None:
-            proofs.append(ChargeProof.decode(given[-1]))
+            shown.append(ChargeProof.decode(given[-1]))
             super().__init__(*given)
 
-    running.Server, keep = Recording, real  # type: ignore[misc]
-    try:
-        world.run(PLAN)
-    finally:
-        running.Server = keep  # type: ignore[misc]
-    (proof,) = proofs
-    (charge,) = world.store.charges(POPULATION)
-    keys = witness.Keys(world.authority.public_key, world.pins.log, world.pins.witness)
-    from fa_core.secagg.identity import population_id
-
-    about = witness.Round(
-        bytes.fromhex(charge.release), bytes.fromhex(charge.plan_hash), population_id(POPULATION)
-    )
-    assert witness.paid(proof, about, keys)[0] == charge
-    value = getattr(proof, field_)
-    changed: Any = {
-        "row": lambda: value.replace(b"small", b"large"),
-        "index": lambda: value - 1,
-        "inclusion": lambda: value[:-1],
-        "checkpoint": lambda: value[:-2] + b"\n",
-        "budgets": lambda: value.replace(b"100", b"900"),
-    }[field_]()
-    with pytest.raises(UnheardError):
-        witness.paid(replace(proof, **{field_: changed}), about, keys)
-    for garbage in (b"", b"\0", proof.encode()[:-1], proof.encode() + b"\0", bytes(2 << 20)):
+    monkeypatch.setattr(running, "Server", Recording)
+    world.run(PLAN)
+    (proof,), (charge,) = shown, world.store.charges(POPULATION)
+    keys = Keys(world.authority.public_key, world.pins.log, world.pins.witness)
+    about = Round(bytes.fromhex(charge.release), bytes.fromhex(charge.plan_hash), population_id(POPULATION))
+    assert paid(proof, about, keys)[0] == charge
+    for name, forge in FORGERIES.items():
+        forged = replace(proof, **{name: forge(getattr(proof, name))})
+        assert forged != proof
         with pytest.raises(BadInput):
+            paid(forged, about, keys)
+    for name, size in (("release", 16), ("plan_hash", 32), ("population", 32)):
+        with pytest.raises(BadInput, match="of another"):
+            paid(proof, replace(about, **{name: bytes(size)}), keys)
+    for garbage in (b"", b"\0", proof.encode()[:-1], proof.encode() + b"\0", bytes(2 << 20)):
+        with pytest.raises(BadInput, match="not the proof of a charge"):
             ChargeProof.decode(garbage)
