@@ -181,8 +181,13 @@ def earlier_charges(witness: Witness, invited: Invitation) -> None:
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of an invitation: for a device that saw no log before, those of them that show the charge, and how
-    many each earlier checkpoint adds that devices may have seen."""
+    """Bytes of an invitation.
+
+    Attributes:
+        first: to a device that saw no log before.
+        charge: how many of them show the charge.
+        checkpoint: how many more for each earlier checkpoint that devices may have seen.
+    """
 
     first: int
     charge: int
