@@ -260,13 +260,14 @@ done
 # The aggregator launches runs, and finds its files below these. No path leads through a folder of another
 # user: what is named there might be a link.
 own "" 711 . tls
-own "" 644 federation.toml tls/*.crt authority/authority.pub authority/devices.csv keys/log.pub
+own "" 644 federation.toml tls/*.crt authority/authority.pub keys/log.pub
 
 own {superlink}:{superlink} 700 state
 own {superlink}:{superlink} 600 tls/server.key
 own {aggregator}:{aggregator} 700 runs store
 own {aggregator}:{aggregator} 600 keys/log.key keys/superexec.secret
 own {witness}:{witness} 700 witness
+own {witness}:{witness} 600 authority/devices.csv
 own {witness}:{SOCKETS} 750 run
 own {relay}:{relay} 600 nodes/*.key
 own {device}:{device} 700 hubs/*

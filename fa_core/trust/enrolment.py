@@ -1,9 +1,9 @@
 """The enrolment authority: whose key admits a device to the fleet. It is never the aggregator.
 
-The authority is a directory: `authority.key` (Ed25519, private, readable by its owner only),
-`authority.pub`, and `devices.csv`, the register of what was certified: the device's key, a name, its
-population and its owner. A device makes its own key; only the public half comes here. The owner stands in no
-certificate, since it would link the devices of a household for the server; the witness reads the register.
+The authority is a directory: `authority.key` (Ed25519, private), `authority.pub`, and `devices.csv`, the
+register of what was certified: the device's key, a name, its population and its owner. A device makes its own
+key; only the public half comes here. The owner stands in no certificate, since it would link the devices of a
+household for the server; the witness reads the register. Key and register are readable by their owner only.
 """
 
 import csv
@@ -109,7 +109,7 @@ def create(directory: Path) -> Authority:
     authority = Authority.generate()
     write_key(directory / _KEY, authority.key)
     (directory / _PUBLIC).write_text(authority.public_key.hex() + "\n", encoding="ascii")
-    (directory / REGISTER).touch()
+    (directory / REGISTER).touch(mode=0o600)
     return authority
 
 
