@@ -1,8 +1,14 @@
 """Guardrails: what the evidence says of a limit, never more.
 
-Verdicts use the simultaneous intervals. Broken: some lower bound is over the limit. Met: every upper
-bound is under it. Anything else, or any planned group without a number: not enough evidence.
-The `other` group counts as a planned group unless it has too few devices to be shown.
+Broken: some group's simultaneous lower bound is over the limit. The bounds hold for all groups together,
+since one false alarm among many groups breaks the guardrail.
+
+Met: each group's own interval is under the limit. That all groups are within it is an intersection-union
+hypothesis (Berger 1982): it is false as soon as one group is over, and then that group's own bound errs with
+its own probability, however many groups there are. So no correction is owed, and none is made.
+
+Anything else, or any planned group without a number: not enough evidence. The `other` group counts as a
+planned group unless it has too few devices to be shown.
 """
 
 from collections.abc import Sequence
@@ -46,8 +52,11 @@ def judge(plan: Plan, results: Sequence[Estimate]) -> tuple[Judgement, ...]:
 
 
 def gap(results: Sequence[Estimate]) -> Gap | None:
-    """Return the gap over groups that have a number, or None for fewer than two:
-    [max(0, max L − min U), max U − min L] of the simultaneous bounds."""
+    """Return the gap over groups that have a number, or None for fewer than two.
+
+    Its lower bound is max(0, max L − min U) of the simultaneous bounds; its upper bound max U − min L of each
+    group's own, which is at least U − L of the two groups that are truly farthest apart, whichever they are.
+    """
     shown = [result for result in results if result.estimate is not None]
     if len(shown) < 2:
         return None
@@ -55,7 +64,7 @@ def gap(results: Sequence[Estimate]) -> Gap | None:
     highs = [_bound(result.simultaneous_high) for result in shown]
     return Gap(
         low=max(0.0, max(lows) - min(highs)),
-        high=max(highs) - min(lows),
+        high=max(_bound(result.high) for result in shown) - min(_bound(result.low) for result in shown),
         highest=max(shown, key=lambda result: _bound(result.estimate)),
         lowest=min(shown, key=lambda result: _bound(result.estimate)),
     )
@@ -83,11 +92,11 @@ def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
     if over:
         verdict = "broken"
         sentence = f"{name_of(over[0] if worst is None else worst)} is above {exact_text(guardrail.max)}"
-    elif shown and len(shown) == len(judged) and all(_bound(r.simultaneous_high) <= limit for r in shown):
+    elif shown and len(shown) == len(judged) and all(_bound(r.high) <= limit for r in shown):
         verdict = "met"
         sentence = f"every group is at most {exact_text(guardrail.max)}"
     else:
-        open_groups = [r for r in judged if r.estimate is None or _bound(r.simultaneous_high) > limit]
+        open_groups = [r for r in judged if r.estimate is None or _bound(r.high) > limit]
         sentence = f"not enough evidence yet for {_some(open_groups)}"
     return Judgement(
         metric=guardrail.metric,

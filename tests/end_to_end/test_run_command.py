@@ -172,7 +172,7 @@ def test_a_signature_beside_the_plan_is_the_one_in_the_log(
 PLAIN = "from fa_core.cli import main; main()"
 HELD = f"""
 import time
-from fa_core.cli import launch
+from fa_core.engines import launch
 from fa_core.rounds.round import Watch
 
 def held(report, stopped):

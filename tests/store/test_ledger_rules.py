@@ -242,6 +242,11 @@ def test_a_charge_that_does_not_keep_its_claim_is_none(change: dict[str, Any]) -
         replace(sound, **change)
 
 
+def test_a_ledger_that_does_not_verify_would_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fa_core.privacy.ledger.implies", lambda *_: True)
+    assert replace(charge(1, 0, cost=2 * RHO), alpha=ALPHA).cost == 2 * RHO
+
+
 def test_a_row_says_alpha_and_a_row_of_before_keeps_its_bytes() -> None:
     sound = replace(charge(1, 0, cost=RHO), alpha=ALPHA)
     row, before = chain.encode(sound), chain.encode(replace(sound, alpha=None))
