@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clients.device.interface import Declined, Reason, Stage
 from clients.device.records import Seen
-from clients.device.trust import PinnedKey, Pins, believe
+from clients.device.trust import PinnedKey, Pins, believe, covers
 from clients.evaluate import (
     Cohort,
     Randomness,
@@ -34,6 +34,7 @@ from fa_core.flower.transport import PARTITION
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import noise_share, shares_of
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
+from fa_core.secagg.identity import population_id
 from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout
 from fa_core.wire.agreement import task_of
@@ -61,7 +62,7 @@ class _Round:
 class SimulatedFleet:
     """Many devices, numbered in the order of `cohort`, that enrol by themselves with `authority`.
 
-    `clock` is what the devices take for the time, UTC.
+    `population` is whose budget is charged; `clock` is what the devices take for the time, UTC.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class SimulatedFleet:
         cohort: Cohort,
         pins: Pins,
         authority: Authority,
+        population: str,
         randomness: Randomness,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cohort = cohort
         self._pins = pins
         self._authority = authority
+        self._population = population
         self._randomness = randomness
         self._clock = clock
         self._trust = Trust(pins.authority, pins.witness)
@@ -89,7 +92,7 @@ class SimulatedFleet:
     def device(self, number: int) -> "SimulatedDevice":
         """Return device `number`, the same each time."""
         if number not in self._devices:
-            self._devices[number] = SimulatedDevice(self, number, self._authority.enrol())
+            self._devices[number] = SimulatedDevice(self, number, self._authority.enrol(self._population))
         return self._devices[number]
 
     def join(self, number: int, identity: DeviceIdentity, request: bytes) -> tuple["Party", bytes]:
@@ -110,10 +113,14 @@ class SimulatedFleet:
             invitation = decode(request)
         except BadInput:
             raise Declined(Reason.MALFORMED) from None
-        plan = believe(invitation, self._pins, _NOTHING_SEEN, lambda _: 0, self._clock()).plan
+        population = population_id(self._population)
+        believed = believe(invitation, self._pins, population, _NOTHING_SEEN, lambda _: 0, self._clock())
+        plan, proofs = believed.plan, (invitation.checkpoint, invitation.charge)
         layout, task = task_of(
-            plan, invitation.release, invitation.attempt, invitation.until, invitation.checkpoint
+            plan, invitation.release, invitation.attempt, invitation.until, population, proofs
         )
+        if not covers(believed.charge, plan, layout):
+            raise Declined(Reason.NOT_CHARGED)
         return _Round(invitation, plan, layout, task)
 
     def _contribution(self, current: _Round, number: int, joined: int) -> Int64Array:
@@ -200,14 +207,17 @@ class FleetNodes:
         return {0: _fleet(self).device(int(node_config[PARTITION]))}
 
 
-def simulated(cohort: Cohort, pins: Pins, authority: Authority, seed: int | None) -> SimulatedFleet:
+def simulated(
+    cohort: Cohort, pins: Pins, authority: Authority, population: str, seed: int | None
+) -> SimulatedFleet:
     """Return the devices of a cohort; their events are sampled by `seed` where there is one."""
     randomness = system_randomness if seed is None else seeded_randomness(seed)
-    return SimulatedFleet(cohort, pins, authority, randomness)
+    return SimulatedFleet(cohort, pins, authority, population, randomness)
 
 
 @lru_cache(maxsize=1)
 def _fleet(nodes: FleetNodes) -> SimulatedFleet:
     authority = Authority(Ed25519PrivateKey.from_private_bytes(nodes.authority))
     fleet = read_fleet(nodes.folder)
-    return simulated(cohort_of_fleet(fleet.devices, fleet.tables), nodes.pins, authority, nodes.seed)
+    cohort = cohort_of_fleet(fleet.devices, fleet.tables)
+    return simulated(cohort, nodes.pins, authority, fleet.population, nodes.seed)

@@ -1,12 +1,13 @@
 """The layout: every block in its place, with its bound, its share of the budget and its noise."""
 
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 
 import pytest
 
 from fa_core.errors import BadInput
-from fa_core.layout import compile_plan
+from fa_core.layout import MAX_COHORT, _modulus_bits, compile_plan
 from fa_core.plan import parse
 from fa_core.privacy.accounting import gaussian_variance
 from tests.metrics.samples import before
@@ -104,6 +105,14 @@ def test_bounds_follow_the_plan():
 def test_every_block_has_the_noise_that_its_cost_buys():
     for b in compile_plan(plan_of()).blocks:
         assert b.variance == gaussian_variance(b.l2_squared, b.cost)
+
+
+@pytest.mark.parametrize(("l1", "bits"), [(21_474, 32), (21_475, 64), (42_949, 64), (2**40, 64)])
+def test_the_ring_is_signed_and_holds_the_largest_cohort(l1, bits):
+    """100,000 devices of 21,474 each are below 2^31; from there on a 32-bit ring would wrap at its sign."""
+    large = replace(compile_plan(plan_of()).blocks[0], l1=l1, variance=Fraction(10**6))
+    assert _modulus_bits([large]) == bits
+    assert (MAX_COHORT * l1 < 2**31) == (bits == 32)
 
 
 def test_the_same_plan_lays_out_the_same_vector():

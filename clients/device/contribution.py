@@ -33,7 +33,7 @@ from clients.device.odometer import Budget, Moment, affords, settled
 from clients.device.policy import Asks, ConditionReader, Policy, refusal
 from clients.device.records import Contribution, Records
 from clients.device.store import Store
-from clients.device.trust import Believed, Pins, answered, believe
+from clients.device.trust import Believed, Pins, answered, believe, covers
 from fa_core.errors import BadInput, Refused
 from fa_core.plan import Plan
 from fa_core.secagg import MAX_ATTEMPTS, DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
@@ -155,7 +155,14 @@ class StoredDevice:
         now = self._clock.now()
         records = self._records
         with self._writing():
-            believed = believe(invitation, self._terms.pins, records.seen(), records.revision, now)
+            believed = believe(
+                invitation,
+                self._terms.pins,
+                self._identity.population,
+                records.seen(),
+                records.revision,
+                now,
+            )
             records.see(believed.seen)
             records.see_revision(believed.plan.metadata.name, believed.plan.metadata.revision)
         try:
@@ -164,11 +171,14 @@ class StoredDevice:
                 invitation.release,
                 invitation.attempt,
                 invitation.until,
-                invitation.checkpoint,
+                self._identity.population,
+                (invitation.checkpoint, invitation.charge),
             )
         except (BadInput, ValueError):
             raise Declined(Reason.LIMITS) from None
         try:
+            if not covers(believed.charge, believed.plan, layout):
+                raise Declined(Reason.NOT_CHARGED)
             self._admit(invitation, believed, layout, now)
             self._check_joins(now)
         except Declined as declined:

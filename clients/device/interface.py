@@ -23,6 +23,7 @@ class Reason(StrEnum):
     SIGNATURE = "the plan is not signed by a key that this device trusts"
     REVOKED = "the plan is signed by a key that was revoked"
     NOT_LOGGED = "the plan is not shown to be in the transparency log"
+    NOT_CHARGED = "the release is not shown to be charged to this device's population"
     LOG_FORKED = "the transparency log does not agree with what this device saw before"
     CLOCK = "the device's clock and the witness's disagree"
     EXPIRED = "the plan has expired"

@@ -7,9 +7,10 @@ device serve --hub` serves them. Every device makes its own key, and the authori
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from clients.device.owner import DeviceHome
 from clients.device.records import Records
 from clients.evaluate import Cohort
 from fa_core.tables import SOURCES
-from fa_core.trust.enrolment import Authority, certify_all, load
+from fa_core.trust.enrolment import Enrolled, certify_all, load
 
 CONSENT = timedelta(days=365)
 MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder there
@@ -46,21 +47,26 @@ class Hub:
     stop: int
 
 
-def make_hub(hub: Hub, cohort: Cohort, trusted: Trusted, authority: Path, now: datetime) -> None:
+def make_hub(
+    hub: Hub, cohort: Cohort, trusted: Trusted, authority: Path, population: str, now: datetime
+) -> None:
     """Make the devices of a hub and have them enrolled. A hub that exists is left as it is."""
     if hub.folder.exists():
         return
     labels = _labels(cohort)
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
-        names = []
+        enrolled = []
         admits = load(authority)
         for number in range(hub.start, hub.stop):
             slot = f"{number - hub.start:04d}"
             folder = Path(made) / "hub" / slot
             folder.mkdir(mode=0o700, parents=True)
             (folder / CONFIG).write_text(_config(f"{hub.folder.name}-{slot}", hub, trusted, labels))
-            names.append((_make(folder, cohort.part(number, number + 1), admits, now), folder))
-        certify_all(authority, [(key, folder.name) for key, folder in names])
+            name = f"{hub.folder.name}-{slot}"
+            certify = partial(admits.certify, population=population)
+            public = _make(folder, cohort.part(number, number + 1), certify, now)
+            enrolled.append(Enrolled(public, name, population, owner=name))
+        certify_all(authority, enrolled)
         hub.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         making = hub.folder.with_name(hub.folder.name + ".new")
         shutil.rmtree(making, ignore_errors=True)
@@ -69,7 +75,7 @@ def make_hub(hub: Hub, cohort: Cohort, trusted: Trusted, authority: Path, now: d
         making.rename(hub.folder)
 
 
-def _make(folder: Path, one: Cohort, authority: Authority, now: datetime) -> bytes:
+def _make(folder: Path, one: Cohort, certify: Callable[[bytes], bytes], now: datetime) -> bytes:
     """Make one device, insert its facts and rows, enrol it; return its public key."""
     home = DeviceHome.make(folder, now)
     store, records = home.store, Records(home.store)
@@ -80,7 +86,7 @@ def _make(folder: Path, one: Cohort, authority: Authority, now: datetime) -> byt
         store.record(name, table.to_pylist(), "quality_metrics", now)
     with store.transaction(now):
         public = records.key().public_key().public_bytes_raw()
-        records.certify(authority.certify(public))
+        records.certify(certify(public))
     store.close()
     return public
 

@@ -26,9 +26,9 @@ from clients.device.keys import StoreKey
 from clients.device.redaction import Redactor
 from clients.device.rows import EPOCH, Cell, micros, moment, to_arrow, to_row
 from fa_core import merkle
+from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.tables import DEVICE_FACTS, SOURCES, Source
-from fa_core.trust.checkpoint import canonical
 
 DEFAULT_RETENTION = timedelta(days=30)
 AHEAD = timedelta(days=1)

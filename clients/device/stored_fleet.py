@@ -29,7 +29,7 @@ class StoredFleet:
     Args:
         folder: takes one folder a device; keys stay in memory, so the stores end with the simulation.
         terms: budget, policy and trusted keys of every device.
-        authority: enrols them.
+        authority: enrols them in `population`.
         clock: of every device.
         purpose: what their owners consented to.
     """
@@ -40,6 +40,7 @@ class StoredFleet:
         cohort: Cohort,
         terms: Terms,
         authority: Authority,
+        population: str,
         clock: Clock,
         purpose: Purpose = "quality_metrics",
     ) -> None:
@@ -47,6 +48,7 @@ class StoredFleet:
         self._cohort = cohort
         self._terms = terms
         self._authority = authority
+        self._population = population
         self._clock = clock
         self._purpose: Purpose = purpose
         self._rules = Rules(dict.fromkeys(SOURCES, timedelta(days=3650)), _labels(cohort))
@@ -67,7 +69,8 @@ class StoredFleet:
         store = self._fill(folder / "store.db", key, self._cohort.part(number, number + 1), now)
         records = Records(store)
         with store.transaction(now):
-            records.certify(self._authority.certify(records.key().public_key().public_bytes_raw()))
+            public = records.key().public_key().public_bytes_raw()
+            records.certify(self._authority.certify(public, self._population))
         return StoredDevice(store, self._terms, records.identity(), lambda _: READY, self._clock)
 
     def _fill(self, path: Path, key: StoreKey, one: Cohort, now: datetime) -> Store:

@@ -17,7 +17,10 @@ from fa_core import merkle
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, UnsupportedRho, from_canonical
 from fa_core.plan.signing import verify
+from fa_core.privacy.ledger import Charge
 from fa_core.trust import checkpoint as log
+from fa_core.trust.charges import Keys, Round, paid
+from fa_core.values import Layout
 from fa_core.wire.invitation import Invitation
 
 
@@ -52,20 +55,28 @@ class Pins:
 
 @dataclass(frozen=True, slots=True)
 class Believed:
-    """A plan that passed every check, who signed it, and what is now known of the log and the time."""
+    """A plan that passed every check, the charge that pays for it, who signed the plan, and what is now known
+    of the log and the time."""
 
     plan: Plan
+    charge: Charge
     signer: PinnedKey
     moment: Moment
     seen: Seen
 
 
 def believe(
-    invitation: Invitation, pins: Pins, seen: Seen, revision: Callable[[str], int], now: datetime
+    invitation: Invitation,
+    pins: Pins,
+    population: bytes,
+    seen: Seen,
+    revision: Callable[[str], int],
+    now: datetime,
 ) -> Believed:
     """Return the plan of an invitation, or raise Declined with the first check that it failed.
 
     Args:
+        population: the one that this device's certificate names, 32 bytes.
         seen: what this device believed of the log before.
         revision: gives the highest revision of a plan family that it saw before, 0 for none.
         now: the device's clock.
@@ -78,6 +89,7 @@ def believe(
     except BadInput:
         raise Declined(Reason.MALFORMED) from None
     checkpoint, witnessed = _logged(invitation, pins)
+    charge = _charged(invitation, plan, pins, population)
     _extends(invitation, checkpoint, seen)
     moment = Moment(now, witnessed, max(witnessed, seen.latest or witnessed), pins.skew)
     if not moment.agrees:
@@ -89,7 +101,14 @@ def believe(
     if invitation.until > now + pins.skew or invitation.until.timestamp() % 3600:
         raise Declined(Reason.WINDOW)
     after = Seen(checkpoint.size, checkpoint.root, moment.latest, seen.first or moment.timestamp)
-    return Believed(plan, signer, moment, after)
+    return Believed(plan, charge, signer, moment, after)
+
+
+def covers(charge: Charge, plan: Plan, layout: Layout) -> bool:
+    """Return whether a charge is for exactly what the plan's layout costs."""
+    return (charge.currency, charge.cost, charge.epsilon, charge.delta, charge.alpha, charge.family) == (
+        layout.accounting, layout.cost, layout.epsilon, layout.delta, plan.privacy.alpha, plan.metadata.name,
+    )  # fmt: skip
 
 
 def answered(contributions: Iterable[Contribution], family: str, start: datetime, end: datetime) -> bool:
@@ -125,6 +144,18 @@ def _logged(invitation: Invitation, pins: Pins) -> tuple[log.Checkpoint, datetim
     ):
         raise Declined(Reason.NOT_LOGGED)
     return checkpoint, witnessed
+
+
+def _charged(invitation: Invitation, plan: Plan, pins: Pins, population: bytes) -> Charge:
+    """Return the charge of this release, population and window, if log, witness and authority confirm it."""
+    about = Round(invitation.release, bytes.fromhex(plan.hash), population)
+    try:
+        charge, _ = paid(invitation.charge_proof, about, Keys(pins.authority, pins.log, pins.witness))
+    except BadInput:
+        raise Declined(Reason.NOT_CHARGED) from None
+    if (charge.window_start, charge.window_end) != (invitation.until - plan.window, invitation.until):
+        raise Declined(Reason.NOT_CHARGED)
+    return charge
 
 
 def _extends(invitation: Invitation, checkpoint: log.Checkpoint, seen: Seen) -> None:

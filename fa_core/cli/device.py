@@ -43,19 +43,19 @@ def init(folder: Folder = HERE) -> None:
 
 @app.command()
 def enrolled(
-    certificate: Annotated[str, typer.Argument(help="The authority's certificate, 128 hexadecimal digits.")],
+    certificate: Annotated[str, typer.Argument(help="The authority's certificate, 192 hexadecimal digits.")],
     folder: Folder = HERE,
 ) -> None:
     """Keep the enrolment authority's certificate, after checking it."""
     from clients.device.records import Records
-    from fa_core.secagg.identity import certificate_message, signed
+    from fa_core.secagg.identity import CERTIFICATE_SIZE, certified
 
     home = _open(folder)
     with home.store.transaction(_now()):
         records = Records(home.store)
         public = records.key().public_key().public_bytes_raw()
-        data = bytes.fromhex(certificate) if _is_hex(certificate, 64) else b""
-        if not signed(data, certificate_message(public), home.config.trust.authority):
+        data = bytes.fromhex(certificate) if _is_hex(certificate, CERTIFICATE_SIZE) else b""
+        if not certified(public, data, home.config.trust.authority):
             raise BadInput("this is no certificate of this device's key by the authority in device.toml")
         records.certify(data)
     typer.echo(f"{folder}: enrolled")

@@ -15,6 +15,9 @@ from fa_core.cli import render
 from fa_core.errors import BadInput, problems
 from fa_core.federation.directory import Federation, Settings, node_name, open_federation
 from fa_core.federation.lab import Lab, find_lab, write_lab
+from fa_core.rounds.keys import give_budgets
+from fa_core.store import open_store
+from fa_core.trust.enrolment import load
 
 if TYPE_CHECKING:
     from fa_core.federation.setup import State
@@ -142,12 +145,15 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) 
         Hub(federation.hub(number), federation.hub_socket(number), number * each, (number + 1) * each)
         for number in range(nodes)
     ]
-    rest = (cohort, Trusted(**public), folder / "authority", now.replace(microsecond=0))
+    authority, population = folder / "authority", fleet.population
+    rest = (cohort, Trusted(**public), authority, population, now.replace(microsecond=0))
     workers = min(len(os.sched_getaffinity(0)), nodes)
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         for done in [pool.submit(make_hub, hub, *rest) for hub in hubs]:
             done.result()
-    return Lab(nodes, each, fleet.population, fleet.until.isoformat(), fleet.synthetic)
+    with open_store(federation.store) as store:
+        give_budgets(store, load(authority), population, "zcdp", now)
+    return Lab(nodes, each, population, fleet.until.isoformat(), fleet.synthetic)
 
 
 def _show(federation: Federation, state: "State", as_json: bool) -> None:

@@ -3,16 +3,17 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fa_core.canonical_json import utc_text
 from fa_core.cli import render
+from fa_core.cli.limits import Accounting, Limit, budgets_text, limits
 from fa_core.errors import BadInput
 from fa_core.privacy.ledger import (
-    BUDGETS,
     DEFAULT_POLICIES,
     UNITS,
     WEEK,
@@ -23,22 +24,16 @@ from fa_core.privacy.ledger import (
     balances,
 )
 from fa_core.privacy.ledger import show as exact
+from fa_core.rounds.keys import keys_folder, local_keys
 from fa_core.store import DEFAULT, Declaration, Store, open_store
-from fa_core.store.schema import utc_text
+from fa_core.trust import budgets
+from fa_core.trust.enrolment import Authority, load, read_hex
+from fa_core.trust.reconcile import Signed, compare, read_journal
 
 app = typer.Typer(help="Show the privacy ledger, verify it, and set budgets.", no_args_is_help=True)
 
 Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-Limit = Annotated[str | None, typer.Option(help="Its limit, an exact number such as 0.5 or 1/2.")]
-
-
-class Accounting(StrEnum):
-    """The two kinds of ledger."""
-
-    zcdp = "zcdp"
-    pure = "pure"
 
 
 @app.command()
@@ -61,22 +56,79 @@ def show(
 
 
 @app.command()
-def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Recompute the ledger's chain, decide every charge again, and compare it with the transparency log."""
+def verify(
+    store: Where = DEFAULT,
+    journal: Annotated[
+        Path | None, typer.Option(help="The witness's journal, to compare with.", show_default=False)
+    ] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="The enrolment authority's public key: it must have signed the budgets in force.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the ledger's chain, decide every charge again, and compare it with the transparency log.
+
+    With --journal also with what the witness signed: a roster without its charge is a fault; a charge without
+    a roster is listed as unused.
+    """
     with open_store(store, create=False) as opened:
-        problems, rows = opened.verify_ledger(), len(opened.ledger()) if not as_json else 0
+        problems, rows = opened.verify_ledger(), len(opened.ledger())
+        if authority is not None:
+            problems += _unsigned(opened, read_hex(authority))
+        unused: list[str] = []
+        if journal is not None:
+            unused, found = _beside(opened, read_journal(journal))
+            problems += found
     if as_json:
-        render.as_json({"good": not problems, "problems": problems})
+        compared = {} if journal is None else {"unused": unused}
+        render.as_json({"good": not problems, "problems": problems, **compared})
     if problems:
         raise BadInput("the ledger does not verify:\n" + "\n".join(f"  {each}" for each in problems))
     if not as_json:
         count = render.plural(rows, "row")
         typer.echo(f"{count}: each follows from the one before, is in the log, and was within budget")
+        for release in unused:
+            typer.echo(f"unused: release {release} was charged, and the witness signed no roster for it")
+        if journal is not None:
+            typer.echo("every roster that the witness signed is charged here")
+
+
+def _unsigned(store: Store, authority: bytes) -> list[str]:
+    """Return a sentence for each population whose budgets in force the authority did not sign."""
+    declared = (store.declaration(name) for name in store.populations())
+    return [
+        f"population {each.population}: its budgets are not signed by the enrolment authority"
+        for each in declared
+        if each is not None and not budgets.is_signed(each, authority)
+    ]
+
+
+def _beside(store: Store, journal: Signed) -> tuple[list[str], list[str]]:
+    """Return the charges that were not used, and what is wrong, between a store and a witness's journal."""
+    charges = [each for name in store.populations() for each in store.charges(name)]
+    found = compare(charges, journal)
+    notes = () if journal.checkpoint is None else (journal.checkpoint,)
+    problems = [*found.problems, *store.verify_log(earlier=notes)]
+    released = {each.id for each in store.releases(limit=store.count())}
+    unwitnessed = [each for each in found.unused if each in released]
+    problems += [
+        f"release {each}: it is a secure sum, and the witness signed no roster for it"
+        for each in unwitnessed
+        if store.release(each).secure_aggregation
+    ]
+    return [each for each in found.unused if each not in released], problems
 
 
 @app.command()
 def declare(
-    population: Annotated[str, typer.Argument(help="The population; fleet.json names that of a fleet.")],
+    population: Annotated[
+        str | None,
+        typer.Argument(help="The population; fleet.json names that of a fleet.", show_default=False),
+    ] = None,
     release: Limit = None,
     window: Limit = None,
     week: Limit = None,
@@ -85,26 +137,42 @@ def declare(
     accounting: Annotated[
         Accounting | None, typer.Option(help="The kind of a new ledger: zcdp or pure. It never changes.")
     ] = None,
+    signed: Annotated[
+        Path | None, typer.Option(help="Take in what `fa enrol population` signed.", show_default=False)
+    ] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authority: its directory, or with --signed its public key.", show_default=False
+        ),
+    ] = None,
     store: Where = DEFAULT,
 ) -> None:
-    """Set budgets of a population from now on; what is left out stays. The log keeps every change."""
+    """Set budgets of a population from now on; what is left out stays. The log keeps every change.
+
+    They hold once the enrolment authority signed them: that of the store's own engines, or of --authority.
+    """
     given = {"release": release, "window": window, "week": week, "year": year, "family": family}
-    limits = {name: _limit(name, text) for name, text in given.items() if text is not None}
     with open_store(store) as opened:
-        before = opened.declaration(population)
-        currency: Currency = accounting.value if accounting else before.currency if before else "zcdp"
-        policy = before.policy if before else DEFAULT_POLICIES[currency]
-        declared = Declaration(population, currency, replace(policy, **limits), datetime.now(UTC))
+        if signed is not None:
+            if population is not None or any(given.values()) or accounting or authority is None:
+                raise BadInput("--signed FILE goes with --authority authority.pub and nothing else")
+            declared = budgets.read_file(signed, read_hex(authority))
+        elif population is None:
+            raise BadInput("name the population, or a file that the authority signed with --signed")
+        else:
+            before = opened.declaration(population)
+            currency: Currency = accounting.value if accounting else before.currency if before else "zcdp"
+            policy = replace(before.policy if before else DEFAULT_POLICIES[currency], **limits(given))
+            unsigned = Declaration(population, currency, policy, datetime.now(UTC))
+            declared = budgets.sign(unsigned, _authority(store, authority).key)
         opened.declare(declared)
-    shown = ", ".join(f"{name} {exact(declared.policy.limit(name))}" for name in BUDGETS)
-    typer.echo(f"{population}: {UNITS[currency]} {shown}")
+    typer.echo(budgets_text(declared))
 
 
-def _limit(name: str, text: str) -> Fraction:
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise BadInput(f"--{name} {text}: an exact number is expected, such as 0.5 or 1/2") from None
+def _authority(store: str, directory: Path | None) -> Authority:
+    """Return the authority in a directory, by default that of the store's own engines."""
+    return load(directory) if directory is not None else local_keys(keys_folder(store)).authority
 
 
 def _population(store: Store, name: str, now: datetime, limit: int) -> dict[str, Any]:

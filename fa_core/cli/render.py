@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fa_core.canonical_json import utc_text
 from fa_core.estimate.compare import Difference
 from fa_core.privacy.conversions import gaussian_approximation
 from fa_core.privacy.guarantee import guarantee
-from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Judgement, Release
 
 UNIT = "device"

@@ -11,13 +11,13 @@ from typing import Annotated, Final
 
 import typer
 
+from fa_core.canonical_json import utc_text
 from fa_core.cli import render
 from fa_core.cli.coverage import row as coverage_row
 from fa_core.errors import BadInput
 from fa_core.estimate.coverage import coverage
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import DEFAULT, Entry, LogEntry, open_store
-from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")

@@ -16,12 +16,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import typer
 
+from fa_core.canonical_json import utc_text
 from fa_core.cli import render
 from fa_core.cli.coverage import coverage
 from fa_core.errors import BadInput
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store
-from fa_core.store.schema import utc_text
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 app = typer.Typer(help="List, show and export what was released.", no_args_is_help=True)

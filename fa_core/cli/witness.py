@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core.trust.enrolment import read_hex, read_key, write_key
+from fa_core.trust.enrolment import Owners, read_hex, read_key, write_key
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessServer
 
@@ -43,16 +43,19 @@ def serve(
         Path, typer.Option("--socket", help="The Unix socket to listen on.", show_default=False)
     ],
     log: Annotated[
-        Path | None,
-        typer.Option(help="File with the transparency log's public key; without it no log is cosigned."),
-    ] = None,
+        Path, typer.Option(help="File with the transparency log's public key.", show_default=False)
+    ],
+    devices: Annotated[
+        Path, typer.Option(help="The authority's register: who owns which device.", show_default=False)
+    ],
 ) -> None:
     """Answer the aggregator until stopped. What was signed is in DIRECTORY/journal, and is signed once."""
     witness = Witness(
         read_key(directory / "witness.key"),
         read_hex(authority),
         directory / "journal",
-        None if log is None else read_hex(log),
+        read_hex(log),
+        owner_of=Owners(devices),
     )
     with WitnessServer(witness, listen) as server:
         typer.echo(f"the witness {witness.public_key.hex()} listens on {listen}")

@@ -68,7 +68,8 @@ def _federation(place: Path) -> Iterator[Finding]:
         yield look("budget, clock", "not looked at", "mend the store first")
         return
     if find_lab(federation) is None:
-        yield stores.budget(federation.store, federation.settings.population)
+        authority = federation.folder / "authority" / "authority.pub"
+        yield stores.budget(federation.store, federation.settings.population, authority)
     yield _clock(federation)
 
 

@@ -8,10 +8,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fa_core.database.connection import Database
 from fa_core.doctor.finding import Finding, broken, good, look
-from fa_core.errors import UnheardError
+from fa_core.errors import BadInput, UnheardError
 from fa_core.store import open_store
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.trust import checkpoint
+from fa_core.trust.budgets import is_signed
+from fa_core.trust.enrolment import read_hex
 from fa_core.trust.witness_service import WitnessClient
 
 SKEW = timedelta(minutes=5)
@@ -44,20 +46,32 @@ def store(where: str) -> Iterator[Finding]:
     yield from _whole(where)
 
 
-def budget(where: str, population: str) -> Finding:
-    """Check that the population which a federation of real devices charges has a budget."""
+def budget(where: str, population: str, authority: Path) -> Finding:
+    """Check that the population which a federation charges has budgets that its enrolment authority signed.
+
+    `authority` is the file with the authority's public key.
+    """
     if not population:
         mend = "say there whose budget is charged; a lab's is its fleet's"
         return look("budget", "federation.toml names no population", mend)
+    mend = (
+        f"`fa enrol population {population}` at the authority, then `fa ledger declare --signed` with its "
+        f"file and --store {where}; until then no device is asked"
+    )
     try:
         with open_store(where, create=False) as opened:
             declared = opened.declaration(population)
     except UnheardError:
         declared = None
     if declared is None:
-        mend = f"`fa ledger declare {population} --store {where}`; until then no device is asked"
         return broken("budget", f"{population} has none in {where}", mend)
-    return good("budget", f"{population} has one, in {declared.currency}")
+    try:
+        signed = is_signed(declared, read_hex(authority))
+    except BadInput as error:
+        return broken("budget", str(error), "copy the enrolment authority's authority.pub there")
+    if not signed:
+        return broken("budget", f"{population}'s in {where} are not signed by the enrolment authority", mend)
+    return good("budget", f"{population} has one, in {declared.currency}, signed by the authority")
 
 
 def tables(database: Database, revision: str) -> Finding:

@@ -25,12 +25,18 @@ from fa_core.flower.local_workers import run_local
 from fa_core.flower.transport import PARTITION, Grid, ServerApp, run_simulation, server_app
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, load
-from fa_core.rounds.keys import LocalKeys, local_keys, local_signers, signature_beside
+from fa_core.rounds.keys import (
+    LocalKeys,
+    give_budgets,
+    keys_folder,
+    local_keys,
+    local_signers,
+    signature_beside,
+)
 from fa_core.rounds.progress import progress_display
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, RunContext, run
-from fa_core.store import DEFAULT, open_store
-from fa_core.trust.enrolment import Authority
+from fa_core.store import open_store
 from fa_core.values import Estimates, Release
 
 SIMULATION_SECONDS = 3600.0
@@ -73,7 +79,6 @@ class _RunSetup:
     fleet: Fleet
     cohort: Cohort
     keys: LocalKeys
-    authority: Authority
     stopped: threading.Event
     display: ProgressDisplay
 
@@ -97,10 +102,10 @@ def launch(
     cohort = cohort_of_fleet(fleet.devices, fleet.tables)
     # One device is counted before anything is announced: a table that the plan reads may be missing.
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
-    keys = local_keys(Path(DEFAULT if "://" in order.store else order.store) / "local")
+    keys = local_keys(keys_folder(order.store))
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     with _stop_signals() as stopped:
-        setup = _RunSetup(order, plan, signed, fleet, cohort, keys, Authority.generate(), stopped, display)
+        setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)
         return _start(setup)
 
 
@@ -132,9 +137,10 @@ def _run(setup: _RunSetup, grid: Grid) -> Outcome:
         devices=len(setup.cohort),
     )
     with open_store(setup.order.store) as store, setup.display() as report:
+        give_budgets(store, setup.keys.authority, job.population, setup.plan.privacy.accounting, _today())
         context = RunContext(
             store=store,
-            signers=local_signers(setup.keys, setup.authority, _today),
+            signers=local_signers(setup.keys, _today),
             pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
             clock=MonotonicClock(),
             today=_today,
@@ -144,12 +150,14 @@ def _run(setup: _RunSetup, grid: Grid) -> Outcome:
 
 
 def _on_local(setup: _RunSetup, server: ServerApp) -> None:
-    fleet = simulated(setup.cohort, _pins(setup), setup.authority, setup.order.seed)
+    fleet = simulated(
+        setup.cohort, _pins(setup), setup.keys.authority, setup.fleet.population, setup.order.seed
+    )
     run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
 
 
 def _on_simulation(setup: _RunSetup, server: ServerApp, ended: "Future[Outcome]") -> None:
-    authority = setup.authority.key.private_bytes_raw()
+    authority = setup.keys.authority.key.private_bytes_raw()
     assert setup.order.fleet is not None
     nodes = FleetNodes(setup.order.fleet.resolve(), _pins(setup), authority, setup.order.seed)
     try:
@@ -162,7 +170,7 @@ def _on_simulation(setup: _RunSetup, server: ServerApp, ended: "Future[Outcome]"
 
 def _pins(setup: _RunSetup) -> Pins:
     log, witness = _public(setup.keys.log), _public(setup.keys.witness)
-    return pins_of(setup.signed.key, log, witness, setup.authority.public_key)
+    return pins_of(setup.signed.key, log, witness, setup.keys.authority.public_key)
 
 
 def _public(key: Ed25519PrivateKey) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fa_core.federation.directory import Federation, node_name
+from fa_core.trust import enrolment
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -65,6 +66,8 @@ def witness(federation: Federation) -> Process:
             str(folder / "authority" / "authority.pub"),
             "--log",
             str(folder / "keys" / "log.pub"),
+            "--devices",
+            str(folder / "authority" / enrolment.REGISTER),
         ),
     )
 

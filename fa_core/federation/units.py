@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fa_core.federation.directory import Federation, node_name
 from fa_core.federation.processes import QUIET
+from fa_core.trust.enrolment import REGISTER
 
 INSTALLED = Path("/var/lib/unheard")
 """Where a machine has its parts of the federation's directory, for the units."""
@@ -88,6 +89,7 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
     authority, witness = str(federation.certificate), federation.witness_socket
     tls, keys, state, sockets = folder / "tls", folder / "keys", folder / "state", folder / "sockets" / hub
     enrolment, node_key = folder / "authority" / "authority.pub", folder / "nodes" / f"{hub}.key"
+    register = folder / "authority" / REGISTER
     link = ("--root-certificates", authority)
     store = () if "://" in federation.store else (federation.store,)
     return {
@@ -126,8 +128,9 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             (
                 *("fa", "witness", "serve", f"{folder}/witness", "--socket", str(witness)),
                 *("--authority", str(enrolment), "--log", f"{keys}/log.pub"),
+                *("--devices", str(register)),
             ),
-            reads=(str(enrolment), f"{keys}/log.pub"),
+            reads=(str(enrolment), f"{keys}/log.pub", str(register)),
             writes=(f"{folder}/witness", str(witness.parent)),
             meets=True,
         ),
@@ -264,6 +267,7 @@ own {superlink}:{superlink} 600 tls/server.key
 own {aggregator}:{aggregator} 700 runs store
 own {aggregator}:{aggregator} 600 keys/log.key keys/superexec.secret
 own {witness}:{witness} 700 witness
+own {witness}:{witness} 600 authority/devices.csv
 own {witness}:{SOCKETS} 750 run
 own {relay}:{relay} 600 nodes/*.key
 own {device}:{device} 700 hubs/*

@@ -26,14 +26,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fa_core.errors import BadInput, Refused
+from fa_core.errors import BadInput
 from fa_core.flower.transport import Grid, server_app
 from fa_core.plan import load
 from fa_core.rounds.keys import Signers, signature_beside
 from fa_core.rounds.progress_events import progress_reporter, report_end
 from fa_core.rounds.round import MonotonicClock, Pace, Watch
 from fa_core.rounds.run import Job, RunContext, run
-from fa_core.store import Store, open_store
+from fa_core.store import open_store
 from fa_core.trust.enrolment import read_hex, read_key
 from fa_core.trust.witness_service import WitnessClient
 
@@ -98,19 +98,8 @@ def _run(grid: Grid, config: Mapping[str, Any]) -> None:
     )
     pace = Pace(float(config["deadline"]), POLL_SECONDS)
     with open_store(str(config["store"])) as store:
-        _require_declared(store, job)
         watch = Watch(progress_reporter(), lambda: False)
         run(job, grid, RunContext(store, signers, pace, MonotonicClock(), _now, watch))
-
-
-def _require_declared(store: Store, job: Job) -> None:
-    """Raise Refused for real devices under a name that has no budget here: a second name for the same devices
-    would be a second budget, so nobody gives one without saying so in the log first."""
-    if not job.simulated and store.declaration(job.population) is None:
-        raise Refused(
-            f"nothing was asked: population {job.population!r} has no budget in this store; "
-            f"`fa ledger declare {job.population}` gives it one, once, and the log shows it"
-        )
 
 
 def _until(text: str) -> datetime:

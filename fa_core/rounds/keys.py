@@ -6,21 +6,26 @@ witness must be the same from run to run, or the log could not be checked.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core import secagg, store
+from fa_core import secagg
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, SignedPlan
+from fa_core.privacy.ledger import DEFAULT_POLICIES, Currency
+from fa_core.store import DEFAULT, Cosigner, Declaration, Store
+from fa_core.trust import budgets
 from fa_core.trust.enrolment import Authority, read_key, write_key
 from fa_core.trust.witness import Witness as LocalWitness
 
+_NAMES = ("plan", "log", "witness", "authority")
 
-class Witness(secagg.Witness, store.Cosigner, Protocol):
+
+class Witness(secagg.Witness, Cosigner, Protocol):
     """Signs one roster and one survivor bitmap a release, and the checkpoints of the log."""
 
 
@@ -45,7 +50,13 @@ class LocalKeys:
     plan: Ed25519PrivateKey
     log: Ed25519PrivateKey
     witness: Ed25519PrivateKey
+    authority: Authority
     journal: Path
+
+
+def keys_folder(store: str) -> Path:
+    """Return where the keys of a store's own engines are: in its folder, or in the default one."""
+    return Path(DEFAULT if "://" in store else store) / "local"
 
 
 def local_keys(folder: Path) -> LocalKeys:
@@ -54,15 +65,28 @@ def local_keys(folder: Path) -> LocalKeys:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
-    plan, log, witness = (_key(folder / f"{name}.key") for name in ("plan", "log", "witness"))
-    return LocalKeys(plan, log, witness, folder / "witness")
+    plan, log, witness, authority = (_key(folder / f"{name}.key") for name in _NAMES)
+    return LocalKeys(plan, log, witness, Authority(authority), folder / "witness")
 
 
-def local_signers(keys: LocalKeys, authority: Authority, clock: Callable[[], datetime]) -> Signers:
+def local_signers(keys: LocalKeys, clock: Callable[[], datetime]) -> Signers:
     """Return the signers within this process. `clock` gives the witness's time, UTC."""
     log = keys.log.public_key().public_bytes_raw()
-    witness = LocalWitness(keys.witness, authority.public_key, keys.journal, log, clock)
-    return Signers(keys.log, authority.public_key, witness)
+    authority = keys.authority.public_key
+    witness = LocalWitness(keys.witness, authority, keys.journal, log, clock)
+    return Signers(keys.log, authority, witness)
+
+
+def give_budgets(
+    store: Store, authority: Authority, population: str, currency: Currency, now: datetime
+) -> None:
+    """Have the authority sign a population's budgets where it has not: those declared before, else the
+    defaults. For engines whose authority is here."""
+    declared = store.declaration(population)
+    if declared is None:
+        declared = Declaration(population, currency, DEFAULT_POLICIES[currency], now)
+    if not budgets.is_signed(declared, authority.public_key):
+        store.declare(budgets.sign(replace(declared, at=now), authority.key))
 
 
 def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:

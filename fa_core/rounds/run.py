@@ -1,8 +1,8 @@
 """From a plan to a release: announce, charge, run the round, add the noise, estimate, save.
 
-The order matters. The plan is in the transparency log before a device is asked, and its cost is in the
-ledger before anything is unmasked. After the charge a run ends as exactly one release or one failure in the
-store.
+The order matters. Plan and charge are in the transparency log, under a cosigned checkpoint, before a
+device is asked, and each device is shown both. After the charge a run ends as exactly one
+release or one failure in the store.
 """
 
 import logging
@@ -22,14 +22,17 @@ from fa_core.layout import MAX_COHORT, NOISE_TAIL, compile_plan
 from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
+from fa_core.privacy.ledger_rows import encode as encode_row
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.rounds.keys import Signers
 from fa_core.rounds.outcome import write_failure, write_release
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
 from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
+from fa_core.secagg.identity import population_id
 from fa_core.secagg.messages import join_request
 from fa_core.store import Store
 from fa_core.trust import checkpoint
+from fa_core.trust.budgets import is_signed
 from fa_core.values import Estimates, FloatArray, Int64Array, Layout, Participation, Release
 from fa_core.wire.agreement import task_of
 from fa_core.wire.invitation import Invitation, encode
@@ -91,10 +94,12 @@ def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
     nodes = invite(_present(job, grid, context), job.plan.eligibility.sample)
     if context.watch.stopped():
         raise Interrupted(Stage.JOIN)
-    release = job.release
-    layout, task, invitation = _announce(job, release, context)
-    context.store.charge(_charge(job, layout, release.hex(), context.today()))
+    release, layout = job.release, compile_plan(job.plan)
+    budgets = require_budgets(job, context)
+    entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
+    paid = context.store.charge(_charge(job, layout, release.hex(), context.today()))
     try:
+        task, invitation = _invitation(job, entry.index, paid.log_index, budgets, context)
         released = _round(job, grid, nodes, layout, task, invitation, context)
         estimates = estimate(released)
         write_release(context.store, context.clock, released, estimates, synthetic=job.synthetic)
@@ -150,28 +155,50 @@ def _present(job: Job, grid: Grid, context: RunContext) -> list[int]:
         context.clock.sleep(context.pace.poll)
 
 
-def _announce(job: Job, release: bytes, context: RunContext) -> tuple[Layout, Task, bytes]:
-    """Put the signed plan into the log under a cosigned checkpoint; return what every device is sent."""
-    store, signed, plan = context.store, job.signed, canonical(job.plan)
-    entry = store.announce(plan, signed.key, signed.signature)
+def require_budgets(job: Job, context: RunContext) -> bytes:
+    """Return the population's budgets as the enrolment authority signed them.
+
+    Raises Refused where it signed none: devices and witness accept no others, so the round would fail after
+    it was charged.
+    """
+    declared = context.store.declaration(job.population)
+    if declared is None or not is_signed(declared, context.signers.authority):
+        raise Refused(
+            f"nothing was asked: population {job.population!r} has no budgets in this store that the "
+            "enrolment authority signed; `fa enrol population` signs them, `fa ledger declare --signed` "
+            "takes them in"
+        )
+    return encode_row(declared)
+
+
+def _invitation(
+    job: Job, plan_index: int, charge_index: int, budgets: bytes, context: RunContext
+) -> tuple[Task, Invitation]:
+    """Have plan and charge cosigned; return the round's task and what every device is sent."""
+    store, signed = context.store, job.signed
     store.checkpoint(context.signers.log_key, context.signers.witness)
-    inclusion = store.prove(entry.index)
-    note, size = inclusion.note, checkpoint.parse(inclusion.note).size
-    layout, task = task_of(job.plan, release, 0, job.until, note)
-    invitation = Invitation(
-        plan=plan,
+    logged, charged = store.prove(plan_index), store.prove(charge_index)
+    note, population = logged.note, population_id(job.population)
+    proofs = (note, charged.entry.entry)
+    _, task = task_of(job.plan, job.release, 0, job.until, population, proofs)
+    size = checkpoint.parse(note).size
+    return task, Invitation(
+        plan=canonical(job.plan),
         key=signed.key,
         signature=signed.signature,
-        release=release,
+        release=job.release,
         attempt=0,
         until=job.until,
-        index=entry.index,
-        inclusion=tuple(inclusion.proof),
+        index=plan_index,
+        inclusion=tuple(logged.proof),
         checkpoint=note,
+        charge=charged.entry.entry,
+        charge_index=charge_index,
+        charge_inclusion=tuple(charged.proof),
+        budgets=budgets,
         consistency={old: tuple(proof) for old, proof in store.consistency_to(size).items()},
         request=join_request(task),
     )
-    return layout, task, encode(invitation)
 
 
 def _checkpoint(context: RunContext) -> None:
@@ -205,7 +232,7 @@ def _round(
     nodes: Sequence[int],
     layout: Layout,
     task: Task,
-    invitation: bytes,
+    invitation: Invitation,
     context: RunContext,
 ) -> Release:
     """Run the round and return its release, noised."""
@@ -220,12 +247,12 @@ def _round(
             )
         authority = context.signers.authority
         if secure:
-            return Server(task, authority, context.signers.witness, numbers)
+            return Server(task, authority, context.signers.witness, numbers, invitation.charge_proof.encode())
         return plain.Server(task, authority, numbers)
 
     release = task.release.hex()
     result, invited = conduct(
-        grid, nodes, invitation, release, begin, context.pace, context.clock, context.watch
+        grid, nodes, encode(invitation), release, begin, context.pace, context.clock, context.watch
     )
     sums, scales, variance = noised(layout, result, task.dropout, task.corrupt)
     counted = len(result.counted)

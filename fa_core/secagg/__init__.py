@@ -12,16 +12,21 @@ One round of five devices, one of which never answers `masked`:
     >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     >>> from fa_core.trust.enrolment import Authority
     >>> from fa_core.secagg import DeviceParty, Server, Stage, Task, Trust
+    >>> from fa_core.secagg.identity import population_id
     >>> from fa_core.trust.witness import Witness
     >>> authority = Authority.generate()
     >>> journal = tempfile.TemporaryDirectory()
-    >>> witness = Witness(Ed25519PrivateKey.generate(), authority.public_key, Path(journal.name))
+    >>> class Uncharged(Witness):              # this example has no ledger; a witness insists on its charge
+    ...     def _require_charge(self, task, data): ...
+    >>> witness = Uncharged(Ed25519PrivateKey.generate(), authority.public_key, Path(journal.name))
     >>> trust = Trust(authority.public_key, witness.public_key, min_devices=3)
     >>> task = Task(plan_hash=bytes(32), release=bytes(16), attempt=0, length=3, bits=32,
-    ...             dropout=Fraction(1, 5), corrupt=Fraction(0), min_devices=4)
+    ...             dropout=Fraction(1, 5), corrupt=Fraction(0), min_devices=4,
+    ...             population=population_id("a fleet"))
     >>> def contribute(n):                     # n: devices on the signed roster; add the noise share here
     ...     return np.array([1, -2, 3], dtype=np.int64)
-    >>> parties = {node: DeviceParty(task, authority.enrol(), trust, contribute) for node in range(5)}
+    >>> devices = [authority.enrol("a fleet") for _ in range(5)]
+    >>> parties = {i: DeviceParty(task, each, trust, contribute) for i, each in enumerate(devices)}
     >>> server = Server(task, authority.public_key, witness, nodes=parties)
     >>> while server.stage is not None:        # RoundFailure ends the round without a sum
     ...     stage, requests = server.stage, server.requests()

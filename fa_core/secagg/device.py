@@ -133,7 +133,9 @@ class DeviceParty:
         return reply
 
     def _join(self, request: bytes) -> bytes:
-        if messages.read_join_request(request) != self._task:
+        if messages.read_join_request(request) != self._task or (
+            self._identity.population != self._task.population
+        ):
             raise Refusal(Reason.WRONG_TASK)
         share, mask = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         public = (share.public_key().public_bytes_raw(), mask.public_key().public_bytes_raw())
@@ -194,7 +196,8 @@ class DeviceParty:
             leaf = leaf_hash(member.record)
             if not verify_inclusion(leaf, index, asked.roster.devices, member.proof, asked.roster.root):
                 raise Refusal(Reason.NEIGHBOUR_NOT_IN_ROSTER)
-        if not all(record.valid(self._task.session, self._trust.authority) for record in records):
+        task, authority = self._task, self._trust.authority
+        if not all(record.valid(task.session, authority, task.population) for record in records):
             raise Refusal(Reason.UNCERTIFIED_KEY)
         return records
 
@@ -229,7 +232,8 @@ class DeviceParty:
         present = dealt[cohort.neighbours]
         if len(sealed) != int(present.sum()):
             raise Refusal(Reason.MALFORMED)
-        if int(dealt.sum()) < cohort.parameters.survivors:
+        least = max(cohort.parameters.survivors, self._task.min_devices, self._trust.min_devices)
+        if int(dealt.sum()) < least:
             raise Refusal(Reason.TOO_FEW_SURVIVORS)
         if not dealt[cohort.index]:
             raise Refusal(Reason.NOT_A_SURVIVOR)
@@ -260,7 +264,7 @@ class DeviceParty:
             self._trust.witness,
         ):
             raise Refusal(Reason.UNSIGNED_SURVIVORS)
-        if int(survivors.sum()) < parameters.survivors:
+        if int(survivors.sum()) < max(parameters.survivors, self._task.min_devices, self._trust.min_devices):
             raise Refusal(Reason.TOO_FEW_SURVIVORS)
         if not survivors[cohort.index]:
             raise Refusal(Reason.NOT_A_SURVIVOR)

@@ -1,12 +1,13 @@
 """Who may take part: device keys certified by the enrolment authority, and round keys signed by devices.
 
-A device *is* its Ed25519 public key. The authority, which is not the aggregator, signs that key once; the
-device signs two fresh X25519 keys for each round. Together they are a `record` of 224 bytes: the leaf of
-the roster's Merkle tree.
+A device *is* its Ed25519 public key. The authority, which is not the aggregator, signs that key once, with
+the population whose privacy budget pays for what the device answers; the device signs two fresh X25519 keys
+for each round. Together they are a `record` of 256 bytes: the leaf of the roster's Merkle tree.
 """
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -15,7 +16,9 @@ from fa_core.secagg.keys import KEY_SIZE, usable
 from fa_core.secagg.task import label
 
 SIGNATURE_SIZE = 64
-RECORD_SIZE = 3 * KEY_SIZE + 2 * SIGNATURE_SIZE
+POPULATION_SIZE = 32
+CERTIFICATE_SIZE = POPULATION_SIZE + SIGNATURE_SIZE
+RECORD_SIZE = 3 * KEY_SIZE + CERTIFICATE_SIZE + SIGNATURE_SIZE
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Trust:
 
 @dataclass(frozen=True)
 class DeviceIdentity:
-    """A device's long-lived signing key and the authority's signature on it."""
+    """A device's long-lived signing key and the authority's certificate (96 bytes) for it."""
 
     key: Ed25519PrivateKey = field(repr=False)
     certificate: bytes
@@ -38,6 +41,11 @@ class DeviceIdentity:
     def device(self) -> bytes:
         """The public key, 32 bytes, by which the device is known."""
         return self.key.public_key().public_bytes_raw()
+
+    @property
+    def population(self) -> bytes:
+        """The population that the certificate names, as `population_id` gives it, 32 bytes."""
+        return self.certificate[:POPULATION_SIZE]
 
 
 @dataclass(frozen=True)
@@ -51,29 +59,44 @@ class Record:
     signature: bytes
 
     def encode(self) -> bytes:
-        """The 224 bytes that are hashed into the roster."""
+        """The 256 bytes that are hashed into the roster."""
         return self.device + self.certificate + self.share_key + self.mask_key + self.signature
 
     @classmethod
     def decode(cls, data: bytes) -> "Record":
-        """The record of 224 bytes. ValueError for another length; nothing else is checked."""
+        """The record of 256 bytes. ValueError for another length; nothing else is checked."""
         if len(data) != RECORD_SIZE:
-            raise ValueError("a record has 224 bytes")
-        return cls(data[:32], data[32:96], data[96:128], data[128:160], data[160:])
+            raise ValueError(f"a record has {RECORD_SIZE} bytes")
+        return cls(data[:32], data[32:128], data[128:160], data[160:192], data[192:])
 
-    def valid(self, session: bytes, authority: bytes) -> bool:
-        """Whether the authority certified the device, the device signed the keys, and the keys are usable."""
+    def valid(self, session: bytes, authority: bytes, population: bytes) -> bool:
+        """Whether the authority certified the device for this population (32 bytes), the device signed the
+        keys, and the keys are usable."""
         return (
             signed(self.signature, _keys_message(session, self.share_key, self.mask_key), self.device)
-            and signed(self.certificate, certificate_message(self.device), authority)
+            and self.certificate[:POPULATION_SIZE] == population
+            and certified(self.device, self.certificate, authority)
             and usable(self.share_key)
             and usable(self.mask_key)
         )
 
 
-def certificate_message(device: bytes) -> bytes:
-    """What the authority signs to admit a device."""
-    return label("device certificate") + device
+def population_id(name: str) -> bytes:
+    """The 32 bytes by which certificates and tasks name a population."""
+    return sha256(label("population") + name.encode()).digest()
+
+
+def certificate_message(device: bytes, population: bytes) -> bytes:
+    """What the authority signs to admit a device (32 bytes) to a population (32 bytes)."""
+    return label("device certificate") + population + device
+
+
+def certified(device: bytes, certificate: bytes, authority: bytes) -> bool:
+    """Whether a certificate is the authority's for this device, whatever population it names."""
+    population, signature = certificate[:POPULATION_SIZE], certificate[POPULATION_SIZE:]
+    return len(certificate) == CERTIFICATE_SIZE and signed(
+        signature, certificate_message(device, population), authority
+    )
 
 
 def make_record(identity: DeviceIdentity, session: bytes, share_key: bytes, mask_key: bytes) -> Record:

@@ -26,7 +26,7 @@ SEALED_SIZE = 2 * SHARE_SIZE + TAG_SIZE
 NONCE_SIZE = 32
 Flags = NDArray[np.bool_]
 
-_MAGIC = b"UH\x01"
+_MAGIC = b"UH\x02"
 _HEAD = len(_MAGIC) + 1 + 32
 _U32 = struct.Struct("<I")
 
@@ -83,7 +83,7 @@ class Roster:
 
 @dataclass(frozen=True)
 class Member:
-    """A record (224 bytes) with the proof that it is in the roster."""
+    """A record (256 bytes) with the proof that it is in the roster."""
 
     record: bytes
     proof: Proof
@@ -194,7 +194,7 @@ def join_reply(session: bytes, record: bytes) -> bytes:
 
 
 def read_join_reply(session: bytes, data: bytes) -> bytes:
-    """The 224 bytes of a record."""
+    """The 256 bytes of a record."""
     return read_fixed(Kind.JOIN_REPLY, session, data, RECORD_SIZE)
 
 
@@ -310,19 +310,23 @@ def read_unmask_reply(session: bytes, data: bytes, neighbours: int) -> NDArray[n
     return shares
 
 
-def roster_request(task: Task, records: Sequence[bytes]) -> bytes:
-    """To the witness: the records of all who joined, in roster order."""
-    body = task.encode() + _U32.pack(len(records)) + b"".join(records)
+def roster_request(task: Task, charge: bytes, records: Sequence[bytes]) -> bytes:
+    """For the witness: the task, the proof that it is charged, and the records in roster order.
+
+    `charge` is opaque here (`fa_core/trust/charges.py`).
+    """
+    body = task.encode() + _U32.pack(len(charge)) + charge + _U32.pack(len(records)) + b"".join(records)
     return wrap(Kind.ROSTER_REQUEST, task.session, body)
 
 
-def read_roster_request(data: bytes) -> tuple[Task, list[bytes]]:
-    """(task, records of 224 bytes in roster order)."""
+def read_roster_request(data: bytes) -> tuple[Task, bytes, list[bytes]]:
+    """(task, proof of the charge, records of 256 bytes in roster order)."""
     task, reader = _open_task(Kind.ROSTER_REQUEST, data)
+    charge = reader.take(reader.u32())
     count = reader.u32()
     records = reader.take(RECORD_SIZE * count)
     reader.end()
-    return task, [records[i : i + RECORD_SIZE] for i in range(0, len(records), RECORD_SIZE)]
+    return task, charge, [records[i : i + RECORD_SIZE] for i in range(0, len(records), RECORD_SIZE)]
 
 
 def roster_reply(session: bytes, roster: Roster) -> bytes:

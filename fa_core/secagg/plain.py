@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fa_core.secagg import messages
-from fa_core.secagg.identity import SIGNATURE_SIZE, DeviceIdentity, Trust, certificate_message, signed
+from fa_core.secagg.identity import (
+    CERTIFICATE_SIZE,
+    POPULATION_SIZE,
+    SIGNATURE_SIZE,
+    DeviceIdentity,
+    Trust,
+    certified,
+    signed,
+)
 from fa_core.secagg.masks import lift, lower
 from fa_core.secagg.messages import Kind, Malformed, OtherSession
 from fa_core.secagg.server import Result
@@ -63,7 +71,9 @@ class DeviceParty:
         return reply
 
     def _join(self, request: bytes) -> bytes:
-        if messages.read_join_request(request) != self._task:
+        if messages.read_join_request(request) != self._task or (
+            self._identity.population != self._task.population
+        ):
             raise Refusal(Reason.WRONG_TASK)
         signature = self._identity.key.sign(label("plain join") + self._task.session)
         body = self._identity.device + self._identity.certificate + signature
@@ -125,20 +135,22 @@ class Server:
         self._check(Stage.JOIN, len(joined))
         self._asked = tuple(joined.values())
         self.joined = len(joined)
-        self.quorum = max(self.joined - int(self._task.dropout * self.joined), 1)
+        self.quorum = max(self.joined - int(self._task.dropout * self.joined), self._task.min_devices)
         self._request = messages.count_message(Kind.PLAIN_VECTOR_REQUEST, self._task.session, self.joined)
         self.stage = Stage.MASKED
 
     def _admit(self, reply: bytes) -> bytes | None:
         try:
             body = messages.read_fixed(
-                Kind.PLAIN_JOIN_REPLY, self._task.session, reply, 32 + 2 * SIGNATURE_SIZE
+                Kind.PLAIN_JOIN_REPLY, self._task.session, reply, 32 + CERTIFICATE_SIZE + SIGNATURE_SIZE
             )
         except Malformed:
             return None
-        device, certificate, signature = body[:32], body[32:96], body[96:]
+        device, certificate, signature = body[:32], body[32:-SIGNATURE_SIZE], body[-SIGNATURE_SIZE:]
         message = label("plain join") + self._task.session
-        admitted = signed(certificate, certificate_message(device), self._authority)
+        admitted = certificate[:POPULATION_SIZE] == self._task.population and certified(
+            device, certificate, self._authority
+        )
         return device if admitted and signed(signature, message, device) else None
 
     def _receive_masked(self, replies: Mapping[int, bytes]) -> None:

@@ -66,14 +66,18 @@ class _Requests(Mapping[int, bytes]):
 class Server:
     """One round. `nodes` are the transport's numbers of the devices that are invited.
 
-    `authority` is the enrolment authority's public key. `stage` is the one whose `requests()` are to be sent,
-    None when the round is over. `quorum` is the least number of replies with which the stage can succeed.
+    `authority` is the enrolment authority's public key; `charge` shows the witness that the round is charged
+    (`fa_core/trust/charges.py`). `stage` is the one whose `requests()` are to be sent, None when the round is
+    over. `quorum` is the least number of replies with which the stage can succeed.
     """
 
-    def __init__(self, task: Task, authority: bytes, witness: Witness, nodes: Iterable[int]) -> None:
+    def __init__(
+        self, task: Task, authority: bytes, witness: Witness, nodes: Iterable[int], charge: bytes = b""
+    ) -> None:
         self._task = task
         self._authority = authority
         self._witness = witness
+        self._charge = charge
         self._stage: Stage | None = Stage.JOIN
         self._missing: dict[Stage, int] = {}
         invited = tuple(dict.fromkeys(nodes))
@@ -90,7 +94,12 @@ class Server:
     @property
     def quorum(self) -> int:
         """The least number of replies with which this stage can succeed; a driver may wait for more."""
-        return self._task.min_devices if self._stage is Stage.JOIN else self._parameters.survivors
+        return self._task.min_devices if self._stage is Stage.JOIN else self._needed(self._stage)
+
+    def _needed(self, stage: Stage | None) -> int:
+        """How many must remain: the smallest cohort binds who is summed, not who then opens the sum."""
+        survivors = self._parameters.survivors
+        return survivors if stage is Stage.UNMASK else max(survivors, self._task.min_devices)
 
     @property
     def joined(self) -> int:
@@ -133,7 +142,9 @@ class Server:
         self._missing[Stage.JOIN] = len(self._asked) - len(records)
         self._parameters = self._choose(len(records))
         self._records = [Record.decode(record) for record in records.values()]
-        reply = self._witness.sign_roster(messages.roster_request(self._task, list(records.values())))
+        reply = self._witness.sign_roster(
+            messages.roster_request(self._task, self._charge, list(records.values()))
+        )
         self._roster = messages.read_roster_reply(self._task.session, reply)
         n, k = self._parameters.devices, self._parameters.neighbours
         self._hash = self._roster.hash(self._task)
@@ -148,7 +159,7 @@ class Server:
             record = Record.decode(messages.read_join_reply(self._task.session, reply))
         except Malformed:
             return None
-        return record if record.valid(self._task.session, self._authority) else None
+        return record if record.valid(self._task.session, self._authority, self._task.population) else None
 
     def _choose(self, joined: int) -> Parameters:
         task, missing = self._task, self._missing[Stage.JOIN]
@@ -254,7 +265,7 @@ class Server:
 
     def _require(self, stage: Stage, there: Flags) -> None:
         """Count who is missing at this stage; fail below ⌈(1 − f)n⌉."""
-        n, needed, left = self._parameters.devices, self._parameters.survivors, int(there.sum())
+        n, needed, left = self._parameters.devices, self._needed(stage), int(there.sum())
         self._missing[stage] = len(self._asked) - left
         if left < needed:
             text = f"{n - left} of {n} devices are missing; at least {needed} must remain"

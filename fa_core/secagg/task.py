@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from fa_core.errors import RoundFailed
 
-_TASK = struct.Struct("<32s16sIIBIIIII32s")
+_TASK = struct.Struct("<32s16sIIBIIIII32s32s")
 TASK_SIZE = _TASK.size
 _U32 = 2**32
 
@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 4
 
 def label(name: str) -> bytes:
     """The domain-separation prefix of one use of a hash, a signature or a derived key."""
-    return b"unheard/secagg/1 " + name.encode() + b"\x00"
+    return b"unheard/secagg/2 " + name.encode() + b"\x00"
 
 
 class Stage(StrEnum):
@@ -81,7 +81,8 @@ class Task:
     `plan_hash`: SHA-256 of the plan's canonical bytes. `release` and `attempt` name the round. The vector has
     `length` entries in Z mod 2^`bits`. `dropout` is the largest share of the roster that may go missing and
     `corrupt` the largest share that may be dishonest. No round runs with fewer than `min_devices`.
-    `context`: 32 bytes that bind everything else that must be the same for every device; zeros for nothing.
+    `context`: 32 bytes that stand for whatever else every device must be sent alike; zeros for nothing.
+    `population`: the 32 bytes of the population that is charged; every certificate must name it.
 
     Raises ValueError when a field is outside its range.
     """
@@ -95,10 +96,14 @@ class Task:
     corrupt: Fraction
     min_devices: int
     context: bytes = bytes(32)
+    population: bytes = bytes(32)
 
     def __post_init__(self) -> None:
-        if (len(self.plan_hash), len(self.release), len(self.context)) != (32, 16, 32):
-            raise ValueError("a task has a plan hash of 32 bytes, a release of 16 and a context of 32")
+        sizes = tuple(map(len, (self.plan_hash, self.release, self.context, self.population)))
+        if sizes != (32, 16, 32, 32):
+            raise ValueError(
+                "a task has a plan hash of 32 bytes, a release of 16, a context and a population of 32"
+            )
         if self.bits not in (32, 64):
             raise ValueError(f"bits is {self.bits}: it is 32 or 64")
         if not (1 <= self.length < 2**28 and 0 <= self.attempt < _U32 and 1 <= self.min_devices < _U32):
@@ -108,7 +113,7 @@ class Task:
                 raise ValueError(f"{name} is {share}: it is a fraction in [0, 1) with a 32-bit denominator")
 
     def encode(self) -> bytes:
-        """The task as 109 bytes; equal tasks have equal bytes."""
+        """The task as 141 bytes; equal tasks have equal bytes."""
         return _TASK.pack(
             self.plan_hash,
             self.release,
@@ -119,17 +124,19 @@ class Task:
             *self.corrupt.as_integer_ratio(),
             self.min_devices,
             self.context,
+            self.population,
         )
 
     @classmethod
     def decode(cls, data: bytes) -> "Task":
         """The task of `data`. ValueError unless they are exactly the bytes that `encode` would make."""
         try:
-            plan, release, attempt, length, bits, fn, fd, gn, gd, least, context = _TASK.unpack(data)
+            plan, release, attempt, length, bits, *rest = _TASK.unpack(data)
+            fn, fd, gn, gd, least, context, population = rest
             dropout, corrupt = Fraction(fn, fd), Fraction(gn, gd)
         except (struct.error, ZeroDivisionError) as error:
             raise ValueError("these bytes are not a task") from error
-        task = cls(plan, release, attempt, length, bits, dropout, corrupt, least, context)
+        task = cls(plan, release, attempt, length, bits, dropout, corrupt, least, context, population)
         if task.encode() != data:
             raise ValueError("a task's fractions are in lowest terms")
         return task

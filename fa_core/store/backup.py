@@ -22,6 +22,7 @@ from typing import IO, Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, select
 
+from fa_core.canonical_json import utc_text
 from fa_core.errors import BadInput, Refused
 from fa_core.store import catalogue, chain, schema, translog
 from fa_core.store.bodies import Bodies, body_name, fetch
@@ -165,7 +166,7 @@ def _as_json(column: Column[Any], value: Any) -> Any:
 
 
 def _time(value: Any) -> Any:
-    return schema.utc_text(value) if isinstance(value, datetime) else value
+    return utc_text(value) if isinstance(value, datetime) else value
 
 
 def _meant(column: Column[Any], said: Any) -> Any:

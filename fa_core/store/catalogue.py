@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, select
 
+from fa_core.canonical_json import canonical, utc_text
 from fa_core.errors import BadInput, Refused, UnheardError
 from fa_core.store import chain, translog
 from fa_core.store.bodies import Bodies, body_name, fetch
 from fa_core.store.files import estimates_bytes, read_estimates, read_release, release_bytes
-from fa_core.store.schema import failures, releases, utc_text
-from fa_core.trust.checkpoint import canonical, entry
+from fa_core.store.schema import failures, releases
+from fa_core.trust.checkpoint import entry
 from fa_core.values import Accounting, Estimates, Release
 
 LEAST_PREFIX = 4

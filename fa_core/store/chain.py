@@ -1,38 +1,23 @@
 """The ledger as rows: each carries a hash over the one before, so that history cannot be rewritten quietly.
 
-A row's body is canonical JSON; its hash is SHA-256("unheard-ledger-1\\n" ‖ hash of the row before ‖ body).
+Rows are the bytes of `fa_core.privacy.ledger_rows`.
 The transparency log repeats every row, so that the last ones cannot be cut off quietly either.
 What may be charged is not decided here but by the pure rules of `fa_core.privacy.ledger`.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime
-from fractions import Fraction
-from hashlib import sha256
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
+from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, Refused, UnheardError
-from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Currency, Policy, admit
+from fa_core.privacy.ledger import Charge, admit
+from fa_core.privacy.ledger_rows import START, Declaration, decode, digest, encode
 from fa_core.store import translog
-from fa_core.store.schema import ledger, utc_text
-from fa_core.trust.checkpoint import canonical, entry
-
-_DOMAIN = b"unheard-ledger-1\n"
-_START = bytes(32)
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """A population's kind of ledger and its budgets, from `at` on. The kind never changes."""
-
-    population: str
-    currency: Currency
-    policy: Policy
-    at: datetime
+from fa_core.store.schema import ledger
+from fa_core.trust.checkpoint import entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +29,18 @@ class Row:
     value: Declaration | Charge
 
 
-def charge(connection: Connection, asked: Charge) -> Row:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A row as it was just written, and the index of the log's entry that repeats it."""
+
+    row: Row
+    log_index: int
+
+
+def charge(connection: Connection, asked: Charge) -> Written:
     """Check a charge against every budget and write it. Raises Refused and writes nothing.
 
-    The connection must be a writing one. A population that declared nothing gets the default budgets of
-    the charge's currency with its first charge.
+    The connection must be a writing one. A population must have declared its budgets before.
     """
     if translog.find(connection, "plan", asked.plan_hash) is None:
         raise Refused(
@@ -60,14 +52,14 @@ def charge(connection: Connection, asked: Charge) -> Row:
         )
     declared = declaration(connection, asked.population)
     if declared is None:
-        default = DEFAULT_POLICIES[asked.currency]
-        declared = Declaration(asked.population, asked.currency, default, asked.at)
-        _append(connection, declared)
+        raise Refused(
+            f"population {asked.population!r} has no budgets in this ledger; `fa ledger declare` sets them"
+        )
     admit(declared.policy, declared.currency, charges(connection, asked.population), asked)
     return _append(connection, asked)
 
 
-def declare(connection: Connection, declared: Declaration) -> Row:
+def declare(connection: Connection, declared: Declaration) -> Written:
     """Write a population's budgets, in force from here on. Raises Refused for another kind of ledger."""
     before = declaration(connection, declared.population)
     if before is not None and before.currency != declared.currency:
@@ -115,8 +107,8 @@ def charge_of(connection: Connection, release: str) -> Charge | None:
 def rows(connection: Connection) -> Iterator[Row]:
     """Yield every row, oldest first."""
     query = select(ledger.c.seq, ledger.c.hash, ledger.c.body).order_by(ledger.c.seq)
-    for seq, digest, body in connection.execute(query):
-        yield Row(seq, digest, decode(body))
+    for seq, hashed, body in connection.execute(query):
+        yield Row(seq, hashed, decode(body))
 
 
 def populations(connection: Connection) -> tuple[str, ...]:
@@ -130,13 +122,13 @@ def verify(connection: Connection) -> list[str]:
     Recomputes the chain, compares it with the transparency log, and decides every charge again.
     """
     problems: list[str] = []
-    before, replay = _START, _Replay()
+    before, replay = START, _Replay()
     digests: list[str] = []
     for place, row in enumerate(connection.execute(select(ledger).order_by(ledger.c.seq))):
         if row.seq != place:
             problems.append(f"ledger row {place} is missing: the next is numbered {row.seq}")
             return problems
-        if row.hash != _digest(before, row.body):
+        if row.hash != digest(before, row.body):
             problems.append(
                 f"ledger row {row.seq} was rewritten: its hash does not follow from the one before"
             )
@@ -186,71 +178,25 @@ class _Replay:
         past.append(value)
 
 
-def encode(value: Declaration | Charge) -> bytes:
-    """Return the canonical JSON of a row. A charge of before charges had an `alpha` keeps its bytes."""
-    record: dict[str, Any] = {"kind": "declare" if isinstance(value, Declaration) else "charge"}
-    return canonical(record | _plain({key: each for key, each in asdict(value).items() if each is not None}))
-
-
-def decode(body: bytes) -> Declaration | Charge:
-    """Return the value of a row. Raises BadInput for a body that `encode` would not have written."""
-    try:
-        record = json.loads(body)
-        kind: Literal["declare", "charge"] = record.pop("kind")
-        times = {key: datetime.fromisoformat(record[key]) for key in _TIMES if key in record}
-        exact = {key: Fraction(record[key]) for key in _EXACT if key in record}
-        value: Declaration | Charge
-        if kind == "charge":
-            value = Charge(**(record | times | exact))
-        else:
-            policy = Policy(**{each.name: Fraction(record["policy"][each.name]) for each in fields(Policy)})
-            value = Declaration(**(record | times | {"policy": policy}))
-        if encode(value) == body:
-            return value
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-        pass
-    raise BadInput("the row is not one that a ledger holds")
-
-
-_TIMES = ("at", "window_start", "window_end")
-_EXACT = ("cost", "epsilon", "delta", "alpha")
-
-
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
-            plain[key] = _plain(value)
-        elif isinstance(value, Fraction):
-            plain[key] = str(value)
-        else:
-            plain[key] = utc_text(value) if isinstance(value, datetime) else value
-    return plain
-
-
 def _columns(value: Declaration | Charge) -> tuple[str, str, str | None]:
     if isinstance(value, Declaration):
         return ("declare", value.population, None)
     return ("charge", value.population, value.release)
 
 
-def _append(connection: Connection, value: Declaration | Charge) -> Row:
+def _append(connection: Connection, value: Declaration | Charge) -> Written:
     last = connection.execute(
         select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
     ).first()
-    seq, before = (0, _START) if last is None else (last.seq + 1, last.hash)
+    seq, before = (0, START) if last is None else (last.seq + 1, last.hash)
     body = encode(value)
-    digest = _digest(before, body)
+    hashed = digest(before, body)
     kind, population, release = _columns(value)
     connection.execute(
         insert(ledger).values(
-            seq=seq, kind=kind, population=population, release=release, body=body, hash=digest
+            seq=seq, kind=kind, population=population, release=release, body=body, hash=hashed
         )
     )
-    logged = canonical({"hash": digest.hex(), "row": json.loads(body), "seq": seq})
-    translog.append(connection, "ledger", release or population, entry("ledger", logged))
-    return Row(seq, digest, value)
-
-
-def _digest(before: bytes, body: bytes) -> bytes:
-    return sha256(_DOMAIN + before + body).digest()
+    logged = canonical({"hash": hashed.hex(), "row": json.loads(body), "seq": seq})
+    found = translog.append(connection, "ledger", release or population, entry("ledger", logged))
+    return Written(Row(seq, hashed, value), found.index)

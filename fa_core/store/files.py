@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fa_core.canonical_json import utc_text
 from fa_core.errors import BadInput
-from fa_core.store.schema import utc_text
 from fa_core.values import Block, Cell, Estimate, Estimates, Judgement, Layout, Participation, Release
 
 RELEASE_SCHEMA = pa.schema(

@@ -4,7 +4,7 @@ Exact numbers are text ("1/20"), times are UTC in one ISO form that sorts as tex
 `fa_core.store.migrations` build these tables; a test holds the two together.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from fractions import Fraction
 
 from sqlalchemy import (
@@ -21,6 +21,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
+from fa_core.canonical_json import utc_text
 from fa_core.errors import BadInput
 
 
@@ -58,13 +59,6 @@ class Exact(TypeDecorator[Fraction]):
             return None if value is None else Fraction(value)
         except (ValueError, ZeroDivisionError):
             raise BadInput(f"the store holds {value!r} where a number should be; it was changed") from None
-
-
-def utc_text(moment: datetime) -> str:
-    """Return the one text of a moment. Raises ValueError where it has no zone."""
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 metadata = MetaData()

@@ -3,8 +3,8 @@
 Who runs a round calls, in this order:
 
     store.announce(plan, key, signature)     the plan is in the log before anybody is asked
-    store.checkpoint(log_key, witness)       … and under a cosigned checkpoint that devices can check
-    store.charge(charge)                     the cost is in the ledger before anything is unmasked
+    store.charge(charge)                     … and so is what it costs, in the ledger
+    store.checkpoint(log_key, witness)       … both under a cosigned checkpoint that devices can check
     store.save(release, estimates, …)        or store.fail(…): the round ends once, and the log says how
     store.checkpoint(log_key, witness)
 """
@@ -25,12 +25,13 @@ from fa_core.database.connection import Database
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
+from fa_core.privacy.ledger_rows import Declaration
 from fa_core.store import backup as backups
 from fa_core.store import catalogue, chain, translog
 from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
 from fa_core.store.catalogue import Entry, Failure, Query
-from fa_core.store.chain import Declaration, Row
+from fa_core.store.chain import Row, Written
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
@@ -101,12 +102,12 @@ class Store:
 
     # Ledger
 
-    def declare(self, declared: Declaration) -> Row:
+    def declare(self, declared: Declaration) -> Written:
         """Set a population's budgets from now on. Raises Refused for another kind of ledger than it has."""
         with self._database.writing() as connection:
             return chain.declare(connection, declared)
 
-    def charge(self, asked: Charge) -> Row:
+    def charge(self, asked: Charge) -> Written:
         """Check a charge against every budget and write it, or raise Refused and write nothing.
 
         The plan must be in the log. A release is charged once; its charge stands whatever comes after.

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Connection, delete, func, insert, select
 
+from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.merkle import Proof, Tree, leaf_hash, node_hash
 from fa_core.store.schema import checkpoints, log
-from fa_core.trust.checkpoint import Kind, canonical, cosigned_at, entry, parse, sign, signed_by_log
+from fa_core.trust.checkpoint import Kind, cosigned_at, entry, parse, sign, signed_by_log
 
 LOG, PLAN = "log", "plan"
 """Names under which the keys of the log itself and of those who sign plans come into use."""

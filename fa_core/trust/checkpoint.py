@@ -19,7 +19,6 @@ every history that I have signed before", so that no device can be shown a histo
 
 import base64
 import binascii
-import json
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from typing import Literal
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import HASH_SIZE, Proof, verify_consistency
 
@@ -58,11 +58,6 @@ def plan_entry(plan: bytes, key: bytes, signature: bytes) -> bytes:
     """
     body = {"key": key.hex(), "plan": plan.decode(), "signature": signature.hex()}
     return entry("plan", canonical(body))
-
-
-def canonical(value: object) -> bytes:
-    """Return the one JSON text of a value made of dict, list, str, int, bool and None: keys sorted, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 @dataclass(frozen=True, slots=True)

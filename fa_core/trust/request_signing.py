@@ -21,7 +21,7 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fa_core.secagg.identity import DeviceIdentity, certificate_message, signed
+from fa_core.secagg.identity import CERTIFICATE_SIZE, DeviceIdentity, certified
 from fa_core.secagg.task import label
 
 SCHEME = "Unheard"
@@ -31,7 +31,7 @@ SKEW_SECONDS = 300
 MESSAGE, STAGE = "Unheard-Letter", "Unheard-Stage"
 """Headers of a gateway's answer that holds a request: its number, and the stage of the protocol."""
 
-_SIZES = (32, 64, 32, 64)
+_SIZES = (32, CERTIFICATE_SIZE, 32, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Credentials:
             Ed25519PublicKey.from_public_bytes(self.device).verify(self.signature, said)
         except (InvalidSignature, ValueError):
             return False
-        return signed(self.certificate, certificate_message(self.device), authority)
+        return certified(self.device, self.certificate, authority)
 
 
 def authorization(identity: DeviceIdentity, audience: str, request: Request, timestamp: int) -> str:

@@ -1,4 +1,4 @@
-"""The witness: it signs one roster and one survivor bitmap for each release and attempt, and one history.
+"""The witness: it signs rosters that are charged, one survivor bitmap a release, and one history of the log.
 
 An aggregator that alone chose who is on the roster, in which order, and who dropped out, could surround a
 device or sum a part of the cohort apart. The witness takes these choices away. It runs with the enrolment
@@ -7,13 +7,20 @@ authority and never with the aggregator; it sees public keys and who answered, a
 What it signed is in its journal before the signature leaves. The same request again gets the same reply; a
 different one for the same release and attempt is refused, after a restart too. It also cosigns the
 transparency log, if each checkpoint extends the last one that it saw.
+
+No roster is signed unless its release is charged: the row of the ledger is in the log, under a checkpoint
+that this witness cosigned, and the budgets that the enrolment authority signed have room for it beside all
+that this witness signed for the population before, by its own clock and its own sum. So an aggregator that
+charges nothing, too little, to another name or by a clock that runs ahead gets no sum.
 """
 
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -21,14 +28,17 @@ from secrets import token_bytes
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from fa_core.errors import Refused
+from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof, leaf_hash, root
+from fa_core.privacy.ledger import Charge, admit
+from fa_core.privacy.ledger_rows import Declaration, decode, encode
 from fa_core.secagg import messages
-from fa_core.secagg.identity import Record
+from fa_core.secagg.identity import Record, population_id
 from fa_core.secagg.messages import Malformed, Roster
 from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
+from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
 
 
 class Journal:
@@ -69,6 +79,10 @@ class Journal:
         os.rename(self._directory / f".{name}", self._directory / name)
         self._sync()
 
+    def entries(self, ending: str) -> list[bytes]:
+        """Every entry whose name ends so."""
+        return [file.read_bytes() for file in sorted(self._directory.glob(f"*{ending}"))]
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other process and thread out."""
@@ -91,7 +105,8 @@ def _write(handle: int, data: bytes) -> None:
 class Witness:
     """The witness as an object. `authority` and `log` are public Ed25519 keys, 32 bytes each.
 
-    Without `log` it cosigns nothing. `clock` gives the time (UTC) that stands in its cosignatures.
+    Without `log` it signs nothing. `clock` gives the time (UTC) that stands in its cosignatures and by which
+    budgets free up. `owner_of` names the owner of a device (32 bytes); by default each has one of its own.
     """
 
     def __init__(
@@ -101,12 +116,14 @@ class Witness:
         journal: Path,
         log: bytes | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        owner_of: Callable[[bytes], str] = bytes.hex,
     ) -> None:
         self._key = key
         self._authority = authority
         self._journal = Journal(journal)
-        self._log = None if log is None else Ed25519PublicKey.from_public_bytes(log)
+        self._log = log
         self._clock = clock
+        self._owner_of = owner_of
 
     @property
     def public_key(self) -> bytes:
@@ -116,23 +133,93 @@ class Witness:
     def sign_roster(self, request: bytes) -> bytes:
         """Check every record, draw the nonce and sign. Refused for a second roster or for a bad record."""
         try:
-            task, encoded = messages.read_roster_request(request)
+            task, proof, encoded = messages.read_roster_request(request)
         except Malformed as error:
             raise Refused(f"the witness cannot read the roster: {error}") from None
         if task.attempt >= MAX_ATTEMPTS:
             raise Refused(f"the witness signs rosters for {MAX_ATTEMPTS} attempts at a release, and no more")
         records = [Record.decode(record) for record in encoded]
+        self._check_records(task, records)
+        unsigned = Roster(len(records), root([leaf_hash(record) for record in encoded]), token_bytes(32))
+        signature = self._key.sign(unsigned.message(task))
+        roster = Roster(unsigned.devices, unsigned.root, unsigned.nonce, signature)
+        with self._journal.lock():
+            self._check_attempts(task)
+            self._require_charge(task, proof)
+            return self._sign_once(task, "roster", request, messages.roster_reply(task.session, roster))
+
+    def _check_records(self, task: Task, records: Sequence[Record]) -> None:
+        """Raise Refused unless the roster is large enough, of certified keys that stand there once, and no
+        owner holds more devices than the share that may be corrupt."""
         if len(records) < task.min_devices or choose(len(records), task.dropout, task.corrupt) is None:
             raise Refused(f"the witness signs no roster of {len(records)}: it is too small for this plan")
         names = {name for r in records for name in (r.device, r.share_key, r.mask_key)}
         if len(names) != 3 * len(records):
             raise Refused("the witness signs no roster in which a device or a key stands twice")
-        if not all(record.valid(task.session, self._authority) for record in records):
-            raise Refused("the witness signs no roster with a key that is not certified")
-        unsigned = Roster(len(records), root([leaf_hash(record) for record in encoded]), token_bytes(32))
-        signature = self._key.sign(unsigned.message(task))
-        roster = Roster(unsigned.devices, unsigned.root, unsigned.nonce, signature)
-        return self._sign_once(task, "roster", request, messages.roster_reply(task.session, roster))
+        if not all(record.valid(task.session, self._authority, task.population) for record in records):
+            raise Refused("the witness signs no roster with a key that is not certified for its population")
+        largest = max(Counter(self._owner_of(record.device) for record in records).values())
+        allowed = max(1, int(task.corrupt * len(records)))
+        if largest > allowed:
+            raise Refused(
+                f"one owner holds {largest} of the {len(records)} devices on the roster; the plan's "
+                f"`corrupt` covers {allowed}"
+            )
+
+    def _check_attempts(self, task: Task) -> None:
+        """Raise Refused for an attempt after one whose survivors were signed, or before one that was begun.
+
+        A roster for a later attempt closes the earlier ones, and survivors end the release: else one release
+        could be opened twice.
+        """
+        release = task.release.hex()
+        for attempt in range(MAX_ATTEMPTS):
+            other = replace(task, attempt=attempt)
+            if attempt > task.attempt and self._journal.read(_name(other, "roster")) is not None:
+                raise Refused(f"attempt {task.attempt} at release {release} was given up for a later one")
+            if attempt < task.attempt and self._journal.read(_name(other, "survivors")) is not None:
+                raise Refused(f"release {release} was opened in attempt {attempt}; there is no other")
+
+    def _require_charge(self, task: Task, data: bytes) -> None:
+        """Raise Refused unless the release is charged, and within budget by this witness's own sum."""
+        if self._log is None:
+            raise Refused("the witness was not given the key of a transparency log, so it signs no roster")
+        about = Round(task.release, task.plan_hash, task.population)
+        try:
+            proof = ChargeProof.decode(data)
+            charge, declared = paid(proof, about, Keys(self._authority, self._log, self.public_key))
+        except BadInput as error:
+            raise Refused(f"the witness signs no roster that is not charged: {error}") from None
+        if context_of(charge.window_end, (proof.checkpoint, proof.row)) != task.context:
+            raise Refused("the witness signs no roster of another window or checkpoint than its charge names")
+        self._spend(charge, declared)
+
+    def _spend(self, charge: Charge, declared: Declaration) -> None:
+        """Write a charge into the journal, at this witness's own time.
+
+        Time never goes back here: a clock that is set back frees nothing.
+        """
+        kept = self._journal.read(f"{charge.release}-charge")
+        if kept is not None:
+            if replace(charge, at=_charge(kept).at) != _charge(kept):
+                raise Refused(f"release {charge.release} was signed under another charge")
+            return
+        name = f"{population_id(charge.population).hex()}-budgets"
+        before = self._journal.read(name)
+        if before is not None and _declaration(before).at > declared.at:
+            raise Refused(f"newer budgets of population {charge.population} are known than the round shows")
+        signed = self.charges()
+        past = [each for each in signed if each.population == charge.population]
+        at = max([self._clock(), *(each.at for each in signed)])
+        own = replace(charge, at=at)
+        admit(declared.policy, declared.currency, past, own)
+        self._journal.replace(name, encode(declared))
+        self._journal.keep(f"{charge.release}-charge", encode(own))
+
+    def charges(self) -> tuple[Charge, ...]:
+        """Every charge under which a roster was signed, by this witness's own time, oldest first."""
+        found = (_charge(entry) for entry in self._journal.entries("-charge"))
+        return tuple(sorted(found, key=lambda each: each.at))
 
     def sign_survivors(self, request: bytes) -> bytes:
         """Check the bitmap against the roster signed before, and sign. Refused for a second bitmap."""
@@ -152,12 +239,17 @@ class Witness:
         parameters = choose(roster.devices, task.dropout, task.corrupt)
         if parameters is None or len(survivors) != roster.devices:
             raise Refused(f"the bitmap is of {len(survivors)} devices; the roster has {roster.devices}")
-        if int(survivors.sum()) < parameters.survivors:
-            raise Refused(f"{int(survivors.sum())} survivors are too few; {parameters.survivors} must remain")
+        least = max(parameters.survivors, task.min_devices)
+        if int(survivors.sum()) < least:
+            raise Refused(f"{int(survivors.sum())} survivors are too few; {least} must remain")
         if (survivors & ~dealt).any():
             raise Refused("the bitmap names a survivor that never dealt its shares")
         signature = self._key.sign(messages.survivors_message(roster.hash(task), dealt, survivors))
-        return self._sign_once(task, "survivors", request, messages.survivors_reply(task.session, signature))
+        with self._journal.lock():
+            self._check_attempts(task)
+            return self._sign_once(
+                task, "survivors", request, messages.survivors_reply(task.session, signature)
+            )
 
     def seen(self) -> int:
         """The size of the last checkpoint that was cosigned; 0 before the first."""
@@ -169,7 +261,8 @@ class Witness:
         if self._log is None:
             raise Refused("the witness was not given the key of a transparency log, so it cosigns none")
         with self._journal.lock():
-            line = checkpoint.cosign(note, self._last(), proof, self._log, self._key, self._clock())
+            log = Ed25519PublicKey.from_public_bytes(self._log)
+            line = checkpoint.cosign(note, self._last(), proof, log, self._key, self._clock())
             self._journal.replace("checkpoint", note)
         return line
 
@@ -189,3 +282,15 @@ class Witness:
 
 def _name(task: Task, what: str) -> str:
     return f"{task.release.hex()}-{task.attempt}-{what}"
+
+
+def _charge(entry: bytes) -> Charge:
+    value = decode(entry)
+    assert isinstance(value, Charge)
+    return value
+
+
+def _declaration(entry: bytes) -> Declaration:
+    value = decode(entry)
+    assert isinstance(value, Declaration)
+    return value

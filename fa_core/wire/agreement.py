@@ -1,16 +1,16 @@
 """What the server and every device derive alike from an invitation, so that they agree without asking."""
 
 from datetime import datetime
-from hashlib import sha256
 
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.secagg import Task
+from fa_core.trust.charges import context_of
 from fa_core.values import Layout
 
 
 def task_of(
-    plan: Plan, release: bytes, attempt: int, until: datetime, checkpoint: bytes
+    plan: Plan, release: bytes, attempt: int, until: datetime, population: bytes, proofs: tuple[bytes, bytes]
 ) -> tuple[Layout, Task]:
     """Return a plan's layout and the secure aggregation's task for one attempt at one release.
 
@@ -21,7 +21,8 @@ def task_of(
         release: id of the release, 16 bytes.
         attempt: 0 for the first.
         until: end of the window, a whole second, with time zone.
-        checkpoint: the transparency log's note under which the plan was shown.
+        population: the one that is charged, as certificates name it, 32 bytes.
+        proofs: the transparency log's note under which plan and charge were shown, and the charge's row.
     """
     layout, privacy = compile_plan(plan), plan.privacy
     task = Task(
@@ -33,6 +34,7 @@ def task_of(
         dropout=privacy.dropout,
         corrupt=privacy.corrupt,
         min_devices=privacy.min_cohort,
-        context=sha256(int(until.timestamp()).to_bytes(8, "big") + checkpoint).digest(),
+        context=context_of(until, proofs),
+        population=population,
     )
     return layout, task

@@ -1,4 +1,4 @@
-"""The bytes that invite a device to a round: the signed plan, the proof that it is logged, the round.
+"""The bytes that invite a device to a round: the signed plan, the proofs that it is logged and charged.
 
 The server writes one and sends it, unchanged, to every device at the `join` stage; a device believes
 nothing in it before `clients.device.trust` has checked it. It is the same for every device: which
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fa_core.errors import BadInput
+from fa_core.trust.charges import ChargeProof
 from fa_core.trust.checkpoint import NO_CALENDAR
 
-MAGIC = b"unheard-invitation-1\n"
+MAGIC = b"unheard-invitation-2\n"
 MAX_BYTES = 16 * 1024 * 1024
 HASH_BYTES = 32
 MAX_PROOF = 64
@@ -38,6 +39,10 @@ class Invitation:
         index: the plan's index in the transparency log.
         inclusion: RFC 6962 audit path of its leaf in the checkpoint's tree.
         checkpoint: the log's checkpoint, with its own and the witness's signature.
+        charge: the ledger's row that pays for the release, as the log repeats it.
+        charge_index: its index in the log.
+        charge_inclusion: audit path of its leaf in the same checkpoint's tree.
+        budgets: the population's budgets, as the enrolment authority signed them.
         consistency: size of an earlier checkpoint -> RFC 6962 proof that this one extends it.
         request: the secure aggregation's own first message.
     """
@@ -51,8 +56,19 @@ class Invitation:
     index: int
     inclusion: tuple[bytes, ...]
     checkpoint: bytes
+    charge: bytes
+    charge_index: int
+    charge_inclusion: tuple[bytes, ...]
+    budgets: bytes
     consistency: Mapping[int, tuple[bytes, ...]]
     request: bytes
+
+    @property
+    def charge_proof(self) -> ChargeProof:
+        """Why the round may be believed to be charged."""
+        return ChargeProof(
+            self.charge, self.charge_index, self.charge_inclusion, self.checkpoint, self.budgets
+        )
 
 
 def encode(invitation: Invitation) -> bytes:
@@ -66,6 +82,10 @@ def encode(invitation: Invitation) -> bytes:
         struct.pack(">QQQ", invitation.attempt, int(invitation.until.timestamp()), invitation.index),
         _hashes(invitation.inclusion),
         _bytes(invitation.checkpoint),
+        _bytes(invitation.charge),
+        struct.pack(">Q", invitation.charge_index),
+        _hashes(invitation.charge_inclusion),
+        _bytes(invitation.budgets),
         struct.pack(">I", len(invitation.consistency)),
     ]
     for size, proof in sorted(invitation.consistency.items()):
@@ -80,11 +100,13 @@ def decode(data: bytes) -> Invitation:
         raise BadInput(f"an invitation has at most {MAX_BYTES} bytes; this one has {len(data)}")
     reader = _Reader(data)
     if reader.take(len(MAGIC)) != MAGIC:
-        raise BadInput("not an invitation of version 1")
+        raise BadInput("not an invitation of version 2")
     plan, key, signature, release = (reader.blob() for _ in range(4))
     attempt, seconds, index = struct.unpack(">QQQ", reader.take(24))
     inclusion = reader.hashes()
     checkpoint = reader.blob()
+    charge, charge_index, charge_inclusion = reader.blob(), reader.integer(), reader.hashes()
+    budgets = reader.blob()
     sizes = reader.count(MAX_CHECKPOINTS)
     consistency = {reader.integer(): reader.hashes() for _ in range(sizes)}
     request = reader.blob()
@@ -92,10 +114,10 @@ def decode(data: bytes) -> Invitation:
         raise BadInput("an invitation's window ends beyond every calendar")
     invitation = Invitation(
         plan, key, signature, release, attempt, datetime.fromtimestamp(seconds, UTC), index, inclusion,
-        checkpoint, consistency, request,
+        checkpoint, charge, charge_index, charge_inclusion, budgets, consistency, request,
     )  # fmt: skip
     if encode(invitation) != data or (len(key), len(signature), len(release)) != (32, 64, 16):
-        raise BadInput("an invitation is longer, shorter or in another order than version 1 says")
+        raise BadInput("an invitation is longer, shorter or in another order than version 2 says")
     return invitation
 
 

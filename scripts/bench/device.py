@@ -6,19 +6,17 @@ Times are CPU seconds of this process, the least of some runs; where they say wa
 """
 
 import argparse
-import secrets
 import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.device import database
 from clients.device.contribution import Clock, StoredDevice, Terms
@@ -29,20 +27,17 @@ from clients.device.odometer import Budget
 from clients.device.policy import Conditions, Policy
 from clients.device.records import Records
 from clients.device.store import DEFAULT_RETENTION, Rules, Store
-from clients.device.trust import PinnedKey, Pins
 from fa_core.layout import compile_plan
-from fa_core.merkle import leaf_hash
-from fa_core.plan import Plan, canonical, parse, sign
+from fa_core.plan import Plan, parse
 from fa_core.secagg import DeviceParty, Server, Trust, messages
 from fa_core.secagg.identity import signed
 from fa_core.tables import SOURCES
-from fa_core.trust import checkpoint as log
-from fa_core.trust.enrolment import Authority
-from fa_core.trust.witness import Witness
-from fa_core.wire.agreement import task_of
-from fa_core.wire.invitation import Invitation, encode
+from fa_core.wire.invitation import encode
 
-NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.device.setup import NOW, POPULATION, World
+
 RULES = Rules(
     dict.fromkeys(SOURCES, DEFAULT_RETENTION), {"wake_word": {"okay_nabu"}, "model_version": {"micro-1"}}
 )
@@ -158,56 +153,40 @@ class Bench:
     """A device with 10,000 events, and everybody it needs for a round."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.world = World(folder)
         self.plan: Plan = parse(PLAN.encode(), "bench.yaml", today=NOW.date(), policy=None)
-        self.keys = [Ed25519PrivateKey.generate() for _ in range(3)]
-        self.authority = Authority.generate()
         self.store = encrypted(folder)
         self.store.grant("quality_metrics", NOW + timedelta(days=300), NOW)
         self.store.set_facts({"accent": ACCENTS[3], "device_class": CLASSES[2]}, NOW)
         self.store.record("wake_events", events(EVENTS), "quality_metrics", NOW)
         records = Records(self.store)
         with self.store.transaction(NOW):
-            records.certify(self.authority.certify(records.key().public_key().public_bytes_raw()))
-        signer, log_key, witness = (key.public_key().public_bytes_raw() for key in self.keys)
-        pinned = PinnedKey("bench", signer, NOW - timedelta(days=1), NOW + timedelta(days=1))
-        pins = Pins((pinned,), frozenset(), log_key, witness, self.authority.public_key, timedelta(days=1))
+            public = records.key().public_key().public_bytes_raw()
+            records.certify(self.world.authority.certify(public, POPULATION))
         budget = Budget(Fraction(1), timedelta(days=28), timedelta(0))
         ready = Conditions(True, True, True, speaking=False)
         self.device = StoredDevice(
             self.store,
-            Terms(budget, Policy(min_cohort=20), pins),
+            Terms(budget, Policy(min_cohort=20), self.world.pins()),
             records.identity(),
             lambda now: ready,
             Clock(lambda: NOW, time.monotonic),
         )
 
-    def invitation(self) -> Invitation:
-        """Return the invitation to one release."""
-        signing, log_key, witness_key = self.keys
-        body, signer = canonical(self.plan), signing.public_key().public_bytes_raw()
-        signature, release = sign(body, signing), secrets.token_bytes(16)
-        leaf = leaf_hash(log.plan_entry(body, signer, signature))
-        note = log.sign(1, leaf, log_key)
-        note += log.cosign(note, None, (), log_key.public_key(), witness_key, NOW)
-        _, task = task_of(self.plan, release, 0, note)
-        return Invitation(
-            body, signer, signature, release, 0, NOW, 0, (), note, {}, messages.join_request(task)
-        )  # fmt: skip
-
     def round(self, devices: int) -> dict[Stage, tuple[float, float]]:
         """Run a round and return this device's wall and CPU seconds at each stage."""
-        invitation = self.invitation()
-        _, task = task_of(self.plan, invitation.release, 0, invitation.checkpoint)
-        witness = Witness(self.keys[2], self.authority.public_key, self.folder / "witness")
-        trust = Trust(self.authority.public_key, witness.public_key)
+        authority, witness = self.world.authority, self.world.witness()
+        invitation = self.world.invite(self.plan, self.world.release(), NOW, NOW)
+        task = messages.read_join_request(invitation.request)
+        trust = Trust(authority.public_key, witness.public_key)
         others = {
             number: DeviceParty(
-                task, self.authority.enrol(), trust, lambda _: np.zeros(task.length, np.int64)
+                task, authority.enrol(POPULATION), trust, lambda _: np.zeros(task.length, np.int64)
             )
             for number in range(1, devices)
         }
-        server = Server(task, self.authority.public_key, witness, range(devices))
+        proof = invitation.charge_proof.encode()
+        server = Server(task, authority.public_key, witness, range(devices), proof)
         took: dict[Stage, tuple[float, float]] = {}
         while server.stage is not None:
             stage: Stage = server.stage.value  # type: ignore[assignment]

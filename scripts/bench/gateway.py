@@ -45,7 +45,7 @@ from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.settings import CONFIG, FILE
 from fa_core.gateway.setup import init
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.keys import local_keys, local_signers
+from fa_core.rounds.keys import LocalKeys, give_budgets, local_keys, local_signers
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
@@ -58,6 +58,7 @@ from tests.store import postgres
 
 STAGE_SECONDS = 3600.0
 EVENTS, HOURS = 24, 40
+POPULATION = "bench"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 PLAN = f"""\
@@ -140,7 +141,8 @@ def crowd(given: Crowd, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.stack_size(512 * 1024)
     authority = Authority(Ed25519PrivateKey.from_private_bytes(given.authority))
-    fleet = simulated(cohort(given.size, EVENTS, HOURS, given.seed), given.pins, authority, None)
+    events = cohort(given.size, EVENTS, HOURS, given.seed)
+    fleet = simulated(events, given.pins, authority, POPULATION, None)
     turn = threading.Lock()
     devices = [TimedDevice(fleet.device(number), turn) for number in range(given.size)]
     lines = [line(given.url, fleet.device(number)._identity, given.ca) for number in range(given.size)]
@@ -264,7 +266,8 @@ def wait(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
 
 def one_round(folder: Path, devices: int, per_node: int, workers: int, database: str, server: int) -> Report:
     """Run one round. `server` is the process id of PostgreSQL, 0 for none."""
-    keys, authority = local_keys(folder / "local"), Authority.generate()
+    keys = local_keys(folder / "local")
+    authority = keys.authority
     public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
     pins = pins_of(*public, authority.public_key)
     nodes = math.ceil(devices / per_node)
@@ -287,7 +290,7 @@ def one_round(folder: Path, devices: int, per_node: int, workers: int, database:
         grid = LocalGrid(client_app(lambda message, _: through_gateway(message, socket_of), STAGES), nodes)
         seen: list[tuple[float, str]] = []
         began = time.monotonic()
-        release = drive(folder, NodesAtOnce(grid), plan, keys, authority, devices, nodes, seen)
+        release = drive(folder, NodesAtOnce(grid), plan, keys, devices, nodes, seen)
         took = time.monotonic() - began
         time.sleep(2.0)  # workers leave their counts once a second
         messages = metric(operations, "unheard_gateway_requests_total") - before[2]
@@ -313,9 +316,7 @@ def one_round(folder: Path, devices: int, per_node: int, workers: int, database:
     )
 
 
-def drive(
-    folder: Path, grid: Any, plan: Plan, keys: Any, authority: Authority, devices: int, nodes: int, seen: Any
-) -> Any:
+def drive(folder: Path, grid: Any, plan: Plan, keys: LocalKeys, devices: int, nodes: int, seen: Any) -> Any:
     """Run the plan over the grid and return its release; `seen` gets (time, stage) of each look."""
 
     def report(progress: Progress) -> None:
@@ -323,11 +324,12 @@ def drive(
 
     today = lambda: datetime.now(UTC)  # noqa: E731 - one word
     with open_store(folder / "store") as store:
-        signers = local_signers(keys, authority, today)
+        give_budgets(store, keys.authority, POPULATION, plan.privacy.accounting, today())
+        signers = local_signers(keys, today)
         watch = Watch(report, lambda: False)
         context = RunContext(store, signers, Pace(2 * STAGE_SECONDS, 0.1), MonotonicClock(), today, watch)
         signed = SignedPlan.of(plan, keys.plan)
-        job = Job(plan, signed, "bench", UNTIL, "gateway", True, True, nodes, devices)
+        job = Job(plan, signed, POPULATION, UNTIL, "gateway", True, True, nodes, devices)
         release, _ = run(job, grid, context)
         return release
 

@@ -16,7 +16,6 @@ from fa_core.privacy.ledger import Charge, Policy
 from fa_core.rounds.keys import LocalKeys, local_keys, local_signers
 from fa_core.store import Declaration, Entry, Store, open_store
 from fa_core.store.catalogue import plan_name
-from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout, Participation, Release
 from tests.dashboard.fleet_tables import START, WEEK, cohort
 
@@ -83,7 +82,7 @@ class StoreBuilder:
         self.store: Store = open_store(folder)
         self.keys: LocalKeys = local_keys(folder / "local")
         self.now = START
-        self.witness = local_signers(self.keys, Authority.generate(), lambda: self.now).witness
+        self.witness = local_signers(self.keys, lambda: self.now).witness
         self.store.declare(Declaration(population, "zcdp", policy, START))
 
     def add(self, release: Release, *, synthetic: bool = True, checkpoint: bool = True) -> Entry:

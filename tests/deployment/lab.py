@@ -18,6 +18,8 @@ from typing import Any
 from fa_core.federation.directory import open_federation
 from fa_core.privacy.ledger import Policy
 from fa_core.store import Declaration, Store, open_store
+from fa_core.trust import budgets
+from fa_core.trust.enrolment import load
 from tests.rounds.small import plan_text, write_fleet
 
 ROOT = Path(__file__).parents[2]
@@ -94,10 +96,11 @@ class Lab:
         return int(said["processes"][process]["pid"])
 
     def ample_budget(self) -> None:
-        """Declare a budget that many rounds do not use up."""
+        """Declare a budget that many rounds do not use up, signed by the lab's authority."""
         policy = Policy(*[Fraction(10**6)] * 5)
+        declared = Declaration("small", "zcdp", policy, datetime.now(UTC))
         with self.store() as store:
-            store.declare(Declaration("small", "zcdp", policy, datetime.now(UTC)))
+            store.declare(budgets.sign(declared, load(self.folder / "authority").key))
 
 
 @contextmanager

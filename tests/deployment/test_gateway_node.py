@@ -56,7 +56,8 @@ def remote_devices(up: Lab, folder: Path) -> Path:
     trusted = Trusted(**{name: (up.folder / f"{at}.pub").read_text().strip() for name, at in keys.items()})
     hub = Hub(folder / "remote", folder / "unused.sock", 0, REMOTE)
     now = datetime.now(UTC).replace(microsecond=0)
-    make_hub(hub, cohort_of_fleet(fleet.devices, fleet.tables), trusted, up.folder / "authority", now)
+    cohort, authority = cohort_of_fleet(fleet.devices, fleet.tables), up.folder / "authority"
+    make_hub(hub, cohort, trusted, authority, fleet.population, now)
     beside = open_federation(up.folder).hub(0) / "conditions.json"  # which the lab's supervisor keeps fresh
     (hub.folder / "conditions.json").symlink_to(beside)
     return hub.folder

@@ -109,18 +109,22 @@ def test_authority_witness_and_aggregator_are_three_processes_with_three_keys(
         "authority": str(tmp_path / "authority.pub"), "witness": str(tmp_path / "witness.sock"),
     }  # fmt: skip
     shutil.copy(authority / "authority.pub", tmp_path / "authority.pub")
+    budgets, register = tmp_path / "budgets.json", tmp_path / "devices.csv"
+    run(*fa, "enrol", "population", "small", "--authority", str(authority), "--out", str(budgets))
+    shutil.copy(authority / "devices.csv", register)
     (authority / "authority.key").rename(tmp_path / "elsewhere")  # no other process may need it
     serving = subprocess.Popen(
         [*fa, "witness", "serve", str(witness), "--socket", config["witness"], "--authority",
-         config["authority"], "--log", str(tmp_path / "log.pub")],
+         config["authority"], "--log", str(tmp_path / "log.pub"), "--devices", str(register)],
         stdout=subprocess.PIPE, text=True, cwd="/",
     )  # fmt: skip
     try:
         assert serving.stdout is not None
         assert "listens on" in serving.stdout.readline()
         (witness / "witness.key").rename(tmp_path / "witness.key.elsewhere")
-        assert "has no budget" in run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
-        run(*fa, "ledger", "declare", "small", "--store", config["store"])
+        assert "has no budgets" in run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
+        taken = ("--signed", str(budgets), "--authority", config["authority"], "--store", config["store"])
+        run(*fa, "ledger", "declare", *taken)
         output = run(str(python), "-c", AGGREGATE, json.dumps(config), code=1)
         assert "at join: 0 devices joined" in output
         verified = run(*fa, "log", "verify", "--store", config["store"])

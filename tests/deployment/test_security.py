@@ -27,7 +27,7 @@ from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.rounds import run as running
 from fa_core.trust.enrolment import Authority
 from tests.deployment.lab import ENVIRONMENT, GUARD, fa, lab
-from tests.rounds.small import SEED, World, small_plan, today
+from tests.rounds.small import POPULATION, SEED, World, small_plan, today
 
 NODES, PER_NODE = 3, 6
 MINE = slice(PER_NODE, 2 * PER_NODE)
@@ -64,7 +64,8 @@ def others(world: World, plan: Any) -> Any:
 
 
 def test_a_stolen_node_key_without_device_certificates_adds_nothing(world: World) -> None:
-    puppets = SimulatedFleet(world.cohort, world.pins, Authority.generate(), seeded_randomness(SEED), today)
+    elsewhere, random = Authority.generate(), seeded_randomness(SEED)
+    puppets = SimulatedFleet(world.cohort, world.pins, elsewhere, POPULATION, random, today)
     behind = devices(world) | {number: puppets.device(number) for number in range(*MINE.indices(18))}
     plan = small_plan(dropout="0.4")
     release, _ = world.run_over(grid(behind), plan)

@@ -31,7 +31,7 @@ SECRET_FILES = {
 NEEDED = {
     "superlink": {"tls/ca.crt", "tls/server.crt", "state"},
     "superexec": {"tls/ca.crt", "authority/authority.pub", "runs", "run", "store"},
-    "witness": {"authority/authority.pub", "keys/log.pub", "run"},
+    "witness": {"authority/authority.pub", "authority/devices.csv", "keys/log.pub", "run"},
     "node": {"tls/ca.crt", "sockets/%"},
     "device": {"sockets/%"},
 }

@@ -1,11 +1,13 @@
 """Builds an enrolled device over a real store, the other parties of a round, and an injected clock."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,18 +21,29 @@ from clients.device.policy import Conditions, Policy
 from clients.device.records import Records
 from clients.device.store import DEFAULT_RETENTION, Rules, Store
 from clients.device.trust import PinnedKey, Pins
+from fa_core.canonical_json import canonical as canonical_json
+from fa_core.layout import compile_plan
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.plan import Plan, canonical, parse
 from fa_core.plan.signing import sign
+from fa_core.privacy.ledger import BUDGETS, Charge
+from fa_core.privacy.ledger import Policy as LedgerPolicy
+from fa_core.privacy.ledger_rows import Declaration
+from fa_core.privacy.ledger_rows import encode as encode_row
 from fa_core.secagg import DeviceParty, Result, Server, Trust, messages, plain
+from fa_core.secagg.identity import population_id
 from fa_core.tables import SOURCES
+from fa_core.trust import budgets
 from fa_core.trust import checkpoint as log
 from fa_core.trust.enrolment import Authority
 from fa_core.trust.witness import Witness
+from fa_core.values import Int64Array
 from fa_core.wire.agreement import task_of
 from fa_core.wire.invitation import Invitation, encode
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+POPULATION = "homes"
+START = NOW - timedelta(days=400)
 KEY = StoreKey(sha256(b"a key of the tests").digest())
 SKEW = timedelta(hours=24)
 RULES = Rules(
@@ -88,6 +101,27 @@ def plan_of(
     return parse(text.encode(), "plan.yaml", today=NOW.date(), policy=None)
 
 
+def charge_entry(plan: Plan, release: bytes, until: datetime, at: datetime, **changes: Any) -> bytes:
+    """Return the log's entry of the ledger's row that pays for a release."""
+    layout = compile_plan(plan)
+    facts: dict[str, Any] = {
+        "population": POPULATION,
+        "family": plan.metadata.name,
+        "release": release.hex(),
+        "plan_hash": plan.hash,
+        "currency": layout.accounting,
+        "cost": layout.cost,
+        "epsilon": layout.epsilon,
+        "delta": layout.delta,
+        "window_start": until - plan.window,
+        "window_end": until,
+        "at": at,
+        "alpha": plan.privacy.alpha,
+    }
+    row = json.loads(encode_row(Charge(**(facts | changes))))
+    return log.entry("ledger", canonical_json({"hash": "00" * 32, "row": row, "seq": 0}))
+
+
 @dataclass
 class World:
     """Everything but the device: the plan signer, the log and its witness, the enrolment authority."""
@@ -120,17 +154,23 @@ class World:
         """Log a plan and return the invitation to a release of it, cosigned at `at`."""
         body, key = canonical(plan), raw(self.plan_key)
         signature = sign(body, self.plan_key)
-        leaf = leaf_hash(log.plan_entry(body, key, signature))
-        if leaf not in self.leaves:
-            self.leaves.append(leaf)
+        charge = charge_entry(plan, release, until, at)
+        leaf, paid = leaf_hash(log.plan_entry(body, key, signature)), leaf_hash(charge)
+        self.leaves += [each for each in (leaf, paid) if each not in self.leaves]
         note, tree = self.note(at), Tree(self.leaves)
-        index = self.leaves.index(leaf)
-        _, task = task_of(plan, release, attempt, until, note)
+        index, charged = self.leaves.index(leaf), self.leaves.index(paid)
+        _, task = task_of(plan, release, attempt, until, population_id(POPULATION), (note, charge))
         consistency = {size: tree.consistency(size) for size in range(1, tree.size)}
         return Invitation(
-            body, key, signature, release, attempt, until, index, tree.inclusion(index), note, consistency,
+            body, key, signature, release, attempt, until, index, tree.inclusion(index), note,
+            charge, charged, tree.inclusion(charged), self.budgets(), consistency,
             messages.join_request(task),
         )  # fmt: skip
+
+    def budgets(self, population: str = POPULATION, at: datetime = START) -> bytes:
+        """Return a population's budgets, larger than any test spends, as the authority signs them."""
+        policy = LedgerPolicy(*(Fraction(10**6) for _ in BUDGETS))
+        return encode_row(budgets.sign(Declaration(population, "zcdp", policy, at), self.authority.key))
 
     def note(self, at: datetime) -> bytes:
         """Return the log's checkpoint, signed and cosigned."""
@@ -140,7 +180,8 @@ class World:
 
     def witness(self) -> Witness:
         """Return the witness of rosters."""
-        return Witness(self.witness_key, self.authority.public_key, self.folder / "witness")
+        authority, journal = self.authority.public_key, self.folder / "witness"
+        return Witness(self.witness_key, authority, journal, raw(self.log_key), lambda: NOW)
 
 
 @dataclass
@@ -189,7 +230,8 @@ def make_setup(
     store = setup.store()
     records = Records(store)
     with store.transaction(NOW):
-        records.certify(world.authority.certify(records.key().public_key().public_bytes_raw()))
+        public = records.key().public_key().public_bytes_raw()
+        records.certify(world.authority.certify(public, POPULATION))
     store.set_facts({"accent": "en-GB"}, NOW)
     if consent:
         store.grant("quality_metrics", NOW + timedelta(days=365), NOW)
@@ -225,16 +267,26 @@ def drive(
 
     Raises Declined where the device does.
     """
-    _, task = task_of(plan, invitation.release, invitation.attempt, invitation.until, invitation.checkpoint)
+    task = messages.read_join_request(invitation.request)
     secure = plan.privacy.secure_aggregation
     trust = Trust(world.authority.public_key, raw(world.witness_key), 3)
     kind = DeviceParty if secure else plain.DeviceParty
+
+    def nothing(joined: int) -> Int64Array:
+        return np.zeros(task.length, np.int64)
+
     bystanders = {
-        number: kind(task, world.authority.enrol(), trust, lambda _: np.zeros(task.length, np.int64))
+        number: kind(task, world.authority.enrol(POPULATION), trust, nothing)
         for number in range(1, others + 1)
     }
     server: Server | plain.Server = (
-        Server(task, world.authority.public_key, world.witness(), range(others + 1))
+        Server(
+            task,
+            world.authority.public_key,
+            world.witness(),
+            range(others + 1),
+            invitation.charge_proof.encode(),
+        )
         if secure
         else plain.Server(task, world.authority.public_key, range(others + 1))
     )

@@ -57,7 +57,7 @@ def said(folder: Path, *words: str) -> object:
 
 def made(folder: Path) -> Path:
     public = fa(folder, "init").stdout.splitlines()[-1]
-    certificate = AUTHORITY.certify(bytes.fromhex(public)).hex()
+    certificate = AUTHORITY.certify(bytes.fromhex(public), "homes").hex()
     assert fa(folder, "enrolled", certificate).exit_code == 0
     return folder
 
@@ -131,7 +131,7 @@ def test_a_device_is_made_once(folder: Path) -> None:
 
 def test_a_certificate_by_somebody_else_is_refused(folder: Path) -> None:
     public = fa(folder, "init").stdout.splitlines()[-1]
-    for certificate in (Authority.generate().certify(bytes.fromhex(public)).hex(), "00", "x" * 128):
+    for certificate in (Authority.generate().certify(bytes.fromhex(public), "homes").hex(), "00", "x" * 192):
         assert isinstance(fa(folder, "enrolled", certificate).exception, BadInput)
     assert said(folder, "status")["enrolled"] is False  # type: ignore[index]
 

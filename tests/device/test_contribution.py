@@ -166,9 +166,9 @@ def test_a_lower_revision_is_declined_even_after_a_restart(world: World, setup: 
 def test_two_rounds_of_one_window_at_a_time_end_in_one_contribution(world: World, setup: Setup) -> None:
     device = setup.device()
     first, second = (world.invite(plan_of(), world.release(), NOW, NOW) for _ in range(2))
-    device.handle("join", encode(second))
-    drive(world, plan_of(), device, first)
-    assert reason_of(lambda: drive(world, plan_of(), device, second)) == "WINDOW"
+    device.handle("join", encode(first))
+    drive(world, plan_of(), device, second)
+    assert reason_of(lambda: drive(world, plan_of(), device, first)) == "WINDOW"
     assert len(Records(setup.store()).contributions()) == 1
 
 

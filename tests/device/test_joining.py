@@ -62,6 +62,9 @@ def test_a_device_joins_so_many_rounds_a_day_and_no_more(tmp_path: Path, world: 
         device.handle("join", encode(world.invite(plan, world.release(), NOW, NOW)))
     more = encode(world.invite(plan, world.release(), NOW, NOW))
     assert reason_of(lambda: device.handle("join", more)) == "DAILY_LIMIT"
+    setup.time.now = almost = NOW + timedelta(hours=23, minutes=59)
+    more = encode(world.invite(plan, world.release(), NOW, almost))
+    assert reason_of(lambda: device.handle("join", more)) == "DAILY_LIMIT"
     setup.time.now = NOW + timedelta(days=1)
     later = world.invite(plan, world.release(), setup.time.now, setup.time.now)
     device.handle("join", encode(later))

@@ -56,6 +56,9 @@ def test_the_clock_set_back_frees_nothing_and_gives_no_early_timestamp() -> None
     moment = at(10, local=9.5)
     assert moment.timestamp == START + timedelta(days=10)
     assert moment.earliest == START + timedelta(days=9.5)
+    older = Moment(START, START, START + timedelta(hours=20), AGE)
+    assert older.agrees
+    assert older.timestamp == START + timedelta(hours=20), "the latest that the witness ever said"
 
 
 def test_a_fresh_store_takes_no_part_for_its_time() -> None:

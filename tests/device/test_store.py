@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from clients.device import database
+from clients.device.consent import Grant, allows
 from clients.device.journal import sentence
 from clients.device.keys import StoreKey, new_key
 from clients.device.proof import problems
@@ -166,6 +167,14 @@ def test_consent_is_for_its_purpose_and_its_time(store: Store) -> None:
     assert store.record("wake_events", [wake(1)], "quality_metrics", NOW) == 1
     assert store.record("wake_events", [wake(1)], "personalisation", NOW) == 0
     assert store.record("wake_events", [wake(1)], "quality_metrics", NOW + timedelta(days=2)) == 0
+
+
+def test_a_grant_ends_by_itself() -> None:
+    """Also in the moment before the store deletes what it was for."""
+    grant = Grant("quality_metrics", NOW, NOW + timedelta(days=2))
+    for at, allowed in ((-1, False), (0, True), (47, True), (48, False), (49, False), (24 * 400, False)):
+        assert allows([grant], "quality_metrics", NOW + timedelta(hours=at)) == allowed
+    assert not allows([grant], "debug", NOW)
 
 
 def test_consent_that_ran_out_deletes_what_its_purpose_had_stored(store: Store, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from clients.evaluate import Cohort, cohort_of_fleet, device_vectors
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.secagg import Server, plain
+from fa_core.secagg.messages import read_join_request
 from fa_core.tables import WAKE_EVENTS
-from fa_core.wire.agreement import task_of
 from fa_core.wire.invitation import encode
-from tests.device.setup import BUDGET, NOW, POLICY, World, plan_of
+from tests.device.setup import BUDGET, NOW, POLICY, POPULATION, World, plan_of
 
 WEEK = timedelta(days=7)
 
@@ -53,16 +53,17 @@ def fleet(devices: int) -> Cohort:
 
 def stored(folder: Path, cohort: Cohort, world: World) -> StoredFleet:
     terms = Terms(BUDGET, POLICY, world.pins())
-    return StoredFleet(folder / "devices", cohort, terms, world.authority, Clock(lambda: NOW, lambda: 0.0))
+    clock = Clock(lambda: NOW, lambda: 0.0)
+    return StoredFleet(folder / "devices", cohort, terms, world.authority, POPULATION, clock)
 
 
 def rounds_sum(world: World, plan: Plan, devices: StoredFleet) -> np.ndarray:
     """Run a round of stored devices alone and return its sum."""
     invitation = world.invite(plan, world.release(), NOW, NOW)
-    _, task = task_of(plan, invitation.release, 0, invitation.until, invitation.checkpoint)
+    task, proof = read_join_request(invitation.request), invitation.charge_proof.encode()
     nodes = range(len(devices))
     server: Server | plain.Server = (
-        Server(task, world.authority.public_key, world.witness(), nodes)
+        Server(task, world.authority.public_key, world.witness(), nodes, proof)
         if plan.privacy.secure_aggregation
         else plain.Server(task, world.authority.public_key, nodes)
     )

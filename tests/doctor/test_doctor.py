@@ -22,7 +22,8 @@ from fa_core.federation.directory import Settings
 from fa_core.gateway.setup import init
 from fa_core.store import open_store
 from fa_core.store.database import connect_server
-from fa_core.trust.enrolment import Authority
+from fa_core.trust import budgets
+from fa_core.trust.enrolment import Authority, load
 from tests.store.samples import LOG_KEY, WITNESS_KEY, KeepingWitness, make_release, run
 
 WITNESS = WITNESS_KEY.public_key().public_bytes_raw()
@@ -174,11 +175,18 @@ def test_a_federation_is_examined(tmp_path: Path, folder: Path) -> None:
     shutil.copytree(folder, place / "store")
     with open_store(place / "store") as store:
         (population,) = store.populations()
-    for name, state in (("another", "broken"), (population, "good")):
+        declared = store.declaration(population)
+    assert declared is not None
+    for name, said in (("another", "has none"), (population, "not signed"), (population, "signed by the")):
         config.write_text(federation.settings.model_copy(update={"population": name}).text())
+        if said == "signed by the":
+            with open_store(place / "store") as store:
+                store.declare(budgets.sign(declared, load(place / "authority").key))
         checks = {each.check: each for each in examine(str(place))}
-        assert checks["budget"].state == state
-        assert (f"`fa ledger declare {name} " in checks["budget"].mend) == (state == "broken")
+        good = said == "signed by the"
+        assert said in checks["budget"].found
+        assert checks["budget"].state == ("good" if good else "broken")
+        assert (f"`fa enrol population {name}`" in checks["budget"].mend) != good
     assert checks["store"].state == checks["log"].state == "good"
     (place / "nodes" / "node-00.key").chmod(0o644)
     assert states(examine(str(place)))["key files"] == "broken"

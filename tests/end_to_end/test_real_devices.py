@@ -22,7 +22,7 @@ from clients.device.stored_fleet import StoredFleet
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.rounds import run as running
-from tests.rounds.small import NOW, World, small_plan
+from tests.rounds.small import NOW, POPULATION, World, small_plan
 
 HUBS, PER_HUB = 2, 6
 POOR, UNWILLING = 4, 9
@@ -43,7 +43,7 @@ def hubs(world: World, tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     """Serve every device from its store, behind one socket a hub; return the nodes' configurations."""
     terms = Terms(Budget(Fraction(1), timedelta(days=28), timedelta(0)), POLICY, world.pins)
     clock = Clock(lambda: NOW, lambda: 0.0)
-    stores = StoredFleet(tmp_path / "devices", world.cohort, terms, world.authority, clock)
+    stores = StoredFleet(tmp_path / "devices", world.cohort, terms, world.authority, POPULATION, clock)
     poor = stores.device(POOR)
     poor._terms = replace(poor._terms, budget=replace(terms.budget, rho=Fraction(0)))
     stores.device(UNWILLING)._store.revoke("quality_metrics", NOW)

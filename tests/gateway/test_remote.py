@@ -21,7 +21,7 @@ from fa_core.trust.request_signing import MESSAGE, STAGE
 from tests.gateway.running_gateway import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
-DEVICE = AUTHORITY.enrol()
+DEVICE = AUTHORITY.enrol("a fleet")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_wrong_clock_is_corrected_for_timestamps(here: Gateway, ahead: float) 
 
 def test_a_device_of_another_authority_is_not_admitted(here: Gateway) -> None:
     with pytest.raises(NotAdmitted):
-        here.line(Authority.generate().enrol()).next(0)
+        here.line(Authority.generate().enrol("a fleet")).next(0)
 
 
 def test_a_broken_connection_is_opened_again(here: Gateway) -> None:

@@ -21,8 +21,8 @@ from fa_core.trust.request_signing import MESSAGE, Request, authorization, diges
 from tests.gateway.running_gateway import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
-DEVICE, OTHER = AUTHORITY.enrol(), AUTHORITY.enrol()
-UNKNOWN = Authority.generate().enrol()
+DEVICE, OTHER = AUTHORITY.enrol("a fleet"), AUTHORITY.enrol("a fleet")
+UNKNOWN = Authority.generate().enrol("a fleet")
 NEXT = "/v1/letters?wait=0"
 LIMITS = LimitsSection(reply_bytes=2048, requests_a_second=1e-6, burst=200.0)
 

@@ -22,16 +22,19 @@ from clients.party import SimulatedFleet, pins_of
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, SignedPlan, parse
-from fa_core.rounds.keys import Signers, local_keys, local_signers
+from fa_core.privacy.ledger import Policy
+from fa_core.rounds.keys import Signers, give_budgets, local_keys, local_signers
 from fa_core.rounds.round import Pace, Progress, Watch
 from fa_core.rounds.run import Job, RunContext, run
-from fa_core.store import Store, open_store
+from fa_core.store import Declaration, Store, open_store
 from fa_core.tables import WAKE_EVENTS
+from fa_core.trust import budgets
 from fa_core.trust.enrolment import Authority
 from fa_core.values import Estimates, Int64Array, Release
 
 UNTIL = datetime(2026, 11, 22, 3, tzinfo=UTC)
 NOW = datetime(2026, 11, 22, 4, tzinfo=UTC)
+POPULATION = "small"
 SEED = 11
 ACCENTS = ("en-GB", "en-IN", "en-US")
 
@@ -178,7 +181,7 @@ Spoil = Callable[[int, Device], Device]
 
 @dataclass
 class World:
-    """A fleet, a store and the signers, in one folder; `run` runs a plan over it."""
+    """A fleet, a store and the signers, in one folder; `run` runs a plan over it. `today` is the server's."""
 
     folder: Path
     devices: int
@@ -191,18 +194,25 @@ class World:
     authority: Authority
     seen: list[Progress] = field(default_factory=list)
     stopped: Callable[[], bool] = lambda: False
+    today: Callable[[], datetime] = today
 
     @classmethod
     def make(cls, folder: Path, devices: int) -> "World":
         """Build it all."""
-        keys, authority = local_keys(folder / "local"), Authority.generate()
+        keys = local_keys(folder / "local")
+        authority = keys.authority
         public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
         pins = pins_of(*public, authority.public_key)
         cohort = cohort_of_fleet(devices_table(devices), {"wake_events": wake_table(devices)})
-        fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED), today)
-        signers = local_signers(keys, authority, today)
+        fleet = SimulatedFleet(cohort, pins, authority, POPULATION, seeded_randomness(SEED), today)
+        signers = local_signers(keys, today)
         store = open_store(folder / "store")
+        give_budgets(store, authority, POPULATION, "zcdp", NOW)
         return cls(folder, devices, store, fleet, cohort, signers, keys.plan, pins, authority)
+
+    def give(self, policy: Policy, at: datetime = NOW) -> None:
+        """Declare budgets that the authority signed."""
+        self.store.declare(budgets.sign(Declaration(POPULATION, "zcdp", policy, at), self.authority.key))
 
     def run(self, plan: Plan, spoil: Spoil = lambda number, device: device) -> tuple[Release, Estimates]:
         """Run a plan over the devices, some of them spoiled, on the local engine."""
@@ -216,9 +226,9 @@ class World:
     def run_over(self, grid: LocalGrid, plan: Plan) -> tuple[Release, Estimates]:
         """Run a plan over the nodes of a Grid."""
         pace, watch = Pace(math.inf, 0.01), Watch(self.seen.append, lambda: self.stopped())
-        context = RunContext(self.store, self.signers, pace, RealClock(), today, watch)
+        context = RunContext(self.store, self.signers, pace, RealClock(), self.today, watch)
         job = Job(
-            plan, SignedPlan.of(plan, self.plan_key), "small", UNTIL, "local", True, True, 0, self.devices
+            plan, SignedPlan.of(plan, self.plan_key), POPULATION, UNTIL, "local", True, True, 0, self.devices
         )
         return run(job, grid, context)
 

@@ -14,12 +14,11 @@ from clients.party import SimulatedFleet, pins_of
 from fa_core.errors import BadInput, Refused
 from fa_core.flower.transport import PARTITION, LocalGrid
 from fa_core.plan import SignedPlan, load
-from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.rounds.app import KEYS, main
-from fa_core.rounds.keys import local_keys
+from fa_core.rounds.keys import give_budgets, local_keys
 from fa_core.rounds.progress_events import Ended, parse
-from fa_core.store import Declaration, open_store
-from fa_core.trust.enrolment import Authority, read_key, write_key
+from fa_core.store import open_store
+from fa_core.trust.enrolment import Authority
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessServer
 from tests.rounds.small import SEED, devices_table, wake_table, write_plan
@@ -31,11 +30,11 @@ RELEASE = "5e" * 16
 @pytest.fixture
 def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """A run configuration, with the witness listening."""
-    keys, authority = local_keys(tmp_path / "keys"), Authority.generate()
+    keys = local_keys(tmp_path / "keys")
+    authority = keys.authority
     plan = write_plan(tmp_path, groups="[[]]")
     (tmp_path / "small.yaml.sig").write_text(SignedPlan.of(load(plan), keys.plan).text())
     (tmp_path / "authority.pub").write_text(authority.public_key.hex() + "\n")
-    write_key(tmp_path / "authority.key", authority.key)
     log = keys.log.public_key().public_bytes_raw()
     witness = Witness(keys.witness, authority.public_key, tmp_path / "journal", log)
     with WitnessServer(witness, tmp_path / "witness.sock") as server:
@@ -61,23 +60,24 @@ def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
         thread.join()
 
 
-def declare(config: dict[str, Any]) -> None:
+def declare(config: dict[str, Any], population: str, signer: Authority) -> None:
+    """Give a population the default budgets, signed by `signer`."""
     with open_store(config["store"]) as store:
-        store.declare(Declaration("small", "zcdp", DEFAULT_POLICIES["zcdp"], datetime.now(UTC)))
+        give_budgets(store, signer, population, "zcdp", datetime.now(UTC))
 
 
 def grid_of(folder: Path) -> LocalGrid:
     """Return a Grid of simulated devices that trust the keys in `folder`."""
-    keys, authority = local_keys(folder / "keys"), Authority(read_key(folder / "authority.key"))
+    keys = local_keys(folder / "keys")
     public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
     cohort = cohort_of_fleet(devices_table(DEVICES), {"wake_events": wake_table(DEVICES)})
-    pins = pins_of(*public, authority.public_key)
-    fleet = SimulatedFleet(cohort, pins, authority, seeded_randomness(SEED))
+    pins = pins_of(*public, keys.authority.public_key)
+    fleet = SimulatedFleet(cohort, pins, keys.authority, "small", seeded_randomness(SEED))
     return LocalGrid(relay(lambda node: {0: fleet.device(int(node[PARTITION]))}), DEVICES)
 
 
 def test_a_signed_plan_is_released_under_the_federations_name(config: dict[str, Any], tmp_path: Path) -> None:
-    declare(config)
+    declare(config, "small", local_keys(tmp_path / "keys").authority)
     main(grid_of(tmp_path), config)
     with open_store(tmp_path / "store") as store:
         found = store.find("latest")
@@ -85,19 +85,31 @@ def test_a_signed_plan_is_released_under_the_federations_name(config: dict[str, 
         assert store.verify_log() == store.verify_ledger() == []
 
 
-def test_real_devices_under_a_name_without_a_budget_are_not_asked(
-    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("simulated", [False, True])
+@pytest.mark.parametrize("budgets", ["of another population", "signed by the aggregator"])
+def test_no_device_is_asked_without_budgets_that_the_authority_signed(
+    config: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    simulated: bool,
+    budgets: str,
 ) -> None:
-    declare(config)
-    with pytest.raises(Refused, match="`fa ledger declare another` gives it one"):
-        main(grid_of(tmp_path), config | {"population": "another"})
+    """Row 1 of the review: a run's configuration that says `simulated` changes nothing of that."""
+    authority = local_keys(tmp_path / "keys").authority
+    if budgets == "of another population":
+        declare(config, "another", authority)
+    else:
+        declare(config, "small", Authority.generate())
+    with pytest.raises(
+        Refused, match=r"population 'small' has no budgets .* `fa enrol population` signs them"
+    ):
+        main(grid_of(tmp_path), config | {"simulated": simulated})
     ended = parse(capsys.readouterr().out.splitlines()[-1])
     assert isinstance(ended, Ended)
     assert ended.code == 3
     with open_store(tmp_path / "store") as store:
         assert not store.failures()
-        assert not store.charges("another")
-    main(grid_of(tmp_path), config | {"population": "another", "simulated": True})
+        assert not store.charges("small")
 
 
 def test_an_unsigned_plan_is_not_run(config: dict[str, Any], tmp_path: Path) -> None:

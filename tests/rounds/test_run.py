@@ -18,10 +18,9 @@ from fa_core.privacy.ledger import DEFAULT_POLICIES, claim_holds
 from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
-from fa_core.store import Declaration
 from fa_core.values import Int64Array, Layout
 from tests.rounds.fakes import CANARY
-from tests.rounds.small import NOW, SEED, UNTIL, World, small_plan
+from tests.rounds.small import SEED, UNTIL, World, small_plan
 
 DEVICES = 10
 STAGES = ("join", "shares", "masked", "unmask")
@@ -120,7 +119,7 @@ def test_a_release_is_stored_with_its_noise_and_its_charge(world: World, noise: 
     assert (charge.release, charge.cost) == (release.id, release.layout.cost)
     assert (charge.cost, charge.alpha) == (plan.privacy.rho, plan.privacy.alpha)
     assert claim_holds(charge)
-    kinds = ["key", "plan", "key", "ledger", "ledger", "release"]
+    kinds = ["ledger", "key", "plan", "ledger", "key", "release"]
     assert [entry.kind for entry in world.store.entries()] == kinds
     assert world.store.verify_ledger() == world.store.verify_log() == []
 
@@ -175,7 +174,7 @@ def test_too_many_dropouts_release_nothing(world: World, stage: str) -> None:
     (failure,) = world.store.failures()
     assert (failure.stage, failure.reason) == (stage, str(caught.value))
     assert [charge.release for charge in world.store.charges("small")] == [failure.release]
-    kinds = ["key", "plan", "key", "ledger", "ledger", "failure"]
+    kinds = ["ledger", "key", "plan", "ledger", "key", "failure"]
     assert [entry.kind for entry in world.store.entries()] == kinds
     assert CANARY not in failure.reason
 
@@ -190,7 +189,7 @@ def test_the_next_run_after_a_failure_works(world: World) -> None:
 
 def test_over_budget_no_device_is_asked_and_nothing_is_charged(world: World) -> None:
     tight = replace(DEFAULT_POLICIES["zcdp"], release=Fraction(1, 10**6))
-    world.store.declare(Declaration("small", "zcdp", tight, NOW))
+    world.give(tight)
     asked: list[int] = []
 
     def note(number: int, device: Device) -> Device:
@@ -220,7 +219,7 @@ def test_the_charge_is_in_the_ledger_before_a_device_is_asked(world: World) -> N
 def test_too_few_devices_are_not_asked_at_all(world: World) -> None:
     with pytest.raises(Refused, match="would ask 10 of 10 devices"):
         world.run(small_plan(cohort=11))
-    assert not world.store.entries()
+    assert [entry.kind for entry in world.store.entries()] == ["ledger"], "its budgets and nothing more"
 
 
 def test_a_sum_that_no_honest_devices_make_is_not_released(
@@ -321,7 +320,7 @@ def test_a_cohort_that_no_protocol_can_serve_costs_nothing(tmp_path: Path) -> No
         Refused, match=r"no secure sum can tolerate `dropout` 0\.4 and `corrupt` 0\.095; ask 12"
     ):
         world.run(small_plan(dropout="0.4", corrupt="0.095"))
-    assert not world.store.entries()
+    assert [entry.kind for entry in world.store.entries()] == ["ledger"], "its budgets and nothing more"
     world.store.close()
 
 

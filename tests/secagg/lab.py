@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Server, Stage, Task, Trust, choose, messages
 from fa_core.secagg.graph import neighbours_of
-from fa_core.secagg.identity import Record, make_record
+from fa_core.secagg.identity import Record, make_record, population_id
 from fa_core.secagg.messages import Roster
 from fa_core.trust.enrolment import Authority
 from fa_core.trust.witness import Witness
@@ -23,7 +23,8 @@ Vectors = NDArray[np.int64]
 Tamper = Callable[[Stage, int, bytes], bytes | None]
 
 AUTHORITY = Authority.generate()
-IDENTITIES = [AUTHORITY.enrol() for _ in range(130)]
+POPULATION = "a fleet"
+IDENTITIES = [AUTHORITY.enrol(POPULATION) for _ in range(130)]
 TASK = Task(
     plan_hash=sha256(b"plan").digest(),
     release=bytes(range(16)),
@@ -33,12 +34,20 @@ TASK = Task(
     dropout=Fraction(1, 5),
     corrupt=Fraction(1, 10),
     min_devices=3,
+    population=population_id(POPULATION),
 )
 
 
 def keep(stage: Stage, node: int, message: bytes) -> bytes:
     """Change nothing."""
     return message
+
+
+class UnchargedWitness(Witness):
+    """A witness that signs rosters nobody paid for, for tests of the protocol alone."""
+
+    def _require_charge(self, task: Task, data: bytes) -> None:
+        pass
 
 
 @dataclass
@@ -99,7 +108,7 @@ def make(
 ) -> Lab:
     """A lab of `n` devices; device i contributes `vectors[i]`."""
     witness_key = Ed25519PrivateKey.generate()
-    witness = Witness(witness_key, AUTHORITY.public_key, journal)
+    witness = UnchargedWitness(witness_key, AUTHORITY.public_key, journal)
     trust = Trust(AUTHORITY.public_key, witness.public_key, min_devices)
     rows = np.arange(n * task.length, dtype=np.int64).reshape(n, -1) - 5 if vectors is None else vectors
     asked: dict[int, int] = {}

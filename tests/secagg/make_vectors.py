@@ -32,13 +32,23 @@ from fa_core.secagg import (
     shamir,
 )
 from fa_core.secagg.graph import ring
+from fa_core.secagg.identity import population_id
 from fa_core.trust.enrolment import Authority
-from fa_core.trust.witness import Witness
+from tests.secagg.lab import POPULATION, UnchargedWitness
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 TASKS = {
     "secagg-round-32": Task(
-        sha256(b"a plan").digest(), bytes(range(16)), 2, 6, 32, Fraction(1, 5), Fraction(1, 10), 4, bytes(32)
+        sha256(b"a plan").digest(),
+        bytes(range(16)),
+        2,
+        6,
+        32,
+        Fraction(1, 5),
+        Fraction(1, 10),
+        4,
+        bytes(32),
+        population_id(POPULATION),
     ),
     "secagg-round-64": Task(
         sha256(b"a plan").digest(),
@@ -50,6 +60,7 @@ TASKS = {
         Fraction(0),
         5,
         sha256(b"a checkpoint").digest(),
+        population_id(POPULATION),
     ),
 }
 
@@ -109,13 +120,15 @@ def a_round(name: str) -> dict[str, Any]:
     identities = []
     for _ in range(5):
         key = fixed_key(stream)
-        identities.append(DeviceIdentity(key, authority.certify(key.public_key().public_bytes_raw())))
+        identities.append(
+            DeviceIdentity(key, authority.certify(key.public_key().public_bytes_raw(), POPULATION))
+        )
     rows = np.array([[(-1) ** j * (i + 1) * 10**j for j in range(task.length)] for i in range(5)])
     lost = {Stage.MASKED if task.bits == 32 else Stage.UNMASK: {3}}
     replies: list[dict[str, str]] = [{} for _ in range(5)]
     requests: list[dict[str, str]] = [{} for _ in range(5)]
     with tempfile.TemporaryDirectory() as journal, fixed(stream) as dealt:
-        witness = Witness(witness_key, authority.public_key, Path(journal))
+        witness = UnchargedWitness(witness_key, authority.public_key, Path(journal))
         trust = Trust(authority.public_key, witness.public_key)
         parties = [
             DeviceParty(task, identity, trust, lambda n, i=i: rows[i])  # type: ignore[misc]
@@ -179,6 +192,7 @@ def described(
             "corrupt": task.corrupt.as_integer_ratio(),
             "min_devices": task.min_devices,
             "context": task.context.hex(),
+            "population": task.population.hex(),
         },
         "task_bytes": task.encode().hex(),
         "session": task.session.hex(),

@@ -18,7 +18,7 @@ CURVE = 2**255 - 19
 
 
 def label(name: str) -> bytes:
-    return b"unheard/secagg/1 " + name.encode() + b"\x00"
+    return b"unheard/secagg/2 " + name.encode() + b"\x00"
 
 
 def sha(data: bytes) -> bytes:
@@ -136,6 +136,7 @@ def task_bytes(task: dict[str, Any]) -> bytes:
             *(u32(x) for x in task["corrupt"]),
             u32(task["min_devices"]),
             bytes.fromhex(task["context"]),
+            bytes.fromhex(task["population"]),
         ]
     )
 

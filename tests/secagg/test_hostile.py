@@ -162,7 +162,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Standing:
 
     done = lab.make(tmp_path_factory.mktemp("done"), N, SMALL).run(reply=keep)
     flags = np.ones(N, dtype=np.bool_)
-    roster = messages.roster_request(SMALL, [r.encode() for r in done.server._records])
+    roster = messages.roster_request(SMALL, b"", [r.encode() for r in done.server._records])
     readers = [
         (messages.read_join_request, messages.join_request(SMALL)),
         (lambda data: messages.read_join_reply(session, data), replies[Stage.JOIN]),

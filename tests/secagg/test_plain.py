@@ -62,7 +62,10 @@ def test_who_is_not_certified_or_comes_twice_is_left_out() -> None:
     rows = np.ones((6, TASK.length), dtype=np.int64)
     cohort = parties(rows)
     cohort[2] = plain.DeviceParty(
-        TASK, replace(IDENTITIES[2], certificate=bytes(64)), TRUST, lambda n: rows[2]
+        TASK,
+        replace(IDENTITIES[2], certificate=IDENTITIES[2].population + bytes(64)),
+        TRUST,
+        lambda n: rows[2],
     )
     cohort[3] = plain.DeviceParty(TASK, IDENTITIES[0], TRUST, lambda n: rows[3])
     server = plain.Server(TASK, AUTHORITY.public_key, range(6))

@@ -117,13 +117,13 @@ def test_cohort_that_no_graph_protects(tmp_path: Path) -> None:
 
 
 def test_neighbour_that_the_authority_did_not_certify(liar: Liar) -> None:
-    liar.records[3] = fresh_record(Authority.generate().enrol())
+    liar.records[3] = fresh_record(Authority.generate().enrol("a fleet"))
     assert refused(liar.party, Stage.SHARES, liar.shares()) is Reason.UNCERTIFIED_KEY
 
 
 def test_round_keys_that_the_device_did_not_sign(liar: Liar) -> None:
     record = bytearray(liar.records[3])
-    record[96:128] = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    record[128:160] = X25519PrivateKey.generate().public_key().public_bytes_raw()
     liar.records[3] = bytes(record)
     assert refused(liar.party, Stage.SHARES, liar.shares()) is Reason.UNCERTIFIED_KEY
 
@@ -133,10 +133,12 @@ def test_round_keys_of_another_round(liar: Liar) -> None:
     assert refused(liar.party, Stage.SHARES, liar.shares()) is Reason.UNCERTIFIED_KEY
 
 
+@pytest.mark.parametrize("which", ["share key", "mask key"])
 @pytest.mark.parametrize("point", [bytes(32), b"\x01" + bytes(31), (2**255 - 20).to_bytes(32, "little")])
-def test_key_that_makes_the_secret_zero(liar: Liar, point: bytes) -> None:
+def test_key_that_makes_the_secret_zero(liar: Liar, point: bytes, which: str) -> None:
     other = X25519PrivateKey.generate().public_key().public_bytes_raw()
-    liar.records[3] = make_record(IDENTITIES[3], TASK.session, other, point).encode()
+    round_keys = (point, other) if which == "share key" else (other, point)
+    liar.records[3] = make_record(IDENTITIES[3], TASK.session, *round_keys).encode()
     assert refused(liar.party, Stage.SHARES, liar.shares()) is Reason.UNCERTIFIED_KEY
 
 
@@ -166,7 +168,7 @@ def test_its_own_record_echoed_back(liar: Liar) -> None:
 
 def test_its_own_round_key_in_another_name(liar: Liar) -> None:
     other = X25519PrivateKey.generate().public_key().public_bytes_raw()
-    own = liar.records[0][128:160]
+    own = liar.records[0][160:192]
     liar.records[3] = make_record(IDENTITIES[3], TASK.session, other, own).encode()
     assert refused(liar.party, Stage.SHARES, liar.shares()) is Reason.OWN_KEY
 
@@ -242,6 +244,43 @@ def test_unmask_without_having_survived(liar: Liar) -> None:
     roster, masked = liar.to_masked()
     liar.party.masked(masked)
     assert refused(liar.party, Stage.UNMASK, liar.unmask(roster, flags(6, 0))) is Reason.NOT_A_SURVIVOR
+
+
+def test_neighbours_that_never_dealt_do_not_count_as_survivors(tmp_path: Path) -> None:
+    """Two of nine never dealt, two others then vanish: five are left that can open anything; six must be."""
+    liar = Liar(tmp_path, n=10)
+    parameters = choose(10, TASK.dropout, TASK.corrupt)
+    assert parameters
+    assert (parameters.neighbours, parameters.threshold, parameters.survivors) == (9, 6, 8)
+    roster = liar.roster()
+    liar.party.shares(liar.shares(roster))
+    dealt, alive = flags(10, 1, 2), flags(10, 3, 4)
+    liar.party.masked(liar.masked(dealt, 7))
+    request = lab.sign_survivors(liar.lab.witness_key, TASK, roster, alive, dealt)
+    assert refused(liar.party, Stage.UNMASK, request) is Reason.TOO_FEW_NEIGHBOURS
+
+
+@pytest.mark.parametrize("who", ["plan", "device"])
+def test_survivors_under_the_smallest_cohort(tmp_path: Path, who: str) -> None:
+    """Row 10 of the review: the smallest cohort binds who is summed, not only who joined.
+
+    Ten joined and the plan tolerates two dropouts; either its smallest cohort or the device's own is nine.
+    """
+    if who == "plan":
+        liar = Liar(tmp_path, n=10, task=replace(TASK, min_devices=9))
+    else:
+        liar = Liar(tmp_path, n=10, min_devices=9)
+    roster = liar.roster()
+    liar.party.shares(liar.shares(roster))
+    for gone in ((1, 2), ()):
+        request = liar.masked(flags(10, *gone), 9 - len(gone))
+        if gone:
+            assert refused(liar.party, Stage.MASKED, request) is Reason.TOO_FEW_SURVIVORS
+        else:
+            liar.party.masked(request)
+    few = liar.unmask(roster, flags(10, 3, 4))
+    assert refused(liar.party, Stage.UNMASK, few) is Reason.TOO_FEW_SURVIVORS
+    liar.party.unmask(liar.unmask(roster, flags(10, 3)))
 
 
 def test_too_few_neighbours_survive(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def test_keys_and_records(vector: dict[str, Any]) -> None:
         public = reference.x25519_public(bytes.fromhex(device["mask_private"]))
         assert public.hex() == device["mask_public"]
         share = bytes.fromhex(device["share_public"])
-        certificate = authority.sign(reference.label("device certificate") + name)
+        population = bytes.fromhex(vector["task"]["population"])
+        certificate = population + authority.sign(reference.label("device certificate") + population + name)
         signature = identity.sign(reference.label("round keys") + session + share + public)
         assert (name + certificate + share + public + signature).hex() == device["record"]
 

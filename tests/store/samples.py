@@ -10,8 +10,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.merkle import Proof
-from fa_core.privacy.ledger import Charge
-from fa_core.store import Entry, Store
+from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge
+from fa_core.store import Declaration, Entry, Store
 from fa_core.trust.checkpoint import Checkpoint, cosign, parse
 from fa_core.values import Block, Cell, Estimate, Estimates, Judgement, Layout, Participation, Release
 
@@ -133,10 +133,18 @@ def announce(store: Store, data: bytes) -> int:
     return store.announce(data, key, AUTHOR_KEY.sign(data)).index
 
 
+def charge(store: Store, asked: Charge) -> None:
+    """Charge a population, which is given the default budgets where it has none."""
+    if store.declaration(asked.population) is None:
+        policy = DEFAULT_POLICIES[asked.currency]
+        store.declare(Declaration(asked.population, asked.currency, policy, asked.at))
+    store.charge(asked)
+
+
 def run(store: Store, release: Release, estimates: Estimates | None = None) -> Entry:
     """Announce, charge and save a release."""
     announce(store, release.plan)
-    store.charge(charge_for(release))
+    charge(store, charge_for(release))
     number = Estimates(release.id, 0.95, make_estimates().results, make_estimates().judgements)
     return store.save(release, estimates or number, synthetic=True)
 

@@ -18,6 +18,7 @@ from tests.store.samples import (
     NOW,
     KeepingWitness,
     announce,
+    charge,
     charge_for,
     make_release,
     plan,
@@ -38,7 +39,7 @@ def full(store: Store) -> Store:
     run(store, make_release(1, at=NOW + 7 * DAY))
     announce(store, plan("other"))
     lost = make_release(2, name="other", at=NOW + 8 * DAY)
-    store.charge(charge_for(lost))
+    charge(store, charge_for(lost))
     store.fail(release_id(2), plan("other"), "homes", "masked", "too few", NOW + 8 * DAY)
     store.checkpoint(LOG_KEY, witness)
     return store

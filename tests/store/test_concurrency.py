@@ -166,6 +166,7 @@ def test_a_writer_killed_inside_its_transaction_charges_nothing(where: str) -> N
     charge = charge_for(make_release())
     with open_store(where) as store:
         announce(store, plan())
+        store.declare(Declaration("homes", "zcdp", POLICY, NOW))
         with started(workers.hang_inside, where, charge) as (process, pipe):
             assert received(pipe) == "inside"
             process.kill()

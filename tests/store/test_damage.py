@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from fa_core.errors import BadInput
+from fa_core.privacy.ledger_rows import digest, encode
 from fa_core.store import Store, bodies, open_store
 from fa_core.store.database import FILE
 from tests.store.samples import (
@@ -18,6 +19,7 @@ from tests.store.samples import (
     WITNESS_KEY,
     KeepingWitness,
     announce,
+    charge,
     charge_for,
     make_estimates,
     make_release,
@@ -163,8 +165,8 @@ def test_a_chain_recomputed_by_a_forger_is_found_by_the_log(filled: str) -> None
             value = row.value
             if not isinstance(value, chain.Declaration):
                 value = replace(value, cost=value.cost / 2)
-            body = chain.encode(value)
-            before = chain._digest(before, body)
+            body = encode(value)
+            before = digest(before, body)
             connection.execute(ledger.update().where(ledger.c.seq == row.seq).values(body=body, hash=before))
     assert "ledger row 1 is another than the transparency log's" in problems(filled)
 
@@ -174,7 +176,7 @@ def test_an_over_spent_ledger_is_found_even_with_its_hashes_right(where: str) ->
 
     with open_store(where) as store:
         announce(store, plan())
-        store.charge(charge_for(make_release(0)))
+        charge(store, charge_for(make_release(0)))
         with store._database.writing() as connection:
             chain._append(connection, replace(charge_for(make_release(1)), cost=Fraction(1, 5)))
             chain._append(connection, replace(charge_for(make_release(2)), cost=Fraction(2, 5)))
@@ -274,7 +276,7 @@ def test_a_crash_while_saving_leaves_nothing_half_visible(
 ) -> None:
     release = make_release()
     announce(store, release.plan)
-    store.charge(charge_for(release))
+    charge(store, charge_for(release))
     size = store.log_size()
 
     calls: list[str] = []

@@ -168,6 +168,28 @@ def test_balances_say_what_is_spent_and_when_the_next_part_returns() -> None:
     assert found[2].left == Fraction(11, 20)
 
 
+@pytest.mark.parametrize("shift", [-6, -1, 0, 1, 6])
+def test_a_window_is_shared_by_every_charge_that_overlaps_it(shift: int) -> None:
+    """Whichever of the two starts first: an earlier charge may be for events that are later."""
+    past, asked = [charge(1, 0, Fraction(1, 4), end=20)], charge(2, 0, Fraction(1, 4), end=20 + shift)
+    window = (asked.window_start, asked.window_end)
+    spent = {each.budget: each.spent for each in balances(POLICY, past, family="a", window=window, at=START)}
+    assert spent["window"] == Fraction(1, 4)
+    apart = (past[0].window_end, past[0].window_end + DAY)
+    spent = {each.budget: each.spent for each in balances(POLICY, past, family="a", window=apart, at=START)}
+    assert spent["window"] == 0
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1), 8 * DAY, 400 * DAY])
+def test_charges_stamped_in_the_future_count(ahead: timedelta) -> None:
+    """A clock that ran ahead and was put right has freed nothing."""
+    past = [moved(charge(1, 0, Fraction(1, 4)), ahead)]
+    window = (START - 900 * DAY, START - 890 * DAY)
+    spent = {each.budget: each.spent for each in balances(POLICY, past, family="a", window=window, at=START)}
+    quarter = Fraction(1, 4)
+    assert spent == {"release": 0, "window": 0, "week": quarter, "year": quarter, "family": quarter}
+
+
 @pytest.mark.parametrize("cost", [Fraction(0), Fraction(-1)])
 def test_a_charge_is_positive(cost: Fraction) -> None:
     with pytest.raises(BadInput, match="exact positive number"):

@@ -24,6 +24,7 @@ from tests.store.samples import (
     WITNESS_KEY,
     KeepingWitness,
     announce,
+    charge,
     charge_for,
     make_estimates,
     make_release,
@@ -104,7 +105,7 @@ def test_nothing_is_released_that_was_not_charged(store: Store) -> None:
     announce(store, release.plan)
     with pytest.raises(Refused, match="was not charged"):
         store.save(release, make_estimates(), synthetic=True)
-    store.charge(replace(charge_for(release), cost=release.layout.cost - Fraction(1, 10**9)))
+    charge(store, replace(charge_for(release), cost=release.layout.cost - Fraction(1, 10**9)))
     with pytest.raises(Refused, match="another plan, population or cost"):
         store.save(release, make_estimates(), synthetic=True)
     assert store.count() == 0
@@ -114,7 +115,7 @@ def test_nothing_is_released_that_was_not_charged(store: Store) -> None:
 def test_a_charge_is_for_one_window_of_one_population(store: Store, change: dict[str, object]) -> None:
     release = make_release()
     announce(store, release.plan)
-    store.charge(replace(charge_for(release), **change))  # type: ignore[arg-type]
+    charge(store, replace(charge_for(release), **change))  # type: ignore[arg-type]
     with pytest.raises(Refused, match="was charged for another"):
         store.save(release, make_estimates(), synthetic=True)
 
@@ -129,13 +130,15 @@ def test_a_release_is_charged_once(store: Store) -> None:
     run(store, make_release())
     with pytest.raises(Refused, match="was charged before"):
         store.charge(charge_for(make_release()))
-    assert len(store.charges("homes")) == 1
+    with pytest.raises(Refused, match="was charged before"):
+        charge(store, replace(charge_for(make_release()), population="labs"))
+    assert (len(store.charges("homes")), store.charges("labs")) == (1, ())
 
 
 def test_a_failed_round_keeps_its_charge(store: Store) -> None:
     release = make_release()
     announce(store, release.plan)
-    store.charge(charge_for(release))
+    charge(store, charge_for(release))
     store.fail(release.id, release.plan, "homes", "unmask", "too few devices were left", NOW)
     (failure,) = store.failures()
     assert (failure.stage, failure.plan, failure.at) == ("unmask", "wake-word-weekly", NOW)
@@ -146,12 +149,17 @@ def test_a_failed_round_keeps_its_charge(store: Store) -> None:
         store.save(release, make_estimates(), synthetic=True)
 
 
-def test_a_population_keeps_its_kind_of_ledger_and_gets_budgets_by_its_first_charge(store: Store) -> None:
+def test_nothing_is_charged_to_a_population_without_budgets(store: Store) -> None:
+    """Else an aggregator would give itself a budget with each new name."""
+    announce(store, plan())
+    with pytest.raises(Refused, match="population 'homes' has no budgets in this ledger"):
+        store.charge(charge_for(make_release()))
     assert store.declaration("homes") is None
+    assert store.ledger() == ()
+
+
+def test_a_population_keeps_its_kind_of_ledger(store: Store) -> None:
     run(store, make_release())
-    declared = store.declaration("homes")
-    assert declared is not None
-    assert (declared.currency, declared.policy.year) == ("zcdp", Fraction(2))
     with pytest.raises(Refused, match="cannot become one of pure"):
         store.declare(Declaration("homes", "pure", BUDGETS, NOW))
     pure = replace(charge_for(make_release(1)), currency="pure")

@@ -1,6 +1,7 @@
 """The authority admits devices, once each, and its key is readable by its owner alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from fa_core.cli.enrol import app
 from fa_core.errors import BadInput
-from fa_core.secagg.identity import certificate_message, signed
+from fa_core.secagg.identity import certified, population_id
 from fa_core.trust import enrolment
 
 RUNNER = CliRunner()
@@ -21,13 +22,18 @@ def test_init_then_device_then_list(tmp_path: Path) -> None:
     assert (tmp_path / "authority.pub").read_text().strip() == public
     key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
     command = ["device", key.hex(), "--authority", str(tmp_path), "--name", "hall, left"]
+    command += ["--population", "homes"]
     certificates = {RUNNER.invoke(app, command).output.strip() for _ in range(2)}
     assert len(certificates) == 1
-    message = certificate_message(key)
-    assert signed(bytes.fromhex(certificates.pop()), message, bytes.fromhex(public))
-    assert not signed(bytes(64), message, bytes.fromhex(public))
+    certificate = bytes.fromhex(certificates.pop())
+    assert certificate[:32] == population_id("homes")
+    assert certified(key, certificate, bytes.fromhex(public))
+    elsewhere = population_id("others") + certificate[32:]
+    for bad in (bytes(96), elsewhere, certificate[:-1], b""):
+        assert not certified(key, bad, bytes.fromhex(public))
     rows = json.loads(RUNNER.invoke(app, ["list", "--authority", str(tmp_path), "--json"]).output)
-    assert rows == [{"device": key.hex(), "name": "hall, left"}]
+    line = {"device": key.hex(), "name": "hall, left", "population": "homes", "owner": key.hex()}
+    assert rows == [line]
     assert key.hex()[:8] in RUNNER.invoke(app, ["list", "--authority", str(tmp_path)]).output
 
 
@@ -54,10 +60,29 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         enrolment.read_hex(tmp_path)
 
 
+def test_a_device_belongs_to_one_population(tmp_path: Path) -> None:
+    """A second population would be a second budget for the same events."""
+    enrolment.create(tmp_path)
+    device = enrolment.Enrolled(bytes(32), "hall", "homes", "a household")
+    first = enrolment.register(tmp_path, device)
+    assert enrolment.register(tmp_path, device) == first
+    with pytest.raises(BadInput, match="registered in population 'homes'"):
+        enrolment.register(tmp_path, replace(device, population="others"))
+
+
+def test_owners_follow_the_register(tmp_path: Path) -> None:
+    enrolment.create(tmp_path)
+    owner_of = enrolment.Owners(tmp_path / enrolment.REGISTER)
+    assert owner_of(bytes(32)) == ""
+    enrolment.register(tmp_path, enrolment.Enrolled(bytes(32), "hall", "homes", "a household"))
+    assert owner_of(bytes(32)) == "a household"
+    assert owner_of(bytes(31) + b"1") == ""
+
+
 def test_no_private_key_is_shown() -> None:
     authority = enrolment.Authority.generate()
     private = authority.key.private_bytes_raw().hex()
-    identity = authority.enrol()
+    identity = authority.enrol("a fleet")
     for text in (repr(authority), repr(identity), str(identity)):
         assert private not in text
         assert identity.key.private_bytes_raw().hex() not in text

@@ -9,7 +9,7 @@ from fa_core.trust.request_signing import Credentials, Request, authorization, d
 
 AUDIENCE, TARGET = "gateway.example:8443", "/v1/letters?wait=20"
 AUTHORITY = Authority.generate()
-DEVICE = AUTHORITY.enrol()
+DEVICE = AUTHORITY.enrol("a fleet")
 ASKED = Request("GET", TARGET, digest_of(b"body"))
 HEADER = authorization(DEVICE, AUDIENCE, ASKED, 17)
 
@@ -43,14 +43,14 @@ def test_every_field_counts(field: int) -> None:
 
 
 def test_another_authority_admits_nobody_here() -> None:
-    other = Authority.generate().enrol()
+    other = Authority.generate().enrol("a fleet")
     header = authorization(other, AUDIENCE, ASKED, 17)
     assert not Credentials.read(header).hold(AUTHORITY.public_key, AUDIENCE, "GET", TARGET)
 
 
 def test_a_certificate_of_another_device_is_none() -> None:
     parts = HEADER.split(" ")
-    parts[2] = AUTHORITY.enrol().certificate.hex()
+    parts[2] = AUTHORITY.enrol("a fleet").certificate.hex()
     assert not Credentials.read(" ".join(parts)).hold(AUTHORITY.public_key, AUDIENCE, "GET", TARGET)
 
 
