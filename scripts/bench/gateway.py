@@ -265,8 +265,10 @@ def wait(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
 def one_round(folder: Path, devices: int, per_node: int, workers: int, database: str, server: int) -> Report:
     """Run one round. `server` is the process id of PostgreSQL, 0 for none."""
     keys, authority = local_keys(folder / "local"), Authority.generate()
-    public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
-    pins = pins_of(*public, authority.public_key)
+    signer, log, witness = (
+        key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)
+    )
+    pins = pins_of(signer, log, witness, authority.public_key)
     nodes = math.ceil(devices / per_node)
     plan = parse(PLAN.encode(), "bench.yaml", today=datetime.now(UTC).date(), policy=None)
     with gateway(folder / "gateway", authority, database, workers, math.ceil(devices / nodes)) as (

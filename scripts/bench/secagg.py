@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest.mock import patch
@@ -63,12 +64,17 @@ def vectors(n: int, m: int) -> NDArray[np.int64]:
     return np.random.default_rng(n).integers(0, 64, size=(n, m))
 
 
+def counted(row: NDArray[np.int64], devices: int) -> NDArray[np.int64]:
+    """Return what a device counts, however many take part."""
+    return row
+
+
 def serve_devices(
     pipe: Connection, task: Task, trust: Trust, identities: dict[int, DeviceIdentity], rows: NDArray[np.int64]
 ) -> None:
     """A worker: answers ("stage", {node: request}) with {node: reply}, and None with the CPU of the timed."""
     parties = {
-        node: DeviceParty(task, identity, trust, lambda n, node=node: rows[node])
+        node: DeviceParty(task, identity, trust, partial(counted, rows[node]))
         for node, identity in identities.items()
     }
     timed = set(list(parties)[:TIMED])
@@ -213,7 +219,7 @@ def run_ours_complete(what: str, n: int, m: int, lost: int, f: Fraction) -> Cost
 
 def run_peer(what: str, n: int, m: int, shares: int) -> Cost:
     """One round of Flower's own SecAgg+, without dropouts, over a Grid within this process."""
-    import flower_secagg  # pulls Flower in, which nothing else here needs
+    from scripts.bench import flower_secagg  # imports Flower, which nothing else here needs
 
     return Cost(what, n, m, shares - 1, 0, *flower_secagg.run(vectors(n, m), shares))
 
