@@ -81,7 +81,7 @@ metrics:
     of: {{outcome: false_reject}}
     over: {{outcome: [false_reject, true_accept]}}
     expect: 0.05
-privacy: {{epsilon: 1.0, delta: 1e-8, noise: distributed, max_events: 32, min_cohort: 100}}
+privacy: {{epsilon: 1.0, delta: 1e-8, noise: distributed, max_events: 32, min_cohort: 50}}
 """
 
 
