@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -54,14 +55,12 @@ def measure(folder: Path, tries: int) -> int:
         first = []
         for _ in range(tries):
             with viewing(browser, base) as view:
-                first.append(timed(lambda view=view: view.open("/")))
+                first.append(timed(partial(view.open, "/")))
         late += report("first view (Health, a new browser)", first, FIRST)
         with viewing(browser, base) as view:
             view.open("/")
             for name, act in clicks(view):
-                late += report(
-                    name, [timed(lambda act=act, turn=turn: act(turn)) for turn in range(tries)], CLICK
-                )
+                late += report(name, [timed(partial(act, turn)) for turn in range(tries)], CLICK)
             if view.errors:
                 print("console:", *view.errors[:5], sep="\n  ")
                 late += 1

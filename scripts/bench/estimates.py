@@ -107,8 +107,7 @@ def run(world: World, releases: int, seed: int, **privacy: Any) -> Run:
         half.append(float(np.nanmean((numbers.high - numbers.low) / 2)))
         held.append(((numbers.low <= world.rates()) & (world.rates() <= numbers.high))[seen].mean())
         shown.append(seen.mean())
-    means = (float(np.mean(each)) for each in (half, held, shown))
-    return Run(errors, *means, layout.length)
+    return Run(errors, float(np.mean(half)), float(np.mean(held)), float(np.mean(shown)), layout.length)
 
 
 def _fleet(

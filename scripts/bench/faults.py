@@ -11,7 +11,6 @@ Faults of the network are struck only in a network of their own:
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -40,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

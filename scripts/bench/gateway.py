@@ -82,7 +82,7 @@ metrics:
     of: {{outcome: false_reject}}
     over: {{outcome: [false_reject, true_accept]}}
     expect: 0.05
-privacy: {{epsilon: 1.0, delta: 1e-8, noise: distributed, max_events: 32, min_cohort: 100}}
+privacy: {{epsilon: 1.0, delta: 1e-8, noise: distributed, max_events: 32, min_cohort: 50}}
 """
 
 
@@ -268,8 +268,10 @@ def one_round(folder: Path, devices: int, per_node: int, workers: int, database:
     """Run one round. `server` is the process id of PostgreSQL, 0 for none."""
     keys = local_keys(folder / "local")
     authority = keys.authority
-    public = [key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)]
-    pins = pins_of(*public, authority.public_key)
+    signer, log, witness = (
+        key.public_key().public_bytes_raw() for key in (keys.plan, keys.log, keys.witness)
+    )
+    pins = pins_of(signer, log, witness, authority.public_key)
     nodes = math.ceil(devices / per_node)
     plan = parse(PLAN.encode(), "bench.yaml", today=datetime.now(UTC).date(), policy=None)
     with gateway(folder / "gateway", authority, database, workers, math.ceil(devices / nodes)) as (
@@ -322,7 +324,9 @@ def drive(folder: Path, grid: Any, plan: Plan, keys: LocalKeys, devices: int, no
     def report(progress: Progress) -> None:
         seen.append((time.monotonic(), str(progress.stage.value)))
 
-    today = lambda: datetime.now(UTC)  # noqa: E731 - one word
+    def today() -> datetime:
+        return datetime.now(UTC)
+
     with open_store(folder / "store") as store:
         give_budgets(store, keys.authority, POPULATION, plan.privacy.accounting, today())
         signers = local_signers(keys, today)

@@ -142,7 +142,7 @@ class Frames:
     def _frame(fleet: Cohort, source: str) -> pd.DataFrame:
         table, offsets = fleet.tables[source], fleet.offsets[source]
         device = np.repeat(np.arange(len(fleet)), np.diff(offsets))
-        frame = table.to_pandas()
+        frame: pd.DataFrame = table.to_pandas()
         frame["device"] = device
         for name, most in (("accent", 4), ("device_class", 3)):
             frame[name] = np.minimum(fleet.facts[name][0], most)[device]
@@ -191,8 +191,8 @@ def _scores(events: pd.DataFrame, cap: int) -> Iterator[tuple[tuple[str, tuple[s
     column = np.clip((scored["score"].to_numpy() * BINS).astype(np.int64), 0, BINS - 1)
     scored = scored.assign(row=row, cell=row * BINS + column)
     for grouping in SCORES:
-        own = scored.groupby(["device", *grouping, "row", "cell"], observed=True, sort=False).size()
-        own = own.rename("n").reset_index()
+        sizes = scored.groupby(["device", *grouping, "row", "cell"], observed=True, sort=False).size()
+        own = sizes.rename("n").reset_index()
         yield ("score", grouping, "cells"), _dense(own, grouping, "cell", 4 * BINS, own["n"])
         yield ("score", grouping, "cell_squares"), _dense(own, grouping, "row", 4, own["n"] ** 2)
         rows = own.groupby(["device", *grouping, "row"], sort=False)["n"].sum().reset_index()
@@ -337,7 +337,7 @@ def timed(work: Callable[[], object], repeats: int = 1) -> tuple[float, float]:
     return min(best)[0], min(each[1] for each in best)
 
 
-def same(one: Mapping[object, np.ndarray], other: Mapping[object, np.ndarray]) -> None:
+def same(one: Sums, other: Sums) -> None:
     """Raise where two ways of counting differ."""
     for key, cells in one.items():
         if not np.array_equal(cells, other[key]):

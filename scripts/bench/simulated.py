@@ -58,7 +58,8 @@ class World:
         """Share of devices (or of events) in each group."""
         if self.groups == 1:
             return np.ones(1)
-        return np.r_[np.full(self.groups - 1, 0.97 / (self.groups - 1)), 0.03]
+        weights: Floats = np.r_[np.full(self.groups - 1, 0.97 / (self.groups - 1)), 0.03]
+        return weights
 
     def rates(self) -> Floats:
         """True rate of each group, (K,)."""
@@ -319,7 +320,8 @@ def _cells_truth(world: World, rows: int, columns: int) -> Floats:
         wrong[row % columns] = 0.0
         cells[:, row] = (1.0 - right)[:, None] * wrong / wrong.sum()
         cells[:, row, row % columns] = right
-    return (cells * row_share[:, None]).reshape(world.groups, -1)
+    shares: Floats = (cells * row_share[:, None]).reshape(world.groups, -1)
+    return shares
 
 
 def _spread_over(rng: np.random.Generator, found: Pairs, own: Floats) -> tuple[Pairs, Ints, Ints]:
@@ -341,7 +343,8 @@ def _draw_table(rng: np.random.Generator, world: World, devices: int, metric: Me
 def _table_truth(world: World, metric: MetricSpec) -> Floats:
     rows, columns = len(metric.row_labels()), len(metric.column_labels())  # type: ignore[attr-defined]
     cells = _cells_truth(world, rows, columns).reshape(world.groups, rows, columns)
-    return (cells / cells.sum(axis=2, keepdims=True)).reshape(world.groups, -1)
+    truth: Floats = (cells / cells.sum(axis=2, keepdims=True)).reshape(world.groups, -1)
+    return truth
 
 
 def _score_shift(kappa: float) -> float:
@@ -364,7 +367,8 @@ def _score_shares(edges: Floats, middle: Floats) -> Floats:
 def _score_truth(edges: Floats, middle: Floats, kappa: float) -> Floats:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     shares = _score_shares(edges, middle[:, None] + _score_shift(kappa) * nodes)
-    return np.einsum("knc,n->kc", shares, weights / weights.sum())
+    truth: Floats = np.einsum("knc,n->kc", shares, weights / weights.sum())
+    return truth
 
 
 def _draw_scores(

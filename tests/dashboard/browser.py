@@ -1,6 +1,5 @@
 """End-to-end: `fa dashboard` as a process, and Debian's Chromium as its client."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from typing import Final
 
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+from tests.ports import free_ports
 
 FLAGS: Final = (
     "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -51,7 +52,7 @@ IDLE: Final = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 @contextmanager
 def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[str]:
     """Yield the URL of a dashboard over a store."""
-    port = _free_port()
+    port = free_ports()
     command = [sys.executable, "-c", START, "--store", str(store), "--port", str(port), *more]
     with open(log or "/dev/null", "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -61,15 +62,6 @@ def serving(store: Path | str, *more: str, log: Path | None = None) -> Iterator[
     finally:
         process.terminate()
         process.wait(STARTS_WITHIN)
-
-
-def _free_port() -> int:
-    """Return a free port below 32768, outside the range that outgoing connections are given."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_768):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from secrets import randbelow
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +18,7 @@ from fa_core.privacy.ledger import Policy
 from fa_core.store import Declaration, Store, open_store
 from fa_core.trust import budgets
 from fa_core.trust.enrolment import load
+from tests.ports import free_ports
 from tests.rounds.small import plan_text, write_fleet
 
 ROOT = Path(__file__).parents[2]
@@ -124,20 +123,6 @@ def lab(
     finally:
         fa("federation", "down", str(place))
         assert processes_of(place) == []
-
-
-def free_ports(count: int) -> int:
-    """Return the first of so many consecutive ports that are free."""
-    begin = randbelow(187) * 64  # two labs at once do not take the same ones
-    for first in (20000 + (begin + step) % 12000 for step in range(0, 12000, 64)):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no ports are free")
 
 
 def processes_of(folder: Path) -> list[str]:

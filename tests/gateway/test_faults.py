@@ -26,8 +26,8 @@ from clients.device.remote import attend, line
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.setup import init
-from tests.deployment.lab import free_ports
 from tests.gateway.running_gateway import until
+from tests.ports import free_ports
 from tests.rounds.small import World, small_plan
 from tests.store.postgres import Database, mortal
 

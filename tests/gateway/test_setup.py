@@ -11,9 +11,9 @@ from fa_core.errors import BadInput
 from fa_core.gateway.settings import read_home
 from fa_core.gateway.setup import init
 from fa_core.trust.enrolment import Authority
-from tests.deployment.lab import free_ports
 from tests.gateway.running_gateway import until
 from tests.gateway.test_faults import Serving
+from tests.ports import free_ports
 
 
 @pytest.fixture(autouse=True)

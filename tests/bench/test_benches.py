@@ -1,0 +1,84 @@
+"""Every bench that needs no federation runs in a tiny form; those that do are in deployment/test_smoke.py."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.bench import dashboard, demo_coverage, device, estimates, gateway, local_eval
+from tests.bench.running import run
+from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT
+from tests.fleet.small import small_bank
+
+STAGES = ("join", "shares", "masked", "unmask")
+
+
+def test_device() -> None:
+    _, printed = run(device, "--devices", "21", "--events", "200")
+    assert "a plan of 5,106 cells, 200 events on a device, 21 devices" in printed
+    assert all(f"stage {stage}" in printed for stage in STAGES)
+    assert "whole round" in printed
+
+
+def test_local_eval() -> None:
+    _, printed = run(local_eval, "--devices", "200", "--peers", "50")
+    assert "200 devices x 32 events" in printed
+    assert "one device, 10,000 events" in printed
+    assert "the sums of all three are equal, cell by cell" in printed
+
+
+def test_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("rate", "confusion")
+    monkeypatch.setattr(estimates, "CASES", {kind: estimates.CASES[kind] for kind in kinds})
+    _, printed = run(estimates, "--releases", "1", "--seconds", "1e-9")
+    assert "Error of a false reject rate by accent" in printed
+    rows = [line.split()[:3] for line in printed.splitlines()]
+    assert all([kind, level, "5,000"] in rows for kind in kinds for level in ("everyone", "device", "event"))
+
+
+def test_demo_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_coverage, "open_bank", lambda path, progress: small_bank())
+    _, printed = run(demo_coverage, "--fleets", "2", "--devices", "30")
+    assert "2 fleets of 30 devices" in printed
+    rows = [line.split()[:3] for line in printed.splitlines()]
+    assert ["wake-word-weekly", "false_reject_rate", "everyone"] in rows
+
+
+def test_secagg(tmp_path: Path) -> None:
+    """As a command, with Flower's SecAgg+ beside ours: it forks, and a process of many tests has threads."""
+    written = tmp_path / "costs.json"
+    sizes = ("--beside", "6", "--alone", "21", "--cells", "40")
+    done = subprocess.run(
+        [sys.executable, "scripts/bench/secagg.py", *sizes, "--json", str(written)],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=GUARD, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    costs = json.loads(written.read_text())
+    assert [(cost["what"], cost["lost"]) for cost in costs] == [
+        ("ours, n=6, complete", 0),
+        ("Flower, n=6, all shares", 0),
+        ("ours, n=21, 0% lost", 0),
+        ("ours, n=21, 5% lost", 1),
+        ("ours, n=21, 10% lost", 2),
+        ("ours, n=21, f=0.2, 20% lost", 4),
+    ]
+    assert all(cost["server"] > 0 and cost["device"] > 0 for cost in costs)
+
+
+def test_gateway() -> None:
+    _, printed = run(gateway, "--devices", "50", "--per-node", "25", "--workers", "1", "--json")
+    report = json.loads(printed)
+    assert (report["devices"], report["nodes"], report["counted"]) == (50, 2, 50)
+    assert set(report["stage_seconds"]) == set(STAGES)
+    assert report["messages"] >= 2 * len(STAGES) * 50
+
+
+def test_dashboard() -> None:
+    _, printed = run(dashboard, "--releases", "3", "--tries", "1")
+    assert "3 releases" in printed
+    assert "console:" not in printed
+    lines = printed.splitlines()
+    for what in ("first view", "to Confusions", "Segments: another metric", "Trends: another group"):
+        assert any(line.startswith(what) for line in lines), printed
