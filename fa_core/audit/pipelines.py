@@ -210,7 +210,9 @@ def _with_noise(layout: Layout, factor: Fraction) -> Layout:
 
 
 def _with_half_the_bounds(block: Block) -> Block:
-    return replace(block, l1=(block.l1 + 1) // 2, l2_squared=(block.l2_squared + 3) // 4)
+    return replace(
+        block, l1=(block.l1 + 1) // 2, l2_squared=(block.l2_squared + 3) // 4, linf=(block.linf + 1) // 2
+    )
 
 
 def _float_normal(runs: int, cells: int) -> FloatArray:

@@ -126,8 +126,9 @@ class JointRatio(Centred):
 
         ratio = Ratio(moments, -domain.count if domain.signed else 0, domain.count, floor)
         groups = len(moments.values)
-        low, high, valid = ratio.interval(reading.level)
-        wide_low, wide_high, wide_valid = ratio.interval(simultaneous_level(reading.level, groups))
+        (low, high, valid), (wide_low, wide_high, wide_valid) = ratio.intervals(
+            reading.level, simultaneous_level(reading.level, groups)
+        )
         noise_sd = ratio.noise_sd()
         near = normal_quantile(reading.level) * noise_sd
         devices, devices_sd = moments.values[:, DEVICES], float(moments.covariance[DEVICES, DEVICES] ** 0.5)

@@ -25,14 +25,14 @@ from fa_core.metrics.kind import BoolArray, FloatArray
 DEVICES, N, R, NN, NR, RR = range(6)
 """The entries of u."""
 
-STEPS = 60
-"""Halvings of a bracket: more than a float's digits."""
+STEPS: Final = 40
+"""Halvings of a bracket: the ends are found to 1e-12 of the range."""
 
 FAR: Final = 6.0
 """Standard deviations of noise past which a count is not put down to noise: a chance of 1e-9."""
 
 Floor = Callable[[FloatArray, FloatArray], FloatArray]
-"""Returns the least sampling variance of r − p·n for sizes n and ratios p, both (K,)."""
+"""Returns the least sampling variance of r − p·n for sizes n (K,) and ratios p (…, K)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +41,6 @@ class Moments:
 
     values: FloatArray
     covariance: FloatArray
-
-    def variance(self, weights: FloatArray) -> FloatArray:
-        """Return the variance of the noise in a sum of the entries with weights (…, 6)."""
-        return np.asarray(np.einsum("...i,ij,...j->...", weights, self.covariance, weights))
 
 
 def unmapped(name: Name, domain: Domain, cells: FloatArray, variance: float) -> Moments:
@@ -103,44 +99,44 @@ class Ratio:
         """Return the standard deviation of the privacy noise on the estimate, (K,)."""
         return np.sqrt(self._noise(self.point)) / np.where(self.n > 0, self.n, np.nan)
 
-    def interval(self, level: float) -> tuple[FloatArray, FloatArray, BoolArray]:
-        """Return (low, high, valid), each (K,): there is no interval where the size cannot be told from
-        nothing, or where no value of the range is refused."""
-        z = normal_quantile(level)
-        middle = np.nan_to_num(self.point, nan=self.low)
-        low, open_below = self._edge(z, middle, self.low)
-        high, open_above = self._edge(z, middle, self.high)
-        valid = (self.n > z * self.n_sd) & ~(open_below & open_above)
-        return np.where(valid, low, np.nan), np.where(valid, high, np.nan), valid
+    def intervals(self, *levels: float) -> list[tuple[FloatArray, FloatArray, BoolArray]]:
+        """Return (low, high, valid) at each level, each (K,): there is no interval where the size cannot be
+        told from nothing, or where no value of the range is refused.
 
-    def _edge(self, z: float, inside: FloatArray, end: float) -> tuple[FloatArray, BoolArray]:
-        """Return where the interval ends between its middle and one end of the range, and whether it does
-        not end before that."""
-        outside = np.full(inside.shape, end)
+        Both ends are found by bisection, from the estimate to the ends of the range.
+        """
+        z = np.array([normal_quantile(level) for level in levels])[:, None, None]
+        ends = np.array([self.low, self.high])[:, None]
+        inside = np.broadcast_to(np.nan_to_num(self.point, nan=self.low), (len(levels), 2, len(self.n)))
+        outside = np.broadcast_to(ends, inside.shape)
         reaches = self._holds(z, outside)
         for _ in range(STEPS):
             half = (inside + outside) / 2
             holds = self._holds(z, half)
             inside, outside = np.where(holds, half, inside), np.where(holds, outside, half)
-        return np.where(reaches, end, outside), reaches
+        found = np.where(reaches, ends, outside)
+        valid = (self.n > z[:, 0] * self.n_sd) & ~reaches.all(axis=1)
+        found = np.where(valid[:, None], found, np.nan)
+        return [(low, high, good) for (low, high), good in zip(found, valid, strict=True)]
 
-    def _holds(self, z: float, p: FloatArray) -> BoolArray:
-        """Say which ratios (K,) are inside the intervals of quantile z."""
-        sums, zero, one = self.moments.values, np.zeros_like(p), np.ones_like(p)
+    def _holds(self, z: FloatArray, p: FloatArray) -> BoolArray:
+        """Say which ratios (…, K) are inside the intervals of quantiles z, which broadcast against them."""
+        zero, one = np.zeros_like(p), np.ones_like(p)
         linear = np.stack([zero, -p, one, zero, zero, zero], axis=-1)
         squares = np.stack([zero, zero, zero, p * p, -2 * p, one], axis=-1)
         off, noise = self.r - p * self.n, self._noise(p)
-        measured = (squares * sums).sum(axis=-1)
+        measured = (squares * self.moments.values).sum(axis=-1)
         floor = self.floor(np.maximum(self.n, 0.0), p)
         total = np.maximum(measured, floor) + noise
-        along = np.einsum("ki,ij,kj->k", squares, self.moments.covariance, linear)
+        noised = squares @ self.moments.covariance
+        along = (noised * linear).sum(axis=-1)
         sampling = np.maximum(measured - along / total * off, floor)
-        left = np.sqrt(np.maximum(self.moments.variance(squares) - along**2 / total, 0.0))
+        left = np.sqrt(np.maximum((noised * squares).sum(axis=-1) - along**2 / total, 0.0))
         variance = sampling + noise
-        wide = estimated_variance_quantile(np.full_like(p, z), np.minimum(left, sampling - floor) / variance)
+        wide = estimated_variance_quantile(z, np.minimum(left, sampling - floor) / variance)
         return np.asarray(off**2 <= wide**2 * variance)
 
     def _noise(self, p: FloatArray) -> FloatArray:
-        """Return ν(p), the variance of the privacy noise in r − p·n, (K,)."""
+        """Return ν(p), the variance of the privacy noise in r − p·n, of p's shape."""
         s = self.moments.covariance
         return np.asarray(s[R, R] - 2 * p * s[N, R] + p * p * s[N, N])
