@@ -1,13 +1,21 @@
-"""Base of `histogram` and `confusion`: rows by columns of counts, read as shares of their row."""
+"""Base of `histogram` and `confusion`: rows by columns of counts, read as shares of their row.
 
-from collections.abc import Mapping
-from typing import ClassVar
+Under a zCDP ledger a device sends, for each cell, one integer map of its count and its row's; each share is
+then read with a variance of its own, and the groupings of a metric are estimated together. Under a pure
+ledger, and in plans of before, it sends counts and squares in blocks, and a row has one dispersion.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
 
 import numpy as np
 
 from fa_core.metrics.centred import ALIKE
-from fa_core.metrics.intervals import convolved_quantile, simultaneous_level
+from fa_core.metrics.intervals import convolved_quantile, normal_quantile, simultaneous_level
+from fa_core.metrics.joint import MOST_PAIRS
+from fa_core.metrics.joint_shares import CELL, CellSums, mapped, matrix, norms, pairs, unmapped
 from fa_core.metrics.kind import (
+    Axis,
     Bounds,
     CellOf,
     FloatArray,
@@ -18,11 +26,19 @@ from fa_core.metrics.kind import (
     Reading,
     Result,
     Shape,
+    TooMuch,
     Units,
     tally,
 )
+from fa_core.metrics.moments import Ratio
 from fa_core.metrics.multinomial import dispersion, second_moments, shares, source_text
+from fa_core.metrics.nested import Cut, consistent
 from fa_core.metrics.reading import assemble, shown_devices
+
+PART: Final = "joint"
+
+CELLS: Final = ""
+"""The cells of a table as an axis of every grouping: no segment has this name."""
 
 
 class TableOfShares(MetricSpec):
@@ -47,10 +63,24 @@ class TableOfShares(MetricSpec):
             for column in self.column_labels()
         )
 
+    def too_much(self, bounds: Bounds) -> TooMuch | None:
+        if bounds.counters != "joint" or pairs(bounds.max_events) <= MOST_PAIRS:
+            return None
+        found = (
+            f"with this a device can have any of {pairs(bounds.max_events):,} counts in a cell and its row"
+        )
+        return TooMuch("max_events", found, f"lower it until there are at most {MOST_PAIRS:,} to try")
+
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         n = bounds.max_events
         rows, cells = len(self.row_labels()), len(self.labels())
         touched = min(shape.touch, n)
+        if bounds.counters == "joint":
+            most = norms(n)
+            return (
+                Part(PART, shape.cells * cells * CELL, most.l1, most.l2_squared, 15, most.linf),
+                Part("devices", shape.cells, touched, touched, 1),
+            )
         return (
             Part("cells", shape.cells * cells, n, n**2, 12),
             Part("devices", shape.cells, touched, touched, 1),
@@ -67,16 +97,22 @@ class TableOfShares(MetricSpec):
         group = sampled.device * shape.cells + cell_of(sampled)
         size = devices * shape.cells * width
         counts = tally(sampled, group * width + sampled.values["cell"], size, "one")
-        squares, row_squares = second_moments(counts.reshape(devices, shape.cells * rows, columns))
-        per_group = counts.reshape(devices, shape.cells, width).sum(axis=2)
+        by_row = counts.reshape(devices, shape.cells * rows, columns)
+        present = (counts.reshape(devices, shape.cells, width).sum(axis=2) > 0).astype(np.int64)
+        if bounds.counters == "joint":
+            sent = mapped(bounds.max_events, by_row, by_row.sum(axis=2, keepdims=True))
+            return {PART: sent.reshape(devices, -1), "devices": present}
+        squares, row_squares = second_moments(by_row)
         return {
             "cells": counts.reshape(devices, shape.cells * width),
-            "devices": (per_group > 0).astype(np.int64),
+            "devices": present,
             "cell_squares": squares,
             "row_squares": row_squares,
         }
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
+        if bounds.counters == "joint":
+            return self.estimates([(shape, sums)], bounds, reading)[0]
         columns = len(self.column_labels())
         cells = sums["cells"]
         x = cells.values.reshape(-1, columns)
@@ -114,6 +150,71 @@ class TableOfShares(MetricSpec):
         pooled = source_text(spread.pooled, shape.cells)
         return Result(numbers, devices, devices_sd, pooled, self.labels())
 
+    def estimates(
+        self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds, reading: Reading
+    ) -> list[Result]:
+        if bounds.counters != "joint":
+            return [self.estimate(sums, shape, bounds, reading) for shape, sums in cuts]
+        axis = Axis(CELLS, len(self.labels()), "device")
+        cells, devices = [], []
+        for shape, sums in cuts:
+            found = unmapped(bounds.max_events, sums[PART].values, sums[PART].variance)
+            cells.append(Cut((*shape.axes, axis), found.values, found.covariance))
+            there = sums["devices"]
+            devices.append(Cut(shape.axes, there.values[:, None], np.array([[there.variance]])))
+        return [
+            self._result(CellSums(found.values, found.covariance), there, reading)
+            for found, there in zip(consistent(cells, (0,)), consistent(devices, ()), strict=True)
+        ]
+
+    def _result(self, cells: CellSums, there: Cut, reading: Reading) -> Result:
+        """Return the numbers of one grouping from its joint counters and its noisy counts of devices."""
+        ratio = Ratio(cells.moments(len(self.column_labels())), 0.0, 1.0, lambda n, p: n * p * (1.0 - p))
+        together = simultaneous_level(reading.level, len(cells.values))
+        (low, high, _), (wide_low, wide_high, _) = ratio.intervals(reading.level, together)
+        # A cell is shown because its row can be told from the noise, never because its own noise was lucky:
+        # where no share is refused, the interval is all that is possible.
+        measured = ratio.n > normal_quantile(together) * ratio.n_sd
+        low, wide_low = (np.where(measured, np.nan_to_num(each, nan=0.0), np.nan) for each in (low, wide_low))
+        high, wide_high = (
+            np.where(measured, np.nan_to_num(each, nan=1.0), np.nan) for each in (high, wide_high)
+        )
+        noise_sd = ratio.noise_sd()
+        near = normal_quantile(reading.level) * noise_sd
+        devices, devices_sd = there.values[:, 0], float(there.covariance[0, 0] ** 0.5)
+        passes, reason = shown_devices(devices, devices_sd, reading.min_cohort)
+        by_group = (len(devices), len(self.labels()))
+
+        def grouped(values: FloatArray) -> FloatArray:
+            return values.reshape(by_group)
+
+        numbers = assemble(
+            point=grouped(ratio.point),
+            bounds=(grouped(low), grouped(high)),
+            simultaneous=(grouped(wide_low), grouped(wide_high)),
+            noise=(
+                grouped(np.maximum(ratio.point - near, low)),
+                grouped(np.minimum(ratio.point + near, high)),
+            ),
+            denominator=grouped(ratio.n),
+            noise_sd=grouped(noise_sd),
+            display=(0.0, 1.0, 0.0, 1.0),
+            refusals=(
+                (passes[:, None], reason),
+                (
+                    ratio.possible.reshape(by_group),
+                    "the sum lies outside the possible range, further than its noise explains",
+                ),
+                (
+                    measured.reshape(by_group),
+                    "too few events in the row to be told from the privacy noise",
+                ),
+            ),
+        )
+        return Result(
+            numbers, devices, devices_sd, np.full(len(devices), "group", dtype=object), self.labels()
+        )
+
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         rows, columns = len(self.row_labels()), len(self.column_labels())
         here, units = shape.spread(devices, min(events, float(bounds.max_events)))
@@ -121,9 +222,17 @@ class TableOfShares(MetricSpec):
         alike = 1.0 + max(each - 1.0, 0.0) / (ALIKE + 1.0)
         q = 1.0 / columns
         row_squares = here * each**2
+        cell_squares = alike * here * each * (1.0 - q) + q * row_squares
+        if bounds.counters == "joint":
+            cell = np.array([here * each, row_squares, cell_squares]) / columns
+            sent = np.array(matrix(bounds.max_events)) @ cell
+            return {
+                PART: np.tile(sent, shape.cells * rows * columns),
+                "devices": np.full(shape.cells, here),
+            }
         return {
             "cells": np.full(shape.cells * rows * columns, here * each / columns),
             "devices": np.full(shape.cells, here),
-            "cell_squares": np.full(shape.cells * rows, alike * here * each * (1.0 - q) + q * row_squares),
+            "cell_squares": np.full(shape.cells * rows, cell_squares),
             "row_squares": np.full(shape.cells * rows, row_squares),
         }
