@@ -22,6 +22,9 @@ from fa_core.metrics.moments import NN, NR, RR, Moments, N, R
 CELL: Final = 3
 """Length of u and of y."""
 
+X: Final = 0
+"""The entry of u that adds up over columns of events too."""
+
 POWERS: Final = ((1, 0), (2, 0), (2, 0))
 """The powers of N in each entry of u, as `scaled` takes them."""
 

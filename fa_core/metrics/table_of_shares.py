@@ -13,9 +13,9 @@ import numpy as np
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.intervals import convolved_quantile, normal_quantile, simultaneous_level
 from fa_core.metrics.joint import MOST_PAIRS
-from fa_core.metrics.joint_shares import CELL, CellSums, mapped, matrix, norms, pairs, unmapped
+from fa_core.metrics.joint_shares import CELL, CellSums, X, mapped, matrix, norms, pairs, unmapped
 from fa_core.metrics.kind import (
-    Axis,
+    BoolArray,
     Bounds,
     CellOf,
     FloatArray,
@@ -32,13 +32,10 @@ from fa_core.metrics.kind import (
 )
 from fa_core.metrics.moments import Ratio
 from fa_core.metrics.multinomial import dispersion, second_moments, shares, source_text
-from fa_core.metrics.nested import Cut, consistent
+from fa_core.metrics.nested import Cut, consistent, consistent_blocks, inside
 from fa_core.metrics.reading import assemble, shown_devices
 
 PART: Final = "joint"
-
-CELLS: Final = ""
-"""The cells of a table as an axis of every grouping: no segment has this name."""
 
 
 class TableOfShares(MetricSpec):
@@ -155,33 +152,26 @@ class TableOfShares(MetricSpec):
     ) -> list[Result]:
         if bounds.counters != "joint":
             return [self.estimate(sums, shape, bounds, reading) for shape, sums in cuts]
-        axis = Axis(CELLS, len(self.labels()), "device")
-        cells, devices = [], []
+        axis = inside(len(self.labels()))
+        cells = []
         for shape, sums in cuts:
             found = unmapped(bounds.max_events, sums[PART].values, sums[PART].variance)
             cells.append(Cut((*shape.axes, axis), found.values, found.covariance))
-            there = sums["devices"]
-            devices.append(Cut(shape.axes, there.values[:, None], np.array([[there.variance]])))
+        devices = consistent_blocks([(shape, {"devices": sums["devices"]}) for shape, sums in cuts], ())
         return [
-            self._result(CellSums(found.values, found.covariance), there, reading)
-            for found, there in zip(consistent(cells, (0,)), consistent(devices, ()), strict=True)
+            self._result(CellSums(found.values, found.covariance), there["devices"], reading)
+            for found, there in zip(consistent(cells, (X,)), devices, strict=True)
         ]
 
-    def _result(self, cells: CellSums, there: Cut, reading: Reading) -> Result:
+    def _result(self, cells: CellSums, there: PartSum, reading: Reading) -> Result:
         """Return the numbers of one grouping from its joint counters and its noisy counts of devices."""
         ratio = Ratio(cells.moments(len(self.column_labels())), 0.0, 1.0, lambda n, p: n * p * (1.0 - p))
         together = simultaneous_level(reading.level, len(cells.values))
-        (low, high, _), (wide_low, wide_high, _) = ratio.intervals(reading.level, together)
-        # A cell is shown because its row can be told from the noise, never because its own noise was lucky:
-        # where no share is refused, the interval is all that is possible.
-        measured = ratio.n > normal_quantile(together) * ratio.n_sd
-        low, wide_low = (np.where(measured, np.nan_to_num(each, nan=0.0), np.nan) for each in (low, wide_low))
-        high, wide_high = (
-            np.where(measured, np.nan_to_num(each, nan=1.0), np.nan) for each in (high, wide_high)
-        )
+        devices, devices_sd = there.values, there.variance**0.5
+        measured = self._measured(ratio, devices, normal_quantile(together))
+        (low, high), (wide_low, wide_high) = ratio.where(measured, reading.level, together)
         noise_sd = ratio.noise_sd()
         near = normal_quantile(reading.level) * noise_sd
-        devices, devices_sd = there.values[:, 0], float(there.covariance[0, 0] ** 0.5)
         passes, reason = shown_devices(devices, devices_sd, reading.min_cohort)
         by_group = (len(devices), len(self.labels()))
 
@@ -214,6 +204,20 @@ class TableOfShares(MetricSpec):
         return Result(
             numbers, devices, devices_sd, np.full(len(devices), "group", dtype=object), self.labels()
         )
+
+    def _measured(self, ratio: Ratio, devices: FloatArray, z: float) -> BoolArray:
+        """Return whether the size of each cell's row can be told from its noise, (K·rows·columns,).
+
+        A row that were shown because its own noise was lucky would be shown with the wrong shares. So what
+        counts is the size that the group's devices lead to expect, from the row's events for each device over
+        all groups; or else, where a group is like no other, its own size twice as far from nothing. A cell of
+        such a row may well be anything, and its interval then is all that is possible.
+        """
+        rows, columns = len(self.row_labels()), len(self.column_labels())
+        size = ratio.n.reshape(-1, rows, columns)[:, :, 0]
+        typical = devices[:, None] * size.sum(axis=0) / max(float(devices.sum()), 1.0)
+        least = z * ratio.n_sd
+        return np.repeat((size > 0) & ((typical > least) | (size > 2 * least)), columns)
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         rows, columns = len(self.row_labels()), len(self.column_labels())
