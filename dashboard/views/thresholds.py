@@ -56,7 +56,7 @@ def page() -> None:
 def _answer(results: Sequence[Estimate], grouping: tuple[str, ...], limit: int) -> None:
     look.prose(_kept(keeping(results, limit / 100), limit, grouping), "answer")
     look.prose(
-        "Bands hold for all thresholds and both axes of a group together, at 95%; for one group at a time.",
+        "Bands hold for all thresholds, both axes and all groups together, at 95%.",
         "note",
     )
 

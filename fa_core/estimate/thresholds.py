@@ -1,7 +1,7 @@
 """Reading thresholds off DET curves: which one keeps a group under a limit, and which one costs least.
 
-Pure, and from what a release shows alone. A curve's bands hold for all its thresholds and both axes together,
-but for one group at a time.
+Pure, and from what a release shows alone. Bands hold for all thresholds, both axes and all groups of a
+grouping together.
 """
 
 from collections.abc import Iterable, Sequence
