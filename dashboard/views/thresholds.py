@@ -58,7 +58,7 @@ def page() -> None:
 def _answer(results: Sequence[Estimate], grouping: tuple[str, ...], limit: int) -> None:
     theme.prose(_summary(highest_thresholds(results, limit / 100), limit, grouping), "answer")
     theme.prose(
-        "Bands are simultaneous 95% bands over all thresholds and both axes of one group; not corrected for several groups.",
+        "Bands are simultaneous 95% bands: over all thresholds, both axes and all groups together.",
         "note",
     )
 

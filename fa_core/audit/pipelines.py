@@ -145,7 +145,9 @@ def gather(layout: Layout, wide: Int64Array, runs: int) -> FloatArray:
 def controls(real: Pipeline) -> Sequence[Pipeline]:
     """Return the pipeline broken in five ways."""
     layout = real.layout
-    histogram = np.concatenate([np.full(b.cells, b.part == "cells") for b in layout.blocks])
+    histogram = np.concatenate(
+        [np.full(b.cells, b.part in ("cells", "joint") and b.metric == "score") for b in layout.blocks]
+    )
 
     def shrunk(factor: Fraction) -> Release:
         """Noise of a standard deviation that is smaller by a factor."""

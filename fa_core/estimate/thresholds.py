@@ -1,7 +1,7 @@
 """Thresholds from DET curves: the highest one within a false reject limit, and the one of lowest cost.
 
-Pure, and from what a release shows alone. A curve's bands hold for all its thresholds and both axes together,
-but for one group at a time.
+Pure, and from what a release shows alone. Bands hold for all thresholds, both axes and all groups of a
+grouping together.
 """
 
 from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ are tails of those histograms (Martin et al. 1997, with the false accepts per ho
 spotting on the other axis).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import ClassVar, Final, Literal
 
@@ -20,6 +20,7 @@ from fa_core.metrics.intervals import (
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
+    normal_quantile,
     simultaneous_level,
     wilson_fieller,
 )
@@ -42,7 +43,9 @@ from fa_core.metrics.kind import (
     tally,
 )
 from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sample_hours
+from fa_core.metrics.moments import NN, NR, RR, Moments, N, R, Ratio
 from fa_core.metrics.multinomial import dispersion, shares, source_text
+from fa_core.metrics.nested import consistent_blocks
 from fa_core.metrics.reading import Refusal, assemble, shown_devices
 from fa_core.metrics.rows import View
 from fa_core.tables import LISTENING, WAKE_EVENTS
@@ -51,13 +54,17 @@ POSITIVE: Final[Filter] = {"outcome": Condition(any_of=("true_accept", "false_re
 NEGATIVE: Final[Filter] = {"outcome": Condition(any_of=("false_accept", "true_reject"))}
 REJECTS: Final = "false_reject_rate"
 ACCEPTS: Final = "false_accepts_per_hour"
+TOO_FEW: Final = "too few events to be distinguished from the privacy noise"
+TOO_SHORT: Final = "too few hours to be distinguished from the privacy noise"
+SHARED: Final = ("positives", "negatives", "minutes")
+"""The parts that add up over columns of events too."""
 
 
 @register
 class Det(MetricSpec):
     """False reject rate and false accepts per hour at every threshold between two bins of the score.
 
-    The bands are simultaneous over thresholds and both axes.
+    The bands are simultaneous over thresholds, both axes and all groups of a grouping.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("wake_events",)
@@ -97,6 +104,25 @@ class Det(MetricSpec):
         n, bins, cells = bounds.max_events, self.edges.bins, shape.cells
         fires, minutes = self.max_hours * self.max_per_hour, self.max_hours * MINUTES
         touched, thresholds = min(shape.touch, n), bins - 1
+        if bounds.counters == "joint":
+            return (
+                Part("positives", cells * bins, n, n**2, 6),
+                Part("negatives", cells * bins, fires, fires**2, 6),
+                Part("minutes", cells, minutes, minutes**2, 2),
+                Part("devices", cells, touched, touched, 1),
+                Part("miss_squares", cells * thresholds, thresholds * n**2, thresholds * n**4, 1, n**2),
+                Part("miss_sizes", cells * bins, n**2, n**4, 1),
+                Part(
+                    "fire_squares",
+                    cells * thresholds,
+                    thresholds * fires**2,
+                    thresholds * fires**4,
+                    1,
+                    fires**2,
+                ),
+                Part("fire_minutes", cells * bins, fires * minutes, (fires * minutes) ** 2, 1),
+                Part("minute_squares", cells, minutes**2, minutes**4, 1),
+            )
         return (
             Part("positives", cells * bins, n, n**2, 6),
             Part("negatives", cells * bins, fires, fires**2, 6),
@@ -151,25 +177,49 @@ class Det(MetricSpec):
         minutes = tally(hours, key, devices * shape.cells, "minutes").reshape(devices, shape.cells)
         missed = np.cumsum(positives, axis=2)[:, :, :-1]
         fired = np.cumsum(negatives[:, :, ::-1], axis=2)[:, :, :-1]
-        return {
+        size = positives.sum(axis=2)
+        counts = {
             "positives": positives.reshape(devices, -1),
             "negatives": negatives.reshape(devices, -1),
             "minutes": minutes,
-            "devices": (positives.sum(axis=2) > 0).astype(np.int64),
-            "miss_squares": (missed * missed).sum(axis=2),
-            "row_squares": positives.sum(axis=2) ** 2,
-            "fire_squares": (fired * fired).sum(axis=2),
+            "devices": (size > 0).astype(np.int64),
             "fire_minutes": (negatives * minutes[:, :, None]).reshape(devices, -1),
             "minute_squares": minutes * minutes,
         }
+        if bounds.counters == "joint":
+            return counts | {
+                "miss_squares": (missed * missed).reshape(devices, -1),
+                "miss_sizes": (positives * size[:, :, None]).reshape(devices, -1),
+                "fire_squares": (fired * fired)[:, :, ::-1].reshape(devices, -1),
+            }
+        return counts | {
+            "miss_squares": (missed * missed).sum(axis=2),
+            "row_squares": size**2,
+            "fire_squares": (fired * fired).sum(axis=2),
+        }
+
+    def estimates(
+        self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds, reading: Reading
+    ) -> list[Result]:
+        if bounds.counters == "joint":
+            agreed = consistent_blocks(cuts, SHARED)
+            cuts = [(shape, sums) for (shape, _), sums in zip(cuts, agreed, strict=True)]
+        return [self.estimate(sums, shape, bounds, reading) for shape, sums in cuts]
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         devices, devices_sd = sums["devices"].values, sums["devices"].variance ** 0.5
         passes, reason = shown_devices(devices, devices_sd, reading.min_cohort)
         cohort = (passes[:, None], reason)
-        together = simultaneous_level(reading.level, 2 * (self.edges.bins - 1))
-        rejects, pooled = self._rejects(sums, shape, reading.level, together, cohort)
-        accepts = self._accepts(sums, shape, reading.level, together, cohort)
+        together = simultaneous_level(reading.level, shape.cells * len(self.labels()))
+        if bounds.counters == "joint":
+            levels = (reading.level, together)
+            rejects = _numbers(self._missed(sums), levels, (0.0, 1.0, 0.0, 1.0), cohort, TOO_FEW)
+            hourly = (0.0, float(MINUTES), 0.0, float("inf"))
+            accepts = _numbers(self._fired(sums), levels, hourly, cohort, TOO_SHORT)
+            pooled = np.full(shape.cells, "group", dtype=object)
+        else:
+            rejects, pooled = self._rejects(sums, shape, reading.level, together, cohort)
+            accepts = self._accepts(sums, shape, reading.level, together, cohort)
         both = Numbers(
             **{
                 name: np.concatenate((getattr(rejects, name), getattr(accepts, name)), axis=1)
@@ -177,6 +227,48 @@ class Det(MetricSpec):
             }
         )
         return Result(both, devices, devices_sd, pooled, self.labels())
+
+    def _missed(self, sums: Mapping[str, PartSum]) -> list[Ratio]:
+        """Return the share of positives under each threshold; noise of tails is shared with their size."""
+        bins, x, sizes = self.edges.bins, sums["positives"], sums["miss_sizes"]
+        below, with_size = (np.cumsum(part.values.reshape(-1, bins), axis=1) for part in (x, sizes))
+        squares = sums["miss_squares"]
+        found = []
+        for k, own in enumerate(squares.values.reshape(-1, bins - 1).T, start=1):
+            covariance = np.zeros((6, 6))
+            covariance[np.ix_((N, R), (N, R))] = x.variance * np.array([[bins, k], [k, k]])
+            covariance[np.ix_((NN, NR), (NN, NR))] = sizes.variance * np.array([[bins, k], [k, k]])
+            covariance[RR, RR] = squares.variance
+            n, nn = below[:, -1], with_size[:, -1]
+            moments = Moments(_six(n, below[:, k - 1], nn, with_size[:, k - 1], own), covariance)
+            found.append(Ratio(moments, 0.0, 1.0, lambda n, p: n * p * (1.0 - p)))
+        return found
+
+    def _fired(self, sums: Mapping[str, PartSum]) -> list[Ratio]:
+        """Return the false fires a minute at or over each threshold."""
+        bins, x, with_size = self.edges.bins, sums["negatives"], sums["fire_minutes"]
+        above, crossed = (
+            np.cumsum(part.values.reshape(-1, bins)[:, ::-1], axis=1)[:, ::-1] for part in (x, with_size)
+        )
+        minutes, minute_squares, squares = (
+            sums[name] for name in ("minutes", "minute_squares", "fire_squares")
+        )
+        found = []
+        for k, own in enumerate(squares.values.reshape(-1, bins - 1).T, start=1):
+            tail = bins - k
+            covariance = np.diag(
+                [
+                    0.0,
+                    minutes.variance,
+                    tail * x.variance,
+                    minute_squares.variance,
+                    tail * with_size.variance,
+                    squares.variance,
+                ]
+            )
+            values = _six(minutes.values, above[:, k], minute_squares.values, crossed[:, k], own)
+            found.append(Ratio(Moments(values, covariance), 0.0, self.max_per_hour, lambda n, p: n * p))
+        return found
 
     def _rejects(
         self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal
@@ -200,10 +292,7 @@ class Det(MetricSpec):
             denominator=n,
             noise_sd=noise_sd,
             display=(0.0, 1.0, 0.0, 1.0),
-            refusals=(
-                cohort,
-                (near.valid & wide.valid, "too few events to be distinguished from the privacy noise"),
-            ),
+            refusals=(cohort, (near.valid & wide.valid, TOO_FEW)),
         )
         return numbers, source_text(spread.pooled, shape.cells)
 
@@ -251,10 +340,7 @@ class Det(MetricSpec):
             denominator=size,
             noise_sd=noise_sd,
             display=(0.0, float(MINUTES), 0.0, float("inf")),
-            refusals=(
-                cohort,
-                (valid & wide_valid, "too few hours to be distinguished from the privacy noise"),
-            ),
+            refusals=(cohort, (valid & wide_valid, TOO_SHORT)),
         )
 
     def _fire_spread(
@@ -288,7 +374,7 @@ class Det(MetricSpec):
         alike = 1.0 + max(n - 1.0, 0.0) / (ALIKE + 1.0)
         tail = np.arange(1, bins) / bins
         tails, squares = float(tail.sum()), float((tail**2).sum())
-        return {
+        found = {
             "positives": np.full(cells * bins, here * n / bins),
             "negatives": np.full(cells * bins, here * fires / bins),
             "minutes": np.full(cells, here * minutes),
@@ -299,3 +385,50 @@ class Det(MetricSpec):
             "fire_minutes": np.full(cells * bins, here * fires * minutes / bins),
             "minute_squares": np.full(cells, here * minutes**2),
         }
+        if bounds.counters != "joint":
+            return found
+        miss_squares = here * n * (alike * (tail - tail**2) + n * tail**2)
+        fire_squares = here * (tail**2 * fires**2 * (1.0 + 1.0 / ALIKE) + tail * fires)
+        del found["row_squares"]
+        return found | {
+            "miss_squares": np.tile(miss_squares, cells),
+            "miss_sizes": np.full(cells * bins, here * n**2 / bins),
+            "fire_squares": np.tile(fire_squares[::-1], cells),
+        }
+
+
+def _six(n: FloatArray, r: FloatArray, nn: FloatArray, nr: FloatArray, rr: FloatArray) -> FloatArray:
+    """Return sums as the values of `Moments`, (K, 6)."""
+    return np.stack((np.zeros_like(n), n, r, nn, nr, rr), axis=-1)
+
+
+def _numbers(
+    ratios: Sequence[Ratio],
+    levels: tuple[float, float],
+    display: tuple[float, float, float, float],
+    cohort: Refusal,
+    too_few: str,
+) -> Numbers:
+    """Return the numbers of one axis, (K, thresholds); a curve is shown as a whole."""
+    measured = ratios[0].n > normal_quantile(levels[1]) * ratios[0].n_sd
+    near, wide = zip(*(ratio.where(measured, *levels) for ratio in ratios), strict=True)
+    point, noise_sd, low, high, wide_low, wide_high = (
+        np.stack(each, axis=1)
+        for each in (
+            [ratio.point for ratio in ratios],
+            [ratio.noise_sd() for ratio in ratios],
+            *zip(*near, strict=True),
+            *zip(*wide, strict=True),
+        )
+    )
+    around = normal_quantile(levels[0]) * noise_sd
+    return assemble(
+        point=point,
+        bounds=(low, high),
+        simultaneous=(wide_low, wide_high),
+        noise=(np.maximum(point - around, low), np.minimum(point + around, high)),
+        denominator=np.broadcast_to(ratios[0].n[:, None], point.shape),
+        noise_sd=noise_sd,
+        display=display,
+        refusals=(cohort, (measured[:, None], too_few)),
+    )

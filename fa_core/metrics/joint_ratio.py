@@ -145,7 +145,7 @@ class JointRatio(Centred):
             refusals=(
                 shown_devices(devices, devices_sd, reading.min_cohort),
                 (ratio.possible, "the sum lies outside the possible range, further than its noise explains"),
-                (valid & wide_valid, "too few events to be told from the privacy noise"),
+                (valid & wide_valid, "too few events to be distinguished from the privacy noise"),
             ),
         )
         return Result(numbers, devices, devices_sd, np.full(groups, "group", dtype=object))

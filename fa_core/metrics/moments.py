@@ -118,6 +118,17 @@ class Ratio:
         found = np.where(valid[:, None], found, np.nan)
         return [(low, high, good) for (low, high), good in zip(found, valid, strict=True)]
 
+    def where(self, measured: BoolArray, *levels: float) -> list[tuple[FloatArray, FloatArray]]:
+        """Return (low, high) at each level, each (K,), wherever the size is `measured`, NaN elsewhere: the
+        whole range where no value of it is refused, so that what is shown does not hang on the count."""
+        return [
+            (
+                np.where(measured, np.nan_to_num(low, nan=self.low), np.nan),
+                np.where(measured, np.nan_to_num(high, nan=self.high), np.nan),
+            )
+            for low, high, _ in self.intervals(*levels)
+        ]
+
     def _holds(self, z: FloatArray, p: FloatArray) -> BoolArray:
         """Say which ratios (…, K) are inside the intervals of quantiles z, which broadcast against them."""
         zero, one = np.zeros_like(p), np.ones_like(p)

@@ -15,13 +15,13 @@ are then pooled first among the groupings with the same event-level segments, an
 with what that says of the others by their covariance: general least squares in two exact steps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from math import prod
 
 from fa_core.arrays import np
-from fa_core.metrics.kind import Axis, FloatArray
+from fa_core.metrics.kind import Axis, FloatArray, PartSum, Shape
 
 Effect = frozenset[str]
 
@@ -81,6 +81,36 @@ def consistent(cuts: Sequence[Cut], shared: Sequence[int]) -> list[Cut]:
         for cut in cuts
         for values, covariance in [_put_together(cut, effects)]
     ]
+
+
+def inside(cells: int) -> Axis:
+    """Return the cells of a group as an axis, so that each of them is estimated over the groupings. No
+    segment has its name; the noise of cells stays independent."""
+    return Axis("", cells, "device")
+
+
+def consistent_blocks(
+    cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], shared: Collection[str]
+) -> list[dict[str, PartSum]]:
+    """Return what `consistent` does for blocks with Gaussian noise, each by itself.
+
+    Args:
+        cuts: the groupings of one metric, with the same parts in each.
+        shared: the parts that add up over event-level segments too.
+    """
+    found: list[dict[str, PartSum]] = [{} for _ in cuts]
+    for name in cuts[0][1]:
+        blocks = [
+            Cut(
+                (*shape.axes, inside(len(sums[name].values) // shape.cells)),
+                sums[name].values[:, None],
+                np.array([[sums[name].variance]]),
+            )
+            for shape, sums in cuts
+        ]
+        for parts, cut in zip(found, consistent(blocks, (0,) if name in shared else ()), strict=True):
+            parts[name] = PartSum(cut.values[:, 0], float(cut.covariance[0, 0]), laplace=False)
+    return found
 
 
 def _names(cut: Cut) -> Effect:

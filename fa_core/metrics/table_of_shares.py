@@ -1,12 +1,20 @@
-"""Base of `histogram` and `confusion`: rows by columns of counts, read as shares of their row."""
+"""Base of `histogram` and `confusion`: rows by columns of counts, read as shares of their row.
 
-from collections.abc import Mapping
-from typing import ClassVar
+Under a zCDP ledger a device sends, for each cell, one integer map of its count and its row's; each share is
+then read with a variance of its own, and the groupings of a metric are estimated together. Under a pure
+ledger, and in plans of before, it sends counts and squares in blocks, and a row has one dispersion.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
 
 from fa_core.arrays import np
 from fa_core.metrics.centred import ALIKE
-from fa_core.metrics.intervals import convolved_quantile, simultaneous_level
+from fa_core.metrics.intervals import convolved_quantile, normal_quantile, simultaneous_level
+from fa_core.metrics.joint import MOST_PAIRS
+from fa_core.metrics.joint_shares import CELL, CellSums, X, mapped, matrix, norms, pairs, unmapped
 from fa_core.metrics.kind import (
+    BoolArray,
     Bounds,
     CellOf,
     FloatArray,
@@ -17,11 +25,16 @@ from fa_core.metrics.kind import (
     Reading,
     Result,
     Shape,
+    TooMuch,
     Units,
     tally,
 )
+from fa_core.metrics.moments import Ratio
 from fa_core.metrics.multinomial import dispersion, second_moments, shares, source_text
+from fa_core.metrics.nested import Cut, consistent, consistent_blocks, inside
 from fa_core.metrics.reading import assemble, shown_devices
+
+PART: Final = "joint"
 
 
 class TableOfShares(MetricSpec):
@@ -46,10 +59,28 @@ class TableOfShares(MetricSpec):
             for column in self.column_labels()
         )
 
+    def too_much(self, bounds: Bounds) -> TooMuch | None:
+        if bounds.counters != "joint" or pairs(bounds.max_events) <= MOST_PAIRS:
+            return None
+        found = (
+            f"with this a device can have any of {pairs(bounds.max_events):,} counts in a cell and its row"
+        )
+        return TooMuch("max_events", found, f"lower it until there are at most {MOST_PAIRS:,} to try")
+
+    def width(self, shape: Shape, bounds: Bounds) -> int:
+        joint = shape.cells * (CELL * len(self.labels()) + 1)
+        return joint if bounds.counters == "joint" else super().width(shape, bounds)
+
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         n = bounds.max_events
         rows, cells = len(self.row_labels()), len(self.labels())
         touched = min(shape.touch, n)
+        if bounds.counters == "joint":
+            most = norms(n)
+            return (
+                Part(PART, shape.cells * cells * CELL, most.l1, most.l2_squared, 15, most.linf),
+                Part("devices", shape.cells, touched, touched, 1),
+            )
         return (
             Part("cells", shape.cells * cells, n, n**2, 12),
             Part("devices", shape.cells, touched, touched, 1),
@@ -66,16 +97,22 @@ class TableOfShares(MetricSpec):
         group = sampled.device * shape.cells + cell_of(sampled)
         size = devices * shape.cells * width
         counts = tally(sampled, group * width + sampled.values["cell"], size, "one")
-        squares, row_squares = second_moments(counts.reshape(devices, shape.cells * rows, columns))
-        per_group = counts.reshape(devices, shape.cells, width).sum(axis=2)
+        by_row = counts.reshape(devices, shape.cells * rows, columns)
+        present = (counts.reshape(devices, shape.cells, width).sum(axis=2) > 0).astype(np.int64)
+        if bounds.counters == "joint":
+            sent = mapped(bounds.max_events, by_row, by_row.sum(axis=2, keepdims=True))
+            return {PART: sent.reshape(devices, -1), "devices": present}
+        squares, row_squares = second_moments(by_row)
         return {
             "cells": counts.reshape(devices, shape.cells * width),
-            "devices": (per_group > 0).astype(np.int64),
+            "devices": present,
             "cell_squares": squares,
             "row_squares": row_squares,
         }
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
+        if bounds.counters == "joint":
+            return self.estimates([(shape, sums)], bounds, reading)[0]
         columns = len(self.column_labels())
         cells = sums["cells"]
         x = cells.values.reshape(-1, columns)
@@ -113,6 +150,78 @@ class TableOfShares(MetricSpec):
         pooled = source_text(spread.pooled, shape.cells)
         return Result(numbers, devices, devices_sd, pooled, self.labels())
 
+    def estimates(
+        self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds, reading: Reading
+    ) -> list[Result]:
+        if bounds.counters != "joint":
+            return [self.estimate(sums, shape, bounds, reading) for shape, sums in cuts]
+        axis = inside(len(self.labels()))
+        cells = []
+        for shape, sums in cuts:
+            found = unmapped(bounds.max_events, sums[PART].values, sums[PART].variance)
+            cells.append(Cut((*shape.axes, axis), found.values, found.covariance))
+        devices = consistent_blocks([(shape, {"devices": sums["devices"]}) for shape, sums in cuts], ())
+        return [
+            self._result(CellSums(found.values, found.covariance), there["devices"], reading)
+            for found, there in zip(consistent(cells, (X,)), devices, strict=True)
+        ]
+
+    def _result(self, cells: CellSums, there: PartSum, reading: Reading) -> Result:
+        """Return the numbers of one grouping from its joint counters and its noisy counts of devices."""
+        ratio = Ratio(cells.moments(len(self.column_labels())), 0.0, 1.0, lambda n, p: n * p * (1.0 - p))
+        together = simultaneous_level(reading.level, len(cells.values))
+        devices, devices_sd = there.values, there.variance**0.5
+        measured = self._measured(ratio, devices, normal_quantile(together))
+        (low, high), (wide_low, wide_high) = ratio.where(measured, reading.level, together)
+        noise_sd = ratio.noise_sd()
+        near = normal_quantile(reading.level) * noise_sd
+        passes, reason = shown_devices(devices, devices_sd, reading.min_cohort)
+        by_group = (len(devices), len(self.labels()))
+
+        def grouped(values: FloatArray) -> FloatArray:
+            return values.reshape(by_group)
+
+        numbers = assemble(
+            point=grouped(ratio.point),
+            bounds=(grouped(low), grouped(high)),
+            simultaneous=(grouped(wide_low), grouped(wide_high)),
+            noise=(
+                grouped(np.maximum(ratio.point - near, low)),
+                grouped(np.minimum(ratio.point + near, high)),
+            ),
+            denominator=grouped(ratio.n),
+            noise_sd=grouped(noise_sd),
+            display=(0.0, 1.0, 0.0, 1.0),
+            refusals=(
+                (passes[:, None], reason),
+                (
+                    ratio.possible.reshape(by_group),
+                    "the sum lies outside the possible range, further than its noise explains",
+                ),
+                (
+                    measured.reshape(by_group),
+                    "too few events in the row to be distinguished from the privacy noise",
+                ),
+            ),
+        )
+        return Result(
+            numbers, devices, devices_sd, np.full(len(devices), "group", dtype=object), self.labels()
+        )
+
+    def _measured(self, ratio: Ratio, devices: FloatArray, z: float) -> BoolArray:
+        """Return whether the size of each cell's row can be told from its noise, (K·rows·columns,).
+
+        A row that were shown because its own noise was lucky would be shown with the wrong shares. So what
+        counts is the size that the group's devices lead to expect, from the row's events for each device over
+        all groups; or else, where a group is like no other, its own size twice as far from nothing. A cell of
+        such a row may well be anything, and its interval then is all that is possible.
+        """
+        rows, columns = len(self.row_labels()), len(self.column_labels())
+        size = ratio.n.reshape(-1, rows, columns)[:, :, 0]
+        typical = devices[:, None] * size.sum(axis=0) / max(float(devices.sum()), 1.0)
+        least = z * ratio.n_sd
+        return np.repeat((size > 0) & ((typical > least) | (size > 2 * least)), columns)
+
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         rows, columns = len(self.row_labels()), len(self.column_labels())
         here, units = shape.spread(devices, min(events, float(bounds.max_events)))
@@ -120,9 +229,17 @@ class TableOfShares(MetricSpec):
         alike = 1.0 + max(each - 1.0, 0.0) / (ALIKE + 1.0)
         q = 1.0 / columns
         row_squares = here * each**2
+        cell_squares = alike * here * each * (1.0 - q) + q * row_squares
+        if bounds.counters == "joint":
+            cell = np.array([here * each, row_squares, cell_squares]) / columns
+            sent = np.array(matrix(bounds.max_events)) @ cell
+            return {
+                PART: np.tile(sent, shape.cells * rows * columns),
+                "devices": np.full(shape.cells, here),
+            }
         return {
             "cells": np.full(shape.cells * rows * columns, here * each / columns),
             "devices": np.full(shape.cells, here),
-            "cell_squares": np.full(shape.cells * rows, alike * here * each * (1.0 - q) + q * row_squares),
+            "cell_squares": np.full(shape.cells * rows, cell_squares),
             "row_squares": np.full(shape.cells * rows, row_squares),
         }

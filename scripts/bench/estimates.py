@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fa_core.layout import compile_plan
 from fa_core.metrics.intervals import normal_quantile
+from fa_core.metrics.joint_shares import unmapped
 from fa_core.metrics.kind import Numbers
 from fa_core.plan import load
 from fa_core.privacy.accounting import epsilon_for, rho_for
@@ -233,12 +234,12 @@ class Tally:
     naive_held: int = 0
     naive_cells: int = 0
 
-    def add(self, numbers: Numbers, truth: Floats, rows: int) -> tuple[int, int]:
+    def add(self, numbers: Numbers, truth: Floats) -> tuple[int, int]:
         """Add one release."""
         seen = ~numbers.suppressed
         held = (numbers.low <= truth) & (truth <= numbers.high) & seen
         wide = (numbers.simultaneous_low <= truth) & (truth <= numbers.simultaneous_high)
-        self.together.append(float((wide | ~seen).reshape(rows, -1).all(axis=1).mean()))
+        self.together.append(float((wide | ~seen).all()))
         self.cells += seen.size
         self.releases += 1
         return int(held.sum()), int(seen.sum())
@@ -257,7 +258,8 @@ def naive_interval(
         return wilson(hits, n)
     if kind in ("histogram", "confusion"):
         columns = len(metric.column_labels())
-        cells = naive(found["cells"].reshape(-1, columns), cap, epsilon)
+        exact = unmapped(cap, found["joint"].astype(np.float64), 0.0).values[:, 0]
+        cells = naive(np.rint(exact).reshape(-1, columns), cap, epsilon)
         low, high = wilson(cells, np.broadcast_to(cells.sum(axis=1, keepdims=True), cells.shape))
         groups = found["devices"].size
         return low.reshape(groups, -1), high.reshape(groups, -1)
@@ -282,12 +284,11 @@ def cover(kind: str, level: Level, devices: int, seconds: float, epsilons: Seque
         plan = plan_of(case, world, epsilon=epsilon)
         metric, layout = plan.metrics["metric"], compile_plan(plan)
         truth, random = case.truth(world, metric), np.random.default_rng((place, devices, epsilon))
-        rows = len(truth) if kind == "det" else 1  # a DET's bands hold together within a group
         stop, here = time.process_time() + seconds, (0, 0)
         while here[1] == 0 or time.process_time() < stop:
             sums = exact_sums(case, world, plan, layout, random)
             numbers = estimate(plan, noised_parts(plan, layout, sums, devices), devices).numbers
-            here = tuple(map(sum, zip(here, tally.add(numbers, truth, rows), strict=True)))  # type: ignore[assignment]
+            here = tuple(map(sum, zip(here, tally.add(numbers, truth), strict=True)))  # type: ignore[assignment]
             found = naive_interval(kind, metric, layout, sums, world.cap, epsilon)
             if found is not None:
                 tally.naive_held += int(((found[0] <= truth) & (truth <= found[1])).sum())

@@ -8,7 +8,8 @@ is as large as is stated, and of its kind, is tested in tests/privacy.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -16,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fa_core.layout import compile_plan
-from fa_core.metrics import KINDS, PartSum, centred, multinomial
+from fa_core.metrics import KINDS, PartSum, centred, joint_shares, multinomial, table_of_shares
 from fa_core.metrics.intervals import Variances, normal_quantile
+from fa_core.metrics.joint_shares import CellSums
 from fa_core.metrics.kind import FloatArray
 from fa_core.metrics.multinomial import Dispersion, shares
 from fa_core.privacy.audit import geometric_ratio
@@ -89,9 +91,7 @@ def cover(kind: str, world: World, releases: int, seed: int = 1, **privacy: obje
         held = (numbers.low <= truth) & (truth <= numbers.high)
         covered.append(held[seen].mean())
         wide = (numbers.simultaneous_low <= truth) & (truth <= numbers.simultaneous_high)
-        # A DET's bands hold together within a group, everything else's over the whole grouping.
-        rows = (wide | ~seen).reshape(len(truth), -1) if kind == "det" else (wide | ~seen).reshape(1, -1)
-        together.append(rows.all(axis=1).mean())
+        together.append(float((wide | ~seen).all()))
     return Coverage(np.array(covered), np.array(together), float(np.mean(shown)))
 
 
@@ -142,6 +142,15 @@ class TestWithoutIt:
         with patch.object(centred, "lean_on_others", alone):
             assert not cover("rate", world_of("device", kappa=3), 20, epsilon=50).reaches(0.94)
         with patch.object(multinomial, "lean_on_others", alone):
+            pure = {"accounting": "pure", "delta": 0}
+            assert not cover("histogram", world_of("device", kappa=3), 10, epsilon=50, **pure).reaches(0.94)
+
+    def test_events_of_one_device_in_a_cell_taken_for_independent(self) -> None:
+        def no_squares(*arguments: Any) -> CellSums:
+            found = joint_shares.unmapped(*arguments)
+            return replace(found, values=found.values * (1, 0, 0))
+
+        with patch.object(table_of_shares, "unmapped", no_squares):
             assert not cover("histogram", world_of("device", kappa=3), 10, epsilon=50).reaches(0.94)
 
     @pytest.mark.parametrize("kind", ["rate", "ratio", "mean", "confusion", "det"])

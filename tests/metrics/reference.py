@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from fa_core.metrics import Condition, MetricSpec
-from fa_core.metrics.joint import TABLES
+from fa_core.metrics.joint import SHARES, TABLES
 from fa_core.plan import EventSegment, Plan
 
 Row = Mapping[str, Any]
@@ -264,12 +264,28 @@ class _Counter:
             cells[(self.group(row) * height + y) * width + x] += 1
         lines = [cells[start : start + width] for start in range(0, len(cells), width)]
         groups = [lines[start : start + height] for start in range(0, len(lines), height)]
+        if self.plan.privacy.counters == "joint":
+            return {
+                "joint": [y for line in lines for x in line for y in self.share(x, sum(line))],
+                "devices": [int(any(map(any, group))) for group in groups],
+            }
         return {
             "cells": cells,
             "devices": [int(any(map(any, group))) for group in groups],
             "cell_squares": [sum(x * x for x in line) for line in lines],
             "row_squares": [sum(line) ** 2 for line in lines],
         }
+
+    def share(self, x: int, n: int) -> list[int]:
+        """The three integers that stand for x of a row's n events in a cell, by the published rule."""
+        s = min(30, max(10, 2 * math.ceil(math.log2(self.n)) + 4))
+        return [
+            sum(
+                math.floor(Fraction(c * 2**s, 2**16 * self.n**power) + Fraction(1, 2)) * u
+                for c, power, u in zip(row, (1, 2, 2), (x, x * n, x * x), strict=True)
+            )
+            for row in SHARES
+        ]
 
     def histogram(self) -> Any:
         metric: Any = self.metric
@@ -350,14 +366,26 @@ class _Counter:
             for row in self.sample("fires", fired, metric.max_per_hour, first=seen):
                 negatives[self.group(hour)][bisect.bisect_right(edges, row[metric.field])] += 1
             seen += len(fired)
+        misses = [[sum(row[:at]) ** 2 for at in range(1, bins)] for row in positives]
+        fires_over = [[sum(row[at:]) ** 2 for at in range(1, bins)] for row in negatives]
+        if self.plan.privacy.counters == "joint":
+            squares = {
+                "miss_squares": [each for row in misses for each in row],
+                "miss_sizes": [each * sum(row) for row in positives for each in row],
+                "fire_squares": [each for row in fires_over for each in row],
+            }
+        else:
+            squares = {
+                "miss_squares": [sum(row) for row in misses],
+                "row_squares": [sum(row) ** 2 for row in positives],
+                "fire_squares": [sum(row) for row in fires_over],
+            }
         return {
+            **squares,
             "positives": [each for row in positives for each in row],
             "negatives": [each for row in negatives for each in row],
             "minutes": minutes,
             "devices": [int(any(row)) for row in positives],
-            "miss_squares": [sum(sum(row[:at]) ** 2 for at in range(1, bins)) for row in positives],
-            "row_squares": [sum(row) ** 2 for row in positives],
-            "fire_squares": [sum(sum(row[at:]) ** 2 for at in range(1, bins)) for row in negatives],
             "fire_minutes": [
                 each * listened for row, listened in zip(negatives, minutes, strict=True) for each in row
             ],

@@ -24,7 +24,8 @@ Int64Array = NDArray[np.int64]
 
 PLANS = {kind: plan_of(kind) for kind in SAMPLES}
 PLANS |= {
-    f"{kind} in blocks": plan_of(kind, accounting="pure", delta=0) for kind in ("rate", "rate_per_hour")
+    f"{kind} in blocks": plan_of(kind, accounting="pure", delta=0)
+    for kind in ("rate", "rate_per_hour", "histogram", "det")
 }
 PLANS |= {
     f"{kind} of before{'' if clip is None else f' clipped at {clip}'}": before(plan_of(kind), clip)

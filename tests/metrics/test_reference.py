@@ -56,7 +56,7 @@ def test_counts_are_those_of_the_reference(kind: str, limit: int, seed: int) -> 
     compare(plan_of(kind, max_events=limit), cohort(seed, 4, 16), seed)
 
 
-@pytest.mark.parametrize("kind", ["rate", "rate_per_hour"])
+@pytest.mark.parametrize("kind", ["rate", "rate_per_hour", "histogram", "confusion", "det"])
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_counts_in_blocks_are_those_of_the_reference(kind: str, seed: int) -> None:
