@@ -4,8 +4,9 @@ A device sends T = Σ(b·r − a·n) and the size n, by group, for a public cent
 is p0 + T/(b·n); the noise on n enters only through (p − p0)², so n takes a small share of the budget
 (docs/privacy.md). How much devices differ is measured per group by three more noised sums, of
 T², T·n and n², whose combination V = (S_TT − 2bd·S_Tn + b²d²·S_nn)/b² is Σ(Tᵢ/b − d·nᵢ)²: the
-ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30). In these
-sums T is bounded by half of what it may be: hardly any device comes near it, and their noise is a quarter.
+ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30). Each group's is
+at least its own. In releases of plans without `counters` T is clipped at half of its bound in these three sums, and a
+group's variance leans on the others': they are read as they were made, and hold less for the worst served.
 """
 
 from collections.abc import Mapping
@@ -164,7 +165,7 @@ class Centred(MetricSpec):
         a, b = self.centre()
         ratio = self._ratio(sums)
         floor = self.floor(ratio.n) or (np.zeros(shape.cells),) * 3
-        sampling, relative_sd, source = self._sampling_variance(ratio, floor, bounds)
+        sampling, relative_sd, source = self._sampling_variance(ratio, floor, own=bounds.counters is not None)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
         total = noise + at(sampling, ratio.d)
         laplace_share = noise / total if sums["excess"].laplace else np.zeros(shape.cells)
@@ -232,15 +233,16 @@ class Centred(MetricSpec):
         )
 
     def _sampling_variance(
-        self, ratio: _Ratio, floor: Quadratic, bounds: Bounds
+        self, ratio: _Ratio, floor: Quadratic, *, own: bool
     ) -> tuple[Quadratic, FloatArray, TextArray]:
-        """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from.
+        """Return V as a quadratic in d, its noise relative to the whole variance, and where it came from: at
+        least the group's `own` measurement, or, in releases of before, one that leans on the other groups.
 
         Laplace's rule of succession keeps the floor from vanishing where nothing was seen.
         """
         n = np.maximum(ratio.n, 1.0)
         least = np.maximum(at(floor, ratio.d), at(floor, np.zeros_like(ratio.d)) / n)
-        variance_of = lean_on_others if bounds.counters is None else own_or_more
+        variance_of = own_or_more if own else lean_on_others
         found = variance_of(ratio.variance, ratio.variance_sd, least, n)
         noise = ratio.noise_t + ratio.d**2 * ratio.noise_n
         step = np.sqrt(noise) / n

@@ -219,16 +219,11 @@ def _units(found: Pairs, **values: Ints) -> Units:
     return Units(rows, found.device, found.device, {"group": found.group, **values})
 
 
-def _centre(metric: MetricSpec) -> tuple[int, int]:
-    return metric.centre()  # type: ignore[attr-defined,no-any-return]
-
-
 def _draw_rate(rng: np.random.Generator, world: World, devices: int, metric: MetricSpec) -> dict[str, Units]:
     found = pairs(rng, world, devices, world.cap)
     p = world.rates()[found.group]
     hits = rng.binomial(found.events, rng.beta(world.kappa * p, world.kappa * (1 - p)))
-    a, b = _centre(metric)
-    return {"units": _units(found, excess=b * hits - a * found.events, size=found.events)}
+    return {"units": _units(found, count=hits, size=found.events)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,9 +263,7 @@ def _draw_rate_per_hour(
     rng: np.random.Generator, world: World, devices: int, metric: MetricSpec
 ) -> dict[str, Units]:
     found = _draw_hours(rng, world, devices, metric.max_hours, metric.max_per_hour)  # type: ignore[attr-defined]
-    a, b = _centre(metric)
-    excess = b * found.pairs.events - a * found.minutes
-    return {"units": _units(found.pairs, excess=excess, size=found.minutes)}
+    return {"units": _units(found.pairs, count=found.pairs.events, size=found.minutes)}
 
 
 def _draw_ratio(rng: np.random.Generator, world: World, devices: int, metric: MetricSpec) -> dict[str, Units]:
@@ -278,8 +271,7 @@ def _draw_ratio(rng: np.random.Generator, world: World, devices: int, metric: Me
     p = world.rates()[found.group]
     words = found.events + rng.poisson(7 * found.events)
     errors = rng.poisson(words * rng.gamma(world.kappa * p) / world.kappa)
-    a, b = _centre(metric)
-    return {"units": _units(found, excess=b * errors - a * words, size=words)}
+    return {"units": _units(found, count=errors, size=words)}
 
 
 def _draw_mean(rng: np.random.Generator, world: World, devices: int, metric: MetricSpec) -> dict[str, Units]:
@@ -290,8 +282,7 @@ def _draw_mean(rng: np.random.Generator, world: World, devices: int, metric: Met
     steps = np.rint(1000 * rng.beta(5 * each, 5 * (1 - each)))
     owner = np.repeat(np.arange(len(own)), found.events)
     total = np.bincount(owner, weights=steps, minlength=len(own)).astype(np.int64)
-    a, _ = _centre(metric)
-    return {"units": _units(found, excess=total - a * found.events, size=found.events)}
+    return {"units": _units(found, count=total, size=found.events)}
 
 
 def _draw_paired(
@@ -302,7 +293,7 @@ def _draw_paired(
     shares = np.stack([p, p / 2, 1 - 1.5 * p], axis=1)
     own = rng.gamma(world.kappa * shares)
     up, down, _ = rng.multinomial(found.events, own / own.sum(axis=1, keepdims=True)).T
-    return {"units": _units(found, excess=up - down, size=found.events)}
+    return {"units": _units(found, count=up - down, size=found.events)}
 
 
 def _draw_count(rng: np.random.Generator, world: World, devices: int, metric: MetricSpec) -> dict[str, Units]:

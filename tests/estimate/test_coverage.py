@@ -17,10 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from fa_core.layout import compile_plan
-from fa_core.metrics import KINDS, PartSum, centred, joint_shares, multinomial, table_of_shares
+from fa_core.metrics import KINDS, PartSum, joint_ratio, joint_shares, multinomial, table_of_shares
 from fa_core.metrics.intervals import Variances, normal_quantile
 from fa_core.metrics.joint_shares import CellSums
 from fa_core.metrics.kind import FloatArray
+from fa_core.metrics.moments import Moments, unmapped
 from fa_core.metrics.multinomial import Dispersion, shares
 from fa_core.privacy.audit import geometric_ratio
 from fa_core.privacy.distributed import Share
@@ -139,7 +140,11 @@ class TestWithoutIt:
         def alone(measured: FloatArray, sd: FloatArray, least: FloatArray, size: FloatArray) -> Variances:
             return Variances(least, 0 * least, least > 0)
 
-        with patch.object(centred, "lean_on_others", alone):
+        def no_squares(*arguments: Any) -> Moments:
+            found = unmapped(*arguments)
+            return replace(found, values=found.values * (1, 1, 1, 0, 0, 0))
+
+        with patch.object(joint_ratio, "unmapped", no_squares):
             assert not cover("rate", world_of("device", kappa=3), 20, epsilon=50).reaches(0.94)
         with patch.object(multinomial, "lean_on_others", alone):
             pure = {"accounting": "pure", "delta": 0}
@@ -170,41 +175,6 @@ def quiet() -> Iterator[None]:
 
     with patch(f"{__name__}.noised_parts", less):
         yield
-
-
-class TestClipping:
-    """A clip hides the worst; its own charged block says by how much, and the interval is widened by that."""
-
-    world = World(20_000, 4, 0.2, 5.0, "device")
-
-    def test_is_owned_up_to(self) -> None:
-        found = cover("rate", self.world, 15, max_excess=4, epsilon=20)
-        assert found.reaches(0.94)
-        assert found.shown > 0.9
-
-    def test_would_be_hidden_without_the_widening(self) -> None:
-        with patch.object(centred, "_clipped_away", lambda part, z, upward: (0 * z, 0 * z)):
-            assert not cover("rate", self.world, 15, max_excess=4, epsilon=20).reaches(0.9)
-
-    def test_at_event_level_goes_both_ways(self) -> None:
-        world = World(20_000, 3, 0.2, 5.0, "event")
-        assert cover("rate", world, 15, max_excess=4, epsilon=20).reaches(0.94)
-
-    def test_of_a_difference_goes_both_ways(self) -> None:
-        assert cover("paired_difference", self.world, 15, max_excess=4, epsilon=20).reaches(0.94)
-
-    def test_costs_what_it_takes_off_when_it_takes_nothing_off(self) -> None:
-        """A bound that no device reaches leaves every sum as it was."""
-        case, world = CASES["rate"], World(2000, 4, 0.02, 40.0, "device", cap=16)
-        sums = {}
-        for clip in (None, 15):
-            plan = plan_of(case, world, max_excess=clip)
-            layout = compile_plan(plan)
-            exact = exact_sums(case, world, plan, layout, np.random.default_rng(4))
-            sums[clip] = {block.part: exact[block.slice] for block in layout.blocks}
-        assert not sums[15].pop("clipped").any()
-        for part, cells in sums[None].items():
-            np.testing.assert_array_equal(sums[15][part], cells)
 
 
 class TestNoiseOnTheEstimate:

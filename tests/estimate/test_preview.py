@@ -60,15 +60,12 @@ def units_of(kind, metric, rng):
     if kind == "count":
         many = rng.poisson(rng.gamma(ALIKE, EVENTS / ALIKE, DEVICES))
         return Units(None, device, device, {"one": np.minimum(many, EVENTS)})
-    a, b = metric.centre()
     if kind == "rate":
         events = rng.binomial(EVENTS, alike(rng, 0.1))
-        return Units(
-            None, device, device, {"excess": b * events - a * EVENTS, "size": np.full(DEVICES, EVENTS)}
-        )
+        return Units(None, device, device, {"count": events, "size": np.full(DEVICES, EVENTS)})
     events = rng.poisson(EVENTS * 0.5 * rng.gamma(ALIKE, 1 / ALIKE, DEVICES))
     minutes = np.full(DEVICES, EVENTS * 60)
-    return Units(None, device, device, {"excess": b * events - a * minutes, "size": minutes})
+    return Units(None, device, device, {"count": np.minimum(events, 96), "size": minutes})
 
 
 def simulated_half_widths(kind, plan, rng):

@@ -15,6 +15,7 @@ from typing import Any
 from fa_core.metrics import Condition, MetricSpec
 from fa_core.metrics.joint import SHARES, TABLES
 from fa_core.plan import EventSegment, Plan
+from tests.metrics import joint_reference
 
 Row = Mapping[str, Any]
 Priority = Callable[[str, int], int]
@@ -146,17 +147,7 @@ class _Counter:
         if metric.kind == "rate_per_hour":
             widest, most = 60 * metric.max_hours, metric.max_per_hour * metric.max_hours
             r = min(r, metric.max_per_hour * n)
-        if n == 0:
-            return [0] * 6
-        s = min(30, max(10, 2 * math.ceil(math.log2(max(widest, most))) + 4))
-        powers = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-        return [
-            sum(
-                math.floor(Fraction(c * 2**s, 2**16 * widest**i * most**k) + Fraction(1, 2)) * n**i * r**k
-                for c, (i, k) in zip(row, powers, strict=True)
-            )
-            for row in TABLES[table]
-        ]
+        return joint_reference.mapped(joint_reference.matrix(TABLES[table], widest, most), n, r)
 
     def centred(self, raw: list[int], size: list[int], b: int, most: int) -> dict[str, list[int]]:
         """`raw` is the excess in each group; `most` is what one device may add to it before any clip."""
