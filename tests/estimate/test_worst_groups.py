@@ -22,9 +22,9 @@ from scipy import stats
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics import PartSum, centred, joint_ratio
-from fa_core.metrics.intervals import Variances, lean_on_others
+from fa_core.metrics.intervals import lean_on_others
 from fa_core.metrics.joint import Domain, mapped, matrix
-from fa_core.metrics.kind import FloatArray, Units
+from fa_core.metrics.kind import Units
 from fa_core.plan import Plan, parse
 
 Ints = NDArray[np.int64]
@@ -176,10 +176,7 @@ def clipped_squares() -> Iterator[None]:
 def shrunk() -> Iterator[None]:
     """Let each group's variance lean on the others' (empirical Bayes), as it did."""
 
-    def leaning(measured: FloatArray, measured_sd: FloatArray, least: FloatArray) -> Variances:
-        return lean_on_others(measured, measured_sd, least, np.ones_like(least))
-
-    with patch.object(centred, "own_or_more", leaning):
+    with patch.object(centred, "own_or_more", lean_on_others):
         yield
 
 
