@@ -35,6 +35,12 @@ class Block:
         cost: what the block is charged, rho under "zcdp", epsilon under "pure".
         variance: variance of the noise added to each cell of the sum, in squared cell units. Under
             distributed noise it is the variance that the smallest admissible cohort must reach.
+
+    >>> from fractions import Fraction
+    >>> block = Block("misses", (), "events", start=4, cells=3, l1=8, l2_squared=64, linf=8,
+    ...               cost=Fraction(1, 50), variance=Fraction(1600))
+    >>> block.stop, block.slice
+    (7, slice(4, 7, None))
     """
 
     metric: str

@@ -124,7 +124,13 @@ def _subtract(
 
 
 def change_of(low: float | None, high: float | None, margin: float, more: bool) -> Change:
-    """Return what the bounds of a difference say of a change; `more` where a larger number is better."""
+    """Return what the bounds of a difference say of a change; `more` where a larger number is better.
+
+    >>> change_of(0.01, 0.05, margin=0.0, more=False)    # it rose, and less is better
+    'worse'
+    >>> change_of(-0.01, 0.05, margin=0.0, more=False)
+    'not enough evidence'
+    """
     if low is None or high is None:
         return "not enough evidence"
     if -margin <= low and high <= margin:

@@ -5,9 +5,9 @@ is p0 + T/(b·n); the noise on n enters only through (p − p0)², so n takes a 
 (docs/privacy.md). How much devices differ is measured per group by three more noised sums, of
 T², T·n and n², whose combination V = (S_TT − 2bd·S_Tn + b²d²·S_nn)/b² is Σ(Tᵢ/b − d·nᵢ)²: the
 ultimate-cluster variance of a ratio (Hansen, Hurwitz & Madow 1953; Cochran 1977, eq. 11.30). A group's is at
-least what was measured of itself. In releases of plans without `counters` T is clipped at half of its bound in
-these three sums, and a group's variance leans on the others': they are read as they were made, and hold less
-for the worst served.
+least what was measured of itself. In releases of plans without `counters` T is clipped at half of its bound
+in these three sums, and a group's variance leans on the others': they are read as they were made, and hold
+less for the worst served.
 """
 
 from collections.abc import Mapping

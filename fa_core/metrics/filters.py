@@ -32,6 +32,9 @@ def exact(value: object) -> Fraction:
 
     A float is taken by its shortest text, as a person wrote it. Raises ValueError for anything
     that is not finite, is a boolean, or is longer than `MAX_DIGITS`.
+
+    >>> exact("0.125"), exact(2)
+    (Fraction(1, 8), Fraction(2, 1))
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal | Fraction):
         raise ValueError("expected a number")
@@ -53,7 +56,11 @@ def exact(value: object) -> Fraction:
 
 
 def exact_text(value: Fraction) -> str:
-    """Return the one text of an exact number: a plain decimal where there is one, else `a/b`."""
+    """Return the one text of an exact number: a plain decimal where there is one, else `a/b`.
+
+    >>> exact_text(Fraction(1, 8)), exact_text(Fraction(1, 3))
+    ('0.125', '1/3')
+    """
     denominator = value.denominator
     for prime in (2, 5):
         while denominator % prime == 0:

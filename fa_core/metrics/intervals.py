@@ -20,12 +20,20 @@ _NORMAL = NormalDist()
 
 
 def normal_quantile(level: float) -> float:
-    """Return z with P[|Z| ≤ z] = level for a standard normal Z. `level` in (0, 1)."""
+    """Return z with P[|Z| ≤ z] = level for a standard normal Z. `level` in (0, 1).
+
+    >>> round(normal_quantile(0.95), 4)
+    1.96
+    """
     return _NORMAL.inv_cdf(0.5 + level / 2)
 
 
 def simultaneous_level(level: float, cells: int) -> float:
-    """Return the level of each of `cells` intervals so that all hold together at `level` (Bonferroni)."""
+    """Return the level of each of `cells` intervals so that all hold together at `level` (Bonferroni).
+
+    >>> round(simultaneous_level(0.95, 10), 4)        # Bonferroni: 0.05 divided over ten cells
+    0.995
+    """
     return 1.0 - (1.0 - level) / max(cells, 1)
 
 

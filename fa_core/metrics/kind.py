@@ -293,6 +293,10 @@ def tally(units: Units, key: Int64Array, size: int, value: str) -> Int64Array:
 
 
 def rational(value: Fraction) -> tuple[int, int]:
-    """Return a public guess as a ratio (a, b) of small integers: its nearest with b ≤ 1000."""
+    """Return a public guess as a ratio (a, b) of small integers: its nearest with b ≤ 1000.
+
+    >>> rational(Fraction("0.05"))
+    (1, 20)
+    """
     near = value.limit_denominator(1000)
     return near.numerator, near.denominator

@@ -70,6 +70,22 @@ def parse(
 
     Raises:
         BadPlan: with every problem found, each as `name:line:column: what was found; what would be right`.
+
+    >>> from datetime import date
+    >>> text = b'''
+    ... apiVersion: fa/v1
+    ... kind: EvalPlan
+    ... metadata: {name: misses, revision: 1, owner: quality, question: How often?, expires: 2027-03-31}
+    ... source: wake_events
+    ... window: 7d
+    ... metrics: [false_reject_rate]
+    ... privacy: {epsilon: 1}
+    ... '''
+    >>> plan = parse(text, "misses.yaml", today=date(2026, 11, 28), policy=None)
+    >>> plan.privacy.rho, list(plan.metrics)
+    (Fraction(172053180393, 10000000000000), ['false_reject_rate'])
+    >>> from_canonical(canonical(plan)) == plan
+    True
     """
     problems = Problems()
     root = read(data, problems)

@@ -61,7 +61,11 @@ def _window(value: object) -> timedelta:
 
 
 def window_text(window: timedelta) -> str:
-    """Return a window in the largest unit that it is a whole number of: 24 hours are `1d`."""
+    """Return a window in the largest unit that it is a whole number of: 24 hours are `1d`.
+
+    >>> window_text(timedelta(days=7)), window_text(timedelta(hours=36))
+    ('7d', '36h')
+    """
     unit = next(u for u in ("d", "h", "m") if window % _UNITS[u] == timedelta())
     return f"{window // _UNITS[unit]}{unit}"
 

@@ -28,6 +28,12 @@ def verify(plan: bytes, signature: bytes, key: bytes) -> bool:
     """Say whether a signature over canonical plan bytes was made by a raw public key of 32 bytes.
 
     Anything that is no key or no signature is False, never an error.
+
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> key = Ed25519PrivateKey.generate()
+    >>> public, signature = key.public_key().public_bytes_raw(), sign(b"a plan", key)
+    >>> verify(b"a plan", signature, public), verify(b"another plan", signature, public)
+    (True, False)
     """
     if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False

@@ -31,6 +31,9 @@ def rho_for(epsilon: Fraction, delta: Fraction) -> Fraction:
     `zcdp.conversion`, and this is kept for those of before.
 
     Raises ValueError unless epsilon > 0 and 0 < delta < 1.
+
+    >>> f"{float(rho_for(Fraction(1), Fraction(1, 10**8))):.6f}"
+    '0.017205'
     """
     if epsilon <= 0 or not 0 < delta < 1:
         raise ValueError("expected epsilon above 0 and delta between 0 and 1")
@@ -50,6 +53,9 @@ def epsilon_for(rho: Fraction, delta: Fraction) -> float:
     """Return an epsilon, rounded up, for which rho-zCDP implies (epsilon, delta)-DP.
 
     Raises ValueError unless rho ≥ 0 and 0 < delta < 1.
+
+    >>> f"{epsilon_for(Fraction(1, 2), Fraction(1, 10**8)):.3f}"
+    '6.086'
     """
     if rho < 0 or not 0 < delta < 1:
         raise ValueError("expected rho of at least 0 and delta between 0 and 1")
@@ -67,19 +73,31 @@ def epsilon_for(rho: Fraction, delta: Fraction) -> float:
 
 def pure_as_zcdp(epsilon: Fraction) -> Fraction:
     """Return the rho that an epsilon-DP mechanism is charged in a zCDP ledger: ε²/2 (Bun & Steinke 2016,
-    Proposition 1.4)."""
+    Proposition 1.4).
+
+    >>> pure_as_zcdp(Fraction(1, 2))
+    Fraction(1, 8)
+    """
     return epsilon * epsilon / 2
 
 
 def gaussian_variance(l2_squared: int, rho: Fraction) -> Fraction:
     """Return the variance of discrete Gaussian noise that costs rho: Δ₂²/(2ρ) (Canonne et al. 2020,
-    Theorem 4)."""
+    Theorem 4).
+
+    >>> gaussian_variance(64, Fraction(1, 50))      # sensitivity 8 (L2), rho 0.02
+    Fraction(1600, 1)
+    """
     return Fraction(l2_squared) / (2 * rho)
 
 
 def geometric_variance(l1: int, epsilon: Fraction) -> Fraction:
     """Return the variance of two-sided geometric noise of scale Δ₁/ε: 2q/(1−q)², q = e^(−ε/Δ₁)
-    (Ghosh, Roughgarden & Sundararajan 2009)."""
+    (Ghosh, Roughgarden & Sundararajan 2009).
+
+    >>> float(geometric_variance(8, Fraction(1)))     # sensitivity 8 (L1), epsilon 1
+    127.83...
+    """
     rate = float(epsilon) / l1
     return Fraction(2 * math.exp(-rate) / math.expm1(-rate) ** 2)
 

@@ -17,6 +17,11 @@ def scale_to_l1(counts: Int64Array, limit: int) -> Int64Array:
 
     Returns:
         int64 (devices, cells); the input itself where nothing was over the limit.
+
+    >>> import numpy
+    >>> scale_to_l1(numpy.array([[3, -1], [6, -4]]), limit=5)
+    array([[ 3, -1],
+           [ 3, -2]])
     """
     norm = np.abs(counts).sum(axis=1)
     over = norm > limit
@@ -47,6 +52,11 @@ def enforce(counts: Int64Array, l1: int, l2_squared: int, linf: int) -> Int64Arr
 
     Returns:
         int64 (devices, cells); the input itself where every row keeps its bounds.
+
+    >>> import numpy
+    >>> enforce(numpy.array([[2, -1], [3, 3]]), l1=4, l2_squared=9, linf=3)   # the second breaks a bound
+    array([[ 2, -1],
+           [ 0,  0]])
     """
     over = ((counts > linf) | (counts < -linf)).any(axis=1)
     over |= np.abs(counts).sum(axis=1) > l1

@@ -49,6 +49,9 @@ def certain_shares(joined: int, dropout: Fraction, corrupt: Fraction) -> int:
     """Return h = ⌈(1−f)n⌉ − ⌈γn⌉, how many honest shares are in every sum that may be released.
 
     Raises Refused where that is none.
+
+    >>> certain_shares(1000, dropout=Fraction(1, 10), corrupt=Fraction(1, 10))   # honest devices that stay
+    800
     """
     h = math.ceil((1 - dropout) * joined) - math.ceil(corrupt * joined)
     if h < 1:

@@ -248,6 +248,10 @@ def _sentence(short: Shortage, asked: Charge) -> str:
 
 
 def show(value: Fraction) -> str:
-    """Return an exact number as a person reads it: six significant digits, with "about" where cut."""
+    """Return an exact number as a person reads it: six significant digits, with "about" where cut.
+
+    >>> show(Fraction(1, 8)), show(Fraction(1, 3))
+    ('0.125', 'about 0.333333')
+    """
     text = f"{float(value):.6g}"
     return text if Fraction(text) == value else f"about {text}"

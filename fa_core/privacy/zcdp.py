@@ -46,6 +46,11 @@ def implies(rho: Fraction, alpha: Fraction, epsilon: Fraction, delta: Fraction) 
     Takes any rationals and never raises: False where a number is out of range (rho > 0, alpha > 1,
     epsilon > 0, 0 < delta < 1) or has a numerator or a denominator of more than `SIZE` bits. Takes below a
     millisecond.
+
+    >>> implies(Fraction("0.0172053180393"), Fraction("30.52864"), Fraction(1), Fraction(1, 10**8))
+    True
+    >>> implies(Fraction("0.0172053180394"), Fraction("30.52864"), Fraction(1), Fraction(1, 10**8))
+    False
     """
     numbers = (rho, alpha, epsilon, delta)
     if not all(map(_is_short, numbers)):
@@ -72,6 +77,9 @@ def conversion(epsilon: Fraction, delta: Fraction) -> tuple[Fraction, Fraction] 
     milliseconds.
 
     Raises ValueError unless epsilon > 0 and 0 < delta < 1.
+
+    >>> conversion(Fraction(1), Fraction(1, 10**8))
+    (Fraction(172053180393, 10000000000000), Fraction(95402, 3125))
     """
     if epsilon <= 0 or not 0 < delta < 1:
         raise ValueError("expected epsilon above 0 and delta between 0 and 1")
