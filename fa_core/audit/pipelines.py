@@ -1,4 +1,4 @@
-"""The pipelines that are audited: the real ones, and the same ones broken in five ways.
+"""The pipelines that are audited: the real ones, and the same ones broken in six ways.
 
 The plan is compiled, devices count with the evaluation that is handed in, and the noise is what a round adds:
 `central_noise` on the sum, or the devices' own shares, of which only those that are certain are taken, as the
@@ -143,7 +143,7 @@ def gather(layout: Layout, wide: Int64Array, runs: int) -> FloatArray:
 
 
 def controls(real: Pipeline) -> Sequence[Pipeline]:
-    """Return the pipeline broken in five ways."""
+    """Return the pipeline broken in six ways."""
     layout = real.layout
     histogram = np.concatenate(
         [np.full(b.cells, b.part in ("cells", "joint") and b.metric == "score") for b in layout.blocks]
@@ -153,12 +153,16 @@ def controls(real: Pipeline) -> Sequence[Pipeline]:
         """Noise of a standard deviation that is smaller by a factor."""
         if layout.noise == "central":
             return _twice(central(_with_noise(layout, factor)))
+        return scaled(np.full(layout.length, float(factor)))
+
+    def scaled(factor: FloatArray) -> Release:
+        """The noise of each cell times a factor, as near as whole numbers come."""
 
         def release(first: Int64Array, second: Int64Array, runs: int) -> tuple[FloatArray, FloatArray]:
             exact = [counts.sum(axis=0) * real.scales for counts in (first, second)]
             noised = real.release(first, second, runs)
             left, right = (
-                np.rint(total + float(factor) * (values - total))
+                np.rint(total + factor * (values - total))
                 for total, values in zip(exact, noised, strict=True)
             )
             return left, right
@@ -189,9 +193,30 @@ def controls(real: Pipeline) -> Sequence[Pipeline]:
             stated=tuple(variance / 4 for variance in real.stated),
             release=shrunk(Fraction(1, 2)),
         ),
+        *([_tight_map(real, scaled)] if any(block.part == "joint" for block in layout.blocks) else []),
         replace(real, broken="noise used for two releases", release=reused),
         replace(real, broken="a histogram weighted after bounding", count=weighted),
         replace(real, broken="floating-point noise", release=floating),
+    )
+
+
+def _tight_map(real: Pipeline, scaled: Callable[[FloatArray], Release]) -> Pipeline:
+    """Return the pipeline with joint counters whose bound on Σy² is half of what a device may add."""
+    blocks = real.layout.blocks
+    joint = [block.part == "joint" for block in blocks]
+    tight = tuple(
+        replace(block, l2_squared=block.l2_squared // 2) if mapped else block
+        for block, mapped in zip(blocks, joint, strict=True)
+    )
+    factor = np.where(joint, math.sqrt(0.5), 1.0)
+    return replace(
+        real,
+        broken="a joint map whose bound is too small by 2",
+        layout=replace(real.layout, blocks=tight),
+        stated=tuple(
+            variance / 2 if mapped else variance for variance, mapped in zip(real.stated, joint, strict=True)
+        ),
+        release=scaled(np.repeat(factor, [block.cells for block in blocks])),
     )
 
 

@@ -31,7 +31,8 @@ class RatePerHour(JointRatio):
     of: Filter = Field(description="The events that count.")
     expect: Exact = Field(
         default=Fraction(1, 2),
-        description="A public guess of the number an hour, above 0; only the width depends on it.",
+        description="A public guess of the number an hour, above 0: for the preview, and for the width under "
+        "pure accounting.",
     )
     max_hours: StrictInt = Field(
         default=24, ge=1, le=1000, description="Hours that one device may weigh, sampled with their events."

@@ -22,11 +22,12 @@ import numpy as np
 from diffprivlib.mechanisms import Geometric
 from numpy.typing import NDArray
 
-from fa_core.layout import compile_plan
+from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics.intervals import normal_quantile
-from fa_core.metrics.joint_shares import unmapped
+from fa_core.metrics.joint_shares import unmapped as cell_sums
 from fa_core.metrics.kind import Numbers
-from fa_core.plan import load
+from fa_core.metrics.moments import N, R, unmapped
+from fa_core.plan import Plan, load
 from fa_core.privacy.accounting import epsilon_for, rho_for
 from fa_core.privacy.mechanisms import geometric
 from fa_core.values import Layout
@@ -45,9 +46,6 @@ Ints = NDArray[np.int64]
 
 ACCENTS: Final = World(devices=5_000, groups=14, p=0.05, kappa=20.0)
 """13 accents and `other`; 7 parts by 14 groups make 98 cells. Rates from 3% to 7%, 24 events a device."""
-
-CLIP: Final = 8
-"""B: a device may pull the sum by 8 events, of the 64 that it may count."""
 
 
 def naive(values: Ints, sensitivity: int, epsilon: float) -> Floats:
@@ -101,7 +99,7 @@ def run(world: World, releases: int, seed: int, **privacy: Any) -> Run:
     layout, random = compile_plan(plan), np.random.default_rng(seed)
     errors, half, held, shown = Errors(), [], [], []
     for _ in range(releases):
-        sums, exact = _fleet(world, layout, random, privacy)
+        sums, exact = _fleet(world, plan, random)
         numbers = estimate(plan, noised_parts(plan, layout, sums, world.devices), world.devices).numbers
         errors.add(numbers.estimate, world.rates(), exact[0] / exact[1])
         seen = ~numbers.suppressed
@@ -111,23 +109,17 @@ def run(world: World, releases: int, seed: int, **privacy: Any) -> Run:
     return Run(errors, float(np.mean(half)), float(np.mean(held)), float(np.mean(shown)), layout.length)
 
 
-def _fleet(
-    world: World, layout: Layout, random: np.random.Generator, privacy: dict[str, Any]
-) -> tuple[Ints, tuple[Floats, Floats]]:
+def _fleet(world: World, plan: Plan, random: np.random.Generator) -> tuple[Ints, tuple[Floats, Floats]]:
     """Draw one fleet: its sums under the plan, and its exact hits and events by group."""
     case, state = CASES["rate"], random.bit_generator.state
-    plan = plan_of(case, world, **{key: value for key, value in privacy.items() if key != "max_excess"})
-    whole = compile_plan(plan)
-    unclipped = exact_sums(case, world, plan, whole, random)
+    blocks = plan_of(case, world, counters="blocks")
+    whole = compile_plan(blocks)
+    found = exact_sums(case, world, blocks, whole, random)
     random.bit_generator.state = state
-    sums = exact_sums(case, world, plan_of(case, world, **privacy), layout, random)
-    a, b = plan.metrics["metric"].centre()  # type: ignore[attr-defined]
-    excess, n = (
-        unclipped[block.slice].astype(np.float64)
-        for block in whole.blocks
-        if block.part in ("excess", "size")
-    )
-    return sums, ((excess + a * n) / b, n)
+    sums = exact_sums(case, world, plan, compile_plan(plan), random)
+    a, b = blocks.metrics["metric"].centre()  # type: ignore[attr-defined]
+    parts = {block.part: found[block.slice].astype(np.float64) for block in whole.blocks}
+    return sums, ((parts["excess"] + a * parts["size"]) / b, parts["size"])
 
 
 def uncentred(
@@ -136,17 +128,17 @@ def uncentred(
     """Return the errors of uncentred mechanisms on the same fleets.
 
     Args:
-        share: of epsilon, what the centred plan spends on numerator, denominator and clip; the rest buys
-            both the same counters of devices and of squares.
+        share: of epsilon, what the centred plan spends on numerator and denominator; the rest buys both the
+            same counters of devices and of squares.
         cells: counters of the per-counter build.
     """
     random = np.random.default_rng(seed)
-    layout = compile_plan(plan_of(CASES["rate"], world))
+    plan = plan_of(CASES["rate"], world)
     pair, split, free, each = (Errors() for _ in range(4))
     budget, cap = share * epsilon, world.cap
     part = Fraction(1 / (1 + world.p ** (2 / 3))).limit_denominator(1000)
     for _ in range(releases):
-        _, (hits, n) = _fleet(world, layout, random, {})
+        _, (hits, n) = _fleet(world, plan, random)
         truth, fleet = world.rates(), hits / n
         whole_hits, whole_n = hits.astype(np.int64), n.astype(np.int64)
 
@@ -172,15 +164,13 @@ def error_table(releases: int) -> None:
     """Print the error of the false reject rate by accent."""
     world, seed = ACCENTS, 11
     pure: dict[str, Any] = {"accounting": "pure", "delta": 0, "epsilon": 1}
-    clipped = run(world, releases, seed, max_excess=CLIP, **pure)
-    layout = compile_plan(plan_of(CASES["rate"], world, max_excess=CLIP, **pure))
-    spent = sum(
-        (block.cost for block in layout.blocks if block.part in ("excess", "size", "clipped")), Fraction(0)
-    )
-    total, privacy = clipped.errors.means
+    centred = run(world, releases, seed, **pure)
+    layout = compile_plan(plan_of(CASES["rate"], world, **pure))
+    spent = sum((block.cost for block in layout.blocks if block.part in ("excess", "size")), Fraction(0))
+    total, privacy = centred.errors.means
     print(
         f"Error of a false reject rate by accent: {world.devices:,} devices, {world.groups} groups, "
-        f"{clipped.cells} cells, N = {world.cap}, pure epsilon 1, central; mean of |error| in points"
+        f"{centred.cells} cells, N = {world.cap}, pure epsilon 1, central; mean of |error| in points"
     )
     row = "  {:<62} {:8.2f} {:8.2f} {:>16} {:>8} {:>8}"
     print(f"  {'':<62} {'truth':>8} {'privacy':>8} {'':>16} {'± width':>8} {'covered':>8}")
@@ -188,13 +178,12 @@ def error_table(releases: int) -> None:
     def show(name: str, found: Run) -> None:
         print(row.format(name, *found.errors.means, "", f"{100 * found.half:.1f}", f"{found.coverage:.1%}"))
 
-    show(f"centred, clipped at B = {CLIP}", clipped)
-    show("centred, nothing clipped", run(world, releases, seed, **pure))
-    for name, errors in uncentred(world, releases, seed, spent, 1, clipped.cells):
+    show("centred, in blocks", centred)
+    for name, errors in uncentred(world, releases, seed, spent, 1, centred.cells):
         means = errors.means
         ratio = f"{means[0] / total:.1f} x, {means[1] / privacy:.1f} x"
         print(row.format(name, *means, ratio, "", ""))
-    print("  beside it, clipped and not, at (1, 1e-8):")
+    print("  beside it, at (1, 1e-8):")
     weekly = load("eval_plans/wake-word-weekly.yaml", policy=None)
     sets = len({(block.metric, block.grouping) for block in compile_plan(weekly).blocks})
     rho = rho_for(Fraction(1), Fraction(1, 10**8))
@@ -205,20 +194,13 @@ def error_table(releases: int) -> None:
         "dropout": str(weekly.privacy.dropout),
         "corrupt": str(weekly.privacy.corrupt),
     }
-    for clip in (CLIP, None):
-        text = "nothing clipped" if clip is None else f"B = {clip}"
-        show(f"zCDP, central, {text}", run(world, releases, seed, max_excess=clip, epsilon=1))
-        show(
-            f"zCDP, distributed, one of the demo's {sets} sets, {text}",
-            run(world, max(3, releases // 5), seed, max_excess=clip, **demo),
-        )
-    print(
-        "  A clip lowers the error of the estimate and widens its interval: what it took off is measured by\n"
-        "  a block whose bound, N - B, is nearly that of the unclipped numerator. `privacy` is the error\n"
-        "  against the fleet's own exact rates, clip bias included. Ratios are to the first row, truth then\n"
-        "  privacy. Without a clip, a centred numerator and its denominator weigh no less than hits and the\n"
-        "  rest in one vector, where an event falls into one cell of two: only the clip buys the difference."
+    for counters in ("joint", "blocks"):
+        show(f"zCDP, central, {counters}", run(world, releases, seed, counters=counters, epsilon=1))
+    show(
+        f"zCDP, distributed, one of the demo's {sets} sets, joint",
+        run(world, max(3, releases // 5), seed, **demo),
     )
+    print("  `privacy` is the error against the fleet's own exact rates. Ratios are to the first row.")
 
 
 @dataclass
@@ -246,19 +228,24 @@ class Tally:
 
 
 def naive_interval(
-    kind: str, metric: Any, layout: Layout, sums: Ints, cap: int, epsilon: float
+    kind: str, plan: Plan, layout: Layout, sums: Ints, epsilon: float
 ) -> tuple[Floats, Floats] | None:
     """Return what the naive build would show of the same fleet, or None where it has nothing to say."""
     found = {block.part: sums[block.slice] for block in layout.blocks}
-    if kind in ("rate", "ratio"):
+    metric: Any = plan.metrics["metric"]
+    shape, bounds, cap = shape_of(plan, groupings(metric, plan)[0]), bounds_of(plan), plan.privacy.max_events
+    if kind == "rate":
+        exact = unmapped(metric.table(shape), metric.domain(bounds), found["joint"].astype(np.float64), 0.0)
+        hits, n = naive(np.rint(exact.values[:, (R, N)].T).astype(np.int64), cap, epsilon)
+        return wilson(hits, n)
+    if kind == "ratio":
         a, b = metric.centre()
         counters = np.stack(((found["excess"] + a * found["size"]) // b, found["size"]))
-        most = cap if kind == "rate" else cap * metric.max_over
-        hits, n = naive(counters, most, epsilon)
+        hits, n = naive(counters, cap * metric.max_over, epsilon)
         return wilson(hits, n)
     if kind in ("histogram", "confusion"):
         columns = len(metric.column_labels())
-        exact = unmapped(cap, found["joint"].astype(np.float64), 0.0).values[:, 0]
+        exact = cell_sums(cap, found["joint"].astype(np.float64), 0.0).values[:, 0]
         cells = naive(np.rint(exact).reshape(-1, columns), cap, epsilon)
         low, high = wilson(cells, np.broadcast_to(cells.sum(axis=1, keepdims=True), cells.shape))
         groups = found["devices"].size
@@ -289,7 +276,7 @@ def cover(kind: str, level: Level, devices: int, seconds: float, epsilons: Seque
             sums = exact_sums(case, world, plan, layout, random)
             numbers = estimate(plan, noised_parts(plan, layout, sums, devices), devices).numbers
             here = tuple(map(sum, zip(here, tally.add(numbers, truth), strict=True)))  # type: ignore[assignment]
-            found = naive_interval(kind, metric, layout, sums, world.cap, epsilon)
+            found = naive_interval(kind, plan, layout, sums, epsilon)
             if found is not None:
                 tally.naive_held += int(((found[0] <= truth) & (truth <= found[1])).sum())
                 tally.naive_cells += truth.size

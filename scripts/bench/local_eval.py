@@ -11,7 +11,7 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -22,8 +22,10 @@ import pyarrow as pa
 
 from clients.evaluate import Cohort, device_vectors, fleet_sum
 from fa_core.estimate.read import estimates_of_sums
-from fa_core.layout import compile_plan
+from fa_core.layout import bounds_of, compile_plan, shape_of
 from fa_core.metrics import PartSum
+from fa_core.metrics.joint import matrix
+from fa_core.metrics.joint_ratio import JointRatio
 from fa_core.plan import Plan, parse
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.values import Layout
@@ -74,7 +76,7 @@ def plan_of(cap: int) -> Plan:
                 "of": {"outcome": "false_accept"},
                 "expect": "1/2",
                 "max_hours": min(cap, 168),
-                "max_per_hour": 8,
+                "max_per_hour": 2,
             },
             "score": {
                 "kind": "histogram",
@@ -99,20 +101,25 @@ def _cells(grouping: tuple[str, ...]) -> list[int]:
     return [len(SEGMENTS[name].get("values", SEGMENTS[name].get("labels"))) + 1 for name in grouping]  # type: ignore[arg-type,attr-defined,unused-ignore]
 
 
-def _centred(
-    frame: pd.DataFrame, grouping: tuple[str, ...], excess: str, size: str, half: int
+def _pairs(
+    frame: pd.DataFrame, grouping: tuple[str, ...], count: str, size: str
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the parts of a centred ratio by pandas groupby: by device and group, bounded, then by group."""
-    keys = ["device", *grouping]
-    own = frame.groupby(keys, observed=True, sort=False)[[excess, size]].sum()
-    norm = own[excess].abs().groupby(level="device", sort=False).transform("sum")
-    kept = np.where(norm > half, np.fix(own[excess] * half / norm), own[excess])
-    own = own.rename(columns={excess: "excess", size: "size"})
-    own["devices"] = (own["size"] > 0).astype(np.int64)
-    own["excess_squared"] = (kept * kept).astype(np.int64)
-    own["excess_size"] = (kept * own["size"]).astype(np.int64)
-    own["size_squared"] = own["size"] ** 2
-    yield from _by_group(own, grouping)
+    """Yield the sums of a ratio by pandas groupby, by device and group and then by group: devices, sizes,
+    counts, and their products."""
+    own = frame.groupby(["device", *grouping], observed=True, sort=False)[[count, size]].sum()
+    own = own.rename(columns={count: "r", size: "n"})
+    own["devices"] = (own["n"] > 0).astype(np.int64)
+    for name, (one, other) in {"nn": ("n", "n"), "nr": ("n", "r"), "rr": ("r", "r")}.items():
+        own[name] = own[one] * own[other]
+    yield from _by_group(own[["devices", "n", "r", "nn", "nr", "rr"]], grouping)
+
+
+def _joint(plan: Plan, name: str, grouping: tuple[str, ...], sums: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the joint counters that six sums by group come to: the map is linear."""
+    metric = plan.metrics[name]
+    assert isinstance(metric, JointRatio)
+    table, domain = metric.table(shape_of(plan, grouping)), metric.domain(bounds_of(plan))
+    return np.asarray((np.stack(sums, axis=-1) @ np.array(matrix(table, domain)).T).ravel())
 
 
 def _by_group(own: pd.DataFrame, grouping: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
@@ -157,11 +164,11 @@ def by_pandas(plan: Plan, frames: Frames) -> Sums:
     events = events[(events["wake_word"] == "okay_nabu") & events["model_version"].isin(["2.1"])]
     over = _capped(events[events["outcome"].isin(["false_reject", "true_accept"])], cap)
     over = over.assign(
-        excess=np.where(over["outcome"] == "false_reject", 19, -1), size=1, environment=_environment(over)
+        count=(over["outcome"] == "false_reject").astype(np.int64), size=1, environment=_environment(over)
     )
     for grouping in GROUPINGS:
-        for part, cells in _centred(over, grouping, "excess", "size", 19 * cap // 2):
-            sums["misses", grouping, part] = cells
+        found = [cells for _, cells in _pairs(over, grouping, "count", "size")]
+        sums["misses", grouping, "joint"] = _joint(plan, "misses", grouping, found)
     hours = hours[(hours["wake_word"] == "okay_nabu") & hours["model_version"].isin(["2.1"])]
     hours = _capped(hours, hours_cap)
     fired = events[events["outcome"] == "false_accept"]
@@ -175,12 +182,11 @@ def by_pandas(plan: Plan, frames: Frames) -> Sums:
     joined = hours.merge(
         fired, how="left", left_on=["device", "time", "playback"], right_on=["device", "hour", "playback"]
     )
-    capped = joined["fires"].fillna(0).clip(upper=8).astype(np.int64)
-    joined = joined.assign(excess=120 * capped - joined["minutes"], environment=_environment(joined))
-    most = hours_cap * max(60, 120 * 8)
+    capped = joined["fires"].fillna(0).clip(upper=2).astype(np.int64)
+    joined = joined.assign(count=capped, environment=_environment(joined))
     for grouping in GROUPINGS:
-        for part, cells in _centred(joined, grouping, "excess", "minutes", most // 2):
-            sums["fires", grouping, part] = cells
+        found = [cells for _, cells in _pairs(joined, grouping, "count", "minutes")]
+        sums["fires", grouping, "joint"] = _joint(plan, "fires", grouping, found)
     sums.update(_scores(events, cap))
     return sums
 
@@ -250,17 +256,15 @@ with drawn as (
 ), fired as (
   select device, hour, playback, count(*) as fires from kept where outcome = 'false_accept' group by all
 )
-select drawn.device, accent, device_class, minutes, least(coalesce(fires, 0), 8) as fires,
+select drawn.device, accent, device_class, minutes, least(coalesce(fires, 0), 2) as fires,
        case when snr_db < 8 then 0 when snr_db < 18 then 1 when snr_db >= 18 then 2 else 3 end as environment
 from drawn left join fired
   on drawn.device = fired.device and drawn.time = fired.hour and drawn.playback = fired.playback
 where place <= {cap}
 """
-DUCK_CENTRED: Final = """
-with own as (select device, {keys} sum({excess}) as t, sum({size}) as n from {table} group by all),
-bounded as (select *, sum(abs(t)) over (partition by device) as norm from own),
-kept as (select *, case when norm > {half} then trunc(t * {half} / norm) else t end as s from bounded)
-select {keys} sum(t), sum(n), count(*) filter (n > 0), sum(s * s), sum(s * n), sum(n * n) from kept {group}
+DUCK_PAIRS: Final = """
+with own as (select device, {keys} sum({count}) as r, sum({size}) as n from {table} group by all)
+select {keys} count(*) filter (n > 0), sum(n), sum(r), sum(n * n), sum(n * r), sum(r * r) from own {group}
 """
 
 
@@ -274,26 +278,22 @@ def by_duckdb(plan: Plan, frames: Frames) -> Sums:
     base.execute(DUCK_HOURS.format(cap=hours_cap))
     sums: Sums = {}
     misses = f"(select * from kept where place_over <= {cap})"
-    hit = "case when outcome = 'false_reject' then 19 else -1 end"
-    most = hours_cap * max(60, 120 * 8)
+    hit = "case when outcome = 'false_reject' then 1 else 0 end"
     for grouping in GROUPINGS:
-        for metric, table, excess, size, half in (
-            ("misses", misses, hit, "1", 19 * cap // 2),
-            ("fires", "heard", "120 * fires - minutes", "minutes", most // 2),
+        for metric, table, count, size in (
+            ("misses", misses, hit, "1"),
+            ("fires", "heard", "fires", "minutes"),
         ):
-            text = DUCK_CENTRED.format(
+            text = DUCK_PAIRS.format(
                 keys="".join(f"{name}, " for name in grouping),
                 group=f"group by {', '.join(grouping)}" if grouping else "",
                 table=table,
-                excess=excess,
+                count=count,
                 size=size,
-                half=half,
             )
             rows = np.array(base.execute(text).fetchall(), dtype=np.float64)
-            for index, part in enumerate(
-                ("excess", "size", "devices", "excess_squared", "excess_size", "size_squared")
-            ):
-                sums[metric, grouping, part] = _placed(rows, grouping, index, [])
+            found = [_placed(rows, grouping, index, []) for index in range(6)]
+            sums[metric, grouping, "joint"] = _joint(plan, metric, grouping, found)
     for grouping in SCORES:
         keys = "".join(f"{name}, " for name in grouping)
         order = " ".join(f"when '{outcome}' then {place}" for place, outcome in enumerate(OUTCOMES))
@@ -359,8 +359,8 @@ def one_device(events: int) -> None:
     """Time one device with many events, drawn down to 64 and 24 hours."""
     plan, device = plan_of(64), cohort(1, events, 168)
     layout, frames = compile_plan(plan), Frames(device)
-    whole = plan_of(10 * events)
-    same(ours(whole, compile_plan(whole), device), by_pandas(whole, frames))
+    few, whole = cohort(1, 2000, 168), plan_of(2000)  # so few that none is left out by chance
+    same(ours(whole, compile_plan(whole), few), by_pandas(whole, Frames(few)))
     device_vectors(plan, layout, device, UNTIL)
     show(
         f"one device, {events:,} events to its vector of {layout.length:,} cells",

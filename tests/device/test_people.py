@@ -16,6 +16,8 @@ from clients.runtime.ring import snr_db
 from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files
 from fa_core.layout import compile_plan
+from fa_core.metrics.joint import Domain
+from fa_core.metrics.moments import R, unmapped
 from fa_core.plan import Plan, parse
 from tests.device.setup import NOW, Setup, World, drive, make_setup
 from tests.device.test_store import decrypted
@@ -130,10 +132,10 @@ def test_the_plans_sum_is_the_detectors_count(
     plan = people_plan()
     layout = compile_plan(plan)
     result, _ = drive(world, plan, setup.device(), world.invite(plan, world.release(), NOW, NOW))
-    sums = {block.part: int(result.total[block.slice][0]) for block in layout.blocks}
-    events = sums["size"]
-    heard = (sums["excess"] + 9 * events) // 10  # T = b·r − a·n with the public guess a/b = 9/10
-    assert heard == sum(direct[2])
+    (block,) = layout.blocks
+    domain = Domain(plan.privacy.max_events, 1, 1, signed=False)
+    counted = unmapped("rate", domain, result.total[block.slice].astype(np.float64), 0.0).values[0]
+    assert round(counted[R]) == sum(direct[2])
 
 
 def test_no_audio_is_left_on_the_disk(lived: tuple[World, Setup, int]) -> None:

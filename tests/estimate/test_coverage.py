@@ -161,7 +161,7 @@ class TestWithoutIt:
     @pytest.mark.parametrize("kind", ["rate", "ratio", "mean", "confusion", "det"])
     def test_noise_forgotten(self, kind: str) -> None:
         with quiet():
-            assert not cover(kind, world_of("device"), 15, epsilon=1).reaches(0.94)
+            assert not cover(kind, world_of("device"), 30, epsilon=1).reaches(0.94)
 
 
 @contextmanager

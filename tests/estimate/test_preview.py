@@ -121,18 +121,17 @@ def test_the_devices_for_a_wished_width_reach_it_and_hardly_fewer_do():
 def test_suggestions_are_computed_and_come_true():
     plan = plan_of("rate")
     best = preview(plan, DEVICES, EVENTS).suggestions
-    assert best, "three groupings leave room for a suggestion"
+    assert best, "this plan leaves room for a suggestion"
     assert [s.factor for s in best] == sorted(s.factor for s in best)
-    dropped = next(s for s in best if s.change == "drop the grouping by accent and device_class")
-    rest = ((), ("accent",))
-    metrics = {"m": plan.metrics["m"].model_copy(update={"group_by": rest})}
-    then = preview(plan.model_copy(update={"group_by": rest, "metrics": metrics}), DEVICES, EVENTS)
+    spent = next(s for s in best if s.change == "run it on twice the privacy budget")
+    twice = plan.privacy.model_copy(update={"epsilon": 2 * plan.privacy.epsilon})
+    then = preview(plan.model_copy(update={"privacy": twice}), DEVICES, EVENTS)
     before = preview(plan, DEVICES, EVENTS)
     ratios = [
         after.half_width / old.half_width
         for old, after in zip(before.expectations, then.expectations, strict=False)
     ]
-    assert dropped.factor == pytest.approx(np.mean(ratios))
+    assert spent.factor == pytest.approx(np.mean(ratios))
 
 
 def test_a_fleet_without_devices_or_too_small_for_the_noise_is_refused():

@@ -9,7 +9,7 @@ Each of the two defects that an audit found is put back and must fail the same t
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 from unittest.mock import patch
@@ -150,7 +150,7 @@ class TestDefectsPutBack:
     def test_squares_of_counts_clipped_at_half_of_what_they_may_be(self) -> None:
         """No device seems to miss more than it may by half: more devices do not help."""
         with clipped_squares():
-            assert not look(FLEETS["broken microphones"]).reaches(0.94)
+            assert not look(replace(FLEETS["broken microphones"], releases=25)).reaches(0.94)
 
     def test_a_variance_shrunk_towards_that_of_calm_groups(self) -> None:
         with shrunk():

@@ -5,7 +5,9 @@ Every audit here has a false-alarm rate of 1e-8 by construction, so this file as
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from clients import evaluate
 from clients.evaluate import cohort_of_one, device_vectors
 from fa_core.layout import compile_plan
-from fa_core.metrics import centred
+from fa_core.metrics import joint_ratio
+from fa_core.metrics.joint import Norms, norms
 from fa_core.plan import Plan
 from fa_core.privacy.audit import Check, audit, cumulative, epsilon_found, fit, fresh, mu_found, spread
 from fa_core.privacy.distributed import noise_share, scales_of, share_of, shares_of
@@ -128,17 +131,26 @@ class TestABrokenPathIsCaught:
         found = failed(audit(layout, path, canary, [1] * len(layout.blocks), 1500, ALARM))
         assert "spread of misses by everyone, events" in found
 
-    def test_a_sensitivity_that_ignores_the_clip(self) -> None:
-        """Noise for a clip that no device keeps: `enforce` stands before the sum, and the audit behind it."""
-        plan = plan_for("rate", max_excess=1, epsilon=4)
-        layout = compile_plan(plan)
-        path, ones = centrally(layout), [1] * len(layout.blocks)
-        with patch.object(centred, "scale_to_l1", lambda counts, _: counts):
-            kept = worst(plan, layout)
-            with patch.object(evaluate, "enforce", lambda counts, *_: counts):
-                unclipped = worst(plan, layout)
-        assert failed(audit(layout, path, kept, ones, 150, ALARM)) == []
-        assert "mu that one device loses" in failed(audit(layout, path, unclipped, ones, 150, ALARM))
+    def test_joint_counters_whose_bound_is_too_small_by_two(self) -> None:
+        """Noise for half of what the map adds: `enforce` stands before the sum, and the audit behind it."""
+
+        def half(*arguments: Any) -> Norms:
+            honest = norms(*arguments)
+            return replace(honest, l2_squared=honest.l2_squared // 2)
+
+        plan = plan_for("rate", epsilon=16)
+        sound = compile_plan(plan)
+        canary = worst(plan, sound)
+        assert (canary**2).sum() == sound.blocks[0].l2_squared
+        assert failed(audit(sound, centrally(sound), canary, [1], 300, ALARM)) == []
+        with patch.object(joint_ratio, "norms", half):
+            broken = compile_plan(plan)
+        assert not worst(plan, broken).any()
+        with patch.object(evaluate, "enforce", lambda counts, *_: counts):
+            canary = worst(plan, broken)
+        assert "mu that one device loses" in failed(
+            audit(broken, centrally(broken), canary, [1], 2000, ALARM)
+        )
 
     def test_the_same_noise_twice(self, gaussian: tuple[Layout, Int64Array]) -> None:
         layout, canary = gaussian
