@@ -22,8 +22,8 @@ VERBS: Final = {
     "is enough.",
     "report": "Write a release as one page: what was asked, signed, spent, found and hidden, and how to "
     "verify.",
-    "audit": "Audit the noise: tell two fleets that differ in one device apart, and be caught where it is "
-    "broken.",
+    "audit": "Audit the noise: try to distinguish two fleets that differ in one device; broken noise must be "
+    "caught.",
     "dashboard": "Open the results in a browser: on this machine alone, unless you say who else may come in.",
     "demo": "Build a fleet, look before asking, ask three plans, read the answers, leave the dashboard "
     "running.",

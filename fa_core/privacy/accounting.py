@@ -17,8 +17,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
-from scipy.optimize import minimize_scalar
-
 GRID: Final = 2**60
 """Rationals that come out of an optimisation are rounded, always to the safe side, to this grid."""
 
@@ -88,6 +86,9 @@ def geometric_variance(l1: int, epsilon: Fraction) -> Fraction:
 
 def _minimum(loss: Callable[[float], float]) -> float:
     """Return the least value found over log(α − 1); both losses are unimodal there."""
+    # Imported here: plans are checked with this module, and those that carry their rho need no SciPy.
+    from scipy.optimize import minimize_scalar
+
     coarse = min((loss(-12 + 0.25 * step), -12 + 0.25 * step) for step in range(145))[1]
     found = minimize_scalar(
         loss, bounds=(coarse - 0.3, coarse + 0.3), method="bounded", options={"xatol": 1e-12}
