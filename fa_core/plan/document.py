@@ -12,10 +12,10 @@ from fa_core.plan.completed import complete
 from fa_core.plan.located import Finding, Located
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import BadPlan, Position, Problem, Problems
-from fa_core.plan.reader import MAX_BYTES, read
 from fa_core.plan.scalars import tree_of
 from fa_core.plan.schema import Plan, Privacy, canonical
 from fa_core.plan.sections import parts_of
+from fa_core.plan.tree import MAX_BYTES
 from fa_core.plan.words import what
 
 DEFAULT_POLICY = PlanPolicy()
@@ -87,6 +87,9 @@ def parse(
     >>> from_canonical(canonical(plan)) == plan
     True
     """
+    # Imported here: devices and servers read canonical bytes only, and a wrong path needs no YAML to be seen.
+    from fa_core.plan.reader import read
+
     problems = Problems()
     root = read(data, problems)
     if root is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fa_core.plan.problems import Position
-from fa_core.plan.reader import Mapping, Scalar, Sequence
+from fa_core.plan.tree import Mapping, Scalar, Sequence
 
 Loc = tuple[str | int, ...]
 

@@ -6,7 +6,7 @@ an alias can grow a small file without end. Sizes are checked before work is don
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
@@ -23,36 +23,11 @@ from ruamel.yaml.events import (
 )
 
 from fa_core.plan.problems import Position, Problems, is_printable, show
+from fa_core.plan.tree import MAX_BYTES, Mapping, Scalar, Sequence
 
-MAX_BYTES = 1_000_000
 MAX_DEPTH = 12
 MAX_NODES = 20_000
 MAX_SCALAR = 2_000
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A single value as it was written. `plain` says that it stood without quotes, so it may be a number."""
-
-    position: Position
-    text: str
-    plain: bool
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """A list, in block or flow style."""
-
-    position: Position
-    items: "tuple[Scalar | Sequence | Mapping, ...]"
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """Keys and values in the order of the file. Keys are distinct: a repeated one is a problem already."""
-
-    position: Position
-    entries: "tuple[tuple[Scalar, Scalar | Sequence | Mapping], ...]"
 
 
 class _Stop(Exception):

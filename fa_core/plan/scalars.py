@@ -11,7 +11,7 @@ from datetime import date
 from fractions import Fraction
 
 from fa_core.plan.problems import Problems, show
-from fa_core.plan.reader import Mapping, Scalar, Sequence
+from fa_core.plan.tree import Mapping, Scalar, Sequence
 from fa_core.plan.words import what
 
 Value = str | int | Fraction | bool | date | None

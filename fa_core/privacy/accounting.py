@@ -104,6 +104,9 @@ def geometric_variance(l1: int, epsilon: Fraction) -> Fraction:
 
 def _minimum(loss: Callable[[float], float]) -> float:
     """Return the least value found over log(α − 1); both losses are unimodal there."""
+    # Imported here: plans are checked with this module, and those that carry their rho need no SciPy.
+    from scipy.optimize import minimize_scalar
+
     coarse = min((loss(-12 + 0.25 * step), -12 + 0.25 * step) for step in range(145))[1]
     # SciPy costs more than a whole plan's check, which needs none of this unless the plan is of before.
     from scipy.optimize import minimize_scalar

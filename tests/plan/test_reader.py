@@ -7,7 +7,8 @@ import pytest
 
 from fa_core.errors import BadInput
 from fa_core.plan import BadPlan, load
-from fa_core.plan.reader import MAX_BYTES, MAX_DEPTH, MAX_NODES
+from fa_core.plan.reader import MAX_DEPTH, MAX_NODES
+from fa_core.plan.tree import MAX_BYTES
 from tests.plan.samples import GOOD, TODAY, broken, complaints, good
 
 BILLION_LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
