@@ -28,8 +28,8 @@ class Rate(JointRatio):
     over: Filter = Field(default={}, description="The events that they are a share of; all where left out.")
     expect: Exact = Field(
         default=Fraction(1, 2),
-        description="A public guess of the rate, in (0, 1), or an earlier release's: for the preview, and for "
-        "the width of the interval under pure accounting.",
+        description="A public guess of the rate, in (0, 1), or an earlier release's: for the preview, and "
+        "for the width of the interval under pure accounting.",
     )
 
     @field_validator("expect")

@@ -109,7 +109,6 @@ def _minimum(loss: Callable[[float], float]) -> float:
 
     coarse = min((loss(-12 + 0.25 * step), -12 + 0.25 * step) for step in range(145))[1]
     # SciPy costs more than a whole plan's check, which needs none of this unless the plan is of before.
-    from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(
         loss, bounds=(coarse - 0.3, coarse + 0.3), method="bounded", options={"xatol": 1e-12}

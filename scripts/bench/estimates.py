@@ -235,8 +235,8 @@ def naive_interval(
     metric: Any = plan.metrics["metric"]
     shape, bounds, cap = shape_of(plan, groupings(metric, plan)[0]), bounds_of(plan), plan.privacy.max_events
     if kind == "rate":
-        exact = unmapped(metric.table(shape), metric.domain(bounds), found["joint"].astype(np.float64), 0.0)
-        hits, n = naive(np.rint(exact.values[:, (R, N)].T).astype(np.int64), cap, epsilon)
+        pair = unmapped(metric.table(shape), metric.domain(bounds), found["joint"].astype(np.float64), 0.0)
+        hits, n = naive(np.rint(pair.values[:, (R, N)].T).astype(np.int64), cap, epsilon)
         return wilson(hits, n)
     if kind == "ratio":
         a, b = metric.centre()
