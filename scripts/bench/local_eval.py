@@ -26,6 +26,7 @@ from fa_core.layout import bounds_of, compile_plan, shape_of
 from fa_core.metrics import PartSum
 from fa_core.metrics.joint import matrix
 from fa_core.metrics.joint_ratio import JointRatio
+from fa_core.metrics.joint_shares import matrix as share_matrix
 from fa_core.plan import Plan, parse
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.values import Layout
@@ -122,6 +123,11 @@ def _joint(plan: Plan, name: str, grouping: tuple[str, ...], sums: Sequence[np.n
     return np.asarray((np.stack(sums, axis=-1) @ np.array(matrix(table, domain)).T).ravel())
 
 
+def _shares(cap: int, sums: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the joint counters of a table of shares that three sums by cell come to."""
+    return np.asarray((np.stack(sums, axis=-1) @ np.array(share_matrix(cap)).T).ravel())
+
+
 def _by_group(own: pd.DataFrame, grouping: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
     shape = _cells(grouping)
     cells = int(np.prod(shape, dtype=int))
@@ -199,10 +205,12 @@ def _scores(events: pd.DataFrame, cap: int) -> Iterator[tuple[tuple[str, tuple[s
     for grouping in SCORES:
         sizes = scored.groupby(["device", *grouping, "row", "cell"], observed=True, sort=False).size()
         own = sizes.rename("n").reset_index()
-        yield ("score", grouping, "cells"), _dense(own, grouping, "cell", 4 * BINS, own["n"])
-        yield ("score", grouping, "cell_squares"), _dense(own, grouping, "row", 4, own["n"] ** 2)
-        rows = own.groupby(["device", *grouping, "row"], sort=False)["n"].sum().reset_index()
-        yield ("score", grouping, "row_squares"), _dense(rows, grouping, "row", 4, rows["n"] ** 2)
+        total = own.groupby(["device", *grouping, "row"], observed=True)["n"].transform("sum")
+        found = [
+            _dense(own, grouping, "cell", 4 * BINS, each)
+            for each in (own["n"], own["n"] * total, own["n"] ** 2)
+        ]
+        yield ("score", grouping, "joint"), _shares(cap, found)
         seen = own.groupby(["device", *grouping], sort=False).size().reset_index()
         ones = pd.Series(np.ones(len(seen), np.int64), seen.index)
         yield ("score", grouping, "devices"), _dense(seen.assign(one=0), grouping, "one", 1, ones)
@@ -301,13 +309,13 @@ def by_duckdb(plan: Plan, frames: Frames) -> Sums:
             f"create or replace temp table own as select device, {keys} (case outcome {order} end) as line, "
             f"bin, count(*) as n from kept where place_all <= {cap} group by all"
         )
-        text = f"select {keys} line, bin, sum(n) from own group by all"
-        sums["score", grouping, "cells"] = _placed(_rows(base, text), grouping, 0, [4, BINS])
-        text = f"select {keys} line, sum(n * n) from own group by all"
-        sums["score", grouping, "cell_squares"] = _placed(_rows(base, text), grouping, 0, [4])
-        inner = f"select device, {keys} line, sum(n) as n from own group by all"
-        text = f"select {keys} line, sum(n * n) from ({inner}) group by all"
-        sums["score", grouping, "row_squares"] = _placed(_rows(base, text), grouping, 0, [4])
+        text = (
+            f"select {keys} line, bin, sum(n), sum(n * total), sum(n * n) from (select *, sum(n) over "
+            f"(partition by device, {keys} line) as total from own) group by all"
+        )
+        rows = _rows(base, text)
+        found = [_placed(rows, grouping, index, [4, BINS]) for index in range(3)]
+        sums["score", grouping, "joint"] = _shares(cap, found)
         group = f"group by {', '.join(grouping)}" if grouping else ""
         text = f"select {keys} count(distinct device) from own {group}"
         sums["score", grouping, "devices"] = _placed(_rows(base, text), grouping, 0, [])
