@@ -110,7 +110,7 @@ def test_every_block_has_the_noise_that_its_cost_buys():
 @pytest.mark.parametrize(("l1", "bits"), [(21_474, 32), (21_475, 64), (42_949, 64), (2**40, 64)])
 def test_the_ring_is_signed_and_holds_the_largest_cohort(l1, bits):
     """100,000 devices of 21,474 each are below 2^31; from there on a 32-bit ring would wrap at its sign."""
-    large = replace(compile_plan(plan_of()).blocks[0], l1=l1, variance=Fraction(10**6))
+    large = replace(compile_plan(plan_of()).blocks[0], l1=l1, linf=l1, variance=Fraction(10**6))
     assert _modulus_bits([large]) == bits
     assert (MAX_COHORT * l1 < 2**31) == (bits == 32)
 

@@ -13,7 +13,7 @@ from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics import PartSum
 from fa_core.metrics.kind import Units
-from fa_core.plan import parse
+from fa_core.plan import parse, with_rho
 
 DEVICES, EVENTS, ALIKE = 6000, 16, 20.0
 
@@ -124,7 +124,8 @@ def test_suggestions_are_computed_and_come_true():
     assert best, "this plan leaves room for a suggestion"
     assert [s.factor for s in best] == sorted(s.factor for s in best)
     spent = next(s for s in best if s.change == "run it on twice the privacy budget")
-    twice = plan.privacy.model_copy(update={"epsilon": 2 * plan.privacy.epsilon})
+    doubled = {"epsilon": 2 * plan.privacy.epsilon, "rho": None, "alpha": None}
+    twice = with_rho(plan.privacy.model_copy(update=doubled))
     then = preview(plan.model_copy(update={"privacy": twice}), DEVICES, EVENTS)
     before = preview(plan, DEVICES, EVENTS)
     ratios = [

@@ -165,7 +165,9 @@ class TestWhatIsShown:
         found = read(np.stack((large, lucky)), np.array([20_000.0, 30.0]), self.noise())
         assert not found.suppressed[0].any()
         assert found.suppressed[1].all()
-        assert set(found.reason[1]) == {"too few events in the row to be told from the privacy noise"}
+        assert set(found.reason[1]) == {
+            "too few events in the row to be distinguished from the privacy noise"
+        }
 
     def test_nor_hidden_because_it_was_not(self) -> None:
         """A thousand devices lead to expect a thousand events: the row is shown whatever its cells say, and

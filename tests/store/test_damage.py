@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from fa_core.errors import BadInput
-from fa_core.privacy.ledger_rows import digest, encode
+from fa_core.privacy.ledger_rows import START, digest, encode
 from fa_core.store import Store, bodies, open_store
 from fa_core.store.database import FILE
 from tests.store.samples import (
@@ -160,7 +160,7 @@ def test_a_chain_recomputed_by_a_forger_is_found_by_the_log(filled: str) -> None
     from fa_core.store.schema import ledger
 
     with open_store(filled) as store, store._database.writing() as connection:
-        before = chain._START
+        before = START
         for row in chain.rows(connection):
             value = row.value
             if not isinstance(value, chain.Declaration):
