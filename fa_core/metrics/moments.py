@@ -100,7 +100,7 @@ class Ratio:
 
     def intervals(self, *levels: float) -> list[tuple[FloatArray, FloatArray, BoolArray]]:
         """Return (low, high, valid) at each level, each (K,): there is no interval where the size cannot be
-        told from nothing, or where no value of the range is refused.
+        distinguished from nothing, or where no value of the range is refused.
 
         Both ends are found by bisection, from the estimate to the ends of the range.
         """

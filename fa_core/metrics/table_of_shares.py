@@ -209,7 +209,7 @@ class TableOfShares(MetricSpec):
         )
 
     def _measured(self, ratio: Ratio, devices: FloatArray, z: float) -> BoolArray:
-        """Return whether the size of each cell's row can be told from its noise, (K·rows·columns,).
+        """Return whether the size of each cell's row exceeds its noise, (K·rows·columns,).
 
         A row that were shown because its own noise was lucky would be shown with the wrong shares. So what
         counts is the size that the group's devices lead to expect, from the row's events for each device over

@@ -34,7 +34,7 @@ def scale_to_l1(counts: Int64Array, limit: int) -> Int64Array:
 
 
 EXACT: Final = 2**62
-"""Largest sum of squares that is told from its bound: int64 holds it, and a float's error beside it."""
+"""Largest sum of squares that is compared with its bound: int64 holds it, and a float's error beside it."""
 
 
 def enforce(counts: Int64Array, l1: int, l2_squared: int, linf: int) -> Int64Array:

@@ -92,9 +92,9 @@ CASES: tuple[tuple[str, int, int, int, bool, tuple[int, ...]], ...] = (
 
 def main() -> None:
     """Write the file."""
-    told: dict[str, Any] = json.loads(VECTORS.read_text())
-    told["cases"] = [_case(told["tables"], *case) for case in CASES]
-    text = json.dumps(told, separators=(",", ":"))
+    vectors: dict[str, Any] = json.loads(VECTORS.read_text())
+    vectors["cases"] = [_case(vectors["tables"], *case) for case in CASES]
+    text = json.dumps(vectors, separators=(",", ":"))
     VECTORS.write_text(text.replace('{"table"', '\n{"table"') + "\n")
 
 

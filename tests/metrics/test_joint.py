@@ -59,9 +59,13 @@ class TestTheIntegers:
 class TestTheBound:
     @every_case
     def test_is_the_most_of_all_pairs_and_splits(self, case: dict[str, Any]) -> None:
-        for told in case["bounds"]:
-            found = norms(case["table"], domain_of(case), told["groups"])
-            assert (found.l1, found.l2_squared, found.linf) == (told["l1"], told["l2_squared"], told["linf"])
+        for bound in case["bounds"]:
+            found = norms(case["table"], domain_of(case), bound["groups"])
+            assert (found.l1, found.l2_squared, found.linf) == (
+                bound["l1"],
+                bound["l2_squared"],
+                bound["linf"],
+            )
 
     @pytest.mark.parametrize("name", ["rate", "rate_event", "paired", "paired_event"])
     @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_it_is_written_again_as_it_is(folder: Path, release: str) -> None:
 
 def test_it_is_compared_with_a_release_of_today(folder: Path) -> None:
     """Metrics, groups and units are the same, whatever the layouts: differences come of the estimates."""
-    release = next(each for each, told in PRINTED.items() if told["plan"] == "before-distributed")
+    release = next(each for each, printed in PRINTED.items() if printed["plan"] == "before-distributed")
     with open_store(folder, create=False) as store:
         old = store.release(release)
     before, after = estimate(old), estimate(_today(old))
