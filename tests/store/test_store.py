@@ -228,8 +228,7 @@ def test_a_reader_sees_one_moment_while_others_write(where: str) -> None:
         announce(writer, plan())
         with reader._database.reading() as connection:
             before = translog.size(connection)
-            writer.declare(Declaration("homes", "zcdp", BUDGETS, NOW))
-            writer.charge(charge_for(make_release()))
+            charge(writer, charge_for(make_release()))
             assert translog.size(connection) == before
             assert chain.populations(connection) == ()
         assert reader.populations() == ("homes",)
