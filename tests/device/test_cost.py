@@ -1,6 +1,5 @@
 """A device verifies that the rho of a plan implies what the plan states, however well the plan is signed."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ import pytest
 
 from clients.device.records import Records
 from fa_core.plan import Plan
-from fa_core.privacy.accounting import rho_for
 from fa_core.wire.invitation import Invitation, encode
-from tests.device.setup import BUDGET, NOW, Setup, World, drive, make_setup, plan_of, reason_of
+from tests.device.setup import NOW, Setup, World, drive, make_setup, plan_of, reason_of
 
 
 @pytest.fixture
@@ -33,6 +31,7 @@ def signed(world: World, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Invitat
     """The invitation to a plan by a server, a signer and a log that do not verify its rho."""
     with monkeypatch.context() as patched:
         patched.setattr("fa_core.plan.budget.unsupported", lambda privacy: None)
+        patched.setattr("fa_core.privacy.ledger.claim_holds", lambda charge: True)
         return world.invite(plan, world.release(), NOW, NOW)
 
 
@@ -64,6 +63,8 @@ def test_a_device_that_does_not_verify_would_have_paid(
     hostile = with_privacy(rho=Fraction(1, 10))
     with monkeypatch.context() as patched:
         patched.setattr("fa_core.plan.budget.implies", lambda *_: True)
+        for place in ("privacy.ledger", "trust.charges"):
+            patched.setattr(f"fa_core.{place}.claim_holds", lambda charge: True)
         drive(world, hostile, setup.device(), world.invite(hostile, world.release(), NOW, NOW))
     assert [each.rho for each in Records(setup.store()).contributions()] == [Fraction(1, 10)]
 
@@ -74,11 +75,8 @@ def test_a_device_is_charged_the_rho_of_the_plan(world: World, setup: Setup) -> 
     assert [each.rho for each in Records(setup.store()).contributions()] == [Fraction("0.0172053180393")]
 
 
-def test_a_plan_of_before_costs_what_it_did(world: World, tmp_path: Path) -> None:
-    """It carries no rho, and the rule of then is sound: a device of today may still answer it."""
-    setup = make_setup(tmp_path, world, budget=replace(BUDGET, rho=Fraction(1, 50)))
+def test_a_plan_of_before_is_not_answered(world: World, setup: Setup) -> None:
+    """It carries no rho, so nobody can verify its charge: it is checked and signed again to be run."""
     plan = with_privacy(rho=None, alpha=None)
-    drive(world, plan, setup.device(), world.invite(plan, world.release(), NOW, NOW))
-    assert [each.rho for each in Records(setup.store()).contributions()] == [
-        rho_for(Fraction(1), Fraction(1, 10**8))
-    ]
+    invitation = world.invite(plan, world.release(), NOW, NOW)
+    assert reason_of(lambda: setup.device().handle("join", encode(invitation))) == "NOT_CHARGED"

@@ -365,7 +365,7 @@ def test_a_user_that_is_no_relay_is_disconnected_before_any_reply(
     sound = encode(world.invite(plan_of(), world.release(), NOW, NOW))
     with device_process(setup, endpoint, log):
         assert as_user(STRANGER, lambda: say(endpoint.path, request(0, sound)).hex()) == ""
-        assert as_user(RELAY, lambda: len(say(endpoint.path, request(0, sound)))) == 5 + 260  # type: ignore[comparison-overlap]
+        assert as_user(RELAY, lambda: len(say(endpoint.path, request(0, sound)))) == 5 + 292  # type: ignore[comparison-overlap]
     assert "is no relay of this device" in log.read_text()
 
 

@@ -16,11 +16,13 @@ from clients.device.trust import PinnedKey, Pins, answered, believe
 from fa_core.errors import BadInput
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.plan.signing import sign
+from fa_core.secagg.identity import population_id
 from fa_core.trust.checkpoint import NO_CALENDAR
 from fa_core.wire.invitation import Invitation, decode, encode
-from tests.device.setup import NOW, World, altered, plan_of, raw, reason_of
+from tests.device.setup import NOW, POPULATION, World, altered, plan_of, raw, reason_of
 
 NOTHING = Seen(0, b"", None, None)
+HERE = population_id(POPULATION)
 DAY = timedelta(days=1)
 
 
@@ -41,11 +43,11 @@ def why(
     revision: int = 0,
     now: object = NOW,
 ) -> str:
-    return reason_of(lambda: believe(invitation, pins, seen, lambda family: revision, now))  # type: ignore[arg-type]
+    return reason_of(lambda: believe(invitation, pins, HERE, seen, lambda family: revision, now))  # type: ignore[arg-type]
 
 
 def test_a_sound_invitation_is_believed(world: World, invitation: Invitation) -> None:
-    believed = believe(invitation, world.pins(), NOTHING, lambda family: 0, NOW)
+    believed = believe(invitation, world.pins(), HERE, NOTHING, lambda family: 0, NOW)
     assert believed.plan == plan_of()
     assert believed.signer.name == "quality"
     assert believed.seen == Seen(2, Tree(world.leaves).root, NOW, NOW)
@@ -162,19 +164,19 @@ def test_a_checkpoint_needs_the_log_and_the_witness(world: World, who: str) -> N
 
 
 def test_a_log_that_grew_is_followed(world: World, invitation: Invitation) -> None:
-    seen = believe(invitation, world.pins(), NOTHING, lambda family: 0, NOW).seen
+    seen = believe(invitation, world.pins(), HERE, NOTHING, lambda family: 0, NOW).seen
     assert why(invitation, world.pins(), seen) == ""
     for number in range(9):
         world.leaves.append(leaf_hash(b"%d" % number))
         grown = world.invite(plan_of(), bytes(16), NOW, NOW + timedelta(minutes=number))
-        seen = believe(grown, world.pins(), seen, lambda family: 0, NOW).seen
+        seen = believe(grown, world.pins(), HERE, seen, lambda family: 0, NOW).seen
         assert seen.size == 3 + number
 
 
 def test_a_log_that_forks_rewinds_or_hides_is_refused(world: World, invitation: Invitation) -> None:
     world.leaves.append(leaf_hash(b"later"))
     grown = world.invite(plan_of(), bytes(16), NOW, NOW)
-    seen = believe(grown, world.pins(), NOTHING, lambda family: 0, NOW).seen
+    seen = believe(grown, world.pins(), HERE, NOTHING, lambda family: 0, NOW).seen
     fork = replace(world, leaves=[leaf_hash(b"another history")])
     for _ in range(5):
         fork.leaves.append(leaf_hash(b"filler"))

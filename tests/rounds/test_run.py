@@ -238,7 +238,7 @@ def test_the_range_check_uses_the_noised_sum_alone(monkeypatch: pytest.MonkeyPat
     layout = compile_plan(small_plan())
     tail = int(40 * float(layout.blocks[0].variance) ** 0.5) + 1
     over = np.zeros(layout.length, np.int64)
-    over[0] = 10 * layout.blocks[0].l1 + tail
+    over[0] = 10 * layout.blocks[0].linf + tail
     share = Fraction(1, 10)
     monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums - 2)
     running.noised(layout, Result(over, 10, tuple(range(10)), {}), share, share)
@@ -336,7 +336,7 @@ def test_the_range_check_knows_the_scale() -> None:
     layout = compile_plan(small_plan(noise="distributed"))
     ones = np.ones(len(layout.blocks))
     sums = np.zeros(layout.length, np.int64)
-    sums[0] = 10 * layout.blocks[0].l1 * 4
+    sums[0] = 10 * layout.blocks[0].linf * 4
     check_range(layout, sums, 10, 4 * ones.astype(np.int64), 0 * ones)
     with pytest.raises(RoundFailed):
         check_range(layout, sums, 10, 2 * ones.astype(np.int64), 0 * ones)
