@@ -23,6 +23,7 @@ from fa_core.flower import superlink
 from fa_core.flower.superlink import RunState, SuperLink, Unanswered
 from fa_core.flower.transport import LocalGrid
 from fa_core.plan import canonical
+from fa_core.rounds.keys import give_budgets
 from fa_core.rounds.progress_events import Ended
 from fa_core.store import Store, open_store
 from fa_core.store.catalogue import Entry
@@ -54,7 +55,9 @@ def federation(tmp_path: Path) -> Federation:
 def world(federation: Federation, tmp_path: Path) -> World:
     made = World.make(tmp_path, DEVICES)
     made.store.close()
-    return replace(made, store=open_store(federation.store))
+    store = open_store(federation.store)
+    give_budgets(store, made.authority, "small", "zcdp", NOW)
+    return replace(made, store=store)
 
 
 def note(federation: Federation, release: str) -> Run:
