@@ -151,9 +151,12 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) 
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         for done in [pool.submit(make_hub, hub, *rest) for hub in hubs]:
             done.result()
-    os.umask(0o077)  # a store that is made here is the aggregator's alone
-    with open_store(federation.store) as store:
-        give_budgets(store, load(authority), population, "zcdp", now)
+    before = os.umask(0o077)  # a store that is made here is the aggregator's alone
+    try:
+        with open_store(federation.store) as store:
+            give_budgets(store, load(authority), population, "zcdp", now)
+    finally:
+        os.umask(before)
     return Lab(nodes, each, population, fleet.until.isoformat(), fleet.synthetic)
 
 
