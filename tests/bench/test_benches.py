@@ -85,3 +85,14 @@ def test_dashboard() -> None:
     lines = printed.splitlines()
     for what in ("first view", "to Confusions", "Segments: another metric", "Trends: another group"):
         assert any(line.startswith(what) for line in lines), printed
+
+
+def test_startup() -> None:
+    """One run of each command: what it prints is looked at, not how long it took."""
+    done = subprocess.run(
+        [sys.executable, "scripts/bench/startup.py", "--runs", "1"],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=GUARD, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for command in ("fa --help", "fa --version", "fa plan check nowhere.yaml"):
+        assert command in done.stdout
