@@ -107,7 +107,7 @@ def lab(
     folder: Path,
     nodes: int = NODES,
     devices: int = DEVICES,
-    deadline: float = 180.0,
+    deadline: float = 900.0,
     aside: Mapping[str, str] = MappingProxyType({}),
     store: str = "store",
 ) -> Iterator[Lab]:
