@@ -1,4 +1,4 @@
-"""Every bench that needs no federation runs in a tiny form; those that do are in deployment/test_smoke.py."""
+"""Every bench that needs no federation runs in a tiny form."""
 
 import json
 import subprocess
