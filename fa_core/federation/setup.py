@@ -163,9 +163,9 @@ def down(federation: Federation) -> bool:
     deadline = time.monotonic() + STOP_SECONDS
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-        while time.monotonic() < deadline and _held(federation):
+        while time.monotonic() < deadline and _is_ours(pid, federation):
             time.sleep(LOOK_EVERY / 5)
-        if _held(federation):
+        if _is_ours(pid, federation):
             os.kill(pid, signal.SIGKILL)
     for each in said["processes"].values():
         if each["pid"] is not None and _is_ours(each["pid"], federation):

@@ -122,7 +122,7 @@ def lab(
         yield Lab(place, nodes, devices)
     finally:
         fa("federation", "down", str(place))
-        assert processes_of(place) == []
+        assert processes_of(place) == [], processes_of(place)
 
 
 def processes_of(folder: Path) -> list[str]:
