@@ -5,37 +5,35 @@ middleware passes it to the pages in a header of its own, and removes that heade
 """
 
 import html
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, urlsplit
 
-import anyio.to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dashboard.auth import audit
+from dashboard.auth.sign_in import SignIns, TooMany
 from dashboard.auth.users import SESSION_SECONDS, SESSIONS, Passwords, User, roles_of
 
 HEADER: Final = "x-unheard-session"
 COOKIE: Final = "unheard_session"
+FORWARDED_FOR: Final = "x-forwarded-for"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-MOST_TRIES, TRY_SECONDS = 5, 60.0
 MOST_BODY: Final = 4096
 PAGE: Final = Path(__file__).parent / "login.html"
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyTrust:
-    """Which headers of which proxies name the user and the user's roles."""
+    """Which headers of a trusted proxy name the user and the user's roles."""
 
     user_header: str
     roles_header: str | None
-    proxies: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,8 @@ class Access:
         hosts: the host names that the dashboard is served under; None for any.
         folder: where the audit trail is.
         local: the user of every session where neither passwords nor a proxy are set.
+        proxies: addresses of trusted proxies. The headers of `proxy`, and X-Forwarded-For, are read in requests from
+            these alone; a request in which one of them occurs twice is refused, since the first may be the browser's.
     """
 
     hosts: frozenset[str] | None
@@ -53,24 +53,12 @@ class Access:
     local: User | None = None
     passwords: Passwords | None = None
     proxy: ProxyTrust | None = None
+    proxies: frozenset[str] = frozenset()
 
-
-@dataclass(slots=True)
-class _FailedSignIns:
-    """Failed sign-ins of each address within the last minute."""
-
-    times: dict[str, list[float]] = field(default_factory=dict)
-
-    def too_many(self, address: str) -> bool:
-        now = time.monotonic()
-        recent = [at for at in self.times.get(address, []) if at > now - TRY_SECONDS]
-        self.times = {each: times for each, times in self.times.items() if times[-1] > now - TRY_SECONDS}
-        if recent:
-            self.times[address] = recent
-        return len(recent) >= MOST_TRIES
-
-    def add(self, address: str) -> None:
-        self.times.setdefault(address, []).append(time.monotonic())
+    def trusted_headers(self) -> tuple[str, ...]:
+        """Return the names of the headers that a trusted proxy sets."""
+        named = () if self.proxy is None else (self.proxy.user_header, self.proxy.roles_header)
+        return (FORWARDED_FOR, *(name for name in named if name is not None))
 
 
 class AuthMiddleware:
@@ -79,7 +67,7 @@ class AuthMiddleware:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
-        self._failed = _FailedSignIns()
+        self._sign_ins = None if access.passwords is None else SignIns(access.passwords)
         self._by_user: dict[User, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,8 +78,12 @@ class AuthMiddleware:
         if not self._known_host(connection):
             await _reject(scope, receive, send, PlainTextResponse("this host name is not served here", 421))
             return
-        if scope["type"] == "http" and self._access.passwords is not None:
-            page = await self._sign_in_pages(Request(scope, receive))
+        if twice := self._repeated_header(connection):
+            text = f"the header {twice} occurs more than once; the proxy must replace it, not add another"
+            await _reject(scope, receive, send, PlainTextResponse(text, 400))
+            return
+        if scope["type"] == "http" and self._sign_ins is not None:
+            page = await self._sign_in_pages(Request(scope, receive), self._sign_ins)
             if page is not None:
                 await page(scope, receive, send)
                 return
@@ -113,6 +105,23 @@ class AuthMiddleware:
             return False
         return name is not None and name.lower() in self._access.hosts
 
+    def _by_proxy(self, connection: HTTPConnection) -> bool:
+        return connection.client is not None and connection.client.host in self._access.proxies
+
+    def _repeated_header(self, connection: HTTPConnection) -> str | None:
+        """Return the name of a trusted header that occurs more than once in a proxy's request."""
+        if not self._by_proxy(connection):
+            return None
+        names = self._access.trusted_headers()
+        return next((name for name in names if len(connection.headers.getlist(name)) > 1), None)
+
+    def _address(self, connection: HTTPConnection) -> str:
+        """Return the address of the browser: the peer's, or the one that a trusted proxy added last."""
+        peer = connection.client.host if connection.client else ""
+        if not self._by_proxy(connection):
+            return peer
+        return connection.headers.get(FORWARDED_FOR, "").rpartition(",")[2].strip() or peer
+
     def _key(self, connection: HTTPConnection) -> str | None:
         """Return the key of the request's session, None where it has none."""
         if self._access.passwords is not None:
@@ -130,11 +139,9 @@ class AuthMiddleware:
             key = self._by_user[user] = SESSIONS.open(user)
         return key
 
-    @staticmethod
-    def _proxy_user(connection: HTTPConnection, trust: ProxyTrust) -> User | None:
-        peer = connection.client.host if connection.client else ""
+    def _proxy_user(self, connection: HTTPConnection, trust: ProxyTrust) -> User | None:
         name = connection.headers.get(trust.user_header, "").strip()
-        if peer not in trust.proxies or not name or len(name) > 200:
+        if not self._by_proxy(connection) or not name or len(name) > 200:
             return None
         roles = "" if trust.roles_header is None else connection.headers.get(trust.roles_header, "")
         return User(name, roles_of(roles))
@@ -148,7 +155,7 @@ class AuthMiddleware:
             return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)
         return PlainTextResponse("sign in first", status_code=401)
 
-    async def _sign_in_pages(self, request: Request) -> Response | None:
+    async def _sign_in_pages(self, request: Request, sign_ins: SignIns) -> Response | None:
         """Return the response to a request for signing in or out, None for other paths."""
         path, method = request.url.path, request.method
         if path == "/login" and method == "GET":
@@ -160,27 +167,26 @@ class AuthMiddleware:
         if path == "/logout":
             SESSIONS.close(request.cookies.get(COOKIE, ""))
             response: Response = RedirectResponse("/login", status_code=303)
-            response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+            response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=_over_tls(request.headers))
             return response
-        return await self._sign_in(request)
+        return await self._sign_in(request, sign_ins)
 
-    async def _sign_in(self, request: Request) -> Response:
-        assert self._access.passwords is not None
-        address = request.client.host if request.client else ""
+    async def _sign_in(self, request: Request, sign_ins: SignIns) -> Response:
+        address = self._address(request)
         form = await _form(request)
         target = _local_path(form("next"))
-        if self._failed.too_many(address):
-            return _login_page(target, "Too many failed sign-ins. Wait a minute, then try again.", 429)
-        user = await anyio.to_thread.run_sync(self._access.passwords.check, form("name"), form("password"))
+        try:
+            user = await sign_ins.check(address, form("name"), form("password"))
+        except TooMany as error:
+            return _login_page(target, str(error), 429)
         if user is None:
-            self._failed.add(address)
             audit.record(self._access.folder, "unknown", "sign in refused", {"address": address})
             return _login_page(target, "Name or password is wrong.", 401)
         audit.record(self._access.folder, user.name, "sign in", {"address": address})
         response = RedirectResponse(target, status_code=303)
         response.set_cookie(
             COOKIE, SESSIONS.open(user), max_age=int(SESSION_SECONDS), httponly=True, samesite="lax",
-            secure=request.url.scheme == "https",
+            secure=_over_tls(request.headers),
         )  # fmt: skip
         return response
 
@@ -207,6 +213,14 @@ async def _reject(scope: Scope, receive: Receive, send: Send, response: Response
 def _same_origin(headers: Headers) -> bool:
     """Return whether a form came from a page of this host (browsers say so with every POST)."""
     return urlsplit(headers.get("origin", "")).netloc == headers.get("host", "")
+
+
+def _over_tls(headers: Headers) -> bool:
+    """Return whether the browser that sent a form reached this host over TLS, here or at a proxy.
+
+    The browser says so itself, in the `Origin` that `_same_origin` requires: no proxy's header has to be trusted.
+    """
+    return urlsplit(headers.get("origin", "")).scheme == "https"
 
 
 def _local_path(target: str) -> str:

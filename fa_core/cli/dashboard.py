@@ -49,7 +49,10 @@ def dashboard(
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(help="The address of such a proxy; may be repeated. 127.0.0.1 if left out."),
+        typer.Option(
+            help="The address of a trusted proxy, whose X-Forwarded-For is read, too; may be repeated. "
+            "With --user-header, 127.0.0.1 if left out.",
+        ),
     ] = None,
     log_key: Annotated[
         str | None,
@@ -69,9 +72,8 @@ def dashboard(
     from dashboard.auth.users import ROLES, User, read_passwords
 
     address = serve.Address(host, port)
-    trust = None
-    if user_header is not None:
-        trust = ProxyTrust(user_header, roles_header, frozenset(proxy or ("127.0.0.1", "::1")))
+    trust = None if user_header is None else ProxyTrust(user_header, roles_header)
+    proxies = proxy or ([] if trust is None else ["127.0.0.1", "::1"])
     folder = settings.folder_of(store)
     names = LOOPBACK | {host} | set(hostname or ())
     access = Access(
@@ -80,6 +82,7 @@ def dashboard(
         local=User("this machine", frozenset(ROLES)),
         passwords=None if password_file is None else read_passwords(password_file),
         proxy=trust,
+        proxies=frozenset(proxies),
     )
     chosen = settings.Settings(
         store=store,
