@@ -27,8 +27,3 @@ class Limiter:
         if len(self._buckets) > self._kept:
             self._buckets.popitem(last=False)
         return allowed
-
-    def spent(self, who: Hashable) -> bool:
-        """Return whether the caller would not be let through now, without counting."""
-        level, at = self._buckets.get(who, (self._burst, 0.0))
-        return level + (self._clock() - at) * self._rate < 1.0

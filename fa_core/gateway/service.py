@@ -42,7 +42,7 @@ behind the polls; each reply that is in also means one poll less.
 """
 
 FAILURES_A_SECOND, FAILURE_BURST = 1.0, 30.0
-"""Unauthenticated requests, for each address."""
+"""Unauthenticated requests of one address; after these they get 429, and its devices are still served."""
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -93,10 +93,10 @@ class _WorkerState:
             raise _Ended(503) from None
 
     def admit(self, request: Request) -> Credentials:
-        """Return who asks, if it is admitted: certified, signed for this gateway, in time, not too often."""
-        address = request.client.host if request.client else ""
-        if self.unauthenticated.spent(address):
-            raise _Ended(429)
+        """Return who asks, if it is admitted: certified, signed for this gateway, in time, not too often.
+
+        Credentials are checked before any limit of the address: who fails there shuts out nobody behind it.
+        """
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         try:
             found = Credentials.read(request.headers.get("authorization", ""))
@@ -108,8 +108,8 @@ class _WorkerState:
             or abs(found.timestamp - now) > SKEW_SECONDS * 1_000_000
             or not found.hold(self.authority, self.home.settings.name, request.method, target)
         ):
-            self.unauthenticated.allows(address)
-            raise _Ended(401)
+            address = request.client.host if request.client else ""
+            raise _Ended(401 if self.unauthenticated.allows(address) else 429)
         if not self.devices.allows(found.device):
             raise _Ended(429)
         return found

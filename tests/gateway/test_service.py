@@ -17,7 +17,7 @@ from fa_core.gateway.queue import NewRound
 from fa_core.gateway.settings import LimitsSection
 from fa_core.secagg import DeviceIdentity
 from fa_core.trust.enrolment import Authority
-from fa_core.trust.request_signing import MESSAGE, Request, authorization, digest_of
+from fa_core.trust.request_signing import MESSAGE, Credentials, Request, authorization, digest_of
 from tests.gateway.running_gateway import Gateway, gateway, until
 
 AUTHORITY = Authority.generate()
@@ -225,6 +225,37 @@ def test_a_device_that_polls_too_often_gets_429_and_a_retry_time(
         assert ask(here, OTHER)[0] == 204
         unknown = [ask(here, UNKNOWN)[0] for _ in range(40)]
         assert unknown == [401] * 30 + [429] * 10
+
+
+def answers_behind_one_address(here: Gateway) -> tuple[list[int], int]:
+    """Send 40 requests without credentials, then one of an admitted device, all from one address."""
+    unknown = [exchange(here, "GET", NEXT, b"", {})[0] for _ in range(40)]
+    return unknown, ask(here, DEVICE)[0]
+
+
+def test_requests_without_credentials_do_not_shut_out_a_device_behind_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 9 of the privacy review."""
+    monkeypatch.setattr(service, "FAILURES_A_SECOND", 1e-6)
+    with gateway(tmp_path / "gateway", AUTHORITY) as here:
+        assert answers_behind_one_address(here) == ([401] * 30 + [429] * 10, 204)
+
+
+def test_control_a_limit_before_the_credentials_shuts_it_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "FAILURES_A_SECOND", 1e-6)
+    admit = service._WorkerState.admit
+
+    def limit_first(self: service._WorkerState, request: service.Request) -> Credentials:
+        if not self.unauthenticated.allows(request.client.host if request.client else ""):
+            raise service._Ended(429)
+        return admit(self, request)
+
+    monkeypatch.setattr(service._WorkerState, "admit", limit_first)
+    with gateway(tmp_path / "gateway", AUTHORITY) as here:
+        assert answers_behind_one_address(here)[1] == 429
 
 
 def test_health_and_readiness_say_nothing_more(here: Gateway) -> None:
