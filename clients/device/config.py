@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from clients.device.keys import KeySource
-from clients.device.odometer import Budget
+from clients.device.odometer import SKEW, Budget
 from clients.device.policy import Policy, QuietHours, Requirement
 from clients.device.redaction import Redactor
 from clients.device.serve import Endpoint
@@ -79,8 +79,8 @@ class LabelsSection(Section):
 class BudgetSection(Section):
     """The device's own budget: zCDP rho in a rolling window. `settle_days` defaults to the window."""
 
-    rho: Exact = Field(default=Fraction(1, 4), ge=0)
-    window_days: Annotated[int, Field(ge=1, le=3660)] = 28
+    rho: Exact = Field(default=Budget().rho, ge=0)
+    window_days: Annotated[int, Field(ge=1, le=3660)] = Budget().window.days
     settle_days: Days | None = None
 
 
@@ -99,7 +99,7 @@ class PolicySection(Section):
     quiet: QuietSection | None = None
     plans_a_day: Annotated[int, Field(ge=0)] = 4
     minutes_a_day: Annotated[int, Field(ge=0)] = 10
-    max_epsilon: Exact = Fraction(2)
+    max_epsilon: Exact = Policy().max_epsilon
     max_delta: Exact = Fraction(1, 10**6)
     max_cells: int = 50_000
     min_cohort: Annotated[int, Field(ge=2)] = 50
@@ -134,7 +134,7 @@ class TrustSection(Section):
     log: Key
     witness: Key
     authority: Key
-    skew_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 24 * 60
+    skew_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = SKEW // timedelta(minutes=1)
 
 
 class ServeSection(Section):

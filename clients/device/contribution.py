@@ -30,7 +30,7 @@ from clients.device.consent import allows
 from clients.device.counting import count, noised
 from clients.device.interface import Declined, Reason, Stage
 from clients.device.odometer import Budget, Moment, affords, settled
-from clients.device.policy import Asks, ConditionReader, Policy, refusal
+from clients.device.policy import ConditionReader, Policy, asks_of, refusal
 from clients.device.records import Contribution, Records
 from clients.device.store import Store
 from clients.device.trust import Believed, Pins, answered, believe, covers
@@ -280,7 +280,7 @@ class StoredDevice:
             raise Declined(Reason.CONSENT)
         if invitation.attempt >= MAX_ATTEMPTS:
             raise Declined(Reason.LIMITS)
-        why = refusal(terms.policy, _asks(believed, layout), self._conditions(now), records.past(), now)
+        why = refusal(terms.policy, asks_of(plan, layout), self._conditions(now), records.past(), now)
         if why is not None:
             raise Declined(why)
         moment, first = self._moment(believed, now), records.seen().first
@@ -318,18 +318,3 @@ class StoredDevice:
         with self._writing():
             body = {"plan": plan.name, "release": invitation.release.hex(), "why": why.value}
             self._store.append(now, "declined", body)
-
-
-def _asks(believed: Believed, layout: Layout) -> Asks:
-    privacy = believed.plan.privacy
-    return Asks(
-        require=frozenset(believed.plan.eligibility.require),
-        epsilon=layout.epsilon,
-        delta=layout.delta,
-        cells=layout.length,
-        min_cohort=privacy.min_cohort,
-        central_noise=layout.noise == "central",
-        single_vectors=not privacy.secure_aggregation,
-        corrupt=privacy.corrupt,
-        dropout=privacy.dropout,
-    )

@@ -23,6 +23,17 @@ from fa_core.tables import SOURCES
 from fa_core.trust.enrolment import Enrolled, certify_all, load
 
 CONSENT = timedelta(days=365)
+AMPLE = """\
+rho = 1000000
+[policy]
+plans_a_day = 1000000
+minutes_a_day = 1440
+max_epsilon = 100
+max_cells = 1000000
+min_cohort = 2
+single_vectors = true
+"""
+"""Budget and policy of a device that answers whatever it is asked: rounds back to back, small cohorts."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder there
 """Where stores are made: a store waits for the disk at every step, and a lab's need not."""
 
@@ -39,12 +50,19 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """One hub to make: where, its socket, and which devices of the fleet it has, from `start` to `stop`."""
+    """One hub to make.
+
+    Attributes:
+        folder, socket: where.
+        start, stop: which devices of the fleet it has, from `start` to just before `stop`.
+        ample: whether its devices have no limits of their own, in place of the default budget and policy.
+    """
 
     folder: Path
     socket: Path
     start: int
     stop: int
+    ample: bool = False
 
 
 def make_hub(
@@ -92,7 +110,7 @@ def _make(folder: Path, one: Cohort, certify: Callable[[bytes], bytes], now: dat
 
 
 def _config(name: str, hub: Hub, trusted: Trusted, labels: Mapping[str, Iterable[str]]) -> str:
-    """Return a device.toml for a lab: ample limits, tables of any age, conditions from the hub."""
+    """Return a device.toml for a lab: tables of any age, conditions from the hub, nothing to settle."""
     kept = "\n".join(f"{source} = 3660" for source in SOURCES)
     allowed = "\n".join(f"{column} = {json.dumps(sorted(values))}" for column, values in labels.items())
     return f"""\
@@ -103,16 +121,8 @@ conditions = "../conditions.json"
 [labels]
 {allowed}
 [budget]
-rho = 1000000
 settle_days = 0
-[policy]
-plans_a_day = 1000000
-minutes_a_day = 1440
-max_epsilon = 100
-max_cells = 1000000
-min_cohort = 2
-single_vectors = true
-[trust]
+{AMPLE if hub.ample else ""}[trust]
 log = "{trusted.log}"
 witness = "{trusted.witness}"
 authority = "{trusted.authority}"

@@ -18,10 +18,13 @@ from fractions import Fraction
 
 from fa_core.errors import BadInput
 
+SKEW = timedelta(days=1)
+"""How far a device's clock and the witness's time may differ, where its owner says nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a device may spend.
+    """What a device may spend; the defaults are those of a device whose owner says nothing else.
 
     Attributes:
         rho: the most zCDP in any interval of length `window`.
@@ -30,9 +33,9 @@ class Budget:
             cannot have forgotten a charge that still counts.
     """
 
-    rho: Fraction
-    window: timedelta
-    settle: timedelta
+    rho: Fraction = Fraction(1, 4)
+    window: timedelta = timedelta(days=28)
+    settle: timedelta = timedelta(days=28)
 
     def __post_init__(self) -> None:
         if self.rho < 0 or self.window <= timedelta(0) or self.settle < timedelta(0):

@@ -5,7 +5,7 @@ What is not known counts as false: a device that does not know whether it is cha
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
@@ -14,6 +14,9 @@ from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from clients.device.interface import Reason
+from fa_core.plan import Plan
+from fa_core.privacy.ledger import show
+from fa_core.values import Layout
 
 Requirement = Literal["unmetered_network", "charging", "idle"]
 
@@ -128,6 +131,22 @@ class Asks:
     dropout: Fraction
 
 
+def asks_of(plan: Plan, layout: Layout) -> Asks:
+    """Return what a plan asks of a device."""
+    privacy = plan.privacy
+    return Asks(
+        require=frozenset(plan.eligibility.require),
+        epsilon=layout.epsilon,
+        delta=layout.delta,
+        cells=layout.length,
+        min_cohort=privacy.min_cohort,
+        central_noise=layout.noise == "central",
+        single_vectors=not privacy.secure_aggregation,
+        corrupt=privacy.corrupt,
+        dropout=privacy.dropout,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """When this device contributed before, and for how long each took."""
@@ -140,7 +159,7 @@ def refusal(
     policy: Policy, asks: Asks, conditions: Conditions, past: Iterable[Past], now: datetime
 ) -> Reason | None:
     """Return why the plan may not run now, or None if it may."""
-    if not within_limits(policy, asks):
+    if any(over_limits(policy, asks)):
         return Reason.LIMITS
     if policy.quiet.covers(now):
         return Reason.QUIET_HOURS
@@ -157,18 +176,24 @@ def refusal(
     return None
 
 
-def within_limits(policy: Policy, asks: Asks) -> bool:
-    """Return whether a plan asks for no more than the policy grants any plan."""
-    return (
-        asks.epsilon <= policy.max_epsilon
-        and asks.delta <= policy.max_delta
-        and asks.cells <= policy.max_cells
-        and asks.min_cohort >= policy.min_cohort
-        and (policy.central_noise or not asks.central_noise)
-        and (policy.single_vectors or not asks.single_vectors)
-        and asks.corrupt >= policy.min_corrupt
-        and asks.dropout <= policy.max_dropout
-    )
+def over_limits(policy: Policy, asks: Asks) -> Iterator[str]:
+    """Yield what a plan asks for beyond what the policy grants any plan, in words."""
+    if asks.epsilon > policy.max_epsilon:
+        yield f"epsilon {show(asks.epsilon)} is over {show(policy.max_epsilon)}"
+    if asks.delta > policy.max_delta:
+        yield f"delta {show(asks.delta)} is over {show(policy.max_delta)}"
+    if asks.cells > policy.max_cells:
+        yield f"{asks.cells:,} cells are over {policy.max_cells:,}"
+    if asks.min_cohort < policy.min_cohort:
+        yield f"min_cohort {asks.min_cohort} is under {policy.min_cohort}"
+    if asks.central_noise and not policy.central_noise:
+        yield "with central noise the server sees the exact sum"
+    if asks.single_vectors and not policy.single_vectors:
+        yield "without secure aggregation the server sees the device's own counts"
+    if asks.corrupt < policy.min_corrupt:
+        yield f"corrupt {show(asks.corrupt)} is under {show(policy.min_corrupt)}"
+    if asks.dropout > policy.max_dropout:
+        yield f"dropout {show(asks.dropout)} is over {show(policy.max_dropout)}"
 
 
 def utc_now() -> datetime:

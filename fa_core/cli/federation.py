@@ -69,13 +69,20 @@ def up(
         Path | None,
         typer.Option(help="A fleet directory: fills the devices' stores, once.", show_default=False),
     ] = None,
+    ample: Annotated[
+        bool,
+        typer.Option(
+            "--ample",
+            help="Devices without limits of their own: no default budget and policy, as tests need.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a lab on this machine: witness, SuperLink, SuperExec, hubs of encrypted devices, SuperNodes."""
     from fa_core.federation import setup
 
     federation = open_federation(directory)
-    _make_lab(federation, nodes, devices, fleet)
+    _make_lab(federation, nodes, devices, fleet, ample)
     _show(federation, setup.up(federation), as_json)
 
 
@@ -97,13 +104,16 @@ def down(directory: Directory) -> None:
     typer.echo(f"{directory}: {'stopped' if setup.down(federation) else 'was not up'}")
 
 
-def _make_lab(federation: Federation, nodes: int | None, devices: int | None, place: Path | None) -> None:
+def _make_lab(
+    federation: Federation, nodes: int | None, devices: int | None, place: Path | None, ample: bool
+) -> None:
     """Make the hubs of a lab from a fleet, where there are none yet."""
     from fa_core.federation.setup import make_node_keys
 
     lab = find_lab(federation)
     if lab is not None:
-        if (nodes or lab.nodes, devices or lab.devices) != (lab.nodes, lab.devices) or place is not None:
+        asked = (nodes or lab.nodes, devices or lab.devices)
+        if asked != (lab.nodes, lab.devices) or place is not None or ample:
             raise BadInput(
                 f"{federation.folder} already has a lab of {lab.nodes} nodes, {lab.devices} devices each: "
                 "start it without options, or make another federation"
@@ -114,12 +124,12 @@ def _make_lab(federation: Federation, nodes: int | None, devices: int | None, pl
             f"{federation.folder} has no devices yet: --fleet FLEETDIR fills them, "
             "and `fa fleet make` makes a fleet"
         )
-    lab = _fill(federation, nodes or federation.settings.nodes, devices, place)
+    lab = _fill(federation, nodes or federation.settings.nodes, devices, place, ample)
     make_node_keys(federation, lab.nodes)
     write_lab(federation, lab)
 
 
-def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) -> Lab:
+def _fill(federation: Federation, nodes: int, devices: int | None, place: Path, ample: bool) -> Lab:
     from clients.device.lab_hub import Hub, Trusted, make_hub
     from clients.evaluate import cohort_of_fleet
     from clients.fleet.tables import read_fleet
@@ -142,7 +152,7 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path) 
         )
     }
     hubs = [
-        Hub(federation.hub(number), federation.hub_socket(number), number * each, (number + 1) * each)
+        Hub(federation.hub(number), federation.hub_socket(number), number * each, (number + 1) * each, ample)
         for number in range(nodes)
     ]
     authority, population = folder / "authority", fleet.population

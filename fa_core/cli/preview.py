@@ -1,6 +1,7 @@
 """`fa plan preview`: what a plan costs each device and how wide its intervals will be, before it is sent."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from clients.device.forecast import Forecast, forecast
 from fa_core.cli.earlier import earlier
 from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview
 from fa_core.estimate.preview import preview as preview_plan
-from fa_core.plan import Plan, load
+from fa_core.plan import Plan, load, window_text
 from fa_core.privacy.differencing import Overlap, sentence
 from fa_core.store import DEFAULT, open_store
 from fa_core.store.database import FILE
@@ -38,10 +40,12 @@ def preview(
     """Say what a plan costs each device, how wide its intervals will be, and what it overlaps with."""
     checked = load(plan, fleet=devices)
     found = preview_plan(checked, devices, events, width)
+    default_device = forecast(checked, found.layout, datetime.now(UTC))
     overlaps = _overlaps(checked, devices, store)
     if as_json:
         listed = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
-        typer.echo(json.dumps(_as_object(found) | {"overlaps": listed}, indent=2))
+        more = {"default_device": asdict(default_device), "overlaps": listed}
+        typer.echo(json.dumps(_as_object(found) | more, indent=2))
         return
     console = Console()
     layout = found.layout
@@ -51,6 +55,8 @@ def preview(
         + (f" at delta {float(layout.delta):g}." if layout.delta else ".")
     )
     console.print(f"Noise is {layout.noise}, {layout.reason}.")
+    for line in _sentences(checked, default_device):
+        console.print(line)
     console.print(
         f"Guessed from the plan alone, for {devices:,} devices of {events:g} events each "
         f"(of which it invites {float(checked.eligibility.sample):.0%}):"
@@ -79,6 +85,20 @@ def preview(
         console.print(f"If run now, it {sentence(overlap)}.")
     if len(overlaps) > OVERLAPS_SHOWN:
         console.print(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
+
+
+def _sentences(plan: Plan, found: Forecast) -> Iterator[str]:
+    """Yield what a device with the default budget and policy does with the plan, a sentence each."""
+    if found.declined:
+        yield f"A device with the default policy declines it: {'; '.join(found.declined)}."
+    often = f"Run once a window ({window_text(plan.window)})"
+    if found.zeros:
+        yield (
+            f"{often}, it uses up a device's default budget: "
+            f"of {found.releases} releases in a row it would add zeros to {found.zeros}."
+        )
+    elif not found.declined:
+        yield f"{often}, a device with the default policy and budget answers every release with its counts."
 
 
 def _overlaps(plan: Plan, devices: int, store: str) -> tuple[Overlap, ...]:

@@ -60,11 +60,12 @@ class Policy:
 
 
 DEFAULT_POLICIES: dict[Currency, Policy] = {
-    "zcdp": Policy(Fraction(1, 4), Fraction(1, 2), Fraction(1, 2), Fraction(2), Fraction(1)),
+    "zcdp": Policy(Fraction(1, 4), Fraction(1, 2), Fraction(1, 4), Fraction(2), Fraction(1)),
     "pure": Policy(Fraction(4), Fraction(8), Fraction(8), Fraction(52), Fraction(26)),
 }
 """What a population gets that declares nothing. Under zCDP, at delta = 1e-8, a release may cost at most
-epsilon 4.1, the same events (or a week) 6.0, and a year 13.3."""
+epsilon 4.1, so may all of a week, the same events 6.0, and a year 13.3. A week is as much as a device
+with the default budget gives in 28 days, so that no week asks one of them for more than it has."""
 
 
 @dataclass(frozen=True, slots=True)

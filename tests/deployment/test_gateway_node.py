@@ -54,7 +54,7 @@ def remote_devices(up: Lab, folder: Path) -> Path:
         "authority": "authority/authority",
     }
     trusted = Trusted(**{name: (up.folder / f"{at}.pub").read_text().strip() for name, at in keys.items()})
-    hub = Hub(folder / "remote", folder / "unused.sock", 0, REMOTE)
+    hub = Hub(folder / "remote", folder / "unused.sock", 0, REMOTE, ample=True)
     now = datetime.now(UTC).replace(microsecond=0)
     cohort, authority = cohort_of_fleet(fleet.devices, fleet.tables), up.folder / "authority"
     make_hub(hub, cohort, trusted, authority, fleet.population, now)

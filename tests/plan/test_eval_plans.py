@@ -65,7 +65,7 @@ def test_the_questions_of_a_voice_team_are_covered() -> None:
     kinds = {metric.kind for plan in plans.values() for metric in plan.metrics.values()}
     assert kinds >= {"rate", "rate_per_hour", "ratio", "mean", "det", "confusion", "paired_difference"}
     incident = plans["false-wake-incident"]
-    assert {incident.segments[name].column for name in incident.group_by[-1]} == {
+    assert {incident.segments[name].column for grouping in incident.group_by for name in grouping} == {
         "hour",
         "device_class",
         "playback",
