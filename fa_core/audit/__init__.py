@@ -6,6 +6,7 @@ Broken pipelines run beside the real ones; an audit that does not catch each of 
 from dataclasses import dataclass, replace
 from typing import Final
 
+from fa_core.audit.charge import Ask, charge_checks
 from fa_core.audit.checks import Check, checks
 from fa_core.audit.coverage import coverage
 from fa_core.audit.pipelines import Evaluate, Pipeline, controls, real
@@ -45,7 +46,11 @@ QUICK: Final = Size(pairs=1500, batches=1, coverage=200, controls_everywhere=Fal
 FULL: Final = Size(pairs=2000, batches=8, coverage=1000, controls_everywhere=True)
 
 
-def audit(evaluate: Evaluate, size: Size) -> tuple[Audited, ...]:
+ROUND: Final = "charge, before a round"
+"""What the checks of the charge are called; the others are called by their noise."""
+
+
+def audit(evaluate: Evaluate, ask: Ask, size: Size) -> tuple[Audited, ...]:
     """Return every pipeline's checks: the real ones, then the broken controls."""
     mechanisms = [("zcdp", "central"), ("pure", "central"), ("zcdp", "distributed")]
     sound = [real(evaluate, accounting, noise) for accounting, noise in mechanisms]
@@ -59,7 +64,19 @@ def audit(evaluate: Evaluate, size: Size) -> tuple[Audited, ...]:
         found += [_audited(control, size) for control in controls(pipeline)]
     _, blind = coverage(evaluate, "zcdp", "central", size.coverage)
     found.append(Audited(sound[0].name, "intervals that forget the noise", (blind,)))
-    return tuple(found)
+    return (*found, *_charged(ask))
+
+
+def _charged(ask: Ask) -> tuple[Audited, ...]:
+    """Return the checks of a round that is charged, and of one that is not, which each party must notice."""
+    ledger, devices, witness = charge_checks(ask(False))
+    what = "a round that skips the charge"
+    return (
+        Audited(ROUND, "", charge_checks(ask(True))),
+        Audited(ROUND, f"{what}: the ledger", (ledger,)),
+        Audited(ROUND, f"{what}: devices", (devices,)),
+        Audited(ROUND, f"{what}: the witness", (witness,)),
+    )
 
 
 def _audited(pipeline: Pipeline, size: Size) -> Audited:

@@ -1,4 +1,4 @@
-"""`fa audit`: is the noise really there? The real pipeline on two neighbouring fleets, many times."""
+"""`fa audit`: is the noise really there, and is it charged? The real pipeline on two neighbouring fleets."""
 
 import sys
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from fa_core.audit import FULL, QUICK, Audited
 from fa_core.audit import audit as run_audit
 from fa_core.audit.pipelines import Fleet, Window
 from fa_core.cli import render
+from fa_core.cli.audit_round import ask
 from fa_core.plan import Plan
 from fa_core.tables import SOURCES
 from fa_core.values import Int64Array, Layout
@@ -30,9 +31,10 @@ def audit(
 ) -> None:
     """Audit the noise: try to distinguish two fleets that differ in one device; broken noise must be caught.
 
-    Ends with 1 where a check of the real pipeline fails, or a broken one passes all of them.
+    Then the charge: devices and witness are asked for a round that is not charged, and must refuse it. Ends
+    with 1 where a check of the real pipeline fails, or a broken one passes all of them.
     """
-    found = run_audit(evaluate, QUICK if quick else FULL)
+    found = run_audit(evaluate, ask, QUICK if quick else FULL)
     good = all(each.good for each in found)
     if as_json:
         pipelines = [asdict(each) | {"caught_by": each.caught_by, "good": each.good} for each in found]

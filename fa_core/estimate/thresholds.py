@@ -6,6 +6,7 @@ grouping together.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from fa_core.values import Cell, Estimate
@@ -32,7 +33,7 @@ def curve(result: Estimate) -> tuple[Point, ...]:
         labels = dict(cell.labels)
         sides[labels["axis"]][labels["threshold"]] = cell
     points = (
-        Point(float(threshold), rejects, sides[ACCEPTS][threshold])
+        Point(float(Fraction(threshold)), rejects, sides[ACCEPTS][threshold])
         for threshold, rejects in sides[REJECTS].items()
     )
     return tuple(sorted(points, key=lambda point: point.threshold))

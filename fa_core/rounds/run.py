@@ -97,9 +97,9 @@ def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
     release, layout = job.release, compile_plan(job.plan)
     budgets = require_budgets(job, context)
     entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
-    paid = context.store.charge(_charge(job, layout, release.hex(), context.today()))
+    paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()))
     try:
-        task, invitation = _invitation(job, entry.index, paid.log_index, budgets, context)
+        task, invitation = invitation_of(job, entry.index, paid.log_index, budgets, context)
         released = _round(job, grid, nodes, layout, task, invitation, context)
         estimates = estimate(released)
         write_release(context.store, context.clock, released, estimates, synthetic=job.synthetic)
@@ -171,7 +171,7 @@ def require_budgets(job: Job, context: RunContext) -> bytes:
     return encode_row(declared)
 
 
-def _invitation(
+def invitation_of(
     job: Job, plan_index: int, charge_index: int, budgets: bytes, context: RunContext
 ) -> tuple[Task, Invitation]:
     """Have plan and charge cosigned; return the round's task and what every device is sent."""
@@ -209,7 +209,8 @@ def _checkpoint(context: RunContext) -> None:
         logger.warning("the end of this run is in the log, but not yet under a checkpoint: %s", error)
 
 
-def _charge(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
+def charge_of(job: Job, layout: Layout, release: str, at: datetime) -> Charge:
+    """Return what a job's release (32 hex digits) is charged, at a time (UTC)."""
     return Charge(
         population=job.population,
         family=job.plan.metadata.name,

@@ -124,6 +124,11 @@ def det(label: str, rejects: list[float], doubt: float = 0.02) -> Estimate:
     return replace(number(label, None), kind="det", cells=tuple(cells), suppressed=False)
 
 
+def _at_a_twelfth(cell: Cell) -> Cell:
+    """Return a cell of an edge that no decimal is, as twelve bins have it."""
+    return replace(cell, labels=(cell.labels[0], ("threshold", "1/12")))
+
+
 def test_the_highest_threshold_within_a_limit_is_that_of_the_limiting_group() -> None:
     easy, hard = det("easy", [0.01, 0.05, 0.1, 0.2]), det("hard", [0.05, 0.15, 0.19, 0.5])
     found = highest_thresholds([easy, hard], 0.2)
@@ -143,6 +148,10 @@ def test_the_cheapest_point_depends_on_the_cost_of_a_false_accept() -> None:
     assert cheapest(points, 0.0).threshold == 0.1
     assert cheapest(points, 5.0).threshold == 0.4
     assert cheapest([], 1.0) is None
+    (twelfth,) = curve(
+        replace(one := det("a", [0.1]), cells=tuple(_at_a_twelfth(cell) for cell in one.cells))
+    )
+    assert twelfth.threshold == 1 / 12
     with pytest.raises(ValueError, match="not a DET curve"):
         curve(number("a", 0.1))
 

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fa_core.audit import FULL, QUICK, Audited, Size, audit
+from clients import party as clients_party
+from clients.device import trust
+from fa_core.audit import FULL, QUICK, ROUND, Audited, Size, _charged, audit
 from fa_core.audit.checks import FALSE_ALARM, Check, epsilon_of_mu
 from fa_core.audit.pipelines import audited_plan, gather, side_by_side, spread_out
 from fa_core.cli import audit as command
 from fa_core.cli import build
 from fa_core.layout import compile_plan
+from fa_core.trust.witness import Witness
 
 SMALL = Size(pairs=300, batches=1, coverage=60, controls_everywhere=False)
 
@@ -36,7 +39,10 @@ def test_the_quick_audit_passes_and_names_what_caught_each_control():
         "central, discrete gaussian",
         "central, geometric",
         "distributed, discrete gaussian",
+        "charge, before a round",
     ]
+    for party, check in (("the ledger", "ledger"), ("devices", "devices"), ("the witness", "witness")):
+        assert caught[f"a round that skips the charge: {party}"] == [check]
 
 
 def test_a_device_that_counts_past_its_bound_fails_the_audit(monkeypatch):
@@ -45,13 +51,24 @@ def test_a_device_that_counts_past_its_bound_fails_the_audit(monkeypatch):
     def doubled(plan, layout, fleet, worst, window):
         return (2 if fleet == "neighbours" else 1) * command.evaluate(plan, layout, fleet, worst, window)
 
-    found = audit(doubled, SMALL)
-    assert all("bounds" in each.caught_by for each in found if each.name and not each.broken)
+    found = audit(doubled, command.ask, SMALL)
+    assert all("bounds" in each.caught_by for each in found if not each.broken and each.name != ROUND)
 
     monkeypatch.setattr(command, "run_audit", lambda *_: found)
     result = CliRunner().invoke(build(), ["audit"])
     assert result.exit_code == 1
     assert "The audit FAILS: central, discrete gaussian" in result.stdout
+
+
+@pytest.mark.parametrize("party", ["devices", "the witness"])
+def test_a_party_that_looks_at_no_charge_fails_the_audit(party, monkeypatch):
+    if party == "devices":
+        monkeypatch.setattr(trust, "_charged", lambda *_: None)
+        monkeypatch.setattr(clients_party, "covers", lambda *_: True)
+    else:
+        monkeypatch.setattr(Witness, "_require_charge", lambda *_: None)
+    escaped = [each.broken for each in _charged(command.ask) if not each.good]
+    assert escaped == [f"a round that skips the charge: {party}"]
 
 
 def test_a_control_that_escapes_fails_the_audit(monkeypatch):
@@ -103,6 +120,6 @@ def test_the_layout_side_by_side_draws_each_run_from_its_own_block():
 @pytest.mark.long
 def test_the_full_audit_passes():
     assert FULL.batches > QUICK.batches
-    found = audit(command.evaluate, FULL)
+    found = audit(command.evaluate, command.ask, FULL)
     assert [each for each in found if not each.good] == []
     assert len({(each.name, each.broken) for each in found}) == len(found)
