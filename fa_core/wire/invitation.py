@@ -5,11 +5,14 @@ nothing in it before `clients.device.trust` has checked it. It is the same for e
 checkpoint a device saw last is the device's own business, so the invitation brings a consistency proof
 from each earlier checkpoint that a device may have seen.
 
-Layout, big-endian: the magic, then each field in the order of the dataclass; bytes with a u32 length
-before them, integers as u64, times as u64 seconds since 1970, lists with a u32 count before them.
+Layout: the magic, then one zlib stream (RFC 1950) of the fields: much of an invitation is text in which
+names, digits and hashes repeat, and all of it is public. In it, big-endian, each field in the order of the
+dataclass; bytes with a u32 length before them, integers as u64, times as u64 seconds since 1970, lists with a
+u32 count before them.
 """
 
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +21,7 @@ from fa_core.errors import BadInput
 from fa_core.trust.charges import ChargeProof
 from fa_core.trust.checkpoint import NO_CALENDAR
 
-MAGIC = b"unheard-invitation-2\n"
+MAGIC = b"unheard-invitation-3\n"
 MAX_BYTES = 16 * 1024 * 1024
 HASH_BYTES = 32
 MAX_PROOF = 64
@@ -73,8 +76,34 @@ class Invitation:
 
 def encode(invitation: Invitation) -> bytes:
     """Return the bytes of an invitation. `until` is cut to whole seconds."""
+    return pack(fields_of(invitation))
+
+
+def pack(fields: bytes) -> bytes:
+    """Return an invitation's bytes from those of its fields."""
+    return MAGIC + zlib.compress(fields, level=9)
+
+
+def unpack(data: bytes) -> bytes:
+    """Return the bytes of the fields in an invitation, at most `MAX_BYTES`. Raises BadInput for any others.
+
+    How well they were compressed is the writer's choice; nothing may follow the stream.
+    """
+    if not data.startswith(MAGIC):
+        raise BadInput("not an invitation of version 3")
+    stream = zlib.decompressobj()
+    try:
+        fields = stream.decompress(data[len(MAGIC) :], MAX_BYTES)
+    except zlib.error:
+        raise BadInput("an invitation's fields are no zlib stream") from None
+    if not stream.eof or stream.unused_data:
+        raise BadInput(f"an invitation is one zlib stream of at most {MAX_BYTES} bytes; this one is not")
+    return fields
+
+
+def fields_of(invitation: Invitation) -> bytes:
+    """Return the bytes of an invitation's fields, before they are compressed."""
     parts = [
-        MAGIC,
         _bytes(invitation.plan),
         _bytes(invitation.key),
         _bytes(invitation.signature),
@@ -95,12 +124,11 @@ def encode(invitation: Invitation) -> bytes:
 
 
 def decode(data: bytes) -> Invitation:
-    """Return the invitation in `data`. Raises BadInput for anything that `encode` would not have written."""
+    """Return the invitation in `data`. Raises BadInput unless its fields are as `encode` would write them."""
     if len(data) > MAX_BYTES:
         raise BadInput(f"an invitation has at most {MAX_BYTES} bytes; this one has {len(data)}")
-    reader = _Reader(data)
-    if reader.take(len(MAGIC)) != MAGIC:
-        raise BadInput("not an invitation of version 2")
+    fields = unpack(data)
+    reader = _Reader(fields)
     plan, key, signature, release = (reader.blob() for _ in range(4))
     attempt, seconds, index = struct.unpack(">QQQ", reader.take(24))
     inclusion = reader.hashes()
@@ -116,8 +144,8 @@ def decode(data: bytes) -> Invitation:
         plan, key, signature, release, attempt, datetime.fromtimestamp(seconds, UTC), index, inclusion,
         checkpoint, charge, charge_index, charge_inclusion, budgets, consistency, request,
     )  # fmt: skip
-    if encode(invitation) != data or (len(key), len(signature), len(release)) != (32, 64, 16):
-        raise BadInput("an invitation is longer, shorter or in another order than version 2 says")
+    if fields_of(invitation) != fields or (len(key), len(signature), len(release)) != (32, 64, 16):
+        raise BadInput("an invitation is longer, shorter or in another order than version 3 says")
     return invitation
 
 

@@ -18,7 +18,7 @@ from fa_core.merkle import Tree, leaf_hash
 from fa_core.plan.signing import sign
 from fa_core.secagg.identity import population_id
 from fa_core.trust.checkpoint import NO_CALENDAR
-from fa_core.wire.invitation import Invitation, decode, encode
+from fa_core.wire.invitation import Invitation, decode, encode, fields_of, pack
 from tests.device.setup import NOW, POPULATION, World, altered, plan_of, raw, reason_of
 
 NOTHING = Seen(0, b"", None, None)
@@ -61,12 +61,12 @@ def test_an_invitation_survives_its_bytes(invitation: Invitation) -> None:
 @settings(max_examples=300, deadline=None)
 def test_a_changed_byte_is_never_believed(data: st.DataObject) -> None:
     world = WORLDS[0]
-    sound = encode(INVITATIONS[0])
+    sound = fields_of(INVITATIONS[0])
     place = data.draw(st.integers(0, len(sound) - 1))
     changed = bytearray(sound)
     changed[place] ^= data.draw(st.integers(1, 255))
     try:
-        invitation = decode(bytes(changed))
+        invitation = decode(pack(bytes(changed)))
     except BadInput:
         return
     try_it = why(invitation, world.pins())
@@ -84,13 +84,13 @@ def test_a_changed_byte_is_never_believed(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("seconds", [NO_CALENDAR, 2**38, 2**40, 2**63, 2**64 - 1])
 def test_a_window_beyond_every_calendar_is_refused(seconds: int) -> None:
-    sound = encode(INVITATIONS[0])
+    sound = fields_of(INVITATIONS[0])
     until = struct.pack(">Q", int(INVITATIONS[0].until.timestamp()))
     assert sound.count(until) == 1
     with pytest.raises(BadInput, match="calendar"):
-        decode(sound.replace(until, struct.pack(">Q", seconds)))
+        decode(pack(sound.replace(until, struct.pack(">Q", seconds))))
     last = sound.replace(until, struct.pack(">Q", NO_CALENDAR - 3600))
-    assert why(decode(last), WORLDS[0].pins()) == "NOT_CHARGED"  # the charge is for another window
+    assert why(decode(pack(last)), WORLDS[0].pins()) == "NOT_CHARGED"  # the charge is for another window
 
 
 WORLDS = [World(Path("unused"))]

@@ -31,7 +31,7 @@ from fa_core.secagg import (
     masks,
     shamir,
 )
-from fa_core.secagg.graph import ring
+from fa_core.secagg.graph import neighbours_of, ring
 from fa_core.secagg.identity import population_id
 from fa_core.trust.enrolment import Authority
 from tests.secagg.lab import POPULATION, UnchargedWitness
@@ -62,7 +62,21 @@ TASKS = {
         sha256(b"a checkpoint").digest(),
         population_id(POPULATION),
     ),
+    "secagg-round-odd": Task(
+        sha256(b"another plan").digest(),
+        bytes(range(32, 48)),
+        0,
+        4,
+        32,
+        Fraction(1, 5),
+        Fraction(1, 10),
+        3,
+        sha256(b"another checkpoint").digest(),
+        population_id(POPULATION),
+    ),
 }
+DEVICES = {"secagg-round-32": 5, "secagg-round-64": 5, "secagg-round-odd": 6}
+"""An even number of devices has an odd number of neighbours each."""
 
 
 class Stream:
@@ -85,11 +99,22 @@ class Stream:
 def fixed(stream: Callable[[int], bytes]) -> Iterator[list[dict[str, Any]]]:
     """Draw everything from `stream`. Yields a list of what each dealer drew, filled as it happens."""
     dealt: list[dict[str, Any]] = []
+    drawn: list[bytes] = []
     share = shamir.share
 
     def noting(values: tuple[bytes, ...], count: int, threshold: int) -> Any:
         rows = share(values, count, threshold, stream)
-        dealt.append({"seed": values[0].hex(), "mask_private": values[1].hex(), "shares": rows.tolist()})
+        (share_private,) = (
+            one for one, other in zip(drawn[::2], drawn[1::2], strict=True) if other == values[1]
+        )
+        dealt.append(
+            {
+                "seed": values[0].hex(),
+                "share_private": share_private.hex(),
+                "mask_private": values[1].hex(),
+                "shares": rows.tolist(),
+            }
+        )
         return rows
 
     class Fixed:
@@ -97,7 +122,8 @@ def fixed(stream: Callable[[int], bytes]) -> Iterator[list[dict[str, Any]]]:
 
         @staticmethod
         def generate() -> X25519PrivateKey:
-            return X25519PrivateKey.from_private_bytes(stream(32))
+            drawn.append(stream(32))
+            return X25519PrivateKey.from_private_bytes(drawn[-1])
 
     with ExitStack() as stack:
         stack.enter_context(patch("fa_core.secagg.device.token_bytes", stream))
@@ -112,21 +138,21 @@ def fixed_key(stream: Callable[[int], bytes]) -> Ed25519PrivateKey:
 
 
 def a_round(name: str) -> dict[str, Any]:
-    """Five devices. Device 3 deals its shares and is lost: before its vector came in the 32-bit round, so
-    that its mask key is opened; after it in the 64-bit round, so that its vector counts.
+    """Five or six devices. Device 3 deals its shares and is lost: before its vector came in 32-bit rounds,
+    so that its mask key is opened; after it in the 64-bit round, so that its vector counts.
     """
-    task, stream = TASKS[name], Stream(name)
+    task, stream, devices = TASKS[name], Stream(name), DEVICES[name]
     authority, witness_key = Authority(fixed_key(stream)), fixed_key(stream)
     identities = []
-    for _ in range(5):
+    for _ in range(devices):
         key = fixed_key(stream)
         identities.append(
             DeviceIdentity(key, authority.certify(key.public_key().public_bytes_raw(), POPULATION))
         )
-    rows = np.array([[(-1) ** j * (i + 1) * 10**j for j in range(task.length)] for i in range(5)])
+    rows = np.array([[(-1) ** j * (i + 1) * 10**j for j in range(task.length)] for i in range(devices)])
     lost = {Stage.MASKED if task.bits == 32 else Stage.UNMASK: {3}}
-    replies: list[dict[str, str]] = [{} for _ in range(5)]
-    requests: list[dict[str, str]] = [{} for _ in range(5)]
+    replies: list[dict[str, str]] = [{} for _ in range(devices)]
+    requests: list[dict[str, str]] = [{} for _ in range(devices)]
     with tempfile.TemporaryDirectory() as journal, fixed(stream) as dealt:
         witness = UnchargedWitness(witness_key, authority.public_key, Path(journal))
         trust = Trust(authority.public_key, witness.public_key)
@@ -134,7 +160,7 @@ def a_round(name: str) -> dict[str, Any]:
             DeviceParty(task, identity, trust, lambda n, i=i: rows[i])  # type: ignore[misc]
             for i, identity in enumerate(identities)
         ]
-        server = Server(task, authority.public_key, witness, range(5))
+        server = Server(task, authority.public_key, witness, range(devices))
         while (stage := server.stage) is not None:
             answers = {}
             for node, request in server.requests().items():
@@ -159,7 +185,7 @@ def described(
 ) -> dict[str, Any]:
     """The round as JSON: everything public, and the secrets that an implementation needs to make it again."""
     task, roster = TASKS[name], server._roster
-    parameters = choose(5, task.dropout, task.corrupt)
+    parameters = choose(len(identities), task.dropout, task.corrupt)
     assert parameters
     devices = []
     for i, identity in enumerate(identities):
@@ -181,7 +207,7 @@ def described(
             }
         )
     return {
-        "what": "a whole round of five devices with a dropout; docs/protocol.md says what each field is",
+        "what": "a whole round of a few devices with a dropout; docs/protocol.md says what each field is",
         "task": {
             "plan_hash": task.plan_hash.hex(),
             "release": task.release.hex(),
@@ -204,7 +230,7 @@ def described(
             "nonce": roster.nonce.hex(),
             "signature": roster.signature.hex(),
             "hash": roster.hash(task).hex(),
-            "ring": ring(roster.hash(task), 5)[0].tolist(),
+            "ring": ring(roster.hash(task), len(identities))[0].tolist(),
         },
         "devices": devices,
         "sum": server.result.total.tolist(),
@@ -247,6 +273,7 @@ def primitives() -> dict[str, Any]:
             "shares": shamir.share((secret,), 5, 3, lambda size: raw[:size]).tolist(),
         },
         "ring": {"roster_hash": session.hex(), "devices": 9, "order": ring(session, 9)[0].tolist()},
+        "neighbours": [_neighbours(session, n) for n in (6, 9, 64, 100, 1_000)],
         "parameters": [
             {
                 "devices": n,
@@ -260,6 +287,21 @@ def primitives() -> dict[str, Any]:
             if (p := choose(n, Fraction(*f), Fraction(*g)))
         ],
         "attempts_differ": [replace(task, attempt=i).session.hex() for i in range(3)],
+    }
+
+
+def _neighbours(roster_hash: bytes, devices: int) -> dict[str, Any]:
+    """Who stands in each slot of a few devices, where f = γ = 1/10."""
+    parameters = choose(devices, Fraction(1, 10), Fraction(1, 10))
+    assert parameters
+    k = parameters.neighbours
+    some = {i: neighbours_of(i, roster_hash, devices, k).tolist() for i in (0, 1, devices - 1)}
+    return {
+        "roster_hash": roster_hash.hex(),
+        "devices": devices,
+        "neighbours": k,
+        "threshold": parameters.threshold,
+        "slots": {str(index): found for index, found in some.items()},
     }
 
 
