@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
@@ -284,7 +285,9 @@ def _name(task: Task, what: str) -> str:
     return f"{task.release.hex()}-{task.attempt}-{what}"
 
 
+@lru_cache(maxsize=1 << 14)
 def _charge(entry: bytes) -> Charge:
+    """Return the charge in an entry; remembered by its bytes, since each roster adds up all of them."""
     value = decode(entry)
     assert isinstance(value, Charge)
     return value
