@@ -115,6 +115,15 @@ def test_the_ring_is_signed_and_holds_the_largest_cohort(l1, bits):
     assert (MAX_COHORT * l1 < 2**31) == (bits == 32)
 
 
+def test_a_sum_that_reaches_the_sign_of_64_bits_is_refused():
+    block = compile_plan(plan_of()).blocks[0]
+    most = (2**63 - 2**32) // MAX_COHORT
+    assert _modulus_bits([replace(block, linf=most, variance=Fraction(10**6))]) == 64
+    for more in (2**63 // MAX_COHORT + 1, 2**64 // MAX_COHORT - 1):
+        with pytest.raises(BadInput, match="does not fit 64 bits"):
+            _modulus_bits([replace(block, linf=more, variance=Fraction(10**6))])
+
+
 def test_the_same_plan_lays_out_the_same_vector():
     assert compile_plan(plan_of()) == compile_plan(plan_of())
 

@@ -1,6 +1,8 @@
 """Shares of noise: what they cost together, in exact rationals, for any block and any cohort."""
 
+from dataclasses import replace
 from fractions import Fraction
+from typing import Literal
 
 import mpmath
 import numpy as np
@@ -12,6 +14,7 @@ from fa_core.errors import Refused
 from fa_core.layout import compile_plan
 from fa_core.privacy.distributed import (
     LEAST_VARIANCE,
+    TAIL,
     certain_shares,
     noise_share,
     scales_of,
@@ -113,6 +116,26 @@ def test_a_round_that_would_not_fit_the_ring_is_refused() -> None:
     assert layout.modulus_bits == 32
     with pytest.raises(Refused, match="does not fit"):
         shares_of(layout, 50_000_000, Fraction(1, 10), Fraction(1, 10))
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_ring_is_signed_and_keeps_room_for_the_noise(bits: Literal[32, 64]) -> None:
+    """A sum may reach 2^(bits−1) only where noise of more than `TAIL` standard deviations would be needed."""
+    layout, joined = compile_plan(plan_of("count", noise="distributed")), 1000
+
+    def asked(linf: int) -> None:
+        blocks = tuple(replace(each, linf=linf) for each in layout.blocks)
+        shares_of(replace(layout, blocks=blocks, modulus_bits=bits), joined, Fraction(1, 10), Fraction(1, 10))
+
+    shares = shares_of(layout, joined, Fraction(1, 10), Fraction(1, 10))
+    half, factor = 2 ** (bits - 1), joined * max(share.scale for share in shares)
+    tail = max(int(TAIL * (joined * share.variance) ** 0.5) + 1 for share in shares)
+    assert factor < tail
+    asked((half - 2 * tail) // factor)
+    for too_much in (half // factor + 1, (half - 1) // factor):
+        assert too_much * factor < 2**bits
+        with pytest.raises(Refused, match=f"does not fit {bits} bits"):
+            asked(too_much)
 
 
 def test_central_layouts_have_no_shares() -> None:
