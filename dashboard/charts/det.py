@@ -6,12 +6,12 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, LayerBuilder
-from dashboard.data.numbers import Measure
 from dashboard.style.theme import Palette
+from fa_core.estimate.measure import Measure
 from fa_core.estimate.thresholds import Point
 
-REJECTS = Measure(100.0, "%", "false reject rate, %")
-ACCEPTS = Measure(1.0, " per hour", "false accepts per hour")
+REJECTS = Measure(100, "%", "false reject rate, %")
+ACCEPTS = Measure(1, " per hour", "false accepts per hour")
 HEIGHT = 430
 _LINES = 40
 

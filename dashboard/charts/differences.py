@@ -6,9 +6,10 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, LayerBuilder, beside
-from dashboard.data.numbers import Measure, group_text
+from dashboard.data.numbers import group_text
 from dashboard.style.theme import Palette
 from fa_core.estimate.compare import Difference
+from fa_core.estimate.measure import Measure
 
 ROW = 34
 

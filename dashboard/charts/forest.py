@@ -10,8 +10,9 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, LayerBuilder, beside
-from dashboard.data.numbers import Measure, group_text, half_width
+from dashboard.data.numbers import group_text
 from dashboard.style.theme import Palette
+from fa_core.estimate.measure import Measure, half_width
 from fa_core.values import Estimate
 
 ROW = 34

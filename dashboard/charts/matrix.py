@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, LayerBuilder, when_wide
-from dashboard.data.numbers import Measure, half_width
 from dashboard.style.theme import Palette
+from fa_core.estimate.measure import Measure, half_width
 from fa_core.values import Cell
 
 ROW = 30

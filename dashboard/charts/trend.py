@@ -6,8 +6,8 @@ from typing import Any
 import altair as alt
 
 from dashboard.charts.base import Figure, LayerBuilder
-from dashboard.data.numbers import Measure
 from dashboard.style.theme import Palette
+from fa_core.estimate.measure import Measure
 
 HEIGHT = 340
 

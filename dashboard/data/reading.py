@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fa_core.errors import BadInput
+from fa_core.estimate import estimands
+from fa_core.estimate.sentences import about_estimand
 from fa_core.plan import Plan, from_canonical
 from fa_core.privacy.ledger import Charge
 from fa_core.store import Entry, Failure, Query, Store, labels, open_store
@@ -65,6 +67,14 @@ class Body:
     def plain_metrics(self) -> tuple[str, ...]:
         """Return the metrics with one number a group, in the order of the plan."""
         return tuple(dict.fromkeys(r.metric for r in self.estimates.results if r.kind not in TABLES))
+
+    def estimand(self, metric: str) -> str:
+        """Return what the numbers of a metric are of, "" where this version refuses the plan."""
+        return "" if self.plan is None else estimands(self.plan)[metric]
+
+    def about_estimand(self, metric: str) -> str:
+        """Return that in a sentence, "" where there is none."""
+        return about_estimand(self.estimand(metric))
 
     def metadata(self, key: str) -> str:
         """Return the value of a key of the plan's metadata as text, empty where it is missing."""

@@ -84,7 +84,9 @@ def heading(text: str, aside: str = "") -> None:
 
 
 def prose(text: str, kind: Literal["plain", "note", "answer"] = "plain") -> None:
-    """Write a sentence: plain, as a note, or as the answer to the page's question."""
+    """Write a sentence, if any: plain, as a note, or as the answer to the page's question."""
+    if not text:
+        return
     role = ' role="status"' if kind == "answer" else ""
     show(f'<p class="uh-{kind}"{role}>{esc(text, 4000)}</p>')
 

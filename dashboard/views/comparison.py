@@ -5,11 +5,13 @@ from fractions import Fraction
 
 from dashboard.charts import base
 from dashboard.charts.differences import differences
-from dashboard.data.numbers import Measure, difference, group_text, listed, measure, points
+from dashboard.data.numbers import group_text, points
 from dashboard.navigation import selection
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from fa_core.estimate.compare import HIGHER_IS_BETTER, Change, Difference, change_of
+from fa_core.estimate.measure import Measure, difference, measure
+from fa_core.estimate.sentences import listed
 from fa_core.store import Entry
 from fa_core.values import Estimate
 
@@ -30,13 +32,13 @@ SHARES, OTHERS = ("0", "0.5", "1", "2", "5"), ("0", "0.01", "0.1", "1", "10", "1
 
 def choose_margin(of: Measure) -> Fraction:
     """Show a select box of margins and return the selected one in the metric's unit."""
-    share = of.factor == 100.0
+    share = of.factor == 100
     options = {text: text for text in (SHARES if share else OTHERS)}
     chosen = selection.choose(
         "Margin", options, "margin", lambda text: f"± {points(text) if share else text + of.suffix}", "1" if share else "0",
         "A difference whose corrected 95% interval is within ± this margin counts as no change.",
     )  # fmt: skip
-    return Fraction(chosen) / int(of.factor)
+    return Fraction(chosen) / of.factor
 
 
 def paired(results: Sequence[Estimate], margin: Fraction) -> list[Difference]:

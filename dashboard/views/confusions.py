@@ -9,13 +9,14 @@ from dashboard.charts import base
 from dashboard.charts.forest import forest
 from dashboard.charts.matrix import matrix
 from dashboard.data import reading, sentences
-from dashboard.data.numbers import group_text, half_width, measure_of, short, span, words
+from dashboard.data.numbers import group_text, measure_of, short, span, words
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
+from fa_core.estimate.measure import half_width
 from fa_core.plan.schema import EventSegment
 from fa_core.values import Cell, Estimate
 
@@ -58,6 +59,7 @@ def _matrix(body: Body, result: Estimate) -> None:
     of, entry = measure_of([result]), body.entry
     pairs = _pairs(result.cells)
     theme.prose(_answer(result, pairs), "answer")
+    theme.prose(body.about_estimand(result.metric), "note")
     chart = matrix(
         result.cells, of, theme.palette(), simulated=entry.simulated, synthetic=entry.synthetic
     )  # fmt: skip
@@ -80,7 +82,7 @@ def _matrix(body: Body, result: Estimate) -> None:
     for cell in pairs[:MOST_PAIRS]:
         actual, predicted = _labels(cell)
         rows.append(
-            [esc(actual), esc(predicted), f'<span class="lead">{esc(of.text(cell.estimate, half_width(cell)))}</span>',
+            [esc(actual), esc(predicted), f'<span class="lead">{esc(of.estimate(cell))}</span>',
              esc(of.interval(cell.low, cell.high)), esc(of.text(cell.simultaneous_low, half_width(cell)))]
         )  # fmt: skip
         attributes.append(
@@ -137,6 +139,7 @@ def _corrections() -> None:
     of, entry = measure_of(results), body.entry
     everyone = next(iter(body.results(metric, ())), None)
     theme.prose(sentences.about_groups(results))
+    theme.prose(body.about_estimand(metric), "note")
     chart = forest(
         results, of, theme.palette(), limit=None, everyone=everyone, simulated=entry.simulated, synthetic=entry.synthetic,
     )  # fmt: skip

@@ -6,17 +6,7 @@ from typing import Final
 import streamlit as st
 
 from dashboard.data import reading, sentences
-from dashboard.data.numbers import (
-    compared_models,
-    group_text,
-    grouping_text,
-    half_width,
-    listed,
-    measure,
-    short,
-    span,
-    words,
-)
+from dashboard.data.numbers import group_text, grouping_text, short, span, words
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.navigation.links import link
@@ -26,6 +16,8 @@ from dashboard.style.theme import Column, esc
 from dashboard.views import comparison
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference, compare
+from fa_core.estimate.measure import compared_models, measure
+from fa_core.estimate.sentences import listed
 from fa_core.values import Estimate, Judgement
 
 ON_A_PAGE: Final = 8
@@ -124,7 +116,7 @@ def _numbers(body: Body, before: Body | None) -> str:
     if not rows:
         return ""
     columns = (
-        Column("Metric"), Column("Everyone", True), Column("Worst, by bound", True), Column("Best, by bound", True, True),
+        Column("Metric"), Column("Everyone", True), Column("Worst estimate", True), Column("Best estimate", True, True),
         Column("Gap", True, True), Column("Since previous release", True, True),
     )  # fmt: skip
     return theme.table(columns, rows, f"Headline numbers of {body.entry.plan}", attributes) + (
@@ -155,7 +147,7 @@ def _row(
     if groups:
         by = [segment for segment, _ in groups[0].group]
         name += f" <small>by {esc(grouping_text(by))}</small>"
-        pair, found = sentences.worst_and_best(groups), gap(groups)
+        pair, found = sentences.extremes(groups), gap(groups)
         if pair is not None and found is not None:
             worst, best = (f"{esc(group_text(each.group), 40)} {_number(each)}" for each in pair)
             apart = esc(sentences.gap_text(found, groups[0].kind, groups[0].unit))
@@ -186,7 +178,7 @@ def _number(result: Estimate) -> str:
         return f'<span class="why">not shown: {esc(result.reason)}</span>'
     of = measure(result.kind, result.unit)
     return (
-        f'<span class="lead">{esc(of.text(result.estimate, half_width(result)))}</span> '
+        f'<span class="lead">{esc(of.estimate(result))}</span> '
         f"<small>{esc(of.interval(result.low, result.high))}</small>"
     )
 

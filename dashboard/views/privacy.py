@@ -8,13 +8,14 @@ import streamlit as st
 from dashboard.charts import base
 from dashboard.charts.burn_down import burn_down
 from dashboard.data import reading
-from dashboard.data.numbers import count, day, group_text, grouping_text, listed, short, span, words
+from dashboard.data.numbers import count, day, group_text, grouping_text, short, span, words
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import accounts
+from fa_core.estimate.sentences import listed
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import Entry
 

@@ -9,15 +9,7 @@ from dashboard.charts import base
 from dashboard.charts.forest import forest
 from dashboard.charts.heat_map import heat_map
 from dashboard.data import reading, sentences
-from dashboard.data.numbers import (
-    count,
-    group_text,
-    grouping_text,
-    half_width,
-    measure_of,
-    span,
-    words,
-)
+from dashboard.data.numbers import count, group_text, grouping_text, measure_of, span, words
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
@@ -63,6 +55,7 @@ def page() -> None:
     selection.notice()
     results = sentences.by_evidence(body.results(metric, grouping))
     _head(body, results)
+    theme.prose(body.about_estimand(metric), "note")
     chart = _chart(body, metric, grouping, results)
     _table(results)
     downloads.offer(body, metric, grouping, chart)
@@ -117,8 +110,9 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
     base.show(chart, theme.palette(), description, "forest")
     hollow = any(result.variance_source == "pooled" for result in results)
     theme.show(
-        '<div class="uh-key"><span><i class="own"></i>95% interval of the group</span>'
-        '<span><i class="all"></i>95% interval corrected for all groups: ranks and verdicts use it</span>'
+        '<div class="uh-key"><span><i class="own"></i>95% interval of the group: decides whether a limit is met</span>'
+        '<span><i class="all"></i>95% interval corrected for all groups: decides whether a limit is broken, and ranks'
+        "</span>"
         '<span><i class="noise"></i>privacy noise alone</span>'
         + ('<span><i class="limit"></i>guardrail</span>' if limit is not None else "")
         + (
@@ -150,7 +144,7 @@ def _table(results: Sequence[Estimate]) -> None:
         rows.append(
             [
                 name,
-                f'<span class="lead">{esc(of.text(result.estimate, half_width(result)))}</span>',
+                f'<span class="lead">{esc(of.estimate(result))}</span>',
                 esc(of.interval(result.low, result.high)),
                 esc(of.interval(result.simultaneous_low, result.simultaneous_high)),
                 esc(of.interval(result.noise_low, result.noise_high)),
@@ -158,7 +152,7 @@ def _table(results: Sequence[Estimate]) -> None:
                 esc(count(result.denominator)),
             ]
         )
-    theme.heading("The numbers", "ranked by the corrected bound, worst first")
+    theme.heading("The numbers", "ordered by the corrected bound, worst first")
     theme.show(
         theme.table(columns, rows, f"{words(results[0].metric)} by group", attributes, scroll=len(rows) > 25)
     )

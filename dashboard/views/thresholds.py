@@ -8,7 +8,7 @@ import streamlit as st
 from dashboard.charts import base
 from dashboard.charts.det import ACCEPTS, REJECTS, det
 from dashboard.data import reading
-from dashboard.data.numbers import Measure, group_text, grouping_text, half_width, listed, span
+from dashboard.data.numbers import group_text, grouping_text, span
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
@@ -16,6 +16,8 @@ from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import downloads
 from dashboard.views.segments import facts
+from fa_core.estimate.measure import Measure
+from fa_core.estimate.sentences import listed
 from fa_core.estimate.thresholds import HighestThresholds, Point, cheapest, curve, highest_thresholds
 from fa_core.values import Cell, Estimate
 
@@ -52,6 +54,7 @@ def page() -> None:
         theme.empty("No curve of this release can be shown.", results[0].reason)
         return
     _answer(results, grouping, limit)
+    theme.prose(body.about_estimand(metric), "note")
     _explore(body, metric, grouping, results, curves)
 
 
@@ -174,7 +177,7 @@ def _table(results: Sequence[Estimate], curves: Mapping[str, Sequence[Point]], t
 def _number(of: Measure, cell: Cell) -> str:
     if cell.estimate is None:
         return f'<span class="why">{esc(cell.reason)}</span>'
-    number, interval = of.text(cell.estimate, half_width(cell)), of.interval(cell.low, cell.high)
+    number, interval = of.estimate(cell), of.interval(cell.low, cell.high)
     return f'<span class="lead">{esc(number)}</span> <small>{esc(interval)}</small>'
 
 

@@ -8,23 +8,15 @@ import streamlit as st
 from dashboard.charts import base
 from dashboard.charts.trend import trend
 from dashboard.data import reading, sentences
-from dashboard.data.numbers import (
-    compared_models,
-    day,
-    group_text,
-    grouping_text,
-    listed,
-    measure,
-    short,
-    span,
-    words,
-)
+from dashboard.data.numbers import day, group_text, grouping_text, short, span, words
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import comparison, downloads
 from fa_core.estimate.compare import compare
+from fa_core.estimate.measure import compared_models, measure
+from fa_core.estimate.sentences import about_estimand, listed
 from fa_core.store import Entry, labels
 
 MOST_RELEASES: Final = 104
@@ -73,13 +65,14 @@ def _over_time() -> None:
         rows = _history(entries, metric, grouping)
         names = list(dict.fromkeys(row["group"] for row in rows))
         with fourth:
-            pair = sentences.worst_and_best(body.results(metric, grouping))
+            pair = sentences.extremes(body.results(metric, grouping))
             first_name = None if pair is None else group_text(pair[0].group)
             chosen = selection.choose("Group", {name: name for name in names}, "group", first=first_name)
     selection.notice()
     newest = body.results(metric, grouping)[0]
     of = measure(newest.kind, newest.unit)
     theme.prose(_answer(rows, chosen, metric), "answer")
+    theme.prose(body.about_estimand(metric), "note")
     guardrails = () if body.plan is None else body.plan.guardrails
     limit = next(
         (float(g.max) for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None),
@@ -174,6 +167,7 @@ def _models() -> None:
     theme.prose(
         comparison.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
     )
+    theme.prose(body.about_estimand(metric), "note")
     chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
     theme.show(
         f'<div class="uh-facts"><span>{theme.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
@@ -228,6 +222,7 @@ def _two_releases() -> None:
         if each.metric == metric and tuple(name for name, _ in each.group) == grouping and not each.cell
     ]
     theme.prose(_changes(found), "answer")
+    theme.prose(about_estimand(before.estimand(metric), after.estimand(metric)), "note")
     chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
     theme.prose(
         "The releases are compared as unpaired: half-widths add, which is valid also where the same devices took part in both.",

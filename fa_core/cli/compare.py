@@ -1,5 +1,6 @@
 """`fa compare`: two releases beside each other."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from itertools import groupby
@@ -11,6 +12,8 @@ from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference
 from fa_core.estimate.compare import compare as differences
+from fa_core.estimate.measure import difference, measure
+from fa_core.estimate.sentences import about_estimand
 from fa_core.store import DEFAULT, Entry, open_store
 
 
@@ -36,7 +39,9 @@ def compare(
     """
     with open_store(store, create=False) as opened:
         entries = opened.find(before), opened.find(after)
-        estimates = [opened.read(entry)[1] for entry in entries]
+        read = [opened.read(entry) for entry in entries]
+    estimates = [each for _, each in read]
+    of = [render.estimands_of(release) for release, _ in read]
     more = (*HIGHER_IS_BETTER, *(higher_is_better or ()))
     found = differences(estimates[0], estimates[1], _exact(margin), more)
     if not found:
@@ -46,9 +51,13 @@ def compare(
         )
     if as_json:
         shown = {"before": entries[0].id, "after": entries[1].id, "margin": margin}
-        render.as_json(shown | {"differences": [_object(each) for each in found]})
+        rows = [
+            _object(each) | {"estimand": {"before": of[0].get(each.metric), "after": of[1].get(each.metric)}}
+            for each in found
+        ]
+        render.as_json(shown | {"differences": rows})
         return
-    _print(entries, found)
+    _print(entries, found, of[0], of[1])
 
 
 def _exact(text: str) -> Fraction:
@@ -62,7 +71,12 @@ def _exact(text: str) -> Fraction:
     return value
 
 
-def _print(entries: tuple[Entry, Entry], found: tuple[Difference, ...]) -> None:
+def _print(
+    entries: tuple[Entry, Entry],
+    found: tuple[Difference, ...],
+    first: Mapping[str, str],
+    second: Mapping[str, str],
+) -> None:
     for name, entry in zip(("before", "after"), entries, strict=True):
         marks = ", simulation" * entry.simulated + ", synthetic voice" * entry.synthetic
         typer.echo(f"{name}: {entry.id[:12]} {entry.plan}, made {entry.created:%Y-%m-%d %H:%M}{marks}")
@@ -70,6 +84,8 @@ def _print(entries: tuple[Entry, Entry], found: tuple[Difference, ...]) -> None:
         rows = [_row(each) for each in changes]
         headers = (*(names or ("group",)), *axes, "before", "after", "difference", "interval", "change")
         render.table(f"{metric} by {', '.join(names)}" if names else f"{metric}, everyone", headers, rows)
+        if sentence := about_estimand(first.get(metric, ""), second.get(metric, "")):
+            typer.echo(sentence)
     typer.echo("\nChange is judged by intervals that hold for all groups of a grouping together.")
 
 
@@ -80,15 +96,15 @@ def _by_grouping(each: Difference) -> tuple[str, tuple[str, ...], tuple[str, ...
 def _row(each: Difference) -> tuple[str, ...]:
     labels = [label for _, label in each.group] or ["everyone"]
     labels += [label for _, label in each.cell]
-    unit = render.unit_of(each, each.cell)
-    bounds = (render.difference(bound, unit) for bound in (each.low, each.high))
+    of, apart = measure(each.kind, each.unit, each.cell), difference(each.kind, each.unit, each.cell)
+    half = None if each.low is None or each.high is None else (each.high - each.low) / 2
     change = f"{each.change}: {each.reason}" if each.reason else each.change
     return (
         *labels,
-        render.number(each.before, unit) or "not shown",
-        render.number(each.after, unit) or "not shown",
-        render.difference(each.difference, unit),
-        " to ".join(filter(None, bounds)).replace(" points to", " to"),
+        "not shown" if each.before is None else of.text(each.before, half),
+        "not shown" if each.after is None else of.text(each.after, half),
+        "" if each.difference is None else apart.text(each.difference, half),
+        "" if each.difference is None else apart.interval(each.low, each.high),
         change,
     )
 

@@ -10,6 +10,7 @@ from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.estimate.coverage import Counted, Shares, read_registry
 from fa_core.estimate.coverage import coverage as counted_devices
+from fa_core.estimate.measure import SHARE
 from fa_core.store import DEFAULT, open_store
 
 
@@ -70,11 +71,12 @@ def warnings(counted: tuple[Counted, ...]) -> list[str]:
 
 def row(each: Counted) -> tuple[str, str, str, str, str, str]:
     """Return one label as a row of a table for a person."""
+    half = None if each.low is None or each.high is None else (each.high - each.low) / 2
     return (
         each.segment,
         each.label,
-        f"{each.devices:,.0f} ± {each.devices_sd:,.1f}",
-        render.number(each.share, "") or "hidden by noise",
-        render.interval(each.low, each.high, ""),
-        render.number(each.reference, ""),
+        render.devices(each.devices, each.devices_sd),
+        SHARE.text(each.share, half) if each.share is not None else "hidden by noise",
+        SHARE.interval(each.low, each.high) if each.share is not None else "",
+        SHARE.text(each.reference, half) if each.reference is not None else "",
     )

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from fa_core.canonical_json import utc_text
-from fa_core.estimate.compare import Difference
+from fa_core.errors import BadInput
+from fa_core.estimate.read import estimands
+from fa_core.estimate.sentences import about_limit, about_verdict
+from fa_core.plan import from_canonical
 from fa_core.privacy.conversions import gaussian_approximation
 from fa_core.privacy.guarantee import guarantee
 from fa_core.values import Cell, Estimate, Estimates, Judgement, Release
 
 UNIT = "device"
-POINTS = "points"
 SIMULATION = "SIMULATION: a seed, an in-process fleet or a synthetic fleet took part"
 SYNTHETIC = "synthetic voice: a dozen voices are not a population"
 _CELL = (
@@ -40,6 +42,7 @@ def release_object(release: Release, estimates: Estimates, *, synthetic: bool) -
     `privacy.cost`. `epsilon_pld_approximation` takes the noise for Gaussian; it is shown, never enforced.
     """
     plan = json.loads(release.plan)
+    of = estimands_of(release)
     return {
         "release": release.id,
         "plan": plan["metadata"]["name"],
@@ -60,7 +63,7 @@ def release_object(release: Release, estimates: Estimates, *, synthetic: bool) -
         },
         "privacy": _privacy(release),
         "level": estimates.level,
-        "metrics": [_metric(result) for result in estimates.results],
+        "metrics": [_metric(result, of.get(result.metric)) for result in estimates.results],
         "guardrails": [_judgement(judgement) for judgement in estimates.judgements],
     }
 
@@ -84,11 +87,12 @@ def _privacy(release: Release) -> dict[str, Any]:
     }
 
 
-def _metric(result: Estimate) -> dict[str, Any]:
+def _metric(result: Estimate, estimand: str | None) -> dict[str, Any]:
     found = {
         "metric": result.metric,
         "kind": result.kind,
         "unit": result.unit,
+        "estimand": estimand,
         "group": dict(result.group),
         **{name: finite(getattr(result, name)) for name in _CELL},
         "level": result.level,
@@ -131,48 +135,31 @@ def short(value: Fraction | float) -> str:
     return f"{float(value):.3g}"
 
 
-def unit_of(result: Estimate | Difference, labels: tuple[tuple[str, str], ...] = ()) -> str:
-    """Return the unit that a number is written in: "" is a share, POINTS a difference of shares.
-
-    `labels` are a cell's: a DET curve has shares on one axis and false accepts per hour on the other.
-    """
-    if result.kind == "paired_difference":
-        return POINTS
-    return "per hour" if labels and labels[0][1].endswith("_per_hour") else result.unit
+def estimands_of(release: Release) -> Mapping[str, str]:
+    """Return for each metric what its numbers are of; none where this version would refuse the plan."""
+    try:
+        return estimands(from_canonical(release.plan))
+    except BadInput:
+        return {}
 
 
-def number(value: float | None, unit: str) -> str:
-    """Return a result for a person: a plain share as per cent, anything else to three digits; "" for none."""
+def verdicts(estimates: Estimates) -> Iterator[tuple[Judgement, tuple[str, str]]]:
+    """Yield each guardrail with its limit and its sentence, in the unit of the metric."""
+    shapes = {result.metric: (result.kind, result.unit) for result in estimates.results}
+    for each in estimates.judgements:
+        kind, unit = shapes[each.metric]
+        yield each, (about_limit(each, kind, unit), about_verdict(each, kind, unit))
+
+
+def devices(value: float | None, sd: float | None) -> str:
+    """Return a noisy number of devices with the standard deviation of its noise; where that made it negative,
+    the upper end of its 95% interval; "" for none."""
     if value is None:
         return ""
-    if unit == POINTS:
-        return f"{100 * value:+.2f} points"
-    if unit == "":
-        return f"{100 * value:.2f} %"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def difference(value: float | None, unit: str) -> str:
-    """Return a difference for a person, signed: of plain shares in percentage points; "" for none."""
-    if value is None:
-        return ""
-    return f"{100 * value:+.2f} points" if unit in ("", POINTS) else f"{value:+.3g}"
-
-
-def interval(low: float | None, high: float | None, unit: str) -> str:
-    """Return an interval for a person."""
-    if low is None or high is None:
-        return ""
-    left, right = number(low, unit), number(high, unit)
-    return f"{left.removesuffix(' %').removesuffix(' points')} to {right}"
-
-
-def devices(result: Estimate) -> str:
-    """Return how many devices had something to count, with the privacy noise on it; "" for none."""
-    if result.devices is None:
-        return ""
-    noise = f" ± {result.devices_sd:,.1f}" if result.devices_sd else ""
-    return f"{result.devices:,.0f}{noise}"
+    noise = sd or 0.0
+    if value < 0:
+        return f"at most {max(0.0, value + 1.96 * noise):,.0f}"
+    return f"{value:,.0f}" + (f" ± {noise:,.1f}" if noise else "")
 
 
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

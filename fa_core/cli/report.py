@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +16,8 @@ from fa_core.cli import render
 from fa_core.cli.coverage import row as coverage_row
 from fa_core.errors import BadInput
 from fa_core.estimate.coverage import coverage
+from fa_core.estimate.measure import measure
+from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import DEFAULT, Entry, LogEntry, open_store
 from fa_core.values import Cell, Estimate, Estimates, Release
@@ -84,11 +86,12 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
         _table(
             ("metric", "by", "limit", "verdict", ""),
             [
-                (j.metric, ", ".join(j.by), j.limit, j.verdict.replace("_", " "), j.sentence)
-                for j in estimates.judgements
+                (j.metric, ", ".join(j.by), limit, j.verdict.replace("_", " "), sentence)
+                for j, (limit, sentence) in render.verdicts(estimates)
             ],
         ),
-        *_results(estimates),
+        f'<p class="notes">{escape(WHICH_DECIDES)}</p>',
+        *_results(estimates, render.estimands_of(release)),
         "<h2>Who was counted</h2>",
         _table(
             ("fact", "value", "devices", "share", "95 % interval"),
@@ -114,15 +117,18 @@ def _charged(release: Release) -> str:
     return f"{name} {render.short(cost)}, exactly {cost}"
 
 
-def _results(estimates: Estimates) -> Iterable[str]:
+def _results(estimates: Estimates, of: Mapping[str, str]) -> Iterable[str]:
     def by(result: Estimate) -> tuple[str, tuple[str, ...]]:
         return result.metric, tuple(name for name, _ in result.group)
 
     level = f"{estimates.level:.0%} interval"
     for (metric, names), found in groupby(estimates.results, by):
         results = list(found)
-        unit = f", {results[0].unit}" if results[0].unit else ""
-        yield f"<h2>{escape(metric)} by {escape(', '.join(names) or 'everyone')}{escape(unit)}</h2>"
+        axis = measure(results[0].kind, results[0].unit).axis
+        yield f"<h2>{escape(metric)} by {escape(', '.join(names) or 'everyone')} ({escape(axis)})</h2>"
+        sentence = about_groups(results) if not any(result.cells for result in results) else ""
+        notes = " ".join(filter(None, (about_estimand(of.get(metric, "")), sentence)))
+        yield f'<p class="notes">{escape(notes)}</p>'
         numbers = [
             (result, number)
             for result in results
@@ -144,14 +150,14 @@ def _group(result: Estimate, shown: Estimate | Cell) -> str:
 
 
 def _row(result: Estimate, shown: Estimate | Cell) -> tuple[str, ...]:
-    unit = render.unit_of(result, shown.labels if isinstance(shown, Cell) else ())
+    of = measure(result.kind, result.unit, shown.labels if isinstance(shown, Cell) else ())
     noise = (shown.noise_low, shown.noise_high) if isinstance(shown, Estimate) else (None, None)
     return (
         _group(result, shown),
-        render.number(shown.estimate, unit),
-        render.interval(shown.low, shown.high, unit),
-        render.interval(*noise, unit),
-        render.devices(result),
+        of.estimate(shown),
+        of.interval(shown.low, shown.high),
+        of.interval(*noise),
+        render.devices(result.devices, result.devices_sd),
     )
 
 

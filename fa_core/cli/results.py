@@ -20,6 +20,8 @@ from fa_core.canonical_json import utc_text
 from fa_core.cli import render
 from fa_core.cli.coverage import coverage
 from fa_core.errors import BadInput
+from fa_core.estimate.measure import measure
+from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store
 from fa_core.values import Cell, Estimate, Estimates, Release
@@ -116,16 +118,17 @@ def show_release(release: Release, estimates: Estimates, *, synthetic: bool, as_
         render.as_json(render.release_object(release, estimates, synthetic=synthetic))
         return
     _print_head(release, synthetic)
+    of = render.estimands_of(release)
     for (metric, names), results in groupby(estimates.results, _by_grouping):
-        _print_results(metric, names, list(results))
+        _print_results(metric, names, list(results), of.get(metric, ""))
     if estimates.judgements:
         verdicts = {"met": "met", "broken": "BROKEN", "not_enough_evidence": "not enough evidence"}
         rows = [
-            (each.metric, ", ".join(each.by) or "everyone", each.limit, verdicts[each.verdict], each.sentence)
-            for each in estimates.judgements
+            (each.metric, ", ".join(each.by) or "everyone", limit, verdicts[each.verdict], sentence)
+            for each, (limit, sentence) in render.verdicts(estimates)
         ]
         render.table("Guardrails", ("metric", "by", "limit", "verdict", ""), rows)
-    typer.echo("")
+    typer.echo(f"\n{WHICH_DECIDES}")
     for sentence in guarantee(release):
         typer.echo(sentence)
 
@@ -151,12 +154,14 @@ def _by_grouping(result: Estimate) -> tuple[str, tuple[str, ...]]:
     return result.metric, tuple(name for name, _ in result.group)
 
 
-def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate]) -> None:
+def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate], estimand: str) -> None:
     first = results[0]
-    unit = f", {first.unit}" if first.unit else ""
-    title = f"{metric} by {', '.join(names)}{unit}" if names else f"{metric}, everyone{unit}"
+    axis = measure(first.kind, first.unit).axis
+    title = f"{metric} by {', '.join(names)} ({axis})" if names else f"{metric}, everyone ({axis})"
     if any(result.cells for result in results):
         _print_cells(title, names, results)
+        if estimand:
+            typer.echo(about_estimand(estimand))
         return
     headers = (
         *(names or ("group",)),
@@ -173,10 +178,12 @@ def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate])
     for result in results:
         if result not in hidden:
             group = [label for _, label in result.group] or ["everyone"]
-            rows.append((*group, *_numbers(result), render.devices(result), result.reason))
+            rows.append((*group, *_numbers(result), _devices(result), result.reason))
     render.table(title, headers, rows)
     if hidden:
         _print_hidden(hidden, len(results))
+    for sentence in filter(None, (about_estimand(estimand), about_groups(results, brief=True))):
+        typer.echo(sentence)
 
 
 def _print_hidden(hidden: Sequence[Estimate], of: int) -> None:
@@ -186,14 +193,18 @@ def _print_hidden(hidden: Sequence[Estimate], of: int) -> None:
         typer.echo(f"  {count}: {reason}")
 
 
+def _devices(result: Estimate) -> str:
+    return render.devices(result.devices, result.devices_sd)
+
+
 def _numbers(result: Estimate) -> tuple[str, str, str]:
     if result.suppressed:
         return "not shown", "", ""
-    unit = render.unit_of(result)
+    of = measure(result.kind, result.unit)
     return (
-        render.number(result.estimate, unit),
-        render.interval(result.low, result.high, unit),
-        render.interval(result.noise_low, result.noise_high, unit),
+        of.estimate(result),
+        of.interval(result.low, result.high),
+        of.interval(result.noise_low, result.noise_high),
     )
 
 
@@ -206,11 +217,20 @@ def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) ->
     for result in results:
         group = [label for _, label in result.group] or ["everyone"]
         if result.suppressed:
-            rows.append((*group, *("" for _ in axes), "not shown", "", render.devices(result), result.reason))
+            rows.append(
+                (
+                    *group,
+                    *("" for _ in axes),
+                    "not shown",
+                    "",
+                    _devices(result),
+                    result.reason,
+                )
+            )
             continue
         shown = _most_informative(result)
         hidden += len(result.cells) - len(shown)
-        rows += [(*group, *_cell(cell, result), render.devices(result), cell.reason) for cell in shown]
+        rows += [(*group, *_cell(cell, result), _devices(result), cell.reason) for cell in shown]
     render.table(title, headers, rows)
     if hidden:
         typer.echo(f"{hidden} more cells: `fa results show --json` or `fa results export` has them")
@@ -229,8 +249,8 @@ def _most_informative(result: Estimate) -> list[Cell]:
 
 
 def _cell(cell: Cell, result: Estimate) -> tuple[str, ...]:
-    unit = render.unit_of(result, cell.labels)
-    shown = render.number(cell.estimate, unit), render.interval(cell.low, cell.high, unit)
+    of = measure(result.kind, result.unit, cell.labels)
+    shown = of.estimate(cell), of.interval(cell.low, cell.high)
     return (*(label for _, label in cell.labels), *shown)
 
 

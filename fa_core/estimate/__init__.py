@@ -1,6 +1,6 @@
 """From noisy sums to numbers with intervals, verdicts and comparisons."""
 
 from fa_core.estimate.judge import gap, judge
-from fa_core.estimate.read import LEVEL, estimate
+from fa_core.estimate.read import LEVEL, estimands, estimate
 
-__all__ = ["LEVEL", "estimate", "gap", "judge"]
+__all__ = ["LEVEL", "estimands", "estimate", "gap", "judge"]

@@ -26,12 +26,20 @@ NAMED: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Bounds on the distance between the highest and the lowest group, and which they seem to be."""
+    """Bounds on the distance between the highest and the lowest group.
+
+    Attributes:
+        highest, lowest: the groups with the highest and the lowest estimate, which they seem to be.
+        above, below: the groups whose simultaneous bounds give `low`: where it is above 0, `above` is
+            significantly higher than `below`.
+    """
 
     low: float
     high: float
     highest: Estimate
     lowest: Estimate
+    above: Estimate
+    below: Estimate
 
 
 def judge(plan: Plan, results: Sequence[Estimate]) -> tuple[Judgement, ...]:
@@ -60,13 +68,15 @@ def gap(results: Sequence[Estimate]) -> Gap | None:
     shown = [result for result in results if result.estimate is not None]
     if len(shown) < 2:
         return None
-    lows = [_bound(result.simultaneous_low) for result in shown]
-    highs = [_bound(result.simultaneous_high) for result in shown]
+    above = max(shown, key=lambda result: _bound(result.simultaneous_low))
+    below = min(shown, key=lambda result: _bound(result.simultaneous_high))
     return Gap(
-        low=max(0.0, max(lows) - min(highs)),
+        low=max(0.0, _bound(above.simultaneous_low) - _bound(below.simultaneous_high)),
         high=max(_bound(result.high) for result in shown) - min(_bound(result.low) for result in shown),
         highest=max(shown, key=lambda result: _bound(result.estimate)),
         lowest=min(shown, key=lambda result: _bound(result.estimate)),
+        above=above,
+        below=below,
     )
 
 
@@ -87,11 +97,12 @@ def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
     limit = float(guardrail.max)
     shown = [result for result in judged if result.estimate is not None]
     over = [result for result in shown if _bound(result.simultaneous_low) > limit]
-    worst = max(over or shown, key=lambda result: _bound(result.simultaneous_low), default=None)
+    over.sort(key=lambda result: -_bound(result.simultaneous_low))
+    worst = over[0] if over else max(shown, key=lambda result: _bound(result.estimate), default=None)
     verdict: Verdict = "not_enough_evidence"
     if over:
         verdict = "broken"
-        sentence = f"{name_of(over[0] if worst is None else worst)} is above {exact_text(guardrail.max)}"
+        sentence = f"{_some(over)} {'is' if len(over) == 1 else 'are'} above {exact_text(guardrail.max)}"
     elif shown and len(shown) == len(judged) and all(_bound(r.high) <= limit for r in shown):
         verdict = "met"
         sentence = f"every group is at most {exact_text(guardrail.max)}"
@@ -118,23 +129,32 @@ def _judge_gap(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
     verdict: Verdict = "not_enough_evidence"
     sentence = "fewer than two groups have a number"
     if found is not None:
-        pair = f"between {name_of(found.highest)} and {name_of(found.lowest)}"
         if found.low > limit:
+            pair = f"between {name_of(found.above)} and {name_of(found.below)}"
             verdict, sentence = "broken", f"the gap {pair} is more than {text}"
         elif found.high <= limit and all(result.estimate is not None for result in judged):
             verdict, sentence = "met", f"no two groups are more than {text} apart"
         else:
-            sentence = f"the gap {pair} may be anything from {found.low:.3g} to {found.high:.3g}"
+            sentence = (
+                f"the widest gap may be anything from {found.low:.3g} to {found.high:.3g} (highest estimate: "
+                f"{name_of(found.highest)}, lowest: {name_of(found.lowest)})"
+            )
     return Judgement(
         metric=guardrail.metric,
         by=guardrail.by,
         limit=f"max gap {text}",
         verdict=verdict,
-        worst=found.highest.group if found is not None else None,
+        worst=_worst_of(found, broken=verdict == "broken"),
         low=found.low if found is not None else None,
         high=found.high if found is not None else None,
         sentence=sentence,
     )
+
+
+def _worst_of(found: Gap | None, *, broken: bool) -> tuple[tuple[str, str], ...] | None:
+    if found is None:
+        return None
+    return found.above.group if broken else found.highest.group
 
 
 def _empty_other(result: Estimate) -> bool:

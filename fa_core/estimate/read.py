@@ -67,6 +67,11 @@ def estimates_of_sums(
     return tuple(found)
 
 
+def estimands(plan: Plan) -> dict[str, str]:
+    """Return for each metric what its numbers are of, in words, given what the plan lets one device weigh."""
+    return {name: metric.estimand(bounds_of(plan)) for name, metric in plan.metrics.items()}
+
+
 def groups(plan: Plan, grouping: tuple[str, ...]) -> list[tuple[tuple[str, str], ...]]:
     """Return the groups of a grouping in the order of the cells, each as (segment, label) pairs."""
     labels = [[(name, label) for label in plan.segments[name].labels] for name in grouping]

@@ -12,10 +12,12 @@ less for the worst served.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import ClassVar, Final
 
 from fa_core.arrays import TextArray, np
 from fa_core.metrics.intervals import (
+    back_in_range,
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
@@ -38,7 +40,7 @@ from fa_core.metrics.kind import (
     Units,
     tally,
 )
-from fa_core.metrics.reading import assemble, shown_devices
+from fa_core.metrics.reading import anything, assemble, shown_devices
 from fa_core.privacy.bounding import scale_to_l1
 
 WELL_MEASURED: Final = 0.25
@@ -198,7 +200,8 @@ class Centred(MetricSpec):
             noise_sd=noise_sd,
             display=self.display(),
             refusals=(
-                shown_devices(devices, devices_sd, reading.min_cohort),
+                anything(devices, devices_sd, reading, self.denominator()),
+                shown_devices(devices, devices_sd, reading.min_cohort, self.denominator()),
                 (valid & wide_valid, "too few events to be distinguished from the privacy noise"),
             ),
         )
@@ -224,7 +227,10 @@ class Centred(MetricSpec):
 
     def _ratio(self, sums: Mapping[str, PartSum]) -> _Ratio:
         b = self.centre()[1]
-        t, n = sums["excess"].values / b, sums["size"].values
+        n = sums["size"].values
+        t = self._possible(
+            sums["excess"].values / b, n, sums["excess"].variance / b**2, sums["size"].variance
+        )
         d = np.where(n > 0, t / np.where(n > 0, n, 1.0), 0.0)
         tt, tn, nn = sums["excess_squared"], sums["excess_size"], sums["size_squared"]
         variance = (tt.values - 2 * b * d * tn.values + (b * d) ** 2 * nn.values) / b**2
@@ -232,6 +238,19 @@ class Centred(MetricSpec):
         return _Ratio(
             t, n, d, sums["excess"].variance / b**2, sums["size"].variance, variance, np.sqrt(noise) / b**2
         )
+
+    def _possible(self, t: FloatArray, n: FloatArray, noise_t: float, noise_n: float) -> FloatArray:
+        """Return centred numerators that give a ratio within its range, where noise took them out of it."""
+        a, b = self.centre()
+        offset, factor, least, most = self.display()
+        for end in (least, most):
+            if isfinite(end):
+                d = (end - offset) / factor - a / b
+                sd, far = np.full(len(n), (noise_t + d * d * noise_n) ** 0.5), np.full(len(n), np.inf)
+                limit = d * np.maximum(n, 0.0)
+                low, high = (limit, far) if end == least else (-far, limit)
+                t = back_in_range(t, low, high, sd)
+        return t
 
     def _sampling_variance(
         self, ratio: _Ratio, floor: Quadratic, *, own: bool

@@ -1,6 +1,7 @@
 """`count`: how many events there were among the devices that took part, each capped."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from fa_core.arrays import np
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.intervals import (
+    back_in_range,
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
@@ -28,6 +30,7 @@ from fa_core.metrics.kind import (
     Result,
     Shape,
     Units,
+    of_events,
     register,
     tally,
 )
@@ -58,6 +61,9 @@ class Count(MetricSpec):
     def unit(self) -> str:
         return "events"
 
+    def estimand(self, bounds: Bounds) -> str:
+        return of_events(bounds)
+
     def parts(self, shape: Shape, bounds: Bounds) -> tuple[Part, ...]:
         n = bounds.max_events
         touched = min(shape.touch, n)
@@ -84,7 +90,11 @@ class Count(MetricSpec):
         return {"events": events, "devices": (events > 0).astype(np.int64), "squares": events * events}
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
-        events, squares = sums["events"], sums["squares"]
+        squares = sums["squares"]
+        noise_sd = np.full(shape.cells, sums["events"].variance ** 0.5)
+        nothing, one = np.zeros(shape.cells), np.ones(shape.cells)
+        values = back_in_range(sums["events"].values, nothing, one * np.inf, noise_sd)
+        events = replace(sums["events"], values=values)
         seen = np.maximum(events.values, 1.0)
         mean = np.minimum(seen / max(reading.counted, 1), 1.0)
         measured = squares.values - seen * seen / max(reading.counted, 1)
@@ -96,7 +106,6 @@ class Count(MetricSpec):
         relative_sd = found.sd / total
 
         # All totals m with (x − m)² ≤ z²·(σ² + V·m/x): the variance grows with the total, as Poisson's.
-        nothing, one = np.zeros(shape.cells), np.ones(shape.cells)
         variance = (nothing + events.variance, sampling / seen, nothing)
 
         def bounds_at(level: float) -> tuple[FloatArray, FloatArray]:
@@ -104,7 +113,6 @@ class Count(MetricSpec):
             found = wilson_fieller(events.values, one, variance, z, p0=0.0, denominator_sd=nothing)
             return found.low, found.high
 
-        noise_sd = np.full(shape.cells, events.variance**0.5)
         z_noise = convolved_quantile(reading.level, np.full(shape.cells, float(events.laplace)))
         devices, devices_sd = sums["devices"].values, sums["devices"].variance ** 0.5
         numbers = assemble(

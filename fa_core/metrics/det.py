@@ -39,6 +39,9 @@ from fa_core.metrics.kind import (
     Result,
     Shape,
     Units,
+    Written,
+    many,
+    of_events,
     register,
     tally,
 )
@@ -69,7 +72,9 @@ class Det(MetricSpec):
 
     sources: ClassVar[tuple[str, ...]] = ("wake_events",)
     companions: ClassVar[tuple[str, ...]] = (LISTENING.name,)
+    caps: ClassVar[tuple[tuple[str, ...], ...]] = (("max_hours",),)
     question: ClassVar[str] = "What would another threshold cost, in misses and in false wakes?"
+    written: ClassVar[Written] = "share"
 
     kind: Literal["det"] = "det"
     field: str = Field(default="score", description="The score column.")
@@ -89,6 +94,15 @@ class Det(MetricSpec):
 
     def conditions(self) -> tuple[tuple[str, Filter], ...]:
         return ("where", self.where), ("positive", self.positive), ("negative", self.negative)
+
+    def guess_text(self) -> str:
+        return f"every device to listen in {many(self.max_hours, 'hour')} or more"
+
+    def estimand(self, bounds: Bounds) -> str:
+        return (
+            f"{of_events(bounds)}, and of at most {many(self.max_hours, 'hour')} a device with at most "
+            f"{many(self.max_per_hour, 'false accept')} in each"
+        )
 
     def segment_source(self) -> str:
         return LISTENING.name
@@ -426,7 +440,7 @@ def _numbers(
         point=point,
         bounds=(low, high),
         simultaneous=(wide_low, wide_high),
-        noise=(np.maximum(point - around, low), np.minimum(point + around, high)),
+        noise=(point - around, point + around),
         denominator=np.broadcast_to(ratios[0].n[:, None], point.shape),
         noise_sd=noise_sd,
         display=display,

@@ -95,6 +95,9 @@ class Histogram(TableOfShares):
     def column_labels(self) -> tuple[str, ...]:
         return self.edges.labels()
 
+    def estimand(self, bounds: Bounds) -> str:
+        return f"{super().estimand(bounds)}; values past the edges are in the first and last bin"
+
     def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
         assert self.source is not None
         rows = view.rows(self.source)

@@ -18,6 +18,9 @@ from fa_core.arrays import BoolArray, FloatArray, np
 
 _NORMAL = NormalDist()
 
+FAR: Final = 6.0
+"""Standard deviations of noise past which a count is not put down to noise: a chance of 1e-9."""
+
 
 def normal_quantile(level: float) -> float:
     """Return z with P[|Z| ≤ z] = level for a standard normal Z. `level` in (0, 1).
@@ -35,6 +38,17 @@ def simultaneous_level(level: float, cells: int) -> float:
     0.995
     """
     return 1.0 - (1.0 - level) / max(cells, 1)
+
+
+def back_in_range(values: FloatArray, low: FloatArray, high: FloatArray, sd: FloatArray) -> FloatArray:
+    """Return noisy values with those that noise took out of [low, high] put back at its end, where the other
+    end of their interval is all that is known. What is more than `FAR` sd out is not due to noise, and stays.
+
+    >>> back_in_range(np.array([-3.0, 5.0, -80.0]), np.array(0.0), np.array(10.0), np.array(2.0)).tolist()
+    [0.0, 5.0, -80.0]
+    """
+    inside = np.clip(values, low, np.maximum(low, high))
+    return np.where(abs(values - inside) <= FAR * sd, inside, values)
 
 
 def _tail_normal_laplace(x: FloatArray, normal_sd: FloatArray, laplace_scale: FloatArray) -> FloatArray:

@@ -27,7 +27,7 @@ from fa_core.metrics.kind import (
 )
 from fa_core.metrics.moments import DEVICES, Moments, N, R, Ratio, unmapped
 from fa_core.metrics.nested import Cut, consistent
-from fa_core.metrics.reading import assemble, shown_devices
+from fa_core.metrics.reading import anything, assemble, shown_devices
 
 PART = "joint"
 
@@ -132,18 +132,19 @@ class JointRatio(Centred):
             reading.level, simultaneous_level(reading.level, groups)
         )
         noise_sd = ratio.noise_sd()
-        near = normal_quantile(reading.level) * noise_sd
+        around = normal_quantile(reading.level) * noise_sd
         devices, devices_sd = moments.values[:, DEVICES], float(moments.covariance[DEVICES, DEVICES] ** 0.5)
         numbers = assemble(
             point=ratio.point,
             bounds=(low, high),
             simultaneous=(wide_low, wide_high),
-            noise=(np.maximum(ratio.point - near, low), np.minimum(ratio.point + near, high)),
+            noise=(ratio.point - around, ratio.point + around),
             denominator=ratio.n,
             noise_sd=noise_sd,
             display=self.display(),
             refusals=(
-                shown_devices(devices, devices_sd, reading.min_cohort),
+                anything(devices, devices_sd, reading, self.denominator()),
+                shown_devices(devices, devices_sd, reading.min_cohort, self.denominator()),
                 (ratio.possible, "the sum lies outside the possible range, further than its noise explains"),
                 (valid & wide_valid, "too few events to be distinguished from the privacy noise"),
             ),

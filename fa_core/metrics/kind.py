@@ -169,6 +169,10 @@ class TooMuch:
     right: str
 
 
+Written = Literal["share", "points", "ratio", "number"]
+"""A share is written in per cent, a difference of shares in percentage points, a ratio without a unit, any
+other number with its unit."""
+
 CellOf = Callable[[Units], Int64Array]
 """Returns the group of each unit, int64 (M,) in [0, K)."""
 
@@ -191,6 +195,10 @@ class MetricSpec(BaseModel):
     """Further tables it joins; filters and event-level segments must be answerable there."""
     question: ClassVar[str] = ""
     """The question that this kind answers, for a person."""
+    caps: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Its own keys that limit what one device may weigh; those in one tuple are chosen together."""
+    written: ClassVar[Written] = "number"
+    """How its numbers are written where `unit` is ""."""
 
     kind: str
     source: Literal["wake_events", "command_events", "dictation_events"] | None = Field(
@@ -212,6 +220,19 @@ class MetricSpec(BaseModel):
     def unit(self) -> str:
         """Return the unit of the numbers shown, for a person; "" for a plain share."""
         return ""
+
+    def guess_text(self) -> str:
+        """Return what `expected` guesses of a device beyond its number of events; "" for nothing."""
+        return ""
+
+    def denominator(self) -> str:
+        """Return what the numbers are divided by, for a person."""
+        return "events"
+
+    def estimand(self, bounds: Bounds) -> str:
+        """Return in words what the numbers are of, given what one device may weigh: `of at most 24 events a
+        device`. It stands beside each number."""
+        raise NotImplementedError
 
     def segment_source(self) -> str:
         """Return the table that event-level segments are read from."""
@@ -282,6 +303,24 @@ def register(kind: type[SpecT]) -> type[SpecT]:
     if KINDS.setdefault(name, kind) is not kind:
         raise ValueError(f"a metric kind named {name!r} is there already")
     return kind
+
+
+def many(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> many(1, "hour"), many(24, "event")
+    ('1 hour', '24 events')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def of_events(bounds: Bounds) -> str:
+    """Return the estimand of a kind that samples single events.
+
+    >>> of_events(Bounds(24))
+    'of at most 24 events a device'
+    """
+    return f"of at most {many(bounds.max_events, 'event')} a device"
 
 
 def tally(units: Units, key: Int64Array, size: int, value: str) -> Int64Array:

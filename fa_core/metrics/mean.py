@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fa_core.arrays import np
 from fa_core.metrics.centred import Centred, Limits
-from fa_core.metrics.filters import Exact, Filter
-from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, register
+from fa_core.metrics.filters import Exact, Filter, exact_text
+from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, of_events, register
 from fa_core.metrics.rows import View
 from fa_core.tables import event_columns
 
@@ -72,6 +72,11 @@ class Mean(Centred):
     def unit(self) -> str:
         assert self.source is not None
         return event_columns(self.source)[self.field].unit
+
+    def estimand(self, bounds: Bounds) -> str:
+        low, high = exact_text(self.clip.low), exact_text(self.clip.high)
+        unit = f" {self.unit()}" if self.unit() else ""
+        return f"{of_events(bounds)}, each counted as {low} to {high}{unit}"
 
     def guess(self, n: FloatArray) -> FloatArray:
         return n * (STEPS / 4) ** 2

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fa_core.arrays import np
-from fa_core.metrics.intervals import estimated_variance_quantile, normal_quantile
+from fa_core.metrics.intervals import FAR, estimated_variance_quantile, normal_quantile
 from fa_core.metrics.joint import Domain, Name, matrix
 from fa_core.metrics.kind import BoolArray, FloatArray
 
@@ -26,9 +26,6 @@ DEVICES, N, R, NN, NR, RR = range(6)
 
 STEPS: Final = 40
 """Halvings of a bracket: the ends are found to 1e-12 of the range."""
-
-FAR: Final = 6.0
-"""Standard deviations of noise past which a count is not put down to noise: a chance of 1e-9."""
 
 Floor = Callable[[FloatArray, FloatArray], FloatArray]
 """Returns the least sampling variance of r − p·n for sizes n (K,) and ratios p (…, K)."""

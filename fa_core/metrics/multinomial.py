@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fa_core.arrays import TextArray, np
 from fa_core.metrics.intervals import (
     Interval,
+    back_in_range,
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
@@ -120,6 +121,7 @@ def shares(
     p = np.clip(x / safe, 0.0, 1.0)
     scale = safe * np.maximum(p * (1.0 - p), 1.0 / (safe + 2.0))
     noise = cells.variance * (k - 2.0 * k * p + columns * p * p)
+    x = back_in_range(x, np.zeros_like(x), n, np.sqrt(noise))
     return Shares(
         x=x,
         n=n,

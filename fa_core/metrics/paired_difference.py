@@ -10,7 +10,7 @@ from fa_core.metrics.centred import Limits
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.joint import Domain, Name
 from fa_core.metrics.joint_ratio import JointRatio
-from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, register
+from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, Written, many, register
 from fa_core.metrics.rows import Rows, View
 from fa_core.tables import SOURCES
 
@@ -43,6 +43,7 @@ class PairedDifference(JointRatio):
     question: ClassVar[str] = "Is the new model better than the old one, on the same speech?"
     clips: ClassVar[bool] = True
     maps: ClassVar[tuple[Name, Name]] = ("paired", "paired_event")
+    written: ClassVar[Written] = "points"
 
     kind: Literal["paired_difference"] = "paired_difference"
     of: Filter = Field(description="The events that count.")
@@ -73,6 +74,12 @@ class PairedDifference(JointRatio):
 
     def unit(self) -> str:
         return f"{self.compare.candidate} less {self.compare.baseline}"
+
+    def denominator(self) -> str:
+        return "events that both models scored"
+
+    def estimand(self, bounds: Bounds) -> str:
+        return f"of at most {many(bounds.max_events, 'event')} a device that both models scored"
 
     def guess(self, n: FloatArray) -> FloatArray:
         return n * 0.1

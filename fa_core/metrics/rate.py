@@ -11,7 +11,16 @@ from fa_core.metrics.centred import Limits, Quadratic, bernoulli_floor
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.joint import Domain, Name
 from fa_core.metrics.joint_ratio import JointRatio
-from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, rational, register
+from fa_core.metrics.kind import (
+    Bounds,
+    FieldUse,
+    FloatArray,
+    Units,
+    Written,
+    of_events,
+    rational,
+    register,
+)
 from fa_core.metrics.rows import View
 
 
@@ -22,6 +31,7 @@ class Rate(JointRatio):
     question: ClassVar[str] = "How often does it happen, of the times that it could?"
     clips: ClassVar[bool] = True
     maps: ClassVar[tuple[Name, Name]] = ("rate", "rate_event")
+    written: ClassVar[Written] = "share"
 
     kind: Literal["rate"] = "rate"
     of: Filter = Field(description="The events that count.")
@@ -44,6 +54,9 @@ class Rate(JointRatio):
 
     def conditions(self) -> tuple[tuple[str, Filter], ...]:
         return ("where", self.where), ("of", self.of), ("over", self.over)
+
+    def estimand(self, bounds: Bounds) -> str:
+        return of_events(bounds)
 
     def centre(self) -> tuple[int, int]:
         return rational(self.expect)

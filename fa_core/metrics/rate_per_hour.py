@@ -11,7 +11,7 @@ from fa_core.metrics.centred import Limits, Quadratic, poisson_floor
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.joint import Domain, Name
 from fa_core.metrics.joint_ratio import JointRatio
-from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, register
+from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, many, register
 from fa_core.metrics.listening import MINUTES, hour_of_events, minutes_of, sample_hours
 from fa_core.metrics.rows import View
 from fa_core.tables import LISTENING
@@ -25,6 +25,7 @@ class RatePerHour(JointRatio):
     companions: ClassVar[tuple[str, ...]] = (LISTENING.name,)
     maps: ClassVar[tuple[Name, Name]] = ("rate_per_hour", "rate_per_hour_event")
     lever: ClassVar[str] = "max_hours"
+    caps: ClassVar[tuple[tuple[str, ...], ...]] = (("max_hours",),)
     question: ClassVar[str] = "How often an hour does it happen while the device listens?"
 
     kind: Literal["rate_per_hour"] = "rate_per_hour"
@@ -53,6 +54,18 @@ class RatePerHour(JointRatio):
 
     def conditions(self) -> tuple[tuple[str, Filter], ...]:
         return ("where", self.where), ("of", self.of)
+
+    def denominator(self) -> str:
+        return "hours of listening"
+
+    def guess_text(self) -> str:
+        return f"every device to listen in {many(self.max_hours, 'hour')} or more"
+
+    def estimand(self, bounds: Bounds) -> str:
+        return (
+            f"of at most {many(self.max_hours, 'hour')} a device, and at most "
+            f"{many(self.max_per_hour, 'event')} in each"
+        )
 
     def segment_source(self) -> str:
         return LISTENING.name

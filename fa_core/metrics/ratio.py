@@ -9,11 +9,24 @@ from pydantic import Field, StrictInt, field_validator
 from fa_core.arrays import np
 from fa_core.metrics.centred import Centred, Limits
 from fa_core.metrics.filters import Exact, Filter
-from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Int64Array, Units, rational, register
+from fa_core.metrics.kind import (
+    Bounds,
+    FieldUse,
+    FloatArray,
+    Int64Array,
+    Units,
+    Written,
+    of_events,
+    rational,
+    register,
+)
 from fa_core.metrics.rows import View
 
 LARGEST: Final = 2**40
 """Larger values count as this: a product with a bound still fits 64 bits."""
+
+TYPICAL: Final = 8.0
+"""Guessed size of an event, for previews."""
 
 
 @register
@@ -26,7 +39,9 @@ class Ratio(Centred):
     Plans without `counters`, of before, clip each column by itself.
     """
 
+    caps: ClassVar[tuple[tuple[str, ...], ...]] = (("max_of", "max_over"),)
     question: ClassVar[str] = "How much of one thing for each of another?"
+    written: ClassVar[Written] = "ratio"
 
     kind: Literal["ratio"] = "ratio"
     of: str = Field(description="The column that is summed above the line, such as word_errors.")
@@ -71,8 +86,21 @@ class Ratio(Centred):
     def unit(self) -> str:
         return f"{self.of} per {self.over}"
 
+    def denominator(self) -> str:
+        return self.over.replace("_", " ")
+
+    def guess_text(self) -> str:
+        return f"an event to be {TYPICAL:g} {self.denominator()}"
+
+    def estimand(self, bounds: Bounds) -> str:
+        above, below = (name.replace("_", " ") for name in (self.of, self.over))
+        limits = f"{self.max_of:,} {above} and {self.max_over:,} {below}"
+        if bounds.counters is None:
+            return f"{of_events(bounds)}, at most {limits} of each, whatever the other is"
+        return f"{of_events(bounds)}, each scaled down as a whole to at most {limits}"
+
     def unit_size(self, bounds: Bounds) -> float:
-        return min(8.0, float(self.max_over))
+        return min(TYPICAL, float(self.max_over))
 
     def guess(self, n: FloatArray) -> FloatArray:
         return n * max(float(self.expect), 0.01)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fa_core.arrays import np
-from fa_core.metrics.kind import BoolArray, FloatArray, Numbers
+from fa_core.metrics.kind import BoolArray, FloatArray, Numbers, Reading
 
 Refusal = tuple[BoolArray, str]
 """Which numbers pass, and what to say of those that do not."""
@@ -11,9 +11,18 @@ Refusal = tuple[BoolArray, str]
 Pair = tuple[FloatArray, FloatArray]
 
 
-def shown_devices(devices: FloatArray, sd: float, min_cohort: int) -> Refusal:
-    """Return the suppression rule: the noisy count of devices must reach the minimum cohort."""
-    return devices >= min_cohort, f"fewer than {min_cohort} devices (noisy count, ± {sd:.0f})"
+def shown_devices(devices: FloatArray, sd: float, min_cohort: int, of: str = "events") -> Refusal:
+    """Return the suppression rule: the noisy count of devices with something to count, `of`, must reach the
+    minimum cohort."""
+    return devices >= min_cohort, f"fewer than {min_cohort} devices with {of} (noisy count, ± {sd:.0f})"
+
+
+def anything(devices: FloatArray, sd: float, reading: Reading, of: str) -> Refusal:
+    """Return the rule that says of everyone together that there was nothing to divide by: enough devices were
+    counted, and their number with any `of` cannot be distinguished from none."""
+    none = (devices < reading.min_cohort) & (devices <= 2.0 * sd)
+    alone = len(devices) == 1 and reading.counted >= reading.min_cohort
+    return ~(none & alone), (f"no {of} to divide by: of {reading.counted:,} devices counted, none had any")
 
 
 def assemble(
@@ -32,7 +41,7 @@ def assemble(
     Args:
         point, bounds, simultaneous, noise: in the kind's own units, all of one shape.
         display: (offset, factor, low, high): shown = offset + factor·p, clipped to [low, high]; an
-            interval that lies wholly outside it is suppressed.
+            interval that lies wholly outside it is suppressed. The noise's is kept inside the interval.
         refusals: rules in order; the first that fails gives the reason. They broadcast.
     """
     offset, factor, least, most = display
@@ -62,8 +71,8 @@ def assemble(
         high=clip(bounds[1]),
         simultaneous_low=clip(simultaneous[0]),
         simultaneous_high=clip(simultaneous[1]),
-        noise_low=clip(noise[0]),
-        noise_high=clip(noise[1]),
+        noise_low=clip(np.maximum(noise[0], bounds[0])),
+        noise_high=clip(np.minimum(noise[1], bounds[1])),
         denominator=hide(denominator),
         noise_sd=hide(abs(factor) * noise_sd),
         suppressed=suppressed,

@@ -27,6 +27,8 @@ from fa_core.metrics.kind import (
     Shape,
     TooMuch,
     Units,
+    Written,
+    of_events,
     tally,
 )
 from fa_core.metrics.moments import Ratio
@@ -40,6 +42,7 @@ PART: Final = "joint"
 class TableOfShares(MetricSpec):
     """Each sampled event adds one to a (row, column) cell of its group; a unit carries `cell`."""
 
+    written: ClassVar[Written] = "share"
     row_axis: ClassVar[str] = "row"
     column_axis: ClassVar[str] = "column"
 
@@ -50,6 +53,9 @@ class TableOfShares(MetricSpec):
     def column_labels(self) -> tuple[str, ...]:
         """Return the columns, `other` included where there is one."""
         raise NotImplementedError
+
+    def estimand(self, bounds: Bounds) -> str:
+        return of_events(bounds)
 
     def labels(self) -> tuple[tuple[tuple[str, str], ...], ...]:
         """Return the name of every cell, row by row."""
@@ -174,7 +180,7 @@ class TableOfShares(MetricSpec):
         measured = self._measured(ratio, devices, normal_quantile(together))
         (low, high), (wide_low, wide_high) = ratio.where(measured, reading.level, together)
         noise_sd = ratio.noise_sd()
-        near = normal_quantile(reading.level) * noise_sd
+        around = normal_quantile(reading.level) * noise_sd
         passes, reason = shown_devices(devices, devices_sd, reading.min_cohort)
         by_group = (len(devices), len(self.labels()))
 
@@ -185,10 +191,7 @@ class TableOfShares(MetricSpec):
             point=grouped(ratio.point),
             bounds=(grouped(low), grouped(high)),
             simultaneous=(grouped(wide_low), grouped(wide_high)),
-            noise=(
-                grouped(np.maximum(ratio.point - near, low)),
-                grouped(np.minimum(ratio.point + near, high)),
-            ),
+            noise=(grouped(ratio.point - around), grouped(ratio.point + around)),
             denominator=grouped(ratio.n),
             noise_sd=grouped(noise_sd),
             display=(0.0, 1.0, 0.0, 1.0),

@@ -7,7 +7,9 @@ import pytest
 
 from dashboard.auth import audit
 from dashboard.data import sentences
-from dashboard.data.numbers import count, decimals, difference, group_text, listed, measure
+from dashboard.data.numbers import count, group_text
+from fa_core.estimate.measure import decimals, difference, measure
+from fa_core.estimate.sentences import listed
 from fa_core.estimate.thresholds import cheapest, curve, highest_thresholds
 from fa_core.values import Cell, Estimate, Judgement
 
@@ -56,13 +58,28 @@ def test_names_are_listed_as_in_a_sentence() -> None:
     assert group_text((("accent", "es-en"), ("device_class", "watch"))) == "es-en · watch"
 
 
-def test_a_difference_is_significant_only_where_the_corrected_intervals_separate() -> None:
+def test_groups_are_significantly_high_only_where_the_corrected_intervals_separate() -> None:
     apart = sentences.about_groups([number("a", 0.30), number("b", 0.10), number("c", None)])
-    assert "a at 30% (28–32%) is significantly worse than b at 10% (8–12%) (95%, corrected)." in apart
-    assert "at least 12 points" in apart
-    assert "Not shown: c." in apart
+    assert apart == (
+        "Significantly high (95%, corrected): a; highest estimate: a at 30% (28–32%), against b at 10% (8–12%). "
+        "The widest gap is at least 12 points and at most 24 points. Not shown: c."
+    )
     near = sentences.about_groups([number("a", 0.11), number("b", 0.10)])
-    assert near.startswith("No group is significantly worse than another (95%, corrected)")
+    assert near.startswith(
+        "No group is significantly higher than another (95%, corrected); highest estimate: a"
+    )
+
+
+def test_the_highest_estimate_is_named_beside_the_groups_that_are_significantly_high() -> None:
+    """Ranked by lower bound alone, es-en would be said to fare worst at 34% while en-029 stands at 43%."""
+    groups = [number("en-US", 0.10), number("en-029", 0.43, 0.2, 0.35), number("es-en", 0.34)]
+    text = sentences.about_groups(groups, brief=True)
+    assert text == "Significantly high (95%, corrected): es-en; highest estimate: en-029."
+    successes = [replace(each, metric="command_success_rate", estimate=1 - each.estimate,
+                         simultaneous_low=1 - each.simultaneous_high, simultaneous_high=1 - each.simultaneous_low)
+                 for each in groups]  # fmt: skip
+    text = sentences.about_groups(successes, brief=True)
+    assert text == "Significantly low (95%, corrected): es-en; lowest estimate: en-029."
 
 
 def test_groups_are_sorted_by_their_corrected_bound_and_hidden_ones_are_last() -> None:
@@ -82,9 +99,9 @@ def test_groups_are_sorted_by_their_corrected_bound_and_hidden_ones_are_last() -
 
 def test_a_judgement_keeps_its_sentence_and_gets_units() -> None:
     gap = Judgement("false_reject_rate", ("accent",), "max gap 0.15", "not_enough_evidence", None, 0.143, 0.399,
-                    "the gap between a and b may be anything from 0.143 to 0.399")  # fmt: skip
+                    "the widest gap may be anything from 0.143 to 0.399 (highest estimate: en-0.143, lowest: b)")  # fmt: skip
     assert sentences.about_verdict(gap, [], "rate", "") == (
-        "The gap between a and b may be anything from 14 points to 40 points."
+        "The widest gap may be anything from 14 points to 40 points (highest estimate: en-0.143, lowest: b)."
     )
     most = Judgement(
         "false_reject_rate",
@@ -101,17 +118,8 @@ def test_a_judgement_keeps_its_sentence_and_gets_units() -> None:
     assert (
         sentences.about_limit(most, "rate", "") == "false reject rate: at most 30% for every accent and class"
     )
-
-
-def test_worst_and_best_are_never_the_same_group() -> None:
-    narrow, wide, wider = (
-        number("narrow", 0.2, wide=0.01),
-        number("wide", 0.3, wide=0.25),
-        number("wider", 0.1, wide=0.3),
-    )
-    pair = sentences.worst_and_best([narrow, wide, wider])
-    assert pair is not None
-    assert [group_text(each.group) for each in pair] == ["wide", "wider"]
+    fine = replace(most, limit="max 0.025")
+    assert sentences.about_limit(fine, "rate", "").startswith("false reject rate: at most 2.5% for")
 
 
 def det(label: str, rejects: list[float], doubt: float = 0.02) -> Estimate:

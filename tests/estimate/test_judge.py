@@ -95,7 +95,9 @@ class TestAMaximum:
             plan(max=LIMIT), (number("en-GB", 0.1, 0.2), number("en-IN", 0.15, 0.25), number("other", 0, 0.1))
         )
         assert judgement.worst == (("accent", "en-IN"),)
-        assert judgement.sentence == "en-IN is above 0.08"
+        assert judgement.sentence == "en-IN, en-GB are above 0.08", "all that are, most evidence first"
+        (judgement,) = judge(plan(max=LIMIT), (number("en-GB", 0.09, 0.2), number("en-IN", 0.0, 0.9)))
+        assert judgement.sentence == "en-GB is above 0.08", "not the highest estimate, of which less is known"
 
     def test_of_nothing_at_all_is_not_met(self) -> None:
         assert verdict(max=LIMIT) == "not_enough_evidence"
@@ -147,6 +149,13 @@ class TestAGap:
         assert found.low == pytest.approx(0.06 - 0.04)
         assert found.high == pytest.approx(0.105 - 0.0175), "of each group's own bounds"
         assert (found.highest.group[0][1], found.lowest.group[0][1]) == ("b", "a")
+
+    def test_is_said_of_the_groups_that_prove_it(self) -> None:
+        """`c` has the highest estimate and an interval that leaves everything open."""
+        groups = number("a", 0.01, 0.03), number("b", 0.2, 0.24), number("c", 0.0, 0.9)
+        (judgement,) = judge(plan(max_gap=LIMIT), groups)
+        assert judgement.sentence == "the gap between b and a is more than 0.08"
+        assert judgement.worst == (("accent", "b"),)
 
     def test_is_never_negative(self) -> None:
         found = gap((number("a", 0.01, 0.2), number("b", 0.02, 0.19)))
@@ -202,7 +211,7 @@ class TestSuppression:
     def test_hides_fewer_devices_than_the_cohort_by_the_noisy_count(self) -> None:
         for result in read(500.0, devices=(99.5, 25.0)):
             assert result.suppressed
-            assert result.reason == "fewer than 100 devices (noisy count, ± 5)"
+            assert result.reason == "fewer than 100 devices with events (noisy count, ± 5)"
             assert result.devices == 99.5
             for value in (result.estimate, result.low, result.high, result.denominator, result.noise_sd):
                 assert value is None
@@ -217,9 +226,17 @@ class TestSuppression:
 
     def test_hides_an_interval_outside_all_that_is_possible(self) -> None:
         """It is never shown as [0, 1] or cut to nothing: that would count as covered."""
-        for result in read(500.0, excess=(-30_000.0, 1.6e7)):
+        for result in read(500.0, excess=(-40_000.0, 1.6e7)):
             assert result.suppressed
             assert "outside the possible range" in result.reason
+
+    def test_a_rate_that_noise_took_below_nothing_is_shown_from_0(self) -> None:
+        """Where the truth is 0, one group in forty would be hidden as too noisy."""
+        for result in read(500.0, excess=(-20_000.0, 1.6e7)):
+            assert not result.suppressed
+            assert (result.estimate, result.low, result.noise_low) == (0.0, 0.0, 0.0)
+            assert result.high is not None
+            assert 0.02 < result.high < 0.2
 
     def test_bounds_are_kept_to_what_is_possible(self) -> None:
         for result in read(500.0, excess=(-9500.0, 1e6)):

@@ -38,7 +38,7 @@ def test_the_page_holds_what_a_board_asks_and_nothing_runs(store, tmp_path):
     text = (tmp_path / "r.html").read_text()
     for expected in (
         "SIMULATION", "synthetic voice", release.id, release.layout.plan_hash, str(release.layout.cost),
-        "fewer than 100 devices", "5.00 %", "rho 0.", "differentially private", "fa log prove", "signature",
+        "fewer than 100 devices", "5.0%", "rho 0.", "differentially private", "fa log prove", "signature",
         "en-IN misses more than 8 in 100", "SHA-256 of the estimates",
     ):  # fmt: skip
         assert expected in text, expected
