@@ -49,7 +49,7 @@ def _is_letter(text: str) -> bool:
     return bool(text) and unicodedata.category(text)[0] in "LM"
 
 
-def wrong(text: str) -> str | None:
+def wrong(text: str, longest: float = LONGEST) -> str | None:
     """Return what is wrong with a label, and after a semicolon what would be right; None where nothing is.
 
     The answer never repeats the text.
@@ -60,8 +60,8 @@ def wrong(text: str) -> str | None:
         return f"holds the control or invisible character U+{ord(text[place]):04X}; take it out"
     if text != text.strip():
         return "begins or ends with a space; take it out"
-    if len(text) > LONGEST:
-        return f"has {len(text)} characters; write at most {LONGEST}"
+    if len(text) > longest:
+        return f"has {len(text)} characters; write at most {longest}"
     return None if text == normal(text) else "is not in Unicode's composed form (NFC); write it anew"
 
 
