@@ -21,7 +21,7 @@ from fa_core.layout import bounds_of, groupings, shape_of
 from fa_core.metrics import MetricSpec, Rows, View
 from fa_core.metrics.kind import CellOf, Units
 from fa_core.plan import Plan
-from fa_core.plan.schema import EventSegment, Segment
+from fa_core.plan.schema import EventSegment, Segment, spellings
 from fa_core.privacy.bounding import enforce
 from fa_core.values import Block, Layout
 
@@ -98,12 +98,12 @@ def _by_device(name: str, table: pa.Table, ids: pa.Array) -> tuple[pa.Table, Int
     column = table.column("device_id").combine_chunks()
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    place = pc.index_in(column.dictionary.cast(pa.string()), value_set=ids)
-    if place.null_count or column.indices.null_count:
+    # A dictionary may hold more than the column does: only what a row has must be a device.
+    place = pc.index_in(column.dictionary.cast(pa.string()), value_set=ids).fill_null(-1)
+    of_entry = np.append(place.to_numpy(zero_copy_only=False).astype(np.int64), -1)
+    device = of_entry[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    if (device < 0).any():
         raise BadInput(f"{name}: a row belongs to no device in devices.parquet")
-    device = place.to_numpy(zero_copy_only=False).astype(np.int64)[
-        column.indices.to_numpy(zero_copy_only=False)
-    ]
     if len(device) and (np.diff(device) < 0).any():
         order = np.argsort(device, kind="stable")
         table, device = table.take(order), device[order]
@@ -261,12 +261,13 @@ def _cells(plan: Plan, grouping: tuple[str, ...], cohort: Cohort) -> CellOf:
 def _label(segment: Segment, cohort: Cohort, units: Units) -> Int64Array:
     """Return the index of each unit's label in the segment, `other` last."""
     labels = segment.labels
-    if isinstance(segment, EventSegment):
-        if segment.edges is None:
-            return units.rows.codes(segment.column, labels[:-1])[units.index]
+    if isinstance(segment, EventSegment) and segment.edges is not None:
         found = units.rows.bins(segment.column, tuple(float(edge) for edge in segment.edges))
         return np.minimum(found, len(labels) - 1)[units.index]
+    places = spellings(segment)
+    if isinstance(segment, EventSegment):
+        place = np.array([*places.values(), len(labels) - 1], np.int64)
+        return place[units.rows.codes(segment.column, tuple(places))[units.index]]
     codes, names = cohort.facts.get(segment.column, (np.full(len(cohort), -1, np.int64), ()))
-    order = {label: index for index, label in enumerate(labels[:-1])}
-    lookup = np.array([order.get(name, len(labels) - 1) for name in names] + [len(labels) - 1], np.int64)
+    lookup = np.array([places.get(name, len(labels) - 1) for name in names] + [len(labels) - 1], np.int64)
     return lookup[codes][units.device]

@@ -6,11 +6,18 @@ from them, and a fleet directory is validated against them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Every time that a table holds lies from the first (inclusive) to the second (exclusive)."""
+
+LARGEST = 10**15
+"""No count or measure is further from 0; whole numbers up to here are exact in a float64 column."""
 
 ColumnType = Literal["time", "label", "number", "integer", "boolean"]
 
@@ -32,20 +39,26 @@ def arrow_type(column: ColumnType) -> "pa.DataType":
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its type, and where it has them its closed domain or its inclusive bounds and unit."""
+    """One column: its type, where it has them its closed domain or its inclusive bounds and unit, and for a
+    person why it is there and an example of it. An `optional` column may be empty: it was not measured."""
 
     type: ColumnType
     domain: tuple[str, ...] | None = None
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    optional: bool = False
+    why: str = ""
+    example: str = ""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One device table. `columns` excludes `device_id`, which a fleet directory adds as its first column."""
+    """One device table, and for a person what a row of it is. `columns` excludes `device_id`, which a fleet
+    directory adds as its first column."""
 
     name: str
+    row: str
     columns: Mapping[str, Column]
 
     def arrow_schema(self, *, device_id: bool = False) -> "pa.Schema":
@@ -60,53 +73,96 @@ class Source:
 OUTCOMES = ("true_accept", "false_reject", "false_accept", "true_reject")
 LABEL_SOURCES = ("retry", "cancel", "silence", "follow_up", "explicit", "near_miss")
 
+MODEL_VERSION = Column(
+    "label", why="The model that decided; releases of it are compared.", example="okay-nabu-2.1"
+)
+WAKE_WORD = Column("label", why="The wake word that the model listens for.", example="okay_nabu")
+PLAYBACK = Column("boolean", why="Whether the device itself was playing sound.", example="false")
+SNR_DB = Column(
+    "number",
+    unit="dB",
+    optional=True,
+    why="How far speech stood above the noise. Empty where that is unknown: the row then meets no condition "
+    "on it, and is `other` in a segment by it.",
+    example="18.5",
+)
+
 WAKE_EVENTS = Source(
     "wake_events",
+    "One time that the detector woke, or nearly did, and what it should have done.",
     {
-        "time": Column("time"),
-        "wake_word": Column("label"),
-        "model_version": Column("label"),
-        "score": Column("number", low=0.0, high=1.0),
-        "accepted": Column("boolean"),
-        "outcome": Column("label", domain=OUTCOMES),
-        "label_source": Column("label", domain=LABEL_SOURCES),
-        "snr_db": Column("number", unit="dB"),
-        "playback": Column("boolean"),
+        "time": Column(
+            "time", why="When it was; a plan counts a window of time.", example="2026-11-20T07:31:04.250Z"
+        ),
+        "wake_word": WAKE_WORD,
+        "model_version": MODEL_VERSION,
+        "score": Column("number", low=0.0, high=1.0, why="The detector's score.", example="0.93"),
+        "accepted": Column("boolean", why="Whether the device woke.", example="true"),
+        "outcome": Column(
+            "label",
+            domain=OUTCOMES,
+            why="What the decision was; rates and DET curves count it.",
+            example="true_accept",
+        ),
+        "label_source": Column(
+            "label", domain=LABEL_SOURCES, why="What the outcome was concluded from.", example="follow_up"
+        ),
+        "snr_db": SNR_DB,
+        "playback": PLAYBACK,
     },
 )
 LISTENING = Source(
     "listening",
+    "One hour in which the detector listened. Without this table there is no rate per hour.",
     {
-        "time": Column("time"),
-        "wake_word": Column("label"),
-        "model_version": Column("label"),
-        "snr_db": Column("number", unit="dB"),
-        "playback": Column("boolean"),
-        "minutes": Column("integer", low=0, high=60, unit="minutes"),
+        "time": Column("time", why="The start of the hour.", example="2026-11-20T07:00:00Z"),
+        "wake_word": WAKE_WORD,
+        "model_version": MODEL_VERSION,
+        "snr_db": SNR_DB,
+        "playback": PLAYBACK,
+        "minutes": Column(
+            "integer", low=0, high=60, unit="minutes", why="How long it listened in that hour.", example="60"
+        ),
     },
 )
 COMMAND_EVENTS = Source(
     "command_events",
+    "One voice command.",
     {
-        "time": Column("time"),
-        "model_version": Column("label"),
-        "intent_predicted": Column("label"),
-        "intent_actual": Column("label"),
-        "corrected": Column("boolean"),
-        "succeeded": Column("boolean"),
-        "retries": Column("integer", low=0),
-        "cancelled": Column("boolean"),
-        "latency_ms": Column("number", low=0.0, unit="ms"),
+        "time": Column("time", why="When it was.", example="2026-11-20T07:31:09Z"),
+        "model_version": MODEL_VERSION,
+        "intent_predicted": Column("label", why="What was understood.", example="turn_on"),
+        "intent_actual": Column(
+            "label", why="What was meant, as far as it became known.", example="turn_off"
+        ),
+        "corrected": Column("boolean", why="Whether the person corrected it.", example="true"),
+        "succeeded": Column("boolean", why="Whether it did what was asked.", example="false"),
+        "retries": Column("integer", low=0, why="How often it was said again.", example="1"),
+        "cancelled": Column("boolean", why="Whether the person cancelled it.", example="false"),
+        "latency_ms": Column(
+            "number",
+            low=0.0,
+            unit="ms",
+            why="From the end of speech to the answer.",
+            example="412.5",
+        ),
     },
 )
 DICTATION_EVENTS = Source(
     "dictation_events",
+    "One dictated utterance. No text is ever recorded.",
     {
-        "time": Column("time"),
-        "model_version": Column("label"),
-        "words": Column("integer", low=0, unit="words"),
-        "word_errors": Column("integer", low=0, unit="words"),
-        "corrected": Column("boolean"),
+        "time": Column("time", why="When it was.", example="2026-11-20T08:02:51Z"),
+        "model_version": MODEL_VERSION,
+        "words": Column("integer", low=0, unit="words", why="How many words were said.", example="12"),
+        "word_errors": Column(
+            "integer",
+            low=0,
+            unit="words",
+            why="Words inserted, deleted or replaced, as far as it became known.",
+            example="2",
+        ),
+        "corrected": Column("boolean", why="Whether the person corrected it.", example="true"),
     },
 )
 
@@ -114,7 +170,18 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
     {source.name: source for source in (WAKE_EVENTS, LISTENING, COMMAND_EVENTS, DICTATION_EVENTS)}
 )
 
-DEVICE_FACTS: tuple[str, ...] = ("accent", "device_class", "app_version")
+FACTS: Mapping[str, Column] = MappingProxyType(
+    {
+        "accent": Column(
+            "label", why="How the household speaks, from a public list of yours.", example="en-GB"
+        ),
+        "device_class": Column("label", why="What kind of device it is.", example="speaker"),
+        "app_version": Column("label", why="Which program it runs.", example="3.4"),
+    }
+)
+"""The columns of a fleet's devices, beside `device_id`."""
+
+DEVICE_FACTS: tuple[str, ...] = tuple(FACTS)
 """Facts of a device, one value each, that a plan may group by. They are private and part of the unit."""
 
 HOUR = "hour"

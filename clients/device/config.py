@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from clients.device.keys import KeySource
 from clients.device.odometer import SKEW, Budget
@@ -21,6 +29,7 @@ from clients.device.serve import Endpoint
 from clients.device.store import DEFAULT_RETENTION, Rules
 from clients.device.trust import PinnedKey, Pins
 from fa_core.errors import BadInput, problems
+from fa_core.labels import lookalikes, normal, wrong
 from fa_core.tables import SOURCES
 
 CONFIG, STORE, KEY, SOCKET = "device.toml", "store.db", "store.key", "device.sock"
@@ -51,8 +60,22 @@ def _zone(value: object) -> str:
         raise ValueError("expected a time zone such as Europe/Berlin") from None
 
 
+def _label(value: str) -> str:
+    label = normal(value)
+    if (what := wrong(label)) is not None:
+        raise ValueError(f"a label here {what}")
+    return label
+
+
+def _unlike(values: list[str]) -> list[str]:
+    for earlier, label in lookalikes(values):
+        raise ValueError(f"{label!r} looks like {earlier!r}: only case, width or spaces differ; keep one")
+    return values
+
+
 Exact = Annotated[Fraction, BeforeValidator(_exact)]
 Key = Annotated[bytes, BeforeValidator(_public_key)]
+Labels = Annotated[list[Annotated[str, AfterValidator(_label)]], AfterValidator(_unlike)]
 Days = Annotated[int, Field(ge=0, le=3660)]
 
 
@@ -71,9 +94,9 @@ class KeySection(Section):
 class LabelsSection(Section):
     """The labels that may be stored; anything else becomes `other`."""
 
-    wake_word: list[str] = []
-    model_version: list[str] = []
-    intent: list[str] = []
+    wake_word: Labels = []
+    model_version: Labels = []
+    intent: Labels = []
 
 
 class BudgetSection(Section):
@@ -216,7 +239,7 @@ class DeviceConfig(Section):
 def read_config(path: Path) -> DeviceConfig:
     """Read `device.toml`. Raises BadInput with every problem, by key."""
     try:
-        return DeviceConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return DeviceConfig.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}; docs/device.md has one to start from"
         raise BadInput(text) from None

@@ -20,6 +20,8 @@ from enum import Enum
 from types import TracebackType
 from typing import TextIO
 
+from fa_core.labels import normal
+
 OTHER = "other"
 
 _EMAIL = re.compile(r"[^\s@<>,;:]+@[^\s@<>,;:]+\.\w+")
@@ -62,8 +64,10 @@ class Redactor:
 def label(value: str, allowed: Collection[str], redactor: Redactor) -> str:
     """Return `value` if it is on the allow-list, its redacted form if that is, and else `other`.
 
+    Labels are compared in their normal form (`fa_core.labels`), which is what an allow-list holds.
     So a recogniser's "call Ada Lovelace" is stored as "call CALL_CONTACT" where that label is allowed.
     """
+    value = normal(value)
     if value in allowed:
         return value
     redacted = redactor.redact(value)

@@ -28,6 +28,7 @@ from clients.device.rows import EPOCH, Cell, micros, moment, to_arrow, to_row
 from fa_core import merkle
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
+from fa_core.labels import normal, wrong
 from fa_core.tables import DEVICE_FACTS, SOURCES, Source
 
 DEFAULT_RETENTION = timedelta(days=30)
@@ -134,9 +135,13 @@ class Store:
         unknown = set(facts) - set(DEVICE_FACTS)
         if unknown:
             raise BadInput(f"a device has the facts {', '.join(DEVICE_FACTS)} and no others")
+        normalised = {name: normal(value) for name, value in facts.items()}
+        for name, value in normalised.items():
+            if (what := wrong(value)) is not None:
+                raise BadInput(f"{name} {what}")
         with self.transaction(now):
             self.connection.execute("DELETE FROM fact")
-            self.connection.executemany("INSERT INTO fact VALUES (?, ?)", list(facts.items()))
+            self.connection.executemany("INSERT INTO fact VALUES (?, ?)", list(normalised.items()))
 
     # Reading.
 

@@ -1,18 +1,20 @@
 """Bring somebody's own device tables into a fleet directory, checked whole before anything is written.
 
-The source directory holds `devices.parquet` or `devices.jsonl`, and one Parquet or JSON Lines file for each
-table recorded, by the names and columns of `fa_core.tables`, each with `device_id`. A `fleet.json` may give
-`population`, `until` and `synthetic`; left out, they are the directory's name, the end of the last recorded
-hour, and false. Files are read and checked in pieces; only rows in their final, compact types are kept.
+The source directory holds `devices`, and each table that was recorded, by the names and columns of
+`fa_core.tables`, each with `device_id` (docs/data.md). A `fleet.json` may give `population`, `until` and
+`synthetic`; left out, they are the directory's name, the end of the last recorded hour, and false. Files are
+read and checked in pieces; only rows in their final, compact types are kept.
 """
 
 import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,61 +22,104 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clients.fleet.check import (
-    DEVICES_SCHEMA,
-    MICROSECONDS_AN_HOUR,
-    Problems,
-    check_names,
-    expected_columns,
-    normalise,
-)
+from clients.fleet.check import DEVICES_SCHEMA, MICROSECONDS_AN_HOUR, normalise
 from clients.fleet.make import require_empty
-from clients.fleet.tables import METADATA_FILE, check_devices, device_places, parse_until
+from clients.fleet.problems import ROWS_NAMED, Problems, Rows
+from clients.fleet.sources import SUFFIXES, Accepting, File, Reader, find_tables
+from clients.fleet.tables import METADATA_FILE, Fleet, device_places, parse_until
 from fa_core.errors import BadInput
-from fa_core.tables import LISTENING_KEY, SOURCES, Source
+from fa_core.labels import lookalikes
+from fa_core.tables import LISTENING_KEY, SOURCES
 
-BATCH = 1 << 16
+AHEAD = timedelta(days=1)
+"""Device clocks may be this far ahead of ours; a row that lies further ahead is wrong."""
+
+_HOUR = timedelta(hours=1)
+_SAME_LABELS = {"intent_predicted": "intent", "intent_actual": "intent"}
+"""Columns that share their labels; every other column's are its own."""
 
 
-def import_fleet(source: Path, out: Path) -> dict[str, int]:
-    """Check the tables in `source` and write them as a fleet directory; return the rows of each table.
+@dataclass(frozen=True)
+class Imported:
+    """What was written: the fleet, and what was changed on the way in, a sentence each."""
 
-    Raises BadInput with everything wrong that was found, by file, column and row. Writes nothing then.
+    fleet: Fleet
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows of each table, the devices first."""
+        tables = {name: len(table) for name, table in self.fleet.tables.items()}
+        return {"devices": len(self.fleet.devices), **tables}
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A table as it was read, and the rows that each of its files has."""
+
+    table: pa.Table
+    pieces: tuple[tuple[File, int], ...]
+
+    def add(self, problems: Problems, column: str, what: str, rows: Rows) -> None:
+        """Note a problem of rows of the table at their places in the files."""
+        start = 0
+        places = np.asarray(rows)
+        for file, count in self.pieces:
+            here = places[(places >= start) & (places < start + count)]
+            if here.size:
+                values = self.table[column].take(pa.array(here[:ROWS_NAMED])).to_pylist()
+                problems.add(file.name, column, what, here - start + file.first_row, values)
+            start += count
+
+
+def import_fleet(source: Path, out: Path, accepting: Accepting, now: datetime) -> Imported:
+    """Check the tables in `source` and write them as a fleet directory.
+
+    Args:
+        source: a directory of tables.
+        out: the fleet directory to write.
+        accepting: what is said of the columns.
+        now: the time, UTC; rows more than a day ahead of it are refused, unless the fleet is synthetic.
+
+    Raises BadInput (BadTables) with everything wrong that was found, by file, column and row, and writes
+    nothing then.
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such directory")
     require_empty(out)
-    metadata = _read_metadata(source)
+    metadata = _read_metadata(source, now)
     problems = Problems()
-    found = {name: _find(source, name, problems) for name in ("devices", *SOURCES)}
-    files = {name: file for name, file in found.items() if file is not None}
-    if "devices" not in files:
-        problems.add("devices.parquet or devices.jsonl", "", f"is not in {source}")
-    if not files.keys() & SOURCES.keys():
-        problems.add(str(source), "", f"holds none of the tables {', '.join(SOURCES)}")
+    files = find_tables(source, problems)
+    _check_files(source, files, accepting, problems)
     problems.raise_any()
-    tables = {name: _read(file, SOURCES.get(name), problems) for name, file in files.items()}
+    tables = {name: _read(name, each, accepting, problems) for name, each in files.items()}
     problems.raise_any()
-    devices = tables.pop("devices").sort_by("device_id")
-    check_devices(devices["device_id"].to_numpy(), files["devices"].name, problems)
-    for name, rows in tables.items():
-        unknown = np.flatnonzero(device_places(rows["device_id"], devices["device_id"]) < 0)
-        if unknown.size:
-            problems.add(files[name].name, "device_id", f"has no row in {files['devices'].name}", unknown)
+    devices = tables.pop("devices")
+    _check_devices(devices, problems)
+    for each in tables.values():
+        unknown = np.flatnonzero(device_places(each.table["device_id"], devices.table["device_id"]) < 0)
+        each.add(problems, "device_id", "is no device of the devices table", unknown)
+        if not metadata["synthetic"]:
+            _check_clock(each, now, problems)
+    _check_lookalikes({"devices": devices, **tables}, problems)
     problems.raise_any()
+    sorted_devices = devices.table.sort_by("device_id")
     if "listening" in tables:
-        _check_listening(tables, files, devices, problems)
+        _check_listening(tables, sorted_devices, problems)
     problems.raise_any()
-    return _write(out, metadata, devices, tables)
+    fleet = _fleet(metadata, sorted_devices, tables, now)
+    _write(out, fleet)
+    counted = (f"{note} ({count:,})" if count > 1 else note for note, count in problems.notes.items())
+    return Imported(fleet, tuple(counted))
 
 
-def _read_metadata(source: Path) -> dict[str, Any]:
+def _read_metadata(source: Path, now: datetime) -> dict[str, Any]:
     defaults: dict[str, Any] = {"population": source.resolve().name, "synthetic": False, "until": None}
     file = source / METADATA_FILE
     if not file.exists():
         return defaults
     try:
-        given = json.loads(file.read_text("utf-8"))
+        given = json.loads(file.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}: not a JSON file: {error}") from None
     if not isinstance(given, dict):
@@ -86,141 +131,113 @@ def _read_metadata(source: Path) -> dict[str, Any]:
         raise BadInput(f"{file}: synthetic: must be true or false")
     if metadata["until"] is not None:
         metadata["until"] = parse_until(metadata["until"], str(file))
+        if metadata["until"] > _hour_after(now) and not metadata["synthetic"]:
+            raise BadInput(f"{file}: until: lies ahead of this computer's clock, {now:%Y-%m-%d %H:%M} UTC")
     return metadata
 
 
-def _find(source: Path, name: str, problems: Problems) -> Path | None:
-    found = [file for file in (source / f"{name}.parquet", source / f"{name}.jsonl") if file.is_file()]
-    if len(found) > 1:
-        problems.add(f"{name}.parquet", "", f"is there, and {name}.jsonl too; keep one of the two")
-    return found[0] if found else None
-
-
-def _read(file: Path, source: Source | None, problems: Problems) -> pa.Table:
-    """Read and normalise one file. Problems are noted; the table returned then means nothing."""
-    schema = DEVICES_SCHEMA if source is None else source.arrow_schema(device_id=True)
-    batches = []
-    first_row = 0
-    pieces = (
-        _parquet(file, source, problems) if file.suffix == ".parquet" else _json_lines(file, source, problems)
-    )
-    for batch in pieces:
-        rows = normalise(batch, source, file.name, first_row, problems)
-        first_row += batch.num_rows
-        if rows is not None and not problems.rows:
-            batches.append(rows)
-    return pa.Table.from_batches(batches, schema).unify_dictionaries()
-
-
-def _parquet(file: Path, source: Source | None, problems: Problems) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(file) as parquet:
-            if check_names(parquet.schema_arrow.names, source, file.name, problems):
-                for batch in parquet.iter_batches(batch_size=BATCH):
-                    batch.validate(full=True)  # or text that is no UTF-8 goes on, until something reads it
-                    yield batch
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        problems.add(file.name, "", f"cannot be read as Parquet ({reason}); is it cut short?")
-
-
-def _json_lines(file: Path, source: Source | None, problems: Problems) -> Iterator[pa.RecordBatch]:
-    """Yield the lines of a file as batches. Line n is row n; a blank line is no object and is refused."""
-    expected = expected_columns(source)
-    columns: dict[str, list[Any]] = {name: [] for name in expected}
-    first_row = 0
-    with file.open("rb") as lines:
-        for row, line in enumerate(lines):
-            record = _parse(line, file.name, row, problems)
-            if record is None:
-                return
-            if record.keys() != expected.keys() and not check_names(
-                list(record), source, file.name, problems
-            ):
-                problems.add(file.name, "", "does not have the right columns", [row])
-                return
-            for name, values in columns.items():
-                values.append(record[name])
-            if row + 1 - first_row == BATCH:
-                yield from _batch(columns, file.name, first_row, source, problems)
-                first_row, columns = row + 1, {name: [] for name in expected}
-    yield from _batch(columns, file.name, first_row, source, problems)
-
-
-def _parse(line: bytes, file: str, row: int, problems: Problems) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        problems.add(file, "", "is not one JSON object in UTF-8", [row])
-        return None
-    if not isinstance(record, dict):
-        problems.add(file, "", "is not one JSON object in UTF-8", [row])
-        return None
-    return record
-
-
-_JSON_TYPES: dict[str, tuple[tuple[type, ...], pa.DataType, str]] = {
-    "label": ((str,), pa.string(), "must be text"),
-    "time": ((str,), pa.string(), "must be a time with its zone, such as 2026-11-22T07:30:00Z"),
-    "number": ((int, float), pa.float64(), "must be a number"),
-    "integer": ((int,), pa.int64(), "must be a whole number"),
-    "boolean": ((bool,), pa.bool_(), "must be true or false"),
-}
-
-
-def _batch(
-    columns: dict[str, list[Any]], file: str, first_row: int, source: Source | None, problems: Problems
-) -> Iterator[pa.RecordBatch]:
-    """Yield the columns as one batch, or nothing after noting values of the wrong JSON type."""
-    arrays = {}
-    for name, column in expected_columns(source).items():
-        types, arrow, right = _JSON_TYPES[column.type]
-        values = columns[name]
-        wrong = [row for row, value in enumerate(values) if not _is(value, types)]
-        if wrong:
-            problems.add(file, name, right, np.array(wrong) + first_row)
-        else:
-            arrays[name] = pa.array(values, arrow)
-    if len(arrays) == len(columns):
-        yield pa.record_batch(arrays)
-
-
-def _is(value: object, types: tuple[type, ...]) -> bool:
-    """Whether a JSON value has one of the types, or is null (which has an error of its own)."""
-    if isinstance(value, bool):
-        return bool in types
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        return False
-    return value is None or isinstance(value, types)
-
-
-def _check_listening(
-    tables: dict[str, pa.Table], files: dict[str, Path], devices: pa.Table, problems: Problems
+def _check_files(
+    source: Path, files: Mapping[str, tuple[File, ...]], accepting: Accepting, problems: Problems
 ) -> None:
+    """Note what is missing: the devices, every table, or the table of a --rename."""
+    if "devices" not in files:
+        problems.add("devices" + SUFFIXES[0], "", f"is not in {source}, nor devices in any other format")
+    if not files.keys() & SOURCES.keys():
+        problems.add(str(source), "", f"holds none of the tables {', '.join(SOURCES)}")
+    for table, old in accepting.rename:
+        if table not in files:
+            problems.add(f"--rename {table}.{old}", "", f"{source} holds no table {table}")
+
+
+def _read(name: str, files: tuple[File, ...], accepting: Accepting, problems: Problems) -> _Read:
+    """Read and normalise the files of a table. Problems are noted; the table returned then means nothing."""
+    source = SOURCES.get(name)
+    schema = DEVICES_SCHEMA if source is None else source.arrow_schema(device_id=True)
+    reader = Reader(name, accepting, problems)
+    batches, pieces = [], []
+    for file in files:
+        count = 0
+        for batch in reader.read(file):
+            rows = normalise(
+                batch, source, file.name, count + file.first_row, problems, assume_utc=accepting.assume_utc
+            )
+            count += batch.num_rows
+            if rows is not None and not problems.rows:
+                batches.append(rows)
+        pieces.append((file, count))
+    if not problems.rows or reader.seen:
+        reader.unmet_renames(files[0].name)
+    return _Read(pa.Table.from_batches(batches, schema).unify_dictionaries(), tuple(pieces))
+
+
+def _check_devices(devices: _Read, problems: Problems) -> None:
+    ids = devices.table["device_id"].to_numpy()
+    if not len(ids):
+        problems.add(devices.pieces[0][0].name, "", "holds no device")
+    devices.add(problems, "device_id", "repeats the device of an earlier row", _repeated(ids))
+
+
+def _repeated(keys: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the rows whose key an earlier row has, ascending."""
+    order = np.argsort(keys, kind="stable")
+    return np.sort(order[1:][keys[order[1:]] == keys[order[:-1]]])
+
+
+def _check_clock(read: _Read, now: datetime, problems: Problems) -> None:
+    latest = pa.scalar(now + AHEAD, read.table["time"].type)
+    ahead = np.flatnonzero(pc.greater(read.table["time"], latest).to_numpy())
+    what = f"lies more than a day ahead of this computer's clock, {now:%Y-%m-%d %H:%M} UTC"
+    read.add(problems, "time", what, ahead)
+
+
+def _check_lookalikes(tables: Mapping[str, _Read], problems: Problems) -> None:
+    """Note labels of a column that a person cannot keep apart, wherever the column stands."""
+    met: dict[str, dict[str, None]] = {}
+    for read in tables.values():
+        for name in read.table.column_names:
+            column = read.table[name]
+            if name == "device_id" or not (
+                pa.types.is_dictionary(column.type) or pa.types.is_string(column.type)
+            ):
+                continue
+            labels = _labels(column)
+            together = met.setdefault(_SAME_LABELS.get(name, name), {})
+            for earlier, label in lookalikes([*together, *labels]):
+                if label not in together:
+                    what = "looks like another label: only case, width or spaces differ; write one of them"
+                    both = pc.is_in(column.cast(pa.string()), pa.array([earlier, label]))
+                    rows = np.flatnonzero(both.to_numpy())
+                    first = {column[int(row)].as_py(): int(row) for row in rows[::-1]}
+                    read.add(problems, name, what, sorted(first.values()))
+            together.update(dict.fromkeys(labels))
+
+
+def _check_listening(tables: Mapping[str, _Read], devices: pa.Table, problems: Problems) -> None:
     """Note listening rows with the same key, and wake events that fall into no listening row."""
-    file = files["listening"].name
-    keyed = [tables[name] for name in ("listening", "wake_events") if name in tables]
+    listening = tables["listening"]
+    keyed = [tables[name].table for name in ("listening", "wake_events") if name in tables]
     names = {
         name: sorted({label for table in keyed for label in _labels(table[name])})
         for name in ("wake_word", "model_version")
     }
     if len(devices) * math.prod(map(len, names.values())) >= 1 << 38:
-        raise BadInput(f"{file}: too many devices, wake words and model versions to check against each other")
-    keys = _keys(tables["listening"], devices, names)
-    order = np.argsort(keys, kind="stable")
-    repeated = np.sort(order[1:][keys[order[1:]] == keys[order[:-1]]])
-    if repeated.size:
-        what = f"repeat the device and {', '.join(LISTENING_KEY)} of an earlier row; there is one row an hour"
-        problems.add(file, "time", what, repeated)
+        raise BadInput(
+            "listening: too many devices, wake words and model versions to check against each other"
+        )
+    keys = _keys(listening.table, devices, names)
+    what = f"repeat the device and {', '.join(LISTENING_KEY)} of an earlier row; there is one row an hour"
+    listening.add(problems, "time", what, _repeated(keys))
     if "wake_events" in tables:
-        lost = np.flatnonzero(~np.isin(_keys(tables["wake_events"], devices, names), keys))
-        if lost.size:
-            what = f"falls into no row of {file} of the same device, hour, {', '.join(LISTENING_KEY[1:])}"
-            problems.add(files["wake_events"].name, "time", what, lost)
+        lost = np.flatnonzero(~np.isin(_keys(tables["wake_events"].table, devices, names), keys))
+        what = f"falls into no row of listening of the same device, hour, {', '.join(LISTENING_KEY[1:])}"
+        tables["wake_events"].add(problems, "time", what, lost)
 
 
 def _labels(column: pa.ChunkedArray) -> list[str]:
-    return [label for chunk in column.chunks for label in chunk.dictionary.to_pylist()]
+    """Return the labels of a column, in the order met: its dictionaries hold what it does and no more."""
+    if pa.types.is_string(column.type):
+        return list(pc.unique(column).to_pylist())
+    return list(dict.fromkeys(label for chunk in column.chunks for label in chunk.dictionary.to_pylist()))
 
 
 def _keys(
@@ -236,26 +253,43 @@ def _keys(
     return whole
 
 
-def _write(
-    out: Path, metadata: dict[str, Any], devices: pa.Table, tables: dict[str, pa.Table]
-) -> dict[str, int]:
+def _fleet(metadata: Mapping[str, Any], devices: pa.Table, tables: dict[str, _Read], now: datetime) -> Fleet:
+    """Return the fleet, its rows in the order of its devices and of time; `tables` is emptied on the way."""
+    until = metadata["until"] or _end(tables, None if metadata["synthetic"] else now)
+    ordered = {}
+    for name in list(tables):
+        rows = tables.pop(name).table
+        place = device_places(rows["device_id"], devices["device_id"])
+        time = rows["time"].cast(pa.int64()).to_numpy()
+        ordered[name] = rows.take(pa.array(np.lexsort((time, place))))
+    return Fleet(metadata["population"], until, metadata["synthetic"], devices, MappingProxyType(ordered))
+
+
+def _end(tables: Mapping[str, _Read], now: datetime | None) -> datetime:
+    """Return the end of the last recorded hour, of this one at the latest where there is a clock to go by."""
+    latest = [pc.max(read.table["time"]).as_py() for read in tables.values() if len(read.table)]
+    last = max(latest, default=now or datetime.now(UTC))
+    return min(_hour_after(last), _hour_after(now or last))
+
+
+def _hour_after(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + _HOUR
+
+
+def _write(out: Path, fleet: Fleet) -> None:
     """Write the fleet beside `out` and rename it, so that it is there whole or not at all."""
-    until = metadata["until"] or _end(tables)
     described = {
-        "population": metadata["population"],
-        "until": until.isoformat(),
-        "synthetic": metadata["synthetic"],
-        "devices": len(devices),
+        "population": fleet.population,
+        "until": fleet.until.isoformat(),
+        "synthetic": fleet.synthetic,
+        "devices": len(fleet.devices),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        pq.write_table(devices, beside / "devices.parquet", compression="zstd")
-        for name, rows in tables.items():
-            place = device_places(rows["device_id"], devices["device_id"])
-            time = rows["time"].cast(pa.int64()).to_numpy()
-            ordered = rows.take(pa.array(np.lexsort((time, place))))
-            pq.write_table(ordered, beside / f"{name}.parquet", compression="zstd", row_group_size=1 << 18)
+        pq.write_table(fleet.devices, beside / "devices.parquet", compression="zstd")
+        for name, rows in fleet.tables.items():
+            pq.write_table(rows, beside / f"{name}.parquet", compression="zstd", row_group_size=1 << 18)
         (beside / METADATA_FILE).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
         if out.exists():
             out.rmdir()
@@ -263,11 +297,3 @@ def _write(
         beside.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return {"devices": len(devices), **{name: len(rows) for name, rows in tables.items()}}
-
-
-def _end(tables: dict[str, pa.Table]) -> datetime:
-    """Return the end of the last recorded hour, or of this one where no row was recorded."""
-    latest = [pc.max(rows["time"]).as_py() for rows in tables.values() if len(rows)]
-    last = max(latest, default=datetime.now(UTC))
-    return last.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clients.fleet.check import Problems, check_names, normalise
+from clients.fleet.check import check_names, normalise
+from clients.fleet.problems import Problems
 from fa_core.errors import BadInput
 from fa_core.tables import SOURCES, Source
 

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fa_core.errors import BadInput
+
 app = typer.Typer(no_args_is_help=True, help="Build the device tables of many devices, or bring your own.")
 
 Out = Annotated[Path, typer.Option(help="The fleet directory to write; must not exist, or be empty.")]
@@ -74,17 +76,57 @@ def make(
 @app.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="A directory of Parquet or JSON Lines tables.", show_default=False)
+        Path,
+        typer.Argument(help="A directory of Parquet, JSON Lines, CSV or TSV tables.", show_default=False),
     ],
     out: Out,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TABLE.THEIRS=OURS", help="A column of yours that has another name here."),
+    ] = None,
+    assume_utc: Annotated[
+        bool, typer.Option("--assume-utc", help="Take times without a zone for UTC.")
+    ] = False,
+    drop_extra: Annotated[
+        bool,
+        typer.Option("--drop-extra", help="Leave out columns that no table has, rather than refuse them."),
+    ] = False,
 ) -> None:
     """Check your own device tables and write them as a fleet directory.
 
-    SOURCE holds devices.parquet (or .jsonl) and one file for each table you have: wake_events,
-    listening, command_events, dictation_events, each with a device_id. All that is wrong is named, and then
-    nothing is written.
+    SOURCE holds `devices` and each table that you have (wake_events, listening, command_events,
+    dictation_events), as a file or as a directory of files, each with a device_id: docs/data.md. All that is
+    wrong is named, and then nothing is written.
     """
     from clients.fleet.importing import import_fleet
+    from clients.fleet.problems import BadTables
+    from clients.fleet.sources import Accepting
 
-    counts = import_fleet(source, out)
-    typer.echo(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in counts.items()))
+    accepting = Accepting(dict(map(_renamed, rename or ())), assume_utc, drop_extra)
+    try:
+        imported = import_fleet(source, out, accepting, datetime.now(UTC))
+    except BadTables as error:
+        raise BadInput(_for_person(str(error), error.shown)) from None
+    typer.echo(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in imported.rows.items()))
+    for note in imported.notes:
+        typer.echo(f"note: {note}", err=True)
+
+
+def _for_person(text: str, shown: str) -> str:
+    """Return what to print of wrong tables. Values go to a terminal alone: a file may be a log."""
+    if text == shown or _is_terminal():
+        return shown
+    return f"{text}\n(on a terminal the values are shown too)"
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def _renamed(text: str) -> tuple[tuple[str, str], str]:
+    """Return TABLE.THEIRS=OURS as ((table, theirs), ours)."""
+    theirs, equals, ours = text.rpartition("=")
+    table, dot, column = theirs.partition(".")
+    if not (equals and dot and table and column and ours):
+        raise BadInput(f"--rename {text}: write TABLE.THEIRS=OURS, such as wake_events.ts=time")
+    return (table, column), ours

@@ -7,12 +7,9 @@ from fa_core.metrics.filters import Condition, Filter, exact_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import listed, one_of, show, suggestion
 from fa_core.plan.schema import label_text
-from fa_core.tables import SOURCES, Column, event_columns
+from fa_core.tables import LARGEST, SOURCES, Column, event_columns
 
 Value = str | bool | int
-
-LARGEST = 10**15
-"""No count or measure is larger; whole numbers up to here are exact in a float64 column."""
 
 
 def columns_anywhere() -> dict[str, Column]:

@@ -9,6 +9,7 @@ from fa_core.errors import BadInput
 from fa_core.plan.budget import UnsupportedRho, unsupported, with_rho
 from fa_core.plan.checks import Situation, check
 from fa_core.plan.completed import complete
+from fa_core.plan.labels import check_labels
 from fa_core.plan.located import Finding, Located
 from fa_core.plan.policy import PlanPolicy
 from fa_core.plan.problems import BadPlan, Position, Problem, Problems
@@ -102,7 +103,7 @@ def parse(
     parts = parts_of(values, located.text)
     complete(parts)
     situation = Situation(today or datetime.now(UTC).date(), policy, fleet)
-    for finding in [*parts.findings, *check(parts, situation)]:
+    for finding in [*parts.findings, *check(parts, situation), *check_labels(parts)]:
         problems.add(located.place(finding), finding.found, finding.right)
     problems.raise_if_any(name)
     privacy = with_rho(parts.fields["privacy"])
@@ -115,7 +116,7 @@ def parse(
 
 
 def from_canonical(data: bytes) -> Plan:
-    """Return the plan of canonical bytes, checked as in `parse` but for expiry, policy and fleet.
+    """Return the plan of canonical bytes, checked as in `parse` but for expiry, policy, fleet and labels.
 
     `canonical(from_canonical(data)) == data` holds for whatever it returns. Raises UnsupportedRho where the
     plan's rho does not imply its epsilon and delta, and BadInput for any other bytes, however close to a

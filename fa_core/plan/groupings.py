@@ -13,6 +13,7 @@ from fa_core.tables import Column
 
 def check_segment(segment: Segment, loc: Loc) -> Iterator[Finding]:
     """Yield what is wrong with one segment by itself."""
+    yield from _aliases(segment, (*loc, "aliases"))
     if isinstance(segment, DeviceSegment):
         yield from _labels(segment.values, (*loc, "values"))
         return
@@ -41,6 +42,29 @@ def _labels(labels: Iterable[str], loc: Loc) -> Iterator[Finding]:
         elif label in seen:
             yield Finding((*loc, index), f"{show(label)} is here twice", "keep one of them")
         seen.add(label)
+
+
+def _aliases(segment: Segment, loc: Loc) -> Iterator[Finding]:
+    column = columns_anywhere().get(segment.column)
+    if not segment.aliases:
+        return
+    if segment.values is None or (column is not None and column.type != "label"):
+        yield Finding(
+            loc, "aliases of what is no label", "they are spellings of `values`, in a column of text"
+        )
+        return
+    seen = dict.fromkeys(segment.labels, "a label of this segment")
+    for label, spelled in segment.aliases.items():
+        if label not in segment.labels[:-1]:
+            found = f"{show(label)} is no value of this segment"
+            yield Finding((*loc, label), found, suggestion(label, segment.labels[:-1]), at_key=True)
+        for index, alias in enumerate(spelled):
+            if alias in seen:
+                right = "take it out: a spelling stands for one label"
+                yield Finding((*loc, label, index), f"{show(alias)} is {seen[alias]} already", right)
+            elif column is not None:
+                yield from check_value(alias, column, segment.column, (*loc, label, index))
+            seen.setdefault(alias, f"an alias of {show(label)}")
 
 
 def _values(segment: EventSegment, column: Column | None, loc: Loc) -> Iterator[Finding]:

@@ -1,7 +1,6 @@
 """What is wrong with a plan, and where: every check adds to one list, and the author sees it all at once."""
 
 import difflib
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -77,11 +76,6 @@ class Problems:
 def show(text: str, length: int = 48) -> str:
     """Return text between back-quotes, cut to a length."""
     return f"`{text if len(text) <= length else text[: length - 1] + '…'}`"
-
-
-def is_printable(character: str) -> bool:
-    """Say whether a character is no control, surrogate, line separator or invisible mark."""
-    return unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

@@ -125,7 +125,12 @@ def segment_text(segment: Segment) -> str:
     """Return the fact or column of a segment, and its labels with what falls into each."""
     if not isinstance(segment, EventSegment) or segment.edges is None:
         kind = "fact of the device" if segment.level == "device" else "column of the events"
-        return f"{segment.column} ({kind}): {', '.join(segment.labels)}"
+        aliases = segment.aliases or {}
+        named = [
+            f"{label} (or {', '.join(aliases[label])})" if label in aliases else label
+            for label in segment.labels
+        ]
+        return f"{segment.column} ({kind}): {', '.join(named)}"
     edges = [exact_text(edge) for edge in segment.edges]
     parts = [f"below {edges[0]}"]
     parts += [f"{low} to below {high}" for low, high in pairwise(edges)]

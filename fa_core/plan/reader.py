@@ -2,12 +2,14 @@
 
 Only the part of YAML 1.2 that a person needs to write a plan: one document of mappings, sequences and
 scalars. Anchors, aliases, tags, merge keys and directives are refused: they hide what is signed, and
-an alias can grow a small file without end. Sizes are checked before work is done.
+an alias can grow a small file without end. Sizes are checked before work is done. Texts are read in Unicode's
+composed form (NFC), so that a label is the same however it was typed.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
+from unicodedata import normalize
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, StreamMark, YAMLError
@@ -22,7 +24,8 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from fa_core.plan.problems import Position, Problems, is_printable, show
+from fa_core.labels import hidden
+from fa_core.plan.problems import Position, Problems, show
 from fa_core.plan.tree import MAX_BYTES, Mapping, Scalar, Sequence
 
 MAX_DEPTH = 12
@@ -65,11 +68,11 @@ def _decode(data: bytes, problems: Problems) -> str:
         problems.add(Position(line, column), found, "a plan is YAML text, saved as UTF-8")
         raise _Stop from None
     for number, line_text in enumerate(text.split("\n"), start=1):
-        for column, character in enumerate(line_text.removesuffix("\r"), start=1):
-            if character != "\t" and not is_printable(character):
-                found = f"character U+{ord(character):04X} is a control or an invisible mark"
-                problems.add(Position(number, column), found, "a plan is plain printable text: take it out")
-                raise _Stop
+        place = hidden(line_text.removesuffix("\r").replace("\t", " "))
+        if place is not None:
+            found = f"character U+{ord(line_text[place]):04X} is a control or an invisible mark"
+            problems.add(Position(number, place + 1), found, "a plan is plain printable text: take it out")
+            raise _Stop
     return text
 
 
@@ -166,14 +169,13 @@ class _Reader:
 
     def _scalar(self, event: ScalarEvent) -> Scalar:
         position = _position(event.start_mark)
-        text = str(event.value)
+        text = normalize("NFC", str(event.value))
         if len(text) > MAX_SCALAR:
             found = f"a text of {len(text):,} characters"
             self._problems.add_unreadable(position, found, f"write at most {MAX_SCALAR:,}")
             text = text[:MAX_SCALAR]
-        hidden = next((c for c in text if c != "\n" and not is_printable(c)), None)
-        if hidden is not None:
-            found = f"{show(text)} contains the control or invisible character U+{ord(hidden):04X}"
+        if (place := hidden(text.replace("\n", " "))) is not None:
+            found = f"{show(text)} contains the control or invisible character U+{ord(text[place]):04X}"
             self._problems.add_unreadable(position, found, "take it out")
         return Scalar(position, text, plain=event.style is None)
 

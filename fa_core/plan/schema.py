@@ -81,6 +81,10 @@ def _day(value: object) -> date:
 SourceName = Literal["wake_events", "command_events", "dictation_events"]
 Name = Annotated[StrictStr, Field(pattern=NAME_PATTERN)]
 Label = Annotated[StrictStr, Field(min_length=1, max_length=64)]
+Aliases = Annotated[
+    Mapping[Label, Annotated[tuple[Label, ...], Field(min_length=1, max_length=200)]],
+    Field(min_length=1),
+]
 Groupings = Annotated[tuple[tuple[Name, ...], ...], Field(min_length=1, max_length=32)]
 EventValue = Label | StrictBool | StrictInt
 Window = Annotated[
@@ -132,6 +136,11 @@ class DeviceSegment(Section):
         max_length=200,
         description="The values that get a label of their own. Every other value is counted as `other`.",
     )
+    aliases: Aliases | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Other spellings of a value in the tables, as {en-GB-scotland: [scottish english]}.",
+    )
 
     level: ClassVar[Literal["device"]] = "device"
 
@@ -162,6 +171,11 @@ class EventSegment(Section):
         max_length=200,
         description="The values that get a label of their own. Every other value is counted as `other`.",
     )
+    aliases: Aliases | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Other spellings of a value in the tables, as {en-GB-scotland: [scottish english]}.",
+    )
     edges: tuple[Exact, ...] | None = Field(
         default=None,
         min_length=1,
@@ -191,6 +205,16 @@ class EventSegment(Section):
 
 
 Segment = DeviceSegment | EventSegment
+
+
+def spellings(segment: Segment) -> dict[str, int]:
+    """Return every spelling of a segment's values in the tables, aliases too, with the place of its label.
+
+    Only for a segment by values; the place of `other`, len(segment.labels) - 1, is nobody's.
+    """
+    places = {label: place for place, label in enumerate(segment.labels[:-1])}
+    named = {alias: places[label] for label, found in (segment.aliases or {}).items() for alias in found}
+    return places | named
 
 
 def label_text(value: str | bool | int) -> str:

@@ -198,9 +198,11 @@ def _labels(segment: Mapping[str, Any]) -> Iterator[tuple[str, Region]]:
     """Yield each label's column and region. `other` of a segment with edges holds nulls only: no region."""
     column = segment.get("device") or segment["event"]
     if segment.get("edges") is None:
-        for value in segment["values"]:
-            yield column, Region(frozenset([value]))
-        yield column, Region(frozenset(segment["values"]), others=True)
+        aliases: Mapping[str, Sequence[str]] = segment.get("aliases") or {}
+        named = [frozenset([value, *aliases.get(str(value), ())]) for value in segment["values"]]
+        for values in named:
+            yield column, Region(values)
+        yield column, Region(frozenset().union(*named), others=True)
         return
     edges: list[Fraction | float] = [-math.inf, *map(Fraction, segment["edges"]), math.inf]
     for low, high in pairwise(edges):

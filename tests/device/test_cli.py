@@ -87,6 +87,8 @@ def test_the_pages_example_is_a_configuration(folder: Path) -> None:
         (('rho = "1/4"', 'rho = "1e999999999"'), "budget.rho"),
         (("last = 2027-12-31", "last = 9999-12-31"), "trust.plan_keys.0"),
         (("skew_minutes = 1440", "skew_minutes = 0"), "trust.skew_minutes"),
+        (("intent = [", 'intent = ["a\\u202eb", '), "labels.intent"),
+        (("intent = [", 'intent = ["Hey You", "hey you", '), "labels.intent"),
         (("[budget]", "[budget"), "is not TOML"),
         (("[budget]", f"x = {'[' * 100_000}"), "is not TOML"),
         (("[budget]", f"x = {'9' * 5_000}"), "is not TOML"),
@@ -99,6 +101,19 @@ def test_a_wrong_configuration_is_refused_by_its_key(
     path.write_text(path.read_text("utf-8").replace(*change), "utf-8")
     with pytest.raises(BadInput, match=re.escape(words)):
         read_config(path)
+
+
+def test_a_configuration_may_begin_with_a_byte_order_mark(folder: Path) -> None:
+    path = folder / "device.toml"
+    plain = read_config(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_config(path) == plain
+
+
+def test_allowed_labels_are_read_in_their_normal_form(folder: Path) -> None:
+    path = folder / "device.toml"
+    path.write_text(path.read_text("utf-8").replace("intent = [", 'intent = ["cafe\u0301 ", '), "utf-8")
+    assert read_config(path).labels.intent[0] == "café"
 
 
 def test_the_contact_list_is_read_for_redaction_alone(folder: Path) -> None:

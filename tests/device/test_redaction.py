@@ -54,6 +54,10 @@ def test_a_label_passes_if_it_is_allowed_as_it_is_or_redacted() -> None:
     ]  # fmt: skip
 
 
+def test_a_label_passes_however_its_accents_are_encoded() -> None:
+    assert label("cafe\u0301 ", {"café"}, REDACTOR) == "café"
+
+
 class Why(StrEnum):
     """A fixed reason."""
 

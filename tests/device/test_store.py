@@ -304,6 +304,22 @@ def test_a_device_that_boots_without_a_clock_deletes_and_writes_nothing(consenti
     assert consenting.counts()["wake_events"] == {"quality_metrics": 1}
 
 
+# Facts.
+
+
+def test_facts_are_stored_in_the_normal_form_of_labels(consenting: Store) -> None:
+    consenting.set_facts({"accent": " cafe\u0301"}, NOW)
+    assert consenting.facts() == {"accent": "café"}
+
+
+@pytest.mark.parametrize("value", ["", "a\x00b", "a\u202eb", "x" * 65])
+def test_a_fact_that_no_plan_could_name_is_refused(consenting: Store, value: str) -> None:
+    with pytest.raises(BadInput, match=r"^accent ") as error:
+        consenting.set_facts({"accent": value}, NOW)
+    assert not value or value not in str(error.value)
+    assert consenting.facts() == {}
+
+
 # Forgetting, and what can be shown of it.
 
 

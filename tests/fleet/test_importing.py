@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from clients.fleet.importing import import_fleet
+from clients.fleet.importing import Imported
+from clients.fleet.importing import import_fleet as import_at
 from clients.fleet.make import make_fleet
+from clients.fleet.sources import Accepting
 from clients.fleet.tables import read_fleet
 from fa_core.errors import BadInput
 from tests.fleet.small import small_bank
@@ -41,6 +43,11 @@ HOUR = {
     "minutes": 60,
 }
 Rows = dict[str, list[dict[str, Any]]]
+NOW = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
+
+
+def import_fleet(source: Path, out: Path, accepting: Accepting | None = None) -> Imported:
+    return import_at(source, out, accepting or Accepting(), NOW)
 
 
 def rows() -> Rows:
@@ -70,7 +77,7 @@ def refused(tmp_path: Path, tables: Rows) -> str:
 
 def test_json_lines_become_a_fleet_in_order(tmp_path: Path) -> None:
     source = write(tmp_path / "my home", rows())
-    assert import_fleet(source, tmp_path / "out") == {"devices": 2, "wake_events": 2, "listening": 2}
+    assert import_fleet(source, tmp_path / "out").rows == {"devices": 2, "wake_events": 2, "listening": 2}
     fleet = read_fleet(tmp_path / "out")
     assert fleet.population == "my home"
     assert not fleet.synthetic
@@ -119,7 +126,7 @@ BAD: dict[str, tuple[Callable[[Rows], object], str]] = {
     ),
     "text for a number": (with_wake(score="high"), "wake_events.jsonl: score: row 1: must be a number"),
     "true for a number": (with_wake(score=True), "wake_events.jsonl: score: row 1: must be a number"),
-    "number for true": (with_wake(playback=1), "wake_events.jsonl: playback: row 1: must be true or false"),
+    "a number for true": (with_wake(playback=2), "wake_events.jsonl: playback: row 1: must be true or false"),
     "fraction for a count": (
         with_hour(minutes=1.5),
         "listening.jsonl: minutes: row 2: must be a whole number",
@@ -127,15 +134,24 @@ BAD: dict[str, tuple[Callable[[Rows], object], str]] = {
     "huge count": (with_hour(minutes=1 << 70), "listening.jsonl: minutes: row 2: must be a whole number"),
     "score over one": (with_wake(score=1.01), "wake_events.jsonl: score: row 1: must be within [0, 1]"),
     "score under zero": (with_wake(score=-0.01), "wake_events.jsonl: score: row 1: must be within [0, 1]"),
-    "not a number": (with_wake(score=float("nan")), "wake_events.jsonl: score: row 1: must be within [0, 1]"),
-    "infinite noise": (with_wake(snr_db=float("inf")), "snr_db: row 1: must be a finite number"),
+    "not a number": (with_wake(score=float("nan")), "wake_events.jsonl: score: row 1: must be a number"),
+    "infinite noise": (with_wake(snr_db=float("inf")), "snr_db: row 1: must be a number"),
     "null": (with_wake(score=None), "wake_events.jsonl: score: row 1: has no value"),
     "outcome outside its domain": (with_wake(outcome="hit"), "outcome: row 1: must be one of true_accept"),
     "outcome against accepted": (with_wake(accepted=True), "outcome: row 1: contradicts `accepted`"),
-    "unknown device": (with_wake(device_id="c"), "device_id: row 1: has no row in devices.jsonl"),
-    "no time zone": (with_wake(time="2026-11-20T07:45:00"), "time: row 1: is not a time with its zone"),
-    "no such day": (with_wake(time="2026-02-30T07:45:00Z"), "time: holds a date or hour that does not exist"),
-    "time as a number": (with_wake(time=1700000000), "time: row 1: must be a time with its zone"),
+    "unknown device": (with_wake(device_id="c"), "device_id: row 1: is no device of the devices table"),
+    "no time zone": (
+        with_wake(time="2026-11-20T07:45:00"),
+        "time: row 1: has no time zone; add it, or give --assume",
+    ),
+    "no such day": (
+        with_wake(time="2026-02-30T07:45:00Z"),
+        "time: row 1: holds a date or hour that does not exist",
+    ),
+    "time as a number": (
+        with_wake(time=1700000000),
+        "time: row 1: is a number here and a time elsewhere in the column; write one kind",
+    ),
     "listening off the hour": (
         with_hour(time="2026-11-20T07:30:00Z"),
         "time: row 2: must be the start of an hour",
@@ -150,13 +166,13 @@ BAD: dict[str, tuple[Callable[[Rows], object], str]] = {
     ),
     "an event in no listened hour": (
         with_hour(time="2026-11-20T06:00:00Z"),
-        "wake_events.jsonl: time: row 2: falls into no row of listening.jsonl",
+        "wake_events.jsonl: time: row 2: falls into no row of listening of",
     ),
     "a device twice": (
         lambda t: t["devices"].append(dict(DEVICES[0])),
-        "devices.jsonl: device_id: row 3: repeats the device of the row above",
+        "devices.jsonl: device_id: row 3: repeats the device of an earlier row",
     ),
-    "no devices file": (lambda t: t.pop("devices"), "devices.parquet or devices.jsonl: is not in"),
+    "no devices file": (lambda t: t.pop("devices"), "devices.parquet: is not in"),
     "no device": (lambda t: t["devices"].clear(), "devices.jsonl: holds no device"),
     "no table": (
         lambda t: [t.pop(name) for name in ("wake_events", "listening")],
@@ -200,7 +216,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 def test_the_same_table_in_two_formats_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "mine", rows())
     (source / "wake_events.parquet").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"wake_events\.jsonl too; keep one of the two"):
+    with pytest.raises(BadInput, match=r"wake_events\.parquet too; keep one of the two"):
         import_fleet(source, tmp_path / "out")
 
 
@@ -215,7 +231,7 @@ def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:
 def test_rows_are_counted_across_the_pieces_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.fleet.importing.BATCH", 2)
+    monkeypatch.setattr("clients.fleet.sources.BATCH", 2)
     tables = rows()
     tables["listening"] = [
         {**HOUR, "time": f"2026-11-20T{hour:02}:00:00Z", "device_id": name}
@@ -223,7 +239,7 @@ def test_rows_are_counted_across_the_pieces_of_a_file(
         for name in "ab"
     ]
     source = write(tmp_path / "good", tables)
-    assert import_fleet(source, tmp_path / "fleet")["listening"] == 10
+    assert import_fleet(source, tmp_path / "fleet").rows["listening"] == 10
     assert pq.read_metadata(tmp_path / "fleet" / "listening.parquet").num_rows == 10
     for row in (4, 7):
         tables["listening"][row]["minutes"] = 99

@@ -40,7 +40,7 @@ def test_what_was_written_is_read(fleet: Path) -> None:
     assert found.population == "synthetic"
     assert found.until == datetime(2026, 11, 22, tzinfo=UTC)
     for name, table in found.tables.items():
-        assert table.equals(pq.read_table(fleet / f"{name}.parquet").cast(table.schema))
+        assert table.to_pylist() == pq.read_table(fleet / f"{name}.parquet").to_pylist()
 
 
 def test_a_table_that_was_not_recorded_is_absent(fleet: Path) -> None:
@@ -114,8 +114,8 @@ def test_a_cut_file_is_named(fleet: Path, name: str, damage: Callable[[bytes], b
         ),
         (
             "wake_events",
-            lambda t: t.set_column(4, "score", pc.cast(t["score"], pa.string())),
-            "wake_events.parquet: score: is of type string; it must be a number",
+            lambda t: t.set_column(4, "score", pc.greater(t["score"], 0.5)),
+            "wake_events.parquet: score: is of type bool; it must be a number",
         ),
         (
             "wake_events",
