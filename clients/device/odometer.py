@@ -29,8 +29,8 @@ class Budget:
     Attributes:
         rho: the most zCDP in any interval of length `window`.
         window: length of the rolling window.
-        settle: how long a fresh store takes no part. With the default, the window, a reinstalled device
-            cannot have forgotten a charge that still counts.
+        settle: how long a fresh store takes no part, beside `Moment.age`. With the default, the window, a
+            reinstalled device cannot have forgotten a charge that still counts.
     """
 
     rho: Fraction = Fraction(1, 4)
@@ -93,13 +93,18 @@ def affords(charges: Iterable[Charge], rho: Fraction, moment: Moment, budget: Bu
     return rho >= 0 and spent(charges, moment, budget) + rho <= budget.rho
 
 
-def settled(first_witnessed: datetime, moment: Moment, budget: Budget) -> bool:
-    """Return whether a store whose first witnessed time was `first_witnessed` is old enough to take part.
+def settled(first: datetime, moment: Moment, budget: Budget) -> bool:
+    """Return whether a store whose first timestamp was `first` is old enough to take part.
 
-    One that need not settle takes part in the round in which it first sees a witnessed time: two clocks that
-    agree are still seconds apart.
+    `first` may be as old as a witness's time may be, hence the margin (as in `spent`). A store that need not
+    settle takes part in the round in which it first sees a witnessed time.
     """
-    return not budget.settle or moment.earliest - first_witnessed >= budget.settle
+    return not budget.settle or moment.earliest >= settles(first, moment.age, budget)
+
+
+def settles(first: datetime, age: timedelta, budget: Budget) -> datetime:
+    """Return from when on a store whose first timestamp was `first` takes part."""
+    return first + budget.settle + age if budget.settle else first
 
 
 def frees_up(charges: Iterable[Charge], now: datetime, age: timedelta, budget: Budget) -> datetime | None:

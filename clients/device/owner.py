@@ -14,7 +14,7 @@ from clients.device.consent import PURPOSES, Grant
 from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.journal import Entry, Json, sentence
 from clients.device.keys import create_key, load_key
-from clients.device.odometer import Moment, frees_up, spent
+from clients.device.odometer import Moment, frees_up, settles, spent
 from clients.device.policy import FileReader, nothing_known
 from clients.device.records import Records
 from clients.device.rows import moment
@@ -73,6 +73,7 @@ class Status:
     frees_up: str | None
     contributions: int
     takes_part_from: str | None
+    central_noise: bool
     key: str
     enrolled: bool
     journal_entries: int
@@ -98,7 +99,8 @@ def status(home: DeviceHome, now: datetime) -> Status:
         spent=f"rho {float(spent(charges, instant, budget)):.6g}",
         frees_up=free.isoformat() if free else None,
         contributions=len(records.contributions()),
-        takes_part_from=(seen.first + budget.settle).isoformat() if seen.first else None,
+        takes_part_from=settles(seen.first, pins.skew, budget).isoformat() if seen.first else None,
+        central_noise=config.policy.central_noise,
         key=records.key().public_key().public_bytes_raw().hex(),
         enrolled=records.enrolled(),
         journal_entries=last.sequence,

@@ -80,6 +80,7 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     table.add_row("spent", found.spent + (f", frees up from {found.frees_up}" if found.frees_up else ""))
     table.add_row("contributions", str(found.contributions))
     table.add_row("takes part from", found.takes_part_from or "it has not been invited yet")
+    table.add_row("central noise", "allowed" if found.central_noise else "declined")
     table.add_row("enrolled", "yes" if found.enrolled else "no")
     table.add_row("journal", f"{found.journal_entries} entries")
     Console().print(table)

@@ -1,8 +1,10 @@
-"""No population goes over its budget, whatever the clocks of server and witness do: random schedules.
+"""No population and no device goes over its budget, whatever the clocks do: random schedules.
 
 The witness counts by its own clock, which may be wrong by up to E, and is put right or wrong at any time. In
 its own time no week, no year and no window holds more than the budget; so in true time no interval does that
-is shorter by 2E. The server stamps its charges with a clock that jumps by years.
+is shorter by 2E. The server stamps its charges with a clock that jumps by years. A device of the population
+takes part in each round that was signed for: its clock jumps too, the checkpoints that it is shown are up to
+a day old by the witness's time, and it is reinstalled now and then.
 """
 
 import random
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from clients.device import odometer
 from fa_core.errors import Refused
 from fa_core.privacy.ledger import WEEK, YEAR, Charge, Policy
 from fa_core.privacy.ledger_rows import Declaration
@@ -28,6 +31,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 KEY = Ed25519PrivateKey.generate()
 STEPS = 16
+ODOMETER = odometer.Budget(Fraction(1, 2), timedelta(days=28), timedelta(days=28))
 
 
 class MemoryJournal:
@@ -67,16 +71,17 @@ class Schedule:
     error: timedelta
     true: list[tuple[datetime, Charge]] = field(default_factory=list)
     counted: list[tuple[datetime, Charge]] = field(default_factory=list)
+    device: list[tuple[datetime, Charge]] = field(default_factory=list)
     refused: int = 0
 
 
 class Clocks:
-    """True time, and how far the server's and the witness's clocks are off."""
+    """True time, and how far the clocks of server, witness and device are off."""
 
     def __init__(self, chance: random.Random, error: timedelta) -> None:
         self._chance, self._error = chance, error
         self.now = START
-        self._server = self._witness = timedelta(0)
+        self._server = self._witness = self._device = timedelta(0)
 
     def step(self) -> None:
         self.now += self._chance.choice([timedelta(0), timedelta(hours=1), DAY, 4 * DAY, 100 * DAY])
@@ -84,12 +89,40 @@ class Clocks:
             self._server = self._chance.choice([0, -400, -8, 8, 400]) * DAY
         if self._chance.random() < 0.3:
             self._witness = self._chance.choice([-1, 0, 1]) * self._error
+        if self._chance.random() < 0.3:
+            self._device = self._chance.choice([-0.9, 0, 0.9, 400]) * DAY
 
     def server(self) -> datetime:
         return self.now + self._server
 
     def witness(self) -> datetime:
         return self.now + self._witness
+
+    def device(self) -> datetime:
+        return self.now + self._device
+
+
+class Device:
+    """The odometer of one device, as `clients.device` drives it. A reinstallation makes a new one."""
+
+    def __init__(self) -> None:
+        self.charges: list[odometer.Charge] = []
+        self.first: datetime | None = None
+        self.latest: datetime | None = None
+
+    def contributes(self, cost: Fraction, local: datetime, witnessed: datetime) -> bool:
+        """Whether it counts, and pays, in a round at `local` by its clock."""
+        moment = odometer.Moment(local, witnessed, max(witnessed, self.latest or witnessed), DAY)
+        if not moment.agrees:
+            return False
+        self.latest, self.first = moment.latest, self.first or moment.timestamp
+        if not (
+            odometer.settled(self.first, moment, ODOMETER)
+            and odometer.affords(self.charges, cost, moment, ODOMETER)
+        ):
+            return False
+        self.charges.append(odometer.Charge(cost, moment.timestamp))
+        return True
 
 
 def play(folder: Path, seed: int, by_server: bool = False) -> Schedule:
@@ -106,7 +139,7 @@ def play(folder: Path, seed: int, by_server: bool = False) -> Schedule:
         made._journal = journal  # type: ignore[assignment]
         return made
 
-    witness = started()
+    witness, device = started(), Device()
     for number in range(STEPS):
         clocks.step()
         if chance.random() < 0.2:
@@ -123,6 +156,11 @@ def play(folder: Path, seed: int, by_server: bool = False) -> Schedule:
             continue
         done.true.append((clocks.now, asked))
         done.counted = [(each.at, each) for each in witness.charges()]
+        if chance.random() < 0.1:
+            device = Device()
+        witnessed = clocks.witness() - chance.choice([0, 0.4, 1]) * DAY
+        if device.contributes(asked.cost, clocks.device(), witnessed):
+            done.device.append((clocks.now, asked))
     return done
 
 
@@ -137,6 +175,8 @@ def most(charges: Sequence[tuple[datetime, Charge]], length: timedelta) -> Fract
 def problems(done: Schedule) -> list[str]:
     """The budgets that were exceeded, by the witness's time or in true time."""
     found = []
+    if most(done.device, ODOMETER.window - 2 * done.error) > ODOMETER.rho:
+        found.append("device in true time")
     for name, charges, less in (("witness", done.counted, 0 * DAY), ("true", done.true, 2 * done.error)):
         of_a = [each for each in charges if each[1].family == "a"]
         of_b = [each for each in charges if each[1].family == "b"]
@@ -159,6 +199,8 @@ def test_no_schedule_puts_a_population_over_its_budget(tmp_path: Path) -> None:
     assert [each for each in map(problems, played) if each] == []
     signed, refused = sum(len(each.true) for each in played), sum(each.refused for each in played)
     assert min(signed, refused) > 1000, "the budgets matter in these schedules"
+    answered = sum(len(each.device) for each in played)
+    assert 300 < answered < signed - 300, "and so does the device's own"
 
 
 @pytest.mark.long
@@ -169,6 +211,13 @@ def test_no_schedule_of_many_puts_a_population_over_its_budget(tmp_path: Path) -
 
 def caught(folder: Path, **options: Any) -> set[str]:
     return {each for seed in range(50) for each in problems(play(folder, seed, **options))}
+
+
+def test_a_device_that_forgets_what_it_spent_when_it_is_reinstalled_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odometer, "settled", lambda *_: True)
+    assert caught(tmp_path) == {"device in true time"}
 
 
 def test_a_witness_that_takes_the_servers_time_is_caught(tmp_path: Path) -> None:
