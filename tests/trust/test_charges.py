@@ -6,10 +6,12 @@ in which one of them looks at no charge. Every run says `simulated`: that is no 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from fa_core.plan import Plan, parse
 from fa_core.privacy.ledger import BUDGETS, Charge, Policy
 from fa_core.privacy.ledger_rows import Declaration, encode
 from fa_core.rounds import run as running
+from fa_core.secagg import MAX_ATTEMPTS, messages
 from fa_core.secagg.identity import population_id
 from fa_core.store import Inclusion, chain
 from fa_core.trust import budgets, witness
@@ -30,6 +33,7 @@ from fa_core.trust.charges import ChargeProof, Keys, Round, paid
 from fa_core.trust.witness import Witness
 from fa_core.values import Release
 from tests.rounds.small import NOW, POPULATION, World, plan_text, small_plan
+from tests.secagg.lab import fresh_record
 
 DEVICES = 8
 PLAN = small_plan()
@@ -395,6 +399,69 @@ def test_a_failed_round_that_gave_its_charge_back_would_be_a_second_try(
     without_limits(monkeypatch, chain)
     world.run(PLAN)
     assert len(opened) == 1
+
+
+def silent_after_joining(number: int, device: Device) -> Device:
+    class Silent:
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            if stage != "join":
+                raise RuntimeError
+            return device.handle(stage, request)
+
+    return Silent()
+
+
+def rosters_drawn(world: World, patch: Patch) -> int:
+    """A server that throws rosters away until a ring suits it: how many of them the witness signs.
+
+    It picks the ids: it begins release after release, pays while it can, and tries more attempts at each, and
+    other ids under the same charge. Both budgets have room for two releases of the window.
+    """
+    world.give(replace(AMPLE, window=2 * COST))
+    without_limits(patch, chain)
+    asked: list[bytes] = []
+    sign = Witness.sign_roster
+    patch.setattr(Witness, "sign_roster", lambda self, request: asked.append(request) or sign(self, request))
+    for _ in range(5):
+        with suppress(RoundFailed):
+            world.run(PLAN, silent_after_joining)
+    signer, puppets = world.signers.witness, [world.authority.enrol(POPULATION) for _ in range(DEVICES)]
+    assert isinstance(signer, Witness)
+    for request in tuple(asked):
+        task, proof, _ = messages.read_roster_request(request)
+        others = [replace(task, attempt=attempt) for attempt in range(1, 2 * MAX_ATTEMPTS)]
+        for other in [*others, replace(task, release=token_bytes(16))]:
+            records = [fresh_record(puppet, other) for puppet in puppets]
+            with suppress(Refused):
+                signer.sign_roster(messages.roster_request(other, proof, records))
+    return len(rosters(world))
+
+
+def test_a_server_that_picks_the_ids_draws_four_rosters_a_charge_and_no_more(
+    world: World, opened: list[Release], monkeypatch: Patch
+) -> None:
+    """Row 10: the attempts at a release are a limit, since each release has its own charge in the budgets."""
+    assert rosters_drawn(world, monkeypatch) == 2 * MAX_ATTEMPTS
+    assert opened == []
+
+
+MORE_ROSTERS: dict[str, tuple[Callable[[Patch], None], int]] = {
+    "keeps no sum": (lambda patch: without_limits(patch, witness), 5 * MAX_ATTEMPTS),
+    "looks at no charge": (gullible_witness, 5 * MAX_ATTEMPTS + 5),
+    "counts no attempts": (
+        lambda patch: patch.setattr(witness, "MAX_ATTEMPTS", 100),
+        2 * 2 * MAX_ATTEMPTS,
+    ),
+}
+
+
+@pytest.mark.parametrize("control", MORE_ROSTERS)
+def test_a_witness_that_does_not_bind_attempts_to_charges_is_caught(
+    world: World, monkeypatch: Patch, control: str
+) -> None:
+    careless, drawn = MORE_ROSTERS[control]
+    careless(monkeypatch)
+    assert rosters_drawn(world, monkeypatch) == drawn
 
 
 def test_budgets_that_were_replaced_do_not_come_back(world: World, opened: list[Release]) -> None:
