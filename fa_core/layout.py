@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import ceil, log2, prod
 from typing import Final, Literal
 
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, Refused
 from fa_core.metrics import Axis, Bounds, MetricSpec, Part, Shape
 from fa_core.plan import Plan, rho_of
 from fa_core.privacy.accounting import gaussian_variance, geometric_variance
@@ -150,10 +150,7 @@ def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
     """
     if any(EXACT <= block.l2_squared < block.l1**2 for block in blocks):
         raise BadInput("one device's squares do not fit 62 bits; lower max_events, max_hours or max_per_hour")
-    most = max(
-        (MAX_COHORT * block.linf + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)) * _largest_scale(block)
-        for block in blocks
-    )
+    most = max(_most(block, MAX_COHORT) * _largest_scale(block) for block in blocks)
     if most < 2**31:
         return 32
     if most < 2**63:
@@ -162,6 +159,24 @@ def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
         f"one device may add so much that the sum of {MAX_COHORT:,} devices does not fit 64 bits; "
         "lower max_events, max_hours or the clip"
     )
+
+
+def require_headroom(layout: Layout, devices: int) -> None:
+    """Raise Refused where the sum of so many devices, the server's noise included, may leave the ring.
+
+    A sum that wraps is another number, and nobody can tell. Under distributed noise `shares_of` asks the same
+    of each device's share.
+    """
+    if any(_most(block, devices) >= 2 ** (layout.modulus_bits - 1) for block in layout.blocks):
+        raise Refused(
+            f"the sum of {devices:,} devices, noise included, does not fit {layout.modulus_bits} bits; "
+            "invite fewer"
+        )
+
+
+def _most(block: Block, devices: int) -> float:
+    """Return the most that a cell of the sum of so many devices may hold, noise included."""
+    return devices * block.linf + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)
 
 
 def _largest_scale(block: Block) -> int:

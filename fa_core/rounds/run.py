@@ -18,7 +18,7 @@ import numpy as np
 from fa_core.errors import Refused, RoundFailed, UnheardError
 from fa_core.estimate import estimate
 from fa_core.flower.transport import Grid
-from fa_core.layout import MAX_COHORT, NOISE_TAIL, compile_plan
+from fa_core.layout import MAX_COHORT, NOISE_TAIL, compile_plan, require_headroom
 from fa_core.plan import Plan, SignedPlan, canonical
 from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
@@ -138,6 +138,8 @@ def require_cohort(plan: Plan, devices: int) -> None:
         )
     if privacy.noise == "distributed":
         shares_of(compile_plan(plan), asked, privacy.dropout, privacy.corrupt)
+    else:
+        require_headroom(compile_plan(plan), asked)
 
 
 def invite(nodes: Sequence[int], sample: Fraction) -> list[int]:
@@ -280,12 +282,13 @@ def noised(
 ) -> tuple[Int64Array, Int64Array, FloatArray]:
     """Return what may be released of a sum: int64 sums, each block's scale, each block's noise variance.
 
-    The variance is in unscaled squared cells, as it really is. Raises RoundFailed where a sum is larger
-    than the devices that are in it may add. Only the noised sum is checked: that a round failed is public, so
-    it must not depend on an exact number.
+    The variance is in unscaled squared cells, as it really is. Raises Refused where the sum of so many
+    devices may leave the ring, and RoundFailed where it is larger than the devices that are in it may add.
+    Only the noised sum is checked: that a round failed is public, so it must not depend on an exact number.
     """
     counted = len(result.counted)
     if layout.noise == "central":
+        require_headroom(layout, result.joined)
         scales = np.ones(len(layout.blocks), np.int64)
         variance = np.array([float(block.variance) for block in layout.blocks])
         sums = central_noise(layout, result.total)
@@ -308,7 +311,8 @@ def check_range(
     """
     for block, scale, noise in zip(layout.blocks, scales.tolist(), variance.tolist(), strict=True):
         most = scale * (counted * block.linf + NOISE_TAIL * math.sqrt(noise))
-        if np.any(np.abs(sums[block.slice]) > most):
+        cells = sums[block.slice]
+        if np.any((cells > most) | (cells < -most)):  # abs would leave -2^63 negative
             raise RoundFailed(
                 f"the sum of {block.metric} ({block.part}) is more than {counted} devices may add: some "
                 "device did not keep its bound; nothing was released"

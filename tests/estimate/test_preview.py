@@ -150,3 +150,12 @@ def test_a_first_preview_needs_no_store(tmp_path):
         result = CliRunner().invoke(build(), ["plan", "preview", str(plan), "--store", str(tmp_path / store)])
         assert result.exit_code == 0, result.output
         assert "epsilon 4" in result.output
+
+
+@pytest.mark.parametrize(("noise", "said"), [("central", True), ("distributed", False)])
+def test_a_preview_says_that_devices_decline_central_noise(tmp_path, noise, said):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN.replace("METRIC", METRICS["rate"]).replace("NOISE", f"noise: {noise}"))
+    shown = CliRunner().invoke(build(), ["plan", "preview", str(plan), "--store", str(tmp_path / "nowhere")])
+    assert shown.exit_code == 0, shown.output
+    assert ("with central noise the server sees the exact sum" in " ".join(shown.output.split())) is said

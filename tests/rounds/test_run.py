@@ -12,7 +12,8 @@ from clients import party
 from clients.device.interface import Declined, Device, Reason
 from clients.evaluate import device_vectors, seeded_randomness
 from fa_core.errors import Refused, RoundFailed
-from fa_core.layout import compile_plan
+from fa_core.layout import compile_plan, require_headroom
+from fa_core.plan import Plan, parse
 from fa_core.privacy.distributed import Share, shares_of
 from fa_core.privacy.ledger import DEFAULT_POLICIES, claim_holds
 from fa_core.rounds import run as running
@@ -20,7 +21,7 @@ from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
 from fa_core.values import Int64Array, Layout
 from tests.rounds.fakes import CANARY
-from tests.rounds.small import SEED, UNTIL, World, small_plan
+from tests.rounds.small import NOW, POPULATION, SEED, UNTIL, World, plan_text, small_plan
 
 DEVICES = 10
 STAGES = ("join", "shares", "masked", "unmask")
@@ -340,3 +341,78 @@ def test_the_range_check_knows_the_scale() -> None:
     check_range(layout, sums, 10, 4 * ones.astype(np.int64), 0 * ones)
     with pytest.raises(RoundFailed):
         check_range(layout, sums, 10, 2 * ones.astype(np.int64), 0 * ones)
+
+
+def crowded(linf: int, variance: Fraction, bits: int) -> Layout:
+    """A layout of one block."""
+    whole = compile_plan(small_plan())
+    block = replace(whole.blocks[0], linf=linf, variance=variance)
+    return replace(whole, blocks=(block,), modulus_bits=bits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_ring_holds_the_sum_and_the_servers_noise_up_to_its_sign(bits: int) -> None:
+    """To one unit of the bound of ten devices: 40 standard deviations of noise fit beside their sum."""
+    tail, sign = 40 * (2**20 + 1), 2 ** (bits - 1)
+    most = (sign - 1 - tail) // 10
+    slack = 0 if bits == 32 else 2**10  # what a float of that size cannot distinguish
+    require_headroom(crowded(most - slack, Fraction(2**40), bits), 10)
+    for layout, devices in (
+        (crowded(most + 1 + slack, Fraction(2**40), bits), 10),
+        (crowded(most - slack, Fraction(2**40), bits), 11),
+        (crowded(most - slack, Fraction(2**42), bits), 10),
+    ):
+        with pytest.raises(Refused, match=f"noise included, does not fit {bits} bits"):
+            require_headroom(layout, devices)
+
+
+def test_too_many_joined_for_the_ring_are_not_summed_up() -> None:
+    layout, share = crowded(2**27, Fraction(2**40), 32), Fraction(0)
+    total = np.zeros(layout.length, np.int64)
+    running.noised(layout, Result(total, 15, tuple(range(15)), {}), share, share)
+    with pytest.raises(Refused, match="does not fit 32 bits"):
+        running.noised(layout, Result(total, 16, tuple(range(15)), {}), share, share)
+
+
+def at_the_bound(*_: object) -> Int64Array:
+    layout = compile_plan(means())
+    return np.concatenate([np.full(block.cells, block.linf) for block in layout.blocks])
+
+
+def means() -> Plan:
+    text = plan_text(cohort=6, events=64).replace("kind: histogram", "kind: mean")
+    text = text.replace("edges: {from: 0, to: 1, bins: 5}", "clip: {from: 0, to: 1}")
+    return parse(text.encode(), "small.yaml", today=NOW.date(), policy=None)
+
+
+def test_a_ring_that_is_too_small_is_refused_before_anything_is_charged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring that holds ten devices' counts and not their squares, as a careless compiler would choose it."""
+    monkeypatch.setattr("fa_core.layout._modulus_bits", lambda _: 32)
+    with pytest.raises(Refused, match="the sum of 10 devices, noise included, does not fit 32 bits"):
+        world.run(means())
+    assert world.store.charges(POPULATION) == ()
+
+
+def test_without_the_check_a_sum_wraps_and_is_released(
+    world: World, noiseless: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken control: nobody can tell the sum from another."""
+    monkeypatch.setattr(party.SimulatedFleet, "_counts", at_the_bound)
+    right = world.run(means())[0].sums
+    monkeypatch.setattr("fa_core.layout._modulus_bits", lambda _: 32)
+    monkeypatch.setattr(running, "require_headroom", lambda *_: None)
+    wrapped = world.run(means())[0].sums
+    assert right.tolist() == (DEVICES * at_the_bound()).tolist()
+    assert np.any(wrapped != right)
+    assert np.all((wrapped - right) % 2**32 == 0)
+
+
+@pytest.mark.parametrize("cell", [-(2**63), 2**63 - 1])
+def test_the_range_check_finds_what_has_no_absolute_value(cell: int) -> None:
+    layout = crowded(2**20, Fraction(1), 64)
+    sums = np.zeros(layout.length, np.int64)
+    sums[0] = cell
+    with pytest.raises(RoundFailed, match="more than 10 devices may add"):
+        check_range(layout, sums, 10, np.ones(1, np.int64), np.ones(1))
