@@ -126,10 +126,11 @@ class PolicySection(Section):
     max_delta: Exact = Fraction(1, 10**6)
     max_cells: int = 50_000
     min_cohort: Annotated[int, Field(ge=2)] = 50
-    central_noise: bool = True
+    central_noise: bool = False
     single_vectors: bool = False
     min_corrupt: Exact = Fraction(1, 20)
     max_dropout: Exact = Fraction(1, 2)
+    reply_seconds: Annotated[int, Field(ge=0, le=20)] = 2
 
 
 class PinnedKeySection(Section):
@@ -219,6 +220,7 @@ class DeviceConfig(Section):
             said.single_vectors,
             said.min_corrupt,
             said.max_dropout,
+            timedelta(seconds=said.reply_seconds),
         )
 
     def pins(self) -> Pins:

@@ -5,13 +5,16 @@ the reply sent. So a crash leaves one of two things: nothing charged and nothing
 very same bytes ready for a repeated request. The vector itself is never written anywhere, and the keys of
 a round live in memory only: a device that restarts has dropped out of it.
 
-Joining depends on nothing in the event tables, nor does the time that it takes: what is past its retention
-is deleted on a timer (`tidy`), not while a request waits. A device whose budget is used up counts as ever,
-throws the counts away and sends zeros with its share of the noise, so that its absence says nothing.
+Whether a device answers, and when, depends on nothing in the event tables. It counts before it joins, and
+where that raises anything at all it sends zeros with its share of the noise, charged like any other. Whether
+somebody speaks is asked before it joins and never after. Every reply leaves at a fixed delay after its
+request (`Policy.reply_after`). What is past its retention is deleted on a timer (`tidy`), not while a request
+waits. A device whose budget is used up counts as ever, throws the counts away and sends zeros with its share
+of the noise, so that its absence says nothing.
 """
 
 import logging
-from collections import deque
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,16 +24,15 @@ from hashlib import sha256
 from threading import Lock
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device import database, receipt
 from clients.device.consent import allows
-from clients.device.counting import count, noised
+from clients.device.counting import Counted, Read, counted, noised
 from clients.device.interface import Declined, Reason, Stage
 from clients.device.odometer import Budget, Moment, affords, settled
-from clients.device.policy import ConditionReader, Policy, asks_of, refusal
+from clients.device.policy import ConditionReader, Policy, asks_of, refusal, used_up
 from clients.device.records import Contribution, Records
 from clients.device.store import Store
 from clients.device.trust import Believed, Pins, answered, believe, covers
@@ -47,8 +49,11 @@ MAX_ROUNDS = 4
 JOINS = 4
 """Rounds that a device joins in a day for each plan that it may answer: most of them end well."""
 
-LEAST_TOOK = timedelta(minutes=1)
-"""What a contribution counts as at least in the day's running time."""
+TOOK = timedelta(minutes=1)
+"""What a contribution counts as in the day's running time. Its real time hangs on the tables, and may not
+decide whether a later plan is declined."""
+
+DAY = timedelta(days=1)
 
 _SESSION = slice(4, 36)
 """Where a message of the protocol names its round (docs/protocol.md)."""
@@ -67,24 +72,27 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The device's clock (UTC), and one that never goes back, in seconds, to measure how long things took."""
+    """The device's clock (UTC), one that never goes back, in seconds, and what waits for so many seconds."""
 
     now: Callable[[], datetime]
     running: Callable[[], float]
+    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(slots=True)
 class _Round:
-    """One round that this device joined. Its keys live in `party`, in memory only."""
+    """One round that this device joined. Its keys live in `party` and its counts here, in memory only.
+
+    Attributes:
+        deleted: number of the journal's last deletion when the device counted.
+    """
 
     invitation: Invitation
     believed: Believed
     layout: Layout
     party: DeviceParty | plain.DeviceParty
-
-    @property
-    def start(self) -> datetime:
-        return self.invitation.until - self.believed.plan.window
+    counted: Counted
+    deleted: int
 
 
 class StoredDevice:
@@ -95,7 +103,7 @@ class StoredDevice:
         terms: budget, policy, trusted keys.
         identity: the device's certified key.
         conditions: reads network, power, idleness and speech at the moment it is asked.
-        clock: injected.
+        clock: injected. `handle` sleeps with it until a reply is due.
     """
 
     def __init__(
@@ -114,18 +122,28 @@ class StoredDevice:
         self._clock = clock
         self._rounds: dict[bytes, _Round] = {}
         self._declined: set[tuple[str, Reason, date]] = set()
-        self._joined: deque[datetime] = deque(maxlen=terms.policy.plans_a_day * JOINS)
         self._lock = Lock()
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
         """See `clients.device.interface.Device`."""
+        began = self._clock.running()
+        reply = self._reply(stage, request)
+        self._wait(began)
+        return reply
+
+    def _wait(self, began: float) -> None:
+        """Wait until the reply to a request that came at `began` is due."""
+        delay = self._terms.policy.reply_after.total_seconds()
+        if delay:
+            self._clock.sleep(delay - (self._clock.running() - began) % delay)
+
+    def _reply(self, stage: Stage, request: bytes) -> bytes:
         with self._lock:
             try:
                 digest = sha256(request).digest()
                 kept = self._records.reply(stage, digest)
                 if kept is not None:
                     return kept
-                self._stay_quiet()
                 return self._join(request, digest) if stage == "join" else self._go_on(stage, request, digest)
             except Refusal as refused:
                 logger.info("the protocol was not kept: %s", refused.reason)
@@ -179,18 +197,24 @@ class StoredDevice:
         try:
             if not covers(believed.charge, believed.plan, layout):
                 raise Declined(Reason.NOT_CHARGED)
-            self._admit(invitation, believed, layout, now)
-            self._check_joins(now)
+            self._admit(invitation, believed, now)
+            self._admit_now(believed, layout, now)
         except Declined as declined:
             self._note(invitation, believed.plan, declined.reason, now)
             raise
-        return self._enter(invitation, believed, layout, task, digest)
+        return self._enter(invitation, believed, layout, task, digest, now)
 
     def _enter(
-        self, invitation: Invitation, believed: Believed, layout: Layout, task: Task, digest: bytes
+        self,
+        invitation: Invitation,
+        believed: Believed,
+        layout: Layout,
+        task: Task,
+        digest: bytes,
+        now: datetime,
     ) -> bytes:
-        """Make the round's keys and reply with them."""
-        self._joined.append(self._clock.now())
+        """Count, make the round's keys and reply with them."""
+        deleted, counts = self._store.last_deletion(), self._count(invitation, believed.plan, layout, now)
         pins, least = self._terms.pins, believed.plan.privacy.min_cohort
         kind = DeviceParty if believed.plan.privacy.secure_aggregation else plain.DeviceParty
         party: DeviceParty | plain.DeviceParty = kind(
@@ -201,12 +225,26 @@ class StoredDevice:
         )
         reply = party.join(invitation.request)
         with self._writing():
+            self._records.join(now, since=now - DAY)
             self._records.forget_replies(keep={each.invitation.release for each in self._rounds.values()})
             self._records.keep_reply(invitation.release, invitation.attempt, "join", digest, reply)
         if len(self._rounds) >= MAX_ROUNDS:
             del self._rounds[next(iter(self._rounds))]
-        self._rounds[task.session] = _Round(invitation, believed, layout, party)
+        self._rounds[task.session] = _Round(invitation, believed, layout, party, counts, deleted)
         return reply
+
+    def _count(self, invitation: Invitation, plan: Plan, layout: Layout, now: datetime) -> Counted:
+        """Count what the plan asks for. Rows past their retention that are not yet deleted are not read."""
+        start, until, kept = invitation.until - plan.window, invitation.until, self._store.rules.kept_since
+
+        def read() -> Read:
+            tables = {
+                name: self._store.table(name, plan.eligibility.consent, max(start, kept(name, now)), until)
+                for name in receipt.sources(plan)
+            }
+            return Read(tables, self._store.facts())
+
+        return counted(plan, layout, read, until)
 
     # shares, masked, unmask
 
@@ -235,54 +273,48 @@ class StoredDevice:
         """Return the vector of a round, scaled and noised; charge it in the transaction that is open."""
         entered = self._rounds[session]
         plan, invitation, layout = entered.believed.plan, entered.invitation, entered.layout
-        now, began = self._clock.now(), self._clock.running()
-        self._admit(invitation, entered.believed, layout, now)
+        now = self._clock.now()
+        self._admit(invitation, entered.believed, now)
         moment = self._moment(entered.believed, now)
-        counts = count(plan, layout, self._tables(entered, now), self._store.facts(), invitation.until)
-        self._stay_quiet()
-        rho = receipt.cost(layout)
-        zeros = "" if affords(self._records.charges(), rho, moment, self._terms.budget) else "no budget left"
+        rho, zeros = receipt.cost(layout), entered.counted.zeros
+        if self._store.last_deletion() != entered.deleted:
+            zeros = "rows were deleted after they were counted"
+        if not affords(self._records.charges(), rho, moment, self._terms.budget):
+            rho, zeros = Fraction(0), "no budget left"
+        counts = entered.counted.counts
         vector = noised(plan, layout, np.zeros_like(counts) if zeros else counts, joined)
-        self._stay_quiet()
         contribution = Contribution(
             release=invitation.release,
             attempt=invitation.attempt,
             plan=plan.hash,
             family=plan.metadata.name,
-            start=entered.start,
+            start=invitation.until - plan.window,
             end=invitation.until,
-            rho=Fraction(0) if zeros else rho,
+            rho=rho,
             timestamp=moment.timestamp,
             at=now,
-            # Counting takes milliseconds that hang on the tables: a later plan may not be declined for them.
-            took=max(LEAST_TOOK, timedelta(seconds=self._clock.running() - began)),
+            took=TOOK,
         )
         self._records.contribute(contribution)
-        self._store.append(now, "contributed", receipt.receipt(invitation, entered.believed, layout, zeros))
+        body = receipt.receipt(invitation, entered.believed, layout, rho, zeros)
+        self._store.append(now, "contributed", body)
         return vector
-
-    def _tables(self, entered: _Round, now: datetime) -> dict[str, pa.Table]:
-        """Return what the plan reads; rows that are past their retention and not yet deleted are not read."""
-        plan, until, kept = entered.believed.plan, entered.invitation.until, self._store.rules.kept_since
-        return {
-            name: self._store.table(
-                name, plan.eligibility.consent, max(entered.start, kept(name, now)), until
-            )
-            for name in receipt.sources(plan)
-        }
 
     # The decision.
 
-    def _admit(self, invitation: Invitation, believed: Believed, layout: Layout, now: datetime) -> None:
-        """Raise Declined unless consent, policy, age and window allow this round now."""
+    def _admit(self, invitation: Invitation, believed: Believed, now: datetime) -> None:
+        """Raise Declined unless consent, attempt, age, window and the day's limits allow this round.
+
+        Asked at `join` and, since other rounds may have ended meanwhile, at `masked`: none of it hangs on the
+        event tables.
+        """
         plan, terms, records = believed.plan, self._terms, self._records
         if not allows(self._store.grants(), plan.eligibility.consent, now):
             raise Declined(Reason.CONSENT)
         if invitation.attempt >= MAX_ATTEMPTS:
             raise Declined(Reason.LIMITS)
-        why = refusal(terms.policy, asks_of(plan, layout), self._conditions(now), records.past(), now)
-        if why is not None:
-            raise Declined(why)
+        if used_up(terms.policy, records.past(), now):
+            raise Declined(Reason.DAILY_LIMIT)
         moment, first = self._moment(believed, now), records.seen().first
         if first is None or not settled(first, moment, terms.budget):
             raise Declined(Reason.SETTLING)
@@ -290,10 +322,17 @@ class StoredDevice:
         if answered(records.contributions(), plan.metadata.name, start, invitation.until):
             raise Declined(Reason.WINDOW)
 
-    def _check_joins(self, now: datetime) -> None:
-        """Raise Declined where too many rounds were joined today: each roster draws the ring anew, and a
-        server that discards rosters until one suits it must not get many."""
-        if len(self._joined) == self._joined.maxlen and now - self._joined[0] < timedelta(days=1):
+    def _admit_now(self, believed: Believed, layout: Layout, now: datetime) -> None:
+        """Raise Declined unless the policy, the conditions of the moment and today's joins allow joining.
+
+        Asked at `join` alone: a device that left a round when somebody speaks, or picks it up, would tell so.
+        Each roster draws the ring anew: a server that discards rosters until one suits it must not get many.
+        """
+        policy, records = self._terms.policy, self._records
+        why = refusal(policy, asks_of(believed.plan, layout), self._conditions(now), records.past(), now)
+        if why is not None:
+            raise Declined(why)
+        if sum(now - at < DAY for at in records.joins()) >= policy.plans_a_day * JOINS:
             raise Declined(Reason.DAILY_LIMIT)
 
     def _moment(self, believed: Believed, now: datetime) -> Moment:
@@ -303,11 +342,6 @@ class StoredDevice:
         if not moment.agrees:
             raise Declined(Reason.CLOCK)
         return moment
-
-    def _stay_quiet(self) -> None:
-        """Stop at once when somebody speaks, or when that is not known."""
-        if self._conditions(self._clock.now()).speaking is not False:
-            raise Declined(Reason.SPEAKING)
 
     def _note(self, invitation: Invitation, plan: Plan, why: Reason, now: datetime) -> None:
         """Write a decision against a believed plan into the journal, once a day for a plan and reason."""

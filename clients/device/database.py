@@ -164,7 +164,9 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 def _connect(path: Path, key: StoreKey) -> Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection: Connection = sqlcipher.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection = sqlcipher.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    # Text that is not UTF-8 was not written by us; reading it must not stop the device.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
     connection.execute("PRAGMA cipher_log_level = NONE")
     connection.execute(f"""PRAGMA key = "x'{key.secret.hex()}'" """)
     try:

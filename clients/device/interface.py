@@ -56,7 +56,8 @@ class Device(Protocol):
     def handle(self, stage: Stage, request: bytes) -> bytes:
         """Return the reply to `request` at `stage`.
 
-        A request repeated byte for byte gets the same reply byte for byte. Raises `Declined`; the relay
-        then sends nothing but the fact, the same for every reason.
+        A request repeated byte for byte gets the same reply byte for byte. A deployed device waits with its
+        reply until a fixed delay has passed. Raises `Declined`; the relay then sends nothing but the fact,
+        the same for every reason.
         """
         ...

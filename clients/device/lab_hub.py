@@ -23,14 +23,14 @@ from fa_core.tables import SOURCES
 from fa_core.trust.enrolment import Enrolled, certify_all, load
 
 CONSENT = timedelta(days=365)
-AMPLE = """\
-rho = 1000000
-[policy]
+AMPLE_BUDGET = "rho = 1000000\n"
+AMPLE_POLICY = """\
 plans_a_day = 1000000
 minutes_a_day = 1440
 max_epsilon = 100
 max_cells = 1000000
 min_cohort = 2
+central_noise = true
 single_vectors = true
 """
 """Budget and policy of a device that answers whatever it is asked: rounds back to back, small cohorts."""
@@ -110,7 +110,8 @@ def _make(folder: Path, one: Cohort, certify: Callable[[bytes], bytes], now: dat
 
 
 def _config(name: str, hub: Hub, trusted: Trusted, labels: Mapping[str, Iterable[str]]) -> str:
-    """Return a device.toml for a lab: tables of any age, conditions from the hub, nothing to settle."""
+    """Return a device.toml for a lab: tables of any age, conditions from the hub, nothing to settle, and no
+    delay of replies: a hub's devices are asked one after the other."""
     kept = "\n".join(f"{source} = 3660" for source in SOURCES)
     allowed = "\n".join(f"{column} = {json.dumps(sorted(values))}" for column, values in labels.items())
     return f"""\
@@ -122,7 +123,9 @@ conditions = "../conditions.json"
 {allowed}
 [budget]
 settle_days = 0
-{AMPLE if hub.ample else ""}[trust]
+{AMPLE_BUDGET if hub.ample else ""}[policy]
+reply_seconds = 0
+{AMPLE_POLICY if hub.ample else ""}[trust]
 log = "{trusted.log}"
 witness = "{trusted.witness}"
 authority = "{trusted.authority}"

@@ -95,11 +95,14 @@ class Policy:
         plans_a_day, time_a_day: at most so many contributions, and so much running time, in 24 hours.
         max_epsilon, max_delta, max_cells: the most that one plan may ask.
         min_cohort: the smallest cohort that a plan may release.
-        central_noise: whether the device trusts a server to add the noise to the sum.
+        central_noise: whether the device trusts a server to add the noise to the sum. Two plans over one
+            window that differ in one device would give its exact counts to that server.
         single_vectors: whether a plan without secure aggregation may run; the server then sees this
             device's counts.
         min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must tolerate, and the
             largest share of missing ones that it may: both decide how much noise is certain.
+        reply_after: a reply leaves this long after its request, or a whole multiple where it takes longer, so
+            that how long the device worked does not show. 0 in simulations and labs alone.
     """
 
     require: frozenset[Requirement] = frozenset()
@@ -110,10 +113,11 @@ class Policy:
     max_delta: Fraction = Fraction(1, 10**6)
     max_cells: int = 50_000
     min_cohort: int = 50
-    central_noise: bool = True
+    central_noise: bool = False
     single_vectors: bool = False
     min_corrupt: Fraction = Fraction(1, 20)
     max_dropout: Fraction = Fraction(1, 2)
+    reply_after: timedelta = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +171,16 @@ def refusal(
         return Reason.SPEAKING
     if not all(getattr(conditions, name, None) is True for name in policy.require | asks.require):
         return Reason.CONDITIONS
+    return Reason.DAILY_LIMIT if used_up(policy, past, now) else None
+
+
+def used_up(policy: Policy, past: Iterable[Past], now: datetime) -> bool:
+    """Return whether the plans or the running time of the last 24 hours leave no room for another plan."""
     today = [run for run in past if run.at > now - timedelta(days=1)]
-    if (
+    return (
         len(today) >= policy.plans_a_day
         or sum((run.took for run in today), timedelta(0)) >= policy.time_a_day
-    ):
-        return Reason.DAILY_LIMIT
-    return None
+    )
 
 
 def over_limits(policy: Policy, asks: Asks) -> Iterator[str]:

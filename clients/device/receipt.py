@@ -37,10 +37,12 @@ def cost(layout: Layout) -> Fraction:
     return layout.cost if layout.accounting == "zcdp" else pure_as_zcdp(layout.cost)
 
 
-def receipt(invitation: Invitation, believed: Believed, layout: Layout, zeros: str) -> dict[str, Json]:
-    """Return the journal's body for a contribution. `zeros` says why nothing was counted, "" if it was."""
+def receipt(
+    invitation: Invitation, believed: Believed, layout: Layout, rho: Fraction, zeros: str
+) -> dict[str, Json]:
+    """Return the journal's body for a contribution that was charged `rho`. `zeros` says why nothing was
+    counted, "" if it was."""
     plan, signer = believed.plan, believed.signer
-    rho = Fraction(0) if zeros else cost(layout)
     return {
         "plan": plan.metadata.name,
         "revision": plan.metadata.revision,

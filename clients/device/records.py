@@ -102,6 +102,18 @@ class Records:
         places = "INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         self._connection.execute(places, row)
 
+    def joins(self) -> list[datetime]:
+        """Return when this device joined rounds, by its own clock: all of the last day, maybe some before."""
+        row = self._connection.execute("SELECT value FROM state WHERE name = 'joins'").fetchone()
+        times = b"" if row is None else bytes(row[0])
+        return [moment(_number(times[at : at + 8])) for at in range(0, len(times), 8)]
+
+    def join(self, at: datetime, since: datetime) -> None:
+        """Write that this device joins a round at `at`; joins before `since` are dropped."""
+        kept = [each for each in self.joins() if each > since] + [at]
+        times = b"".join(micros(each).to_bytes(8, "big") for each in kept)
+        self._connection.execute("INSERT OR REPLACE INTO state VALUES ('joins', ?)", (times,))
+
     def forget_replies(self, keep: Collection[bytes]) -> None:
         """Delete the replies of all releases but those in `keep`."""
         for (release,) in self._connection.execute("SELECT DISTINCT release FROM reply").fetchall():

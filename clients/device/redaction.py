@@ -24,6 +24,9 @@ from fa_core.labels import normal
 
 OTHER = "other"
 
+LONGEST_TEXT = 256
+"""Characters of the longest text that may become a label. What is longer is `other` without being searched."""
+
 _EMAIL = re.compile(r"[^\s@<>,;:]+@[^\s@<>,;:]+\.\w+")
 _ADDRESS = re.compile(
     r"\b\d+[a-z]?(?:\s*[-/]\s*\d+[a-z]?)?,?\s+(?:[\w.'-]+\s+){1,4}?"
@@ -70,6 +73,8 @@ def label(value: str, allowed: Collection[str], redactor: Redactor) -> str:
     value = normal(value)
     if value in allowed:
         return value
+    if len(value) > LONGEST_TEXT:
+        return OTHER
     redacted = redactor.redact(value)
     return redacted if redacted in allowed else OTHER
 

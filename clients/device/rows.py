@@ -1,10 +1,10 @@
 """From what a device saw to a row of its store, and from rows to Arrow; both pure.
 
 A value that its column cannot hold is an error of the program that sent it and is named by column, never
-by value. A label outside its allow-list is no error: it becomes `other`.
+by value. A label outside its allow-list is no error: it becomes `other`. Nothing enters that counting could
+not hold: numbers are finite and below 2^53 in size, where every whole number is a float.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -17,10 +17,13 @@ from fa_core.tables import Column, Source, arrow_type
 Cell = str | int | float | None
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+LARGEST = 2**53
+"""Every number in a store is smaller than this in size: int64 and float64 both hold all whole ones."""
+
 
 def micros(at: datetime) -> int:
     """Return a time as microseconds since 1970. Raises BadInput for a time without a zone."""
-    if at.tzinfo is None:
+    if at.utcoffset() is None:
         raise BadInput("a time without a time zone; UTC is expected")
     return (at - EPOCH) // timedelta(microseconds=1)
 
@@ -77,9 +80,11 @@ def _number(where: str, column: Column, value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise BadInput(f"{where} must be {'a whole number' if whole else 'a number'}")
     assert isinstance(value, int | float)
-    low, high = column.low, column.high
-    if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
-        raise BadInput(f"{where} must be finite and within {low} and {high}")
+    low = -LARGEST if column.low is None else column.low
+    high = LARGEST if column.high is None else column.high
+    # Not a number (NaN) is within no bounds.
+    if not (-LARGEST < value < LARGEST and low <= value <= high):
+        raise BadInput(f"{where} must be finite, from {low:g} to {high:g}, and below 2^53 in size")
     return value if whole else float(value)
 
 
@@ -93,7 +98,7 @@ def to_arrow(source: Source, rows: Sequence[Sequence[Cell]]) -> pa.Table:
         elif column.type == "label":
             arrays.append(pa.array(values, pa.string()).dictionary_encode())
         elif column.type == "boolean":
-            arrays.append(pa.array(values, pa.int8()).cast(pa.bool_()))
+            arrays.append(pa.array([None if value is None else bool(value) for value in values], pa.bool_()))
         else:
             arrays.append(pa.array(values, arrow_type(column.type)))
     return pa.table(arrays, schema=source.arrow_schema())

@@ -35,11 +35,16 @@ DEFAULT_RETENTION = timedelta(days=30)
 AHEAD = timedelta(days=1)
 """A row whose time lies further ahead than this is as wrong as one that is too old, and goes with it."""
 
+MOST_ROWS = 20_000
+"""Rows that a table holds at most, and that counting reads of it: in a month some 600 a day."""
+
 _HOUR = timedelta(hours=1)
-_ROWS = "SELECT $columns FROM $table WHERE purpose = ? AND time >= ? AND time < ? ORDER BY id"
+# A store of before may hold more rows than a table may have now.
+_WINDOW = "(SELECT * FROM $table WHERE purpose = ? AND time >= ? AND time < ? ORDER BY id LIMIT ?)"
+_ROWS = "SELECT $columns FROM $window ORDER BY id"
 _LISTENING = (
     "SELECT time, wake_word, model_version, sum(snr_db * minutes) / sum(iif(snr_db IS NULL, 0, minutes)), "
-    "playback, min(60, sum(minutes)) FROM listening WHERE purpose = ? AND time >= ? AND time < ? "
+    "playback, min(60, sum(minutes)) FROM $window "
     "GROUP BY time, wake_word, model_version, playback ORDER BY min(id)"
 )
 
@@ -114,8 +119,8 @@ class Store:
         """Write events of one table, taken in for `purpose`, and return how many were written.
 
         None is written without consent to the purpose; one that is already past its retention, or that
-        lies more than a day ahead, is not written either. Raises BadInput, and writes none, where an
-        event does not fit its columns.
+        lies more than a day ahead, is not written either, nor is one into a table that holds `MOST_ROWS`.
+        Raises BadInput, and writes none, where an event does not fit its columns.
         """
         table = SOURCES[source]
         rows = [to_row(table, event, self.rules.labels, self.rules.redactor) for event in events]
@@ -125,16 +130,21 @@ class Store:
         with self.transaction(now):
             if not allows(self.grants(), purpose, now):
                 return 0
+            (held,) = self.connection.execute(_sql("SELECT count(*) FROM $table", table)).fetchone()
+            rows = rows[: max(0, MOST_ROWS - held)]
             places = ", ".join("?" * (len(table.columns) + 1))
             insert = _sql("INSERT INTO $table (purpose, $columns) VALUES ($places)", table)
             self.connection.executemany(insert.replace("$places", places), [(purpose, *row) for row in rows])
         return len(rows)
 
     def set_facts(self, facts: Mapping[str, str], now: datetime) -> None:
-        """Replace the device's facts. Raises BadInput for one that no plan could ask about."""
+        """Replace the device's facts. Raises BadInput for one that no plan could ask about, and for a value
+        that is no text, too long, or not Unicode."""
         unknown = set(facts) - set(DEVICE_FACTS)
         if unknown:
             raise BadInput(f"a device has the facts {', '.join(DEVICE_FACTS)} and no others")
+        if not all(isinstance(value, str) for value in facts.values()):
+            raise BadInput("a fact of a device is text")
         normalised = {name: normal(value) for name, value in facts.items()}
         for name, value in normalised.items():
             if (what := wrong(value)) is not None:
@@ -156,8 +166,9 @@ class Store:
         restarts) is put together here.
         """
         table = SOURCES[source]
-        select = _LISTENING if source == "listening" else _sql(_ROWS, table)
-        rows = self.connection.execute(select, (purpose, micros(start), micros(end))).fetchall()
+        select = (_LISTENING if source == "listening" else _ROWS).replace("$window", _WINDOW)
+        within = (purpose, micros(start), micros(end), MOST_ROWS)
+        rows = self.connection.execute(_sql(select, table), within).fetchall()
         return to_arrow(table, rows)
 
     def rows(self, source: str) -> Iterator[Sequence[Cell]]:
@@ -240,6 +251,13 @@ class Store:
         row = (entry.sequence, at.isoformat(), kind, text, entry.previous, entry.hash)
         self.connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
         return entry
+
+    def last_deletion(self) -> int:
+        """Return the number of the journal's last entry about rows that were deleted at the owner's wish."""
+        (last,) = self.connection.execute(
+            "SELECT coalesce(max(sequence), 0) FROM journal WHERE kind IN ('revoked', 'forgotten')"
+        ).fetchone()
+        return _integer(last)
 
     # Retention.
 

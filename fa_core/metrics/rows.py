@@ -212,7 +212,9 @@ def _to_numpy(array: "pa.Array") -> tuple[AnyArray, tuple[str, ...] | None]:
         indices = array.indices.fill_null(-1) if array.null_count else array.indices
         return indices.to_numpy(zero_copy_only=False), tuple(array.dictionary.to_pylist())
     if array.null_count:
-        array = array.cast("float64").fill_null(float("nan"))
+        # Unsafe: a whole number that no float is equal to is rounded; a cast that raises would make a device
+        # drop out for what it holds.
+        array = array.cast("float64", safe=False).fill_null(float("nan"))
     return array.to_numpy(zero_copy_only=False), None
 
 

@@ -169,7 +169,7 @@ class Bench:
         ready = Conditions(True, True, True, speaking=False)
         self.device = StoredDevice(
             self.store,
-            Terms(budget, Policy(min_cohort=20), self.world.pins()),
+            Terms(budget, Policy(min_cohort=20, reply_after=timedelta(0)), self.world.pins()),
             records.identity(),
             lambda now: ready,
             Clock(lambda: NOW, time.monotonic),

@@ -218,7 +218,14 @@ class Setup:
 
 
 BUDGET = Budget(Fraction(1), timedelta(days=28), timedelta(0))
-POLICY = Policy(plans_a_day=100, time_a_day=timedelta(days=1), min_cohort=3, single_vectors=True)
+POLICY = Policy(
+    plans_a_day=100,
+    time_a_day=timedelta(days=1),
+    min_cohort=3,
+    central_noise=True,
+    single_vectors=True,
+    reply_after=timedelta(0),
+)
 
 
 def make_setup(

@@ -171,7 +171,10 @@ def test_the_owner_sees_forgets_exports_and_verifies(folder: Path, tmp_path: Pat
     home = DeviceHome.open(folder, now)
     home.store.record("wake_events", [wake(0, time=now - timedelta(hours=1))] * 3, "quality_metrics", now)
     home.store.close()
-    assert said(folder, "status")["rows"]["wake_events"] == {"quality_metrics": 3}  # type: ignore[index]
+    state = said(folder, "status")
+    assert state["rows"]["wake_events"] == {"quality_metrics": 3}  # type: ignore[index]
+    assert state["central_noise"] is False  # type: ignore[index]
+    assert "declined" in fa(folder, "status").stdout
     assert fa(folder, "receipts").stdout == "nothing was ever sent\n"
 
     out = tmp_path / "out"

@@ -11,14 +11,16 @@ import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device import receipt
+from clients.device.counting import noised
 from clients.device.interface import STAGES, Stage
 from clients.device.journal import sentence
 from clients.device.odometer import Budget
-from clients.device.policy import Conditions, Policy
+from clients.device.policy import Policy
 from clients.device.proof import problems
 from clients.device.records import Records
 from clients.device.store import Scope
 from clients.evaluate import cohort_of_one, device_vectors
+from fa_core.errors import Refused
 from fa_core.layout import compile_plan
 from fa_core.merkle import Tree
 from fa_core.wire.invitation import encode
@@ -246,7 +248,10 @@ def test_consent_revoked_in_the_middle_of_a_round_stops_it(world: World, setup: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_device_stops_at_once_when_somebody_speaks(world: World, setup: Setup, stage: Stage) -> None:
+def test_whether_somebody_speaks_is_asked_before_a_device_joins_and_never_after(
+    world: World, setup: Setup, stage: Stage
+) -> None:
+    """A device that left a round because somebody speaks would tell the server that somebody does."""
     device = setup.device()
 
     class Speaking:
@@ -255,23 +260,40 @@ def test_a_device_stops_at_once_when_somebody_speaks(world: World, setup: Setup,
             return device.handle(at, request)
 
     invitation = world.invite(plan_of(), world.release(), NOW, NOW)
-    assert reason_of(lambda: drive(world, plan_of(), Speaking(), invitation)) == "SPEAKING"
-    assert len(Records(setup.store()).contributions()) == (stage == "unmask")
+    reason = reason_of(lambda: drive(world, plan_of(), Speaking(), invitation))
+    assert reason == ("SPEAKING" if stage == "join" else "")
+    assert len(Records(setup.store()).contributions()) == (stage != "join")
 
 
-def test_speech_in_the_middle_of_counting_leaves_no_charge(world: World, setup: Setup) -> None:
-    asked = []
-
-    def conditions(now: object) -> Conditions:
-        asked.append(now)
-        return replace(READY, speaking=len(asked) > 6)
-
+def test_rows_that_the_owner_forgets_in_the_middle_of_a_round_are_not_in_the_sum(
+    world: World, setup: Setup
+) -> None:
     device = setup.device()
-    device._conditions = conditions
+
+    class Forgetting:
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            if stage == "masked":
+                owner = setup.store()
+                owner.forget(Scope(), NOW)
+                owner.close()
+            return device.handle(stage, request)
+
     invitation = world.invite(plan_of(), world.release(), NOW, NOW)
-    assert reason_of(lambda: drive(world, plan_of(), device, invitation)) == "SPEAKING"
-    assert Records(setup.store()).contributions() == []
-    assert reason_of(lambda: device.handle("masked", b"x" * 100)) != ""
+    result, _ = drive(world, plan_of(), Forgetting(), invitation)
+    assert not result.total.any()
+    assert [each.rho for each in Records(setup.store()).contributions()] == [COST]
+    assert "of nothing: rows were deleted after they were counted" in sentence(setup.store().entries()[-1])
+
+
+def test_consent_that_ran_out_is_none_before_the_store_is_tidied(world: World, setup: Setup) -> None:
+    device, invitation = setup.device(), world.invite(plan_of(), world.release(), NOW, NOW)
+    store = setup.store()
+    store.grant("quality_metrics", NOW + timedelta(hours=1), NOW)
+    setup.time.now = NOW + timedelta(hours=1)
+    assert len(store.grants()) == 1
+    assert reason_of(lambda: device.handle("join", encode(invitation))) == "CONSENT"
+    setup.time.now = NOW + timedelta(minutes=59)
+    device.handle("join", encode(world.invite(plan_of(), world.release(), NOW, NOW)))
 
 
 def test_a_reply_whose_charge_was_undone_is_never_sent(
@@ -317,15 +339,24 @@ def test_a_plan_outside_the_owners_policy_is_declined(
     assert reason_of(lambda: drive(world, plan_of(), setup.device(), invitation)) == reason
 
 
+def test_a_cohort_whose_sum_may_leave_the_ring_is_not_answered() -> None:
+    layout = compile_plan(plan_of())
+    block = replace(layout.blocks[0], linf=2**28)
+    cramped, counts = replace(layout, blocks=(block,), modulus_bits=32), np.zeros(block.stop, np.int64)
+    assert noised(plan_of(), cramped, counts, 7) is counts
+    with pytest.raises(Refused, match="does not fit 32 bits"):
+        noised(plan_of(), cramped, counts, 8)
+
+
 def test_a_fresh_store_settles_first_by_the_witnesss_clock(tmp_path: Path, world: World) -> None:
     setup = make_setup(tmp_path, world, budget=replace(BUDGET, settle=timedelta(days=9)))
     reasons = []
-    for days in (0, 5, 8, 9, 10):
+    for days in (0, 5, 9, 10, 11):
         setup.time.now = NOW + timedelta(days=days)
         plan = plan_of(f"after{days}")
         invitation = world.invite(plan, world.release(), setup.time.now, setup.time.now)
         reasons.append(reason_of(lambda plan=plan, it=invitation: drive(world, plan, setup.device(), it)))
-    assert reasons == ["SETTLING", "SETTLING", "SETTLING", "", ""]
+    assert reasons == ["SETTLING", "SETTLING", "SETTLING", "", ""], "nine days, and one for the clocks"
 
 
 def test_a_decision_against_a_plan_is_in_the_journal_once(tmp_path: Path, world: World) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clients.device.contribution import JOINS
+from clients.device.records import Records
 from clients.device.store import Store
 from clients.evaluate import cohort_of_one, device_vectors
 from fa_core.layout import compile_plan
@@ -68,6 +69,38 @@ def test_a_device_joins_so_many_rounds_a_day_and_no_more(tmp_path: Path, world: 
     setup.time.now = NOW + timedelta(days=1)
     later = world.invite(plan, world.release(), setup.time.now, setup.time.now)
     device.handle("join", encode(later))
+
+
+def joined_over_restarts(world: World, setup: Setup, tries: int) -> int:
+    """Invite a device that is restarted before each invitation; how many rounds it joins."""
+    joined = 0
+    for _ in range(tries):
+        invitation = encode(world.invite(plan_of(), world.release(), NOW, NOW))
+        device = setup.device()
+        joined += not reason_of(lambda it=invitation, who=device: who.handle("join", it))
+    return joined
+
+
+def test_a_restart_gives_no_more_joins(tmp_path: Path, world: World) -> None:
+    setup = make_setup(tmp_path, world, policy=replace(POLICY, plans_a_day=1))
+    assert joined_over_restarts(world, setup, 2 * JOINS) == JOINS
+
+
+def test_a_device_that_keeps_its_joins_in_memory_is_caught(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken control."""
+    monkeypatch.setattr(Records, "joins", lambda _: [])
+    setup = make_setup(tmp_path, world, policy=replace(POLICY, plans_a_day=1))
+    assert joined_over_restarts(world, setup, 2 * JOINS) == 2 * JOINS
+
+
+def test_joins_of_days_ago_are_not_kept(world: World, setup: Setup) -> None:
+    device = setup.device()
+    for days in range(3):
+        setup.time.now = NOW + timedelta(days=days)
+        device.handle("join", encode(world.invite(plan_of(), world.release(), NOW, setup.time.now)))
+    assert Records(setup.store()).joins() == [NOW + timedelta(days=2)]
 
 
 def test_an_attempt_too_many_is_declined(world: World, setup: Setup) -> None:

@@ -81,10 +81,10 @@ def test_a_plan_that_asks_for_too_much_is_refused(asks: Asks) -> None:
     assert why(asks=asks) is Reason.LIMITS
 
 
-def test_an_owner_who_trusts_no_server_takes_no_central_noise() -> None:
+def test_central_noise_is_declined_unless_the_owner_allows_it() -> None:
     asks = Asks(frozenset(), Fraction(1), Fraction(0), 100, 100, True, False, **BORNE)
     assert not any(over_limits(Policy(central_noise=True), asks))
-    assert any(over_limits(Policy(central_noise=False), asks))
+    assert any(over_limits(Policy(), asks))
 
 
 def test_plans_and_minutes_a_day_are_limited_and_come_back() -> None:

@@ -27,7 +27,13 @@ from tests.rounds.small import NOW, POPULATION, World, small_plan
 HUBS, PER_HUB = 2, 6
 POOR, UNWILLING = 4, 9
 POLICY = Policy(
-    plans_a_day=9, time_a_day=timedelta(days=1), min_cohort=3, single_vectors=True, min_corrupt=Fraction(0)
+    plans_a_day=9,
+    time_a_day=timedelta(days=1),
+    min_cohort=3,
+    central_noise=True,
+    single_vectors=True,
+    min_corrupt=Fraction(0),
+    reply_after=timedelta(0),
 )
 
 
