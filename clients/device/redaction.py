@@ -25,7 +25,7 @@ from fa_core.labels import normal
 OTHER = "other"
 
 LONGEST_TEXT = 256
-"""Characters of the longest text that may become a label. What is longer is `other` without being searched."""
+"""Characters of the longest text that may become a label; what is longer is `other` at once."""
 
 _EMAIL = re.compile(r"[^\s@<>,;:]+@[^\s@<>,;:]+\.\w+")
 _ADDRESS = re.compile(

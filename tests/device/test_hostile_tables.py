@@ -355,7 +355,7 @@ def test_a_full_table_takes_no_more(setup: Setup) -> None:
 
 @pytest.mark.parametrize("value", ["x" * 65, "\ud800", 7, None])
 def test_a_fact_that_could_not_be_counted_is_refused(setup: Setup, value: Any) -> None:
-    with pytest.raises(BadInput, match="accent|is text"):
+    with pytest.raises(BadInput, match=r"accent|is text"):
         setup.store().set_facts({"accent": value}, NOW)
 
 
