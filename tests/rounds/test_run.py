@@ -19,6 +19,7 @@ from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
 from fa_core.values import Int64Array, Layout
+from fa_core.wire.invitation import decode
 from tests.rounds.fakes import CANARY
 from tests.rounds.small import SEED, UNTIL, World, small_plan
 
@@ -340,3 +341,26 @@ def test_the_range_check_knows_the_scale() -> None:
     check_range(layout, sums, 10, 4 * ones.astype(np.int64), 0 * ones)
     with pytest.raises(RoundFailed):
         check_range(layout, sums, 10, 2 * ones.astype(np.int64), 0 * ones)
+
+
+def test_an_invitation_has_no_more_earlier_checkpoints_than_a_device_reads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def listening(number: int, device: Device) -> Device:
+        def join(request: bytes) -> bytes:
+            asked.append(request)
+            return device.handle("join", request)
+
+        return Spoiled(device, "join", join)
+
+    plan = small_plan()
+    world.run(plan)
+    world.run(plan, listening)
+    before = sorted(decode(asked[-1]).consistency)
+    monkeypatch.setattr(running, "MAX_CHECKPOINTS", 1)
+    world.run(plan, listening)
+    (newest,) = decode(asked[-1]).consistency
+    assert len(before) == 2
+    assert newest > before[-1]
