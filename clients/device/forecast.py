@@ -1,12 +1,13 @@
 """What a device with the default budget and policy would do with a plan, before anybody is asked. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from clients.device.odometer import SKEW, Budget, Charge, Moment, affords
 from clients.device.policy import Policy, asks_of, over_limits
 from clients.device.receipt import cost
-from fa_core.plan import Plan
+from fa_core.plan import Plan, window_text
 from fa_core.values import Layout
 
 
@@ -40,3 +41,17 @@ def forecast(plan: Plan, layout: Layout, now: datetime) -> Forecast:
         else:
             zeros += 1
     return Forecast(tuple(over_limits(Policy(), asks_of(plan, layout))), releases, zeros)
+
+
+def sentences(plan: Plan, found: Forecast) -> Iterator[str]:
+    """Yield what a device with the default budget and policy does with the plan, a sentence each."""
+    if found.declined:
+        yield f"A device with the default policy declines it: {'; '.join(found.declined)}."
+    often = f"Run once a window ({window_text(plan.window)})"
+    if found.zeros:
+        yield (
+            f"{often}, it uses up a device's default budget: "
+            f"of {found.releases} releases in a row it would add zeros to {found.zeros}."
+        )
+    elif not found.declined:
+        yield f"{often}, a device with the default policy and budget answers every release with its counts."

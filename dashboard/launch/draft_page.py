@@ -9,6 +9,7 @@ from typing import Final
 
 import streamlit as st
 
+from clients.device.forecast import forecast, sentences
 from dashboard.data import reading
 from dashboard.data.numbers import Measure, cost, grouping_text, measure, points, words
 from dashboard.launch import editor, launch_page, run_folder
@@ -155,6 +156,8 @@ def _preview(plan: Plan, devices: int, events: int, target: str) -> None:
         f"({unit} {cost(found.layout.cost)})</span></div><div><b>{found.bytes_per_device / 1000:,.1f} kB</b>"
         f"<span>sent by each device, {found.cells:,} cells</span></div></div>"
     )
+    for line in sentences(plan, forecast(plan, found.layout, datetime.now(UTC))):
+        theme.show(f'<p class="uh-note">{esc(line)}</p>')
     columns = (
         Column("Metric"),
         Column("±, 95%", True),

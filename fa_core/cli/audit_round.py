@@ -3,6 +3,7 @@
 import math
 import tempfile
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,11 @@ def ask(charged: bool) -> Asked:
         with open_store(str(Path(place) / "store")) as store:
             give_budgets(store, keys.authority, POPULATION, "zcdp", now)
             job, task, invitation = _invite(store, keys, charged, now)
-            held = sum(each.cost for each in store.charges(POPULATION) if each.release == job.release.hex())
+            release = job.release.hex()
+            held = (each.cost for each in store.charges(POPULATION) if each.release == release)
             return Asked(
                 cost=compile_plan(job.plan).cost,
-                charged=held,
+                charged=sum(held, Fraction(0)),
                 devices=DEVICES,
                 joined=_joined(keys, job, encode(invitation)),
                 signed=_signed(local_signers(keys, lambda: now).witness, keys.authority, task, invitation),

@@ -1,7 +1,6 @@
 """`fa plan preview`: what a plan costs each device and how wide its intervals will be, before it is sent."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients.device.forecast import Forecast, forecast
+from clients.device.forecast import forecast, sentences
 from fa_core.cli.earlier import earlier
 from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview
 from fa_core.estimate.preview import preview as preview_plan
-from fa_core.plan import Plan, load, window_text
+from fa_core.plan import Plan, load
 from fa_core.privacy.differencing import Overlap, sentence
 from fa_core.store import DEFAULT, open_store
 from fa_core.store.database import FILE
@@ -55,7 +54,7 @@ def preview(
         + (f" at delta {float(layout.delta):g}." if layout.delta else ".")
     )
     console.print(f"Noise is {layout.noise}, {layout.reason}.")
-    for line in _sentences(checked, default_device):
+    for line in sentences(checked, default_device):
         console.print(line)
     console.print(
         f"Guessed from the plan alone, for {devices:,} devices of {events:g} events each "
@@ -85,20 +84,6 @@ def preview(
         console.print(f"If run now, it {sentence(overlap)}.")
     if len(overlaps) > OVERLAPS_SHOWN:
         console.print(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
-
-
-def _sentences(plan: Plan, found: Forecast) -> Iterator[str]:
-    """Yield what a device with the default budget and policy does with the plan, a sentence each."""
-    if found.declined:
-        yield f"A device with the default policy declines it: {'; '.join(found.declined)}."
-    often = f"Run once a window ({window_text(plan.window)})"
-    if found.zeros:
-        yield (
-            f"{often}, it uses up a device's default budget: "
-            f"of {found.releases} releases in a row it would add zeros to {found.zeros}."
-        )
-    elif not found.declined:
-        yield f"{often}, a device with the default policy and budget answers every release with its counts."
 
 
 def _overlaps(plan: Plan, devices: int, store: str) -> tuple[Overlap, ...]:

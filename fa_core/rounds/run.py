@@ -35,7 +35,7 @@ from fa_core.trust import checkpoint
 from fa_core.trust.budgets import is_signed
 from fa_core.values import Estimates, FloatArray, Int64Array, Layout, Participation, Release
 from fa_core.wire.agreement import task_of
-from fa_core.wire.invitation import Invitation, encode
+from fa_core.wire.invitation import MAX_CHECKPOINTS, Invitation, encode
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +184,8 @@ def invitation_of(
     proofs = (note, charged.entry.entry)
     _, task = task_of(job.plan, job.release, 0, job.until, population, proofs)
     size = checkpoint.parse(note).size
+    # More than these no device reads; one that saw no checkpoint since the oldest of them declines.
+    earlier = sorted(store.consistency_to(size).items())[-MAX_CHECKPOINTS:]
     return task, Invitation(
         plan=canonical(job.plan),
         key=signed.key,
@@ -198,7 +200,7 @@ def invitation_of(
         charge_index=charge_index,
         charge_inclusion=tuple(charged.proof),
         budgets=budgets,
-        consistency={old: tuple(proof) for old, proof in store.consistency_to(size).items()},
+        consistency={old: tuple(proof) for old, proof in earlier},
         request=join_request(task),
     )
 

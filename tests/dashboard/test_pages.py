@@ -182,6 +182,11 @@ def test_the_editor_checks_as_fa_plan_check_does(opened: Path) -> None:
     assert check("\x00", None).plan is None
 
 
+def test_a_draft_says_what_a_default_device_would_do_with_it(opened: Path) -> None:
+    text = words(markup(render("plans", view="write", start="wake-word-weekly")))
+    assert "a device with the default policy and budget answers every release with its counts" in text
+
+
 def test_a_viewer_may_not_launch_verify_or_read_the_trail(
     opened: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

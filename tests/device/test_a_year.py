@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from clients.device import lab_hub
+from clients.device.config import read_config
 from clients.device.odometer import SKEW, Budget, Moment, affords, settled
 from clients.device.odometer import Charge as Spent
 from clients.device.policy import Conditions, Past, Policy, asks_of, refusal
@@ -223,3 +225,16 @@ def test_in_place_of_questions_and_incidents_there_is_room_for_rollouts_and_trai
     assert ledger_faults(asked) == []
     on_device = [(each.at, each.cost) for each in asked if each.family != "training"]
     assert most(on_device, Budget().window + 2 * SKEW) <= Budget().rho
+
+
+@pytest.mark.parametrize("ample", [False, True])
+def test_the_devices_of_a_lab_have_the_default_terms_unless_they_are_made_without_limits(
+    ample: bool, tmp_path: Path
+) -> None:
+    hub = lab_hub.Hub(tmp_path, tmp_path / "device.sock", 0, 1, ample)
+    keys = lab_hub.Trusted(*4 * ["00" * 32])
+    file = tmp_path / "device.toml"
+    file.write_text(lab_hub._config("node-00-0000", hub, keys, {}))
+    config = read_config(file)
+    default = config.device_budget() == Budget(settle=timedelta(0)), config.device_policy() == Policy()
+    assert default == ((False, False) if ample else (True, True))

@@ -20,6 +20,7 @@ from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
 from fa_core.values import Int64Array, Layout
+from fa_core.wire.invitation import decode
 from tests.rounds.fakes import CANARY
 from tests.rounds.small import NOW, POPULATION, SEED, UNTIL, World, plan_text, small_plan
 
@@ -416,3 +417,26 @@ def test_the_range_check_finds_what_has_no_absolute_value(cell: int) -> None:
     sums[0] = cell
     with pytest.raises(RoundFailed, match="more than 10 devices may add"):
         check_range(layout, sums, 10, np.ones(1, np.int64), np.ones(1))
+
+
+def test_an_invitation_has_no_more_earlier_checkpoints_than_a_device_reads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def listening(number: int, device: Device) -> Device:
+        def join(request: bytes) -> bytes:
+            asked.append(request)
+            return device.handle("join", request)
+
+        return Spoiled(device, "join", join)
+
+    plan = small_plan()
+    world.run(plan)
+    world.run(plan, listening)
+    before = sorted(decode(asked[-1]).consistency)
+    monkeypatch.setattr(running, "MAX_CHECKPOINTS", 1)
+    world.run(plan, listening)
+    (newest,) = decode(asked[-1]).consistency
+    assert len(before) == 2
+    assert newest > before[-1]
