@@ -187,6 +187,30 @@ def test_a_truncated_message_is_no_message(tmp_path: Path, sent: bytes) -> None:
         thread.join()
 
 
+ANSWERS = [
+    (500, "7", "join"),
+    (200, "", "join"),
+    (200, "-7", "join"),
+    (200, "seven", "join"),
+    (200, "\u00b2", "join"),
+    (200, "7", ""),
+    (200, "7", "other"),
+]
+
+
+@pytest.mark.parametrize("status, number, stage", ANSWERS)
+def test_an_answer_that_is_no_message_is_none_from_a_gateway(
+    monkeypatch: pytest.MonkeyPatch, status: int, number: str, stage: str
+) -> None:
+    theirs = Line("127.0.0.1:1", ssl.create_default_context(), DEVICE)
+    answer = [(status, {MESSAGE: number, STAGE: stage}, b"request")]
+    monkeypatch.setattr(Line, "_ask", lambda *_: answer[0])
+    with pytest.raises(Unreachable):
+        theirs.next(0)
+    answer[0] = (200, {MESSAGE: "7", STAGE: "join"}, b"request")
+    assert theirs.next(0) == Message(7, "join", b"request")
+
+
 def test_a_waiting_device_is_notified_of_a_new_round(here: Gateway) -> None:
     device, stopped, theirs = Recording(), threading.Event(), here.line(DEVICE)
     thread = threading.Thread(target=attend, args=(device, theirs, stopped))
