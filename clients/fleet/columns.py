@@ -51,8 +51,8 @@ unless `--assume-utc` says that all are in UTC. They are kept to the microsecond
 the newest row decides the window of a run.
 
 **Labels** are text of 1 to {LONGEST} characters without controls or invisible marks. Spaces around
-them are taken off, and they are compared in Unicode's composed form (NFC). Two labels of a column that differ only by case, width or
-the kind of a space are refused. The same rule holds for `device.toml` and for plans (`fa_core/labels.py`).
+them are taken off, and they are compared in Unicode's composed form (NFC). Two labels of a
+column that differ only by case, width or the kind of a space are refused. The same rule holds for `device.toml` and for plans (`fa_core/labels.py`).
 A plan's segment counts other spellings as its label with `aliases: {{en-GB-scotland: [scottish english,
 "Scots, broad"]}}`.
 
