@@ -1,5 +1,6 @@
 """`fa fleet`: build the device tables of many devices, or bring one's own."""
 
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,6 +111,42 @@ def import_(
     typer.echo(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in imported.rows.items()))
     for note in imported.notes:
         typer.echo(f"note: {note}", err=True)
+
+
+@app.command()
+def template(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The directory to write.", show_default=False)],
+) -> None:
+    """Write a small, valid sample of every table as CSV, to write your own rows over."""
+    from clients.fleet.columns import write_template
+
+    write_template(out)
+    typer.echo(f"{out}: a sample of every table; `fa fleet import {out} --out DIR` reads it")
+
+
+@app.command()
+def columns(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the text of docs/data.md.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the tables and columns of device data, what they may hold, and why they are there."""
+    from rich.table import Table
+
+    from clients.fleet.columns import markdown as whole_page
+    from clients.fleet.columns import rows
+
+    if markdown:
+        typer.echo(whole_page(), nl=False)
+        return
+    listed = rows()
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2))
+        return
+    shown = ("table", "column", "type", "allowed", "example", "why")
+    table = Table(*shown)
+    for row in listed:
+        table.add_row(*(str(row[name]) for name in shown))
+    Console().print(table)
 
 
 def _for_person(text: str, shown: str) -> str:

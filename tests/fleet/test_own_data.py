@@ -13,12 +13,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from clients.evaluate import cohort_of_fleet
+from clients.evaluate import cohort_of_fleet, device_vectors
 from clients.fleet.importing import Imported, import_fleet
 from clients.fleet.problems import BadTables
 from clients.fleet.sources import Accepting
 from clients.fleet.tables import read_fleet
 from fa_core.errors import BadInput
+from fa_core.layout import compile_plan
+from fa_core.plan import parse
 
 NOW = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
 DEVICES = [
@@ -526,3 +528,26 @@ def test_a_dictionary_may_hold_more_than_its_column(tmp_path: Path) -> None:
     assert cohort_of_fleet(fleet.devices, {"command_events": table.slice(0, 1)}).ids == ("a", "b")
     with pytest.raises(BadInput, match="a row belongs to no device"):
         cohort_of_fleet(fleet.devices, {"command_events": table})
+
+
+UNKNOWN_NOISE = """
+apiVersion: fa/v1
+kind: EvalPlan
+metadata: {name: noise, revision: 1, owner: tests, question: How many?, expires: 2099-01-01}
+source: wake_events
+window: 1d
+segments: {noise: {event: snr_db, edges: [10], labels: [loud, quiet]}}
+group_by: [[noise]]
+metrics: {all: {kind: count}, not_loud: {kind: count, where: {snr_db: {ge: 10}}}}
+privacy: {epsilon: 2, max_events: 8}
+"""
+
+
+def test_unknown_noise_is_other_in_a_segment_and_meets_no_condition(tmp_path: Path) -> None:
+    rows = [WAKE, WAKE | {"snr_db": None}, WAKE | {"snr_db": 3}]
+    fleet = imported(tmp_path, tables(wake_events=rows)).fleet
+    plan = parse(UNKNOWN_NOISE.encode(), "noise.yaml", policy=None)
+    layout = compile_plan(plan)
+    vectors = device_vectors(plan, layout, cohort_of_fleet(fleet.devices, fleet.tables), fleet.until)
+    found = {block.metric: vectors[0, block.slice].tolist() for block in layout.blocks}
+    assert found == {"all": [1, 1, 1], "not_loud": [0, 1, 0]}
