@@ -36,7 +36,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "accuracy": "command_success_rate",
     }
 )
-"""Other usual names of a preset, in small letters, with `_` for whatever is no letter. Suggested, never taken:
+"""Other usual names of a preset, in small letters, `_` for whatever is no letter. Suggested, never taken:
 a plan says which metric it is."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
