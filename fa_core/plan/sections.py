@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fa_core.metrics import KINDS, PRESETS, Condition, Filter, MetricSpec
 from fa_core.metrics.rate import Rate
-from fa_core.plan.columns import columns_anywhere
+from fa_core.plan.columns import FACTS, columns_anywhere
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import one_of, show, suggestion
 from fa_core.plan.schema import DeviceSegment, EventSegment, Guardrail, Name, Plan, Segment
@@ -145,7 +145,7 @@ class _PartsReader:
 
         It is asked before anything else: `2.10` is a number, and as a number it is `2.1` already.
         """
-        column = columns_anywhere().get(name)
+        column = (columns_anywhere() | FACTS).get(name)
         if column is None or column.type != "label":
             return True
         if isinstance(body, dict):
