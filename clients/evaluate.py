@@ -240,9 +240,9 @@ def _rows(cohort: Cohort, source: str, plan: Plan, until: datetime) -> Rows:
     start = end - int(plan.window.total_seconds()) * 1_000_000
     inside = (time >= start) & (time < end)
     if inside.all():
-        return Rows(table, device)
+        return Rows(table, device, cohort.facts)
     kept = np.flatnonzero(inside)
-    return Rows(table.take(kept), device[kept])
+    return Rows(table.take(kept), device[kept], cohort.facts)
 
 
 def _cells(plan: Plan, grouping: tuple[str, ...], cohort: Cohort) -> CellOf:

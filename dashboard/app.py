@@ -46,7 +46,9 @@ def main() -> None:
 
 
 def _footer(name: str, roles: str) -> None:
-    sign_out = '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'
+    sign_out = (
+        f'<form method="post" action="{active().base}/logout"><button type="submit">Sign out</button></form>'
+    )
     theme.show(
         f'<hr><div class="uh-facts"><span>{theme.esc(name)} · {theme.esc(roles)}</span>'
         f"<span>Store {theme.esc(reading.open_catalogue(active().store).name)}</span>"

@@ -1,10 +1,11 @@
 """Starting the dashboard: the access rules are checked before it listens on a port."""
 
+import errno
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from streamlit.web import bootstrap
 
 from dashboard import settings
 from dashboard.auth.middleware import LOOPBACK, Access, AuthMiddleware
+from dashboard.auth.under_path import UnderPath
 from dashboard.data import reading
 from dashboard.style import shell
 from dashboard.style.theme import DARK, LIGHT, Palette
@@ -26,10 +28,11 @@ SCRIPT: Final = Path(__file__).parent / "app.py"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen."""
+    """Where to listen, and the path under which a proxy serves it: "" or as "/voice"."""
 
     host: str
     port: int
+    base: str = ""
 
     @property
     def loopback(self) -> bool:
@@ -40,7 +43,7 @@ class Address:
     def url(self) -> str:
         """The address as a URL."""
         name = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{name}:{self.port}"
+        return f"http://{name}:{self.port}{self.base}"
 
 
 def check(address: Address, access: Access) -> None:
@@ -52,17 +55,26 @@ def check(address: Address, access: Access) -> None:
         )
 
 
-def serve(chosen: settings.Settings, address: Address, access: Access) -> None:
-    """Serve the dashboard until stopped. Raises Refused for unauthenticated access, BadInput for a port in use."""
+def serve(
+    chosen: settings.Settings, address: Address, access: Access, say: Callable[[str], None], tries: int = 1
+) -> None:
+    """Serve the dashboard until stopped. Raises Refused for unauthenticated access, BadInput for a port in use.
+
+    `say` is given the address once it is this dashboard's. So many ports are tried, from the address's own up.
+    """
     check(address, access)
     settings.use(chosen)
     reading.open_catalogue(chosen.store)
-    with _listening(address) as listener:
+    with _listening(address, tries) as listener:
+        taken, address = address, replace(address, port=listener.getsockname()[1])
+        moved = f" ({taken.port} is taken)" if taken.port not in (0, address.port) else ""
+        say(f"{address.url} shows {chosen.store}{moved}; Ctrl-C ends it")
         bootstrap.load_config_options(options(address))
         # Imported before the server starts, so that no request waits for it; the port is bound already.
         for path in shell.PATHS:
             import_module(f"dashboard.views.{path or 'health'}")
-        app = App(SCRIPT, routes=shell.routes(), middleware=[Middleware(AuthMiddleware, access=access)])
+        layers = [Middleware(UnderPath, base=address.base), Middleware(AuthMiddleware, access=access)]
+        app = App(SCRIPT, routes=shell.routes(address.base), middleware=layers)
         threading.Thread(target=reading.preload, args=(chosen.store,), daemon=True).start()
         # Proxy headers are left unchanged: the middleware compares the peer's own address.
         config = uvicorn.Config(
@@ -73,15 +85,22 @@ def serve(chosen: settings.Settings, address: Address, access: Access) -> None:
 
 
 @contextmanager
-def _listening(address: Address) -> Iterator[socket.socket]:
+def _listening(address: Address, tries: int) -> Iterator[socket.socket]:
+    """Yield a socket that listens at the address, or at the first of the ports after it that is free."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((address.host, address.port))
-        except OSError as error:
-            raise BadInput(f"{address.url} cannot be used: {error.strerror}; --port names another") from None
-        yield listener
+    for port in range(address.port, address.port + tries):
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((address.host, port))
+                listener.listen()
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and port < address.port + tries - 1:
+                    continue
+                wrong = f"{address.url} cannot be used: {error.strerror}"
+                raise BadInput(f"{wrong}; --port names another") from None
+            yield listener
+            return
 
 
 def options(address: Address) -> dict[str, Any]:

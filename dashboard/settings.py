@@ -17,6 +17,7 @@ class Settings:
     folder: where the dashboard writes its own files.
     plans: folder of plans to start from, None where there is none.
     fleets: fleet directories that a run may be launched over.
+    base: the path under which a proxy serves the dashboard, "" for none.
     log_key, witness_key: raw Ed25519 public keys that the log's signatures are checked against, 32 bytes each.
     """
 
@@ -24,6 +25,7 @@ class Settings:
     folder: Path
     plans: Path | None = None
     fleets: tuple[Path, ...] = ()
+    base: str = ""
     log_key: bytes | None = None
     witness_key: bytes | None = None
 

@@ -23,7 +23,7 @@ segments:
   playback: {event: playback, values: [true, false]}
 group_by: [[], [accent], [accent, playback]]
 metrics:
-  misses: {kind: rate, of: {outcome: false_reject}, expect: 0.25}
+  misses: {kind: rate, of: {outcome: false_reject}, over: {}, expect: 0.25}
   wakes: {kind: rate_per_hour, of: {outcome: false_accept}, expect: 0.5, group_by: [[]]}
 privacy: {epsilon: 2, delta: 1e-8, max_events: 16, min_cohort: 100, MORE}
 """

@@ -6,6 +6,7 @@ from clients.device.journal import Json
 from clients.device.trust import Believed
 from fa_core.plan import Plan, window_text
 from fa_core.privacy.accounting import pure_as_zcdp
+from fa_core.tables import DEVICE_FACTS
 from fa_core.values import Layout
 from fa_core.wire.invitation import Invitation
 
@@ -24,12 +25,15 @@ def columns(plan: Plan) -> tuple[str, ...]:
     for spec in plan.metrics.values():
         read |= {use.column for use in spec.fields()}
         read |= {column for _, where in spec.conditions() for column in where}
-    return tuple(sorted(read))
+    return tuple(sorted(read - set(DEVICE_FACTS)))
 
 
 def facts(plan: Plan) -> tuple[str, ...]:
-    """Return the device facts that a plan's segments use, in alphabetical order."""
-    return tuple(sorted({each.column for each in plan.segments.values() if each.level == "device"}))
+    """Return the device facts that a plan's segments and filters use, in alphabetical order."""
+    used = {each.column for each in plan.segments.values() if each.level == "device"} | set(plan.where)
+    for spec in plan.metrics.values():
+        used |= {name for _, where in spec.conditions() for name in where}
+    return tuple(sorted(used & set(DEVICE_FACTS)))
 
 
 def cost(layout: Layout) -> Fraction:

@@ -46,6 +46,7 @@ class Access:
         local: the user of every session where neither passwords nor a proxy are set.
         proxies: addresses of trusted proxies. The headers of `proxy`, and X-Forwarded-For, are read in requests from
             these alone; a request in which one of them occurs twice is refused, since the first may be the browser's.
+        base: the path under which a proxy serves the dashboard: "" or as "/voice".
     """
 
     hosts: frozenset[str] | None
@@ -54,6 +55,7 @@ class Access:
     passwords: Passwords | None = None
     proxy: ProxyTrust | None = None
     proxies: frozenset[str] = frozenset()
+    base: str = ""
 
     def trusted_headers(self) -> tuple[str, ...]:
         """Return the names of the headers that a trusted proxy sets."""
@@ -152,22 +154,30 @@ class AuthMiddleware:
             target = scope["path"] + (
                 "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
             )
-            return RedirectResponse(f"/login?next={quote(target, safe='')}", status_code=303)
+            return RedirectResponse(
+                f"{self._access.base}/login?next={quote(target, safe='')}", status_code=303
+            )
         return PlainTextResponse("sign in first", status_code=401)
 
     async def _sign_in_pages(self, request: Request, sign_ins: SignIns) -> Response | None:
         """Return the response to a request for signing in or out, None for other paths."""
         path, method = request.url.path, request.method
         if path == "/login" and method == "GET":
-            return _login_page(request.query_params.get("next", "/"))
+            return _login_page(self._access.base, request.query_params.get("next", "/"))
         if path not in ("/login", "/logout"):
             return None
         if method != "POST" or not _same_origin(request.headers):
             return PlainTextResponse("sign in and out by the form of this page", status_code=405)
         if path == "/logout":
             SESSIONS.close(request.cookies.get(COOKIE, ""))
-            response: Response = RedirectResponse("/login", status_code=303)
-            response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=_over_tls(request.headers))
+            response: Response = RedirectResponse(f"{self._access.base}/login", status_code=303)
+            response.delete_cookie(
+                COOKIE,
+                self._access.base or "/",
+                httponly=True,
+                samesite="lax",
+                secure=_over_tls(request.headers),
+            )
             return response
         return await self._sign_in(request, sign_ins)
 
@@ -178,15 +188,15 @@ class AuthMiddleware:
         try:
             user = await sign_ins.check(address, form("name"), form("password"))
         except TooMany as error:
-            return _login_page(target, str(error), 429)
+            return _login_page(self._access.base, target, str(error), 429)
         if user is None:
             audit.record(self._access.folder, "unknown", "sign in refused", {"address": address})
-            return _login_page(target, "Name or password is wrong.", 401)
+            return _login_page(self._access.base, target, "Name or password is wrong.", 401)
         audit.record(self._access.folder, user.name, "sign in", {"address": address})
-        response = RedirectResponse(target, status_code=303)
+        response = RedirectResponse(self._access.base + target, status_code=303)
         response.set_cookie(
             COOKIE, SESSIONS.open(user), max_age=int(SESSION_SECONDS), httponly=True, samesite="lax",
-            secure=_over_tls(request.headers),
+            secure=_over_tls(request.headers), path=self._access.base or "/",
         )  # fmt: skip
         return response
 
@@ -229,8 +239,9 @@ def _local_path(target: str) -> str:
     return target if plain and target.isprintable() else "/"
 
 
-def _login_page(target: str, error: str = "", status: int = 200) -> Response:
+def _login_page(base: str, target: str, error: str = "", status: int = 200) -> Response:
     page = PAGE.read_text(encoding="utf-8")
+    page = page.replace("{{base}}", html.escape(base, quote=True))
     page = page.replace("{{next}}", html.escape(_local_path(target), quote=True))
     page = page.replace("{{error}}", html.escape(error))
     policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"

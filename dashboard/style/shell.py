@@ -1,5 +1,6 @@
 """The one HTML page that everything runs in: Streamlit's own, with the server's address and a content security policy added."""
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +29,10 @@ POLICY: Final = "; ".join(
 )
 """Nothing is loaded from or sent to another host. Charts are compiled in the browser, hence 'unsafe-eval'."""
 
-_HERE: Final = "<script>window.__streamlit={BACKEND_BASE_URL:window.location.origin}</script>"
 
-
-def routes() -> list[Route]:
-    """Return the routes of the pages, which go before Streamlit's own."""
-    page = _page()
+def routes(base: str = "") -> list[Route]:
+    """Return the routes of the pages, which go before Streamlit's own. `base` is the path they are under."""
+    page = _page(base)
 
     async def index(request: Request) -> Response:
         headers = {
@@ -47,7 +46,10 @@ def routes() -> list[Route]:
     return [Route(f"/{path}", index, methods=["GET", "HEAD"]) for path in PATHS]
 
 
-def _page() -> str:
+def _page(base: str) -> str:
     """Return Streamlit's page with its server's address, so that a deep link does not have to search for it."""
+    here = (
+        f"<script>window.__streamlit={{BACKEND_BASE_URL:window.location.origin+{json.dumps(base)}}}</script>"
+    )
     text = (Path(streamlit.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
-    return text.replace("<title>Streamlit</title>", f"<title>Unheard</title>{_HERE}")
+    return text.replace("<title>Streamlit</title>", f"<title>Unheard</title>{here}")

@@ -3,18 +3,20 @@
 A command's module is imported when that command is named, so that `fa --help` imports none of them.
 
 Exit codes: 0 done, 2 bad input, 3 refused by policy or budget, 4 the round failed and nothing was
-released, 1 a defect of ours.
+released, 1 a defect of ours. 130 is Ctrl-C, 141 a pipe whose reader has gone away.
 """
 
 import gc
 import sys
-from typing import Annotated, Final
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Final
 
 import click
 import typer
 
+from fa_core.cli import output
 from fa_core.cli.lazy import LazyGroup
-from fa_core.errors import UnheardError
+from fa_core.errors import BadInput, UnheardError
 
 VERBS: Final = {
     "run": "Ask devices what a plan asks, and release the noised answer. The ledger is charged before.",
@@ -47,10 +49,22 @@ NOUNS: Final = {
 """Groups of commands, one module each, with a Typer called `app`. The text is its help."""
 
 
+class Stopped(UnheardError):
+    """Ctrl-C ended the command."""
+
+    exit_code: ClassVar[int] = 130
+
+
 class Commands(LazyGroup):
     """The top level."""
 
     texts = VERBS | NOUNS
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped("stopped") from None  # Typer would end without a word
 
 
 def build() -> typer.Typer:
@@ -86,15 +100,31 @@ def _options(
 def main() -> None:
     """Run the command line, and turn every error that is not a defect into a sentence and its exit code."""
     gc.disable()  # until the command is imported: `load` switches it on
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command line once and return its exit code. Whatever it prints is written when this returns."""
     try:
+        output.prepare()
         code = build()(standalone_mode=False)
+        output.finish()
+    except output.OutputClosed as error:
+        return error.exit_code
     except UnheardError as error:
-        typer.echo(f"{'' if error.located else 'fa: '}{error}", err=True)
-        sys.exit(error.exit_code)
+        output.say(_sentence(error))
+        return error.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        with suppress(OSError):
+            error.show()
+        return BadInput.exit_code
     except (click.Abort, KeyboardInterrupt):
-        typer.echo("fa: stopped", err=True)
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        output.say("fa: stopped")
+        return Stopped.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: UnheardError) -> str:
+    """Return an error as it is printed. Each line begins alike: with `fa: `, or with the place in a file."""
+    start = "" if error.located else "fa: "
+    return "\n".join(start + line for line in str(error).split("\n"))

@@ -1,13 +1,17 @@
 """`fa dashboard`: the results in a browser."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from fa_core.errors import BadInput
 from fa_core.store import DEFAULT
+
+FIRST_PORT: Final = 8501
+PORTS_TRIED: Final = 20
 
 
 class Role(StrEnum):
@@ -20,13 +24,24 @@ class Role(StrEnum):
 
 def dashboard(
     store: Annotated[str, typer.Option(help="A folder, or postgresql://…")] = DEFAULT,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8501,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help=f"The port to listen on; the first that is free from {FIRST_PORT} on where left out.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; this machine alone by default.")
     ] = "127.0.0.1",
     hostname: Annotated[
         list[str] | None, typer.Option(help="A host name under which it is reached; may be repeated.")
     ] = None,
+    base_path: Annotated[
+        str, typer.Option(help="The path under which a proxy serves it, such as /voice.", show_default=False)
+    ] = "",
     fleet: Annotated[
         list[Path] | None,
         typer.Option(help="A fleet directory that plans may be launched over; may be repeated."),
@@ -71,7 +86,8 @@ def dashboard(
     from dashboard.auth.middleware import LOOPBACK, Access, ProxyTrust
     from dashboard.auth.users import ROLES, User, read_passwords
 
-    address = serve.Address(host, port)
+    base = _base_path(base_path)
+    address = serve.Address(host, FIRST_PORT if port is None else port, base)
     trust = None if user_header is None else ProxyTrust(user_header, roles_header)
     proxies = proxy or ([] if trust is None else ["127.0.0.1", "::1"])
     folder = settings.folder_of(store)
@@ -83,17 +99,32 @@ def dashboard(
         passwords=None if password_file is None else read_passwords(password_file),
         proxy=trust,
         proxies=frozenset(proxies),
+        base=base,
     )
     chosen = settings.Settings(
         store=store,
         folder=folder,
         plans=plans if plans.is_dir() else None,
         fleets=tuple(fleet or ()),
+        base=base,
         log_key=_key("--log-key", log_key),
         witness_key=_key("--witness-key", witness_key),
     )
-    typer.echo(f"fa dashboard: {address.url} shows {store}; Ctrl-C ends it")
-    serve.serve(chosen, address, access)
+    serve.serve(
+        chosen,
+        address,
+        access,
+        lambda text: typer.echo(f"fa dashboard: {text}"),
+        PORTS_TRIED if port is None else 1,
+    )
+
+
+def _base_path(text: str) -> str:
+    """Return the path without the slash at its end. Raises BadInput for anything that is no plain path."""
+    path = text.rstrip("/")
+    if path and re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) is None:
+        raise BadInput(f"--base-path {text}: write a path such as /voice, of letters, digits, `-`, `_`, `.`")
+    return path
 
 
 def _add_user(file: Path | None, name: str, roles: list[Role]) -> None:

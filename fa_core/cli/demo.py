@@ -22,6 +22,9 @@ from fa_core.plan import load
 PLANS: Final = ("wake-word-weekly", "false-wake-incident", "model-a-against-b")
 """Two that show a difference between groups, and an incident: sentences with "okay" that wake the device."""
 
+LEAST: Final = 900
+"""Fewest devices that can fill the groups of these plans."""
+
 FA: Final = (sys.executable, "-m", "fa_core.cli")
 PORTS: Final = range(8501, 8521)
 START_SECONDS: Final = 60.0
@@ -35,6 +38,8 @@ def demo(
     plans: Annotated[Path, typer.Option(help="The folder of plans.")] = Path("eval_plans"),
 ) -> None:
     """Build a fleet, look before asking, ask three plans, read the answers, leave the dashboard running."""
+    if devices < LEAST:
+        raise BadInput(f"--devices {devices}: the groups of its plans need at least {LEAST} devices")
     if missing := [name for name in PLANS if not (plans / f"{name}.yaml").is_file()]:
         raise BadInput(f"{plans / missing[0]}.yaml: there is no such plan; --plans names the folder")
     fleet, store = out / "fleet", out / "store"

@@ -9,7 +9,8 @@ import typer
 
 from fa_core.cli.lazy import LazyGroup
 from fa_core.errors import BadInput
-from fa_core.plan import BadPlan, SignedPlan, canonical, load
+from fa_core.plan import BadPlan, Plan, SignedPlan, canonical, load
+from fa_core.plan.document import plan_files
 
 
 class Commands(LazyGroup):
@@ -27,35 +28,73 @@ PlanPath = Annotated[Path, typer.Argument(help="A plan, in YAML.", show_default=
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+class BadPlans(BadInput):
+    """Something is wrong with one or more plans. Each line begins with a file."""
+
+    located: ClassVar[bool] = True
+
+
 @app.command()
 def check(
-    plans: Annotated[list[Path], typer.Argument(help="Plans, in YAML.", show_default=False)],
+    plans: Annotated[
+        list[Path], typer.Argument(help="Plans, in YAML, or directories of them.", show_default=False)
+    ],
     devices: Annotated[
         int | None, typer.Option(min=1, help="Devices to be asked, to check that they can fill the groups.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say everything that is wrong with plans, by file, line and column. Exit code 2 if anything is."""
-    errors: list[BadInput] = []
-    rows: list[dict[str, object]] = []
-    today = datetime.now(UTC).date()
-    for path in plans:
-        try:
-            plan = load(path, today=today, fleet=devices)
-        except BadInput as error:
-            errors.append(error)
-            rows.append({"file": str(path), "good": False, "problems": _problems(error)})
-        else:
-            rows.append(
-                {"file": str(path), "good": True, "plan": plan.name, "hash": plan.hash, "problems": []}
-            )
-            if not as_json:
-                typer.echo(f"{path}: good, {plan.name} {plan.hash[:12]}")
+    found = [_checked(path, devices) for path in _files(plans)]
+    errors = [each for _, each in found if isinstance(each, BadInput)]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([_row(path, each) for path, each in found], indent=2))
         raise typer.Exit(BadInput.exit_code if errors else 0)
+    if any(path.is_dir() for path in plans):
+        _print_table(found)
+    else:
+        for path, each in found:
+            if isinstance(each, Plan):
+                typer.echo(f"{path}: good, {each.name} {each.hash[:12]}")
     if errors:
-        raise BadInput("\n".join(map(str, errors)))
+        raise BadPlans("\n".join(map(str, errors)))
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """Return the files named, with the plans in a directory in its place, sorted by name."""
+    found = []
+    for path in paths:
+        inside = plan_files(path) if path.is_dir() else [path]
+        if not inside:
+            raise BadInput(f"{path}: there is no plan in this directory: no file ends in .yaml or .yml")
+        found += inside
+    return found
+
+
+def _checked(path: Path, devices: int | None) -> tuple[Path, Plan | BadInput]:
+    try:
+        return path, load(path, today=datetime.now(UTC).date(), fleet=devices)
+    except BadInput as error:
+        return path, error
+
+
+def _row(path: Path, found: Plan | BadInput) -> dict[str, object]:
+    if isinstance(found, BadInput):
+        return {"file": str(path), "good": False, "problems": _problems(found)}
+    return {"file": str(path), "good": True, "plan": found.name, "hash": found.hash, "problems": []}
+
+
+def _print_table(found: list[tuple[Path, Plan | BadInput]]) -> None:
+    from fa_core.cli.text_table import table
+
+    rows = []
+    for path, each in found:
+        if isinstance(each, Plan):
+            rows.append((path.name, each.name, str(each.metadata.expires), each.hash[:12], "good"))
+        else:
+            count = len(_problems(each))
+            rows.append((path.name, "", "", "", f"{count} problem{'' if count == 1 else 's'}"))
+    table("", ("file", "plan", "expires", "hash", ""), rows)
 
 
 def _problems(error: BadInput) -> list[dict[str, object]]:

@@ -3,14 +3,12 @@
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from fa_core.canonical_json import utc_text
+from fa_core.cli.text_table import table as table
 from fa_core.errors import BadInput
 from fa_core.estimate.read import estimands
 from fa_core.estimate.sentences import about_limit, about_verdict
@@ -160,23 +158,6 @@ def devices(value: float | None, sd: float | None) -> str:
     if value < 0:
         return f"at most {max(0.0, value + 1.96 * noise):,.0f}"
     return f"{value:,.0f}" + (f" ± {noise:,.1f}" if noise else "")
-
-
-def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: ruled on a terminal, aligned text with two spaces between elsewhere."""
-    console = Console()
-    if console.is_terminal:
-        shown = Table(*headers, title=title, title_justify="left", header_style="bold")
-        for row in rows:
-            shown.add_row(*row)
-        console.print(shown)
-        return
-    if title:
-        sys.stdout.write(f"\n{title}\n")
-    widths = [max(len(line[column]) for line in (headers, *rows)) for column in range(len(headers))]
-    for line in (headers, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
 def plural(count: int, noun: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fa_core.estimate.judge import judge
+from fa_core.estimate.possible import is_possible
 from fa_core.layout import bounds_of, groupings, shape_of
 from fa_core.metrics import MetricSpec, PartSum, Reading, Result
 from fa_core.plan import Plan, from_canonical
@@ -48,7 +49,7 @@ def part_sums(
 def estimates_of_sums(
     plan: Plan, sums: Mapping[tuple[str, tuple[str, ...], str], PartSum], counted: int
 ) -> tuple[Estimate, ...]:
-    """Return one estimate for each metric, grouping and group, in the order of the plan.
+    """Return one estimate for each metric, grouping and group that can occur, in the order of the plan.
 
     `counted` is the public number of devices in the sums.
     """
@@ -63,7 +64,8 @@ def estimates_of_sums(
         with np.errstate(invalid="ignore", divide="ignore"):
             results = metric.estimates(cuts, bounds_of(plan), reading)
         for grouping, result in zip(groupings(metric, plan), results, strict=True):
-            found.extend(_estimates(name, metric, groups(plan, grouping), result))
+            every = _estimates(name, metric, groups(plan, grouping), result)
+            found.extend(each for each in every if is_possible(plan, metric, each.group))
     return tuple(found)
 
 

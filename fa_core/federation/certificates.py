@@ -33,14 +33,14 @@ EARLIER = timedelta(days=1)
 def make_tls(folder: Path, name: str, host: str) -> None:
     """Make ca.key, ca.crt, server.key and server.crt in `folder`, for a SuperLink called `host`."""
     authority, server = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} federation authority")])
+    issuer = x509.Name([_common_name(f"{name} federation authority")])
     root = (
         _begin(issuer, issuer, authority, AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(authority, SHA384())
     )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    subject = x509.Name([_common_name(host)])
     leaf = (
         _begin(subject, issuer, server, SERVER_LIFE, authority)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -80,6 +80,11 @@ def write_private(path: Path, data: bytes) -> None:
         raise BadInput(f"{path} exists already; a key is never overwritten") from None
     with os.fdopen(handle, "wb") as file:
         file.write(data)
+
+
+def _common_name(text: str) -> x509.NameAttribute:
+    """Return a name for people, cut to the 64 characters of X.509; a host is checked by its full name."""
+    return x509.NameAttribute(NameOID.COMMON_NAME, text[:64])
 
 
 def _begin(

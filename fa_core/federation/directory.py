@@ -137,7 +137,7 @@ def socket_path(path: Path) -> Path:
     if len(str(path).encode()) > LONGEST_SOCKET:
         raise BadInput(
             f"{path} is longer than a socket's path may be ({LONGEST_SOCKET} bytes); "
-            "put the federation into a folder nearer to the root"
+            "choose a folder nearer to the root"
         )
     return path
 

@@ -57,6 +57,7 @@ def init(folder: Path, settings: Settings) -> Federation:
     """Make a federation's directory: keys, certificates, settings, units. Raises BadInput if it is there."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists and is not empty; a federation is made in a folder of its own")
+    _check_sockets(Federation(folder.resolve(), settings))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -88,6 +89,13 @@ def init(folder: Path, settings: Settings) -> Federation:
     _write_connection(federation)
     write_units(federation)
     return federation
+
+
+def _check_sockets(federation: Federation) -> None:
+    """Raise BadInput where a socket's path would be too long: before anything is written."""
+    for number in range(federation.settings.nodes):
+        federation.hub_socket(number)
+    _ = federation.witness_socket
 
 
 def make_node_keys(federation: Federation, nodes: int) -> None:

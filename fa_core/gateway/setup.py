@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fa_core.errors import BadInput
 from fa_core.federation.certificates import make_tls, write_private
+from fa_core.federation.directory import socket_path
 from fa_core.gateway.settings import CONFIG, Home, address, read_home
 from fa_core.trust.enrolment import read_hex
 
@@ -40,6 +41,7 @@ def init(folder: Path, name: str, authority: Path, database: str, workers: int) 
         raise BadInput(f"{name}: the gateway's name is HOST:PORT, as devices connect to it") from None
     if not host or '"' in database or "\\" in database:
         raise BadInput("the gateway's name is HOST:PORT, its database a file or postgresql://…")
+    socket_path(folder.resolve() / "gateway.sock")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)  # also one that was there: devices' replies will be in it
     text = TEXT.format(name=name, listen=f"0.0.0.0:{port}", database=database, workers=workers)

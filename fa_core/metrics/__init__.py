@@ -21,13 +21,14 @@ from fa_core.metrics.kind import (
     Shape,
     register,
 )
-from fa_core.metrics.presets import PRESETS
+from fa_core.metrics.presets import ALIASES, PRESETS
 from fa_core.metrics.rows import Rows, View
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
+    "ALIASES",
     "KINDS",
     "PRESETS",
     "Axis",

@@ -7,6 +7,38 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "frr": "false_reject_rate",
+        "fnr": "false_reject_rate",
+        "miss_rate": "false_reject_rate",
+        "false_negative_rate": "false_reject_rate",
+        "false_rejection_rate": "false_reject_rate",
+        "far": "false_accepts_per_hour",
+        "fpr": "false_accepts_per_hour",
+        "fa_h": "false_accepts_per_hour",
+        "fah": "false_accepts_per_hour",
+        "faph": "false_accepts_per_hour",
+        "fa_per_hour": "false_accepts_per_hour",
+        "false_alarm_rate": "false_accepts_per_hour",
+        "false_acceptance_rate": "false_accepts_per_hour",
+        "false_accept_rate": "false_accepts_per_hour",
+        "false_alarms_per_hour": "false_accepts_per_hour",
+        "false_wakes_per_hour": "false_accepts_per_hour",
+        "roc": "det",
+        "eer": "det",
+        "det_curve": "det",
+        "confusion_matrix": "intent_confusion",
+        "wer": "word_error_rate",
+        "word_errors": "word_error_rate",
+        "success_rate": "command_success_rate",
+        "task_success_rate": "command_success_rate",
+        "accuracy": "command_success_rate",
+    }
+)
+"""Other usual names of a preset, in small letters, `_` for whatever is no letter. Suggested, never taken:
+a plan says which metric it is."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "false_reject_rate": {

@@ -6,11 +6,12 @@ result depends on its own rows and its own randomness only, never on who else is
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from fa_core.arrays import AnyArray, BoolArray, FloatArray, Int64Array, UInt64Array, np
 from fa_core.metrics.filters import Condition, Filter
-from fa_core.tables import HOUR
+from fa_core.tables import DEVICE_FACTS, HOUR
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,16 +23,23 @@ Priorities = Callable[[str, Int64Array, Int64Array], UInt64Array]
 """(purpose, device (M,), ordinal of the row within its device (M,)) -> random priorities (M,)."""
 
 
+Facts = Mapping[str, tuple[Int64Array, tuple[str, ...]]]
+NO_FACTS: Final[Facts] = MappingProxyType({})
+
+
 class Rows:
     """The rows of one source that lie in the window, for `devices` devices, sorted by device.
 
     Args:
         table: Arrow table with the source's columns (string columns dictionary-encoded or plain).
         device: int64 (M,), nondecreasing device index of each row.
+        facts: fact of the devices to codes (D,) and labels, -1 for missing. In a filter it is a column that
+            is the same in all rows of a device.
     """
 
-    def __init__(self, table: "pa.Table", device: Int64Array) -> None:
+    def __init__(self, table: "pa.Table", device: Int64Array, facts: Facts = NO_FACTS) -> None:
         self._table = table
+        self._facts = facts
         self.device = device
         self._arrays: dict[str, tuple[AnyArray, tuple[str, ...] | None]] = {}
 
@@ -114,6 +122,8 @@ class Rows:
         # Imported here: every metric's specification imports this module, and needs no Arrow for itself.
         from pyarrow import types
 
+        if column in DEVICE_FACTS:
+            return True
         if column == HOUR:
             return False
         kind = self._table.schema.field(column).type
@@ -121,7 +131,11 @@ class Rows:
 
     def _load(self, column: str) -> tuple[AnyArray, tuple[str, ...] | None]:
         if column not in self._arrays:
-            if column == HOUR:
+            if column in DEVICE_FACTS:
+                unknown = np.full(int(self.device.max(initial=-1)) + 1, -1, np.int64)
+                codes, names = self._facts.get(column, (unknown, ()))
+                self._arrays[column] = (codes[self.device], names)
+            elif column == HOUR:
                 self._arrays[column] = ((self.time // HOUR_US % 24).astype(np.float64), None)
             else:
                 self._arrays[column] = _to_numpy(_column(self._table, column))

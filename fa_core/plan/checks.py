@@ -44,11 +44,14 @@ class Situation:
         today: the day (UTC) for the expiry, None where an expired plan may be read.
         policy: the organisation's limits, None where they are another's business.
         fleet: public number of devices to be asked, where known.
+        file: whether it is a file that its author can still mend. Plans that were released may say what is
+            refused in a file, and are read as they are.
     """
 
     today: date | None = None
     policy: PlanPolicy | None = None
     fleet: int | None = None
+    file: bool = False
 
 
 def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
@@ -63,6 +66,8 @@ def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
     for use in parts.filters:
         for table in use.tables:
             yield from check_filter(use.where, table, use.loc)
+    if situation.file:
+        yield from _unused(parts)
     for index, guardrail in parts.guardrails.items():
         yield from _guardrail(guardrail, ("guardrails", index), parts)
     privacy = parts.fields.get("privacy")
@@ -80,6 +85,20 @@ def _expiry(metadata: Metadata | None, today: date | None) -> Iterator[Finding]:
         yield Finding(
             ("metadata", "expires"), found, f"write {today} or a later day, and count `revision` up"
         )
+
+
+def _unused(parts: Parts) -> Iterator[Finding]:
+    """Yield the segments that no metric reports, and the metrics that report nothing."""
+    for name, metric in parts.metrics.items():
+        if metric.group_by == ():
+            right = "write `[[]]` for everyone together, or leave it out for the plan's groupings"
+            yield Finding((*parts.metric_locs[name], "group_by"), "no grouping is written here", right)
+    if parts.metrics.keys() != parts.metric_locs.keys() or "group_by" not in parts.fields:
+        return  # what is broken may report whatever is missing here
+    reported_ones = {name for groupings in reported(parts).values() for g in groupings for name in g}
+    for name in sorted(parts.declared_segments - reported_ones):
+        right = f"add {show(f'[{name}]')} to `group_by`, or take the segment out"
+        yield Finding(("segments", name), f"no metric is reported by {show(name)}", right, at_key=True)
 
 
 # Metrics

@@ -7,9 +7,13 @@ from fa_core.metrics.filters import Condition, Filter, exact_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import listed, one_of, show, suggestion
 from fa_core.plan.schema import label_text
-from fa_core.tables import LARGEST, SOURCES, Column, event_columns
+from fa_core.tables import DEVICE_FACTS, LARGEST, SOURCES, Column, event_columns
 
 Value = str | bool | int
+
+
+FACTS: Mapping[str, Column] = {name: Column("label") for name in DEVICE_FACTS}
+"""Facts of the device as a filter sees them: columns that are the same in all its rows."""
 
 
 def columns_anywhere() -> dict[str, Column]:
@@ -31,13 +35,13 @@ def missing_column(name: str, source: str, loc: Loc, *, at_key: bool = False) ->
             loc, found, "`window` says how far back events count, and `hour` is the hour of day", at_key
         )
     elsewhere = sources_with(name)
-    right = f"it is a column of {listed(elsewhere)}" if elsewhere else suggestion(name, columns)
+    right = f"it is a column of {listed(elsewhere)}" if elsewhere else suggestion(name, {**columns, **FACTS})
     return Finding(loc, found, right, at_key)
 
 
 def check_filter(where: Filter, source: str, loc: Loc) -> Iterator[Finding]:
     """Yield what is wrong with a filter over a table: unknown columns, values or bounds that no row has."""
-    columns = event_columns(source)
+    columns = {**event_columns(source), **FACTS}
     for name, condition in where.items():
         at = (*loc, name)
         if name in columns:

@@ -24,6 +24,12 @@ DEFAULT_POLICY = PlanPolicy()
 NO_RHO = "epsilon and delta are so small together that no noise is large enough"
 
 
+def plan_files(folder: Path) -> list[Path]:
+    """Return the plans in a directory by name: its files that end in .yaml or .yml, but for hidden ones."""
+    found = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
 def load(
     path: Path | str,
     *,
@@ -102,7 +108,7 @@ def parse(
         raise BadPlan(name, problems.found)
     parts = parts_of(values, located.text)
     complete(parts)
-    situation = Situation(today or datetime.now(UTC).date(), policy, fleet)
+    situation = Situation(today or datetime.now(UTC).date(), policy, fleet, file=True)
     for finding in [*parts.findings, *check(parts, situation), *check_labels(parts)]:
         problems.add(located.place(finding), finding.found, finding.right)
     problems.raise_if_any(name)

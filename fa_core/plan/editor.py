@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.json_schema import models_json_schema
 
 from fa_core.metrics import KINDS, PRESETS, MetricSpec, exact_text
-from fa_core.plan.columns import columns_anywhere, sources_with
+from fa_core.plan.columns import FACTS, columns_anywhere, sources_with
 from fa_core.plan.schema import NAME_PATTERN, Eligibility, Plan, Privacy, Section
 from fa_core.tables import Column
 
@@ -137,7 +137,7 @@ def _preset_name() -> Schema:
 
 
 def _filter() -> Schema:
-    properties = {name: _condition(name, column) for name, column in columns_anywhere().items()}
+    properties = {name: _condition(name, column) for name, column in (columns_anywhere() | FACTS).items()}
     return {
         "type": "object",
         "description": "Conditions by column, AND-ed: a value, a list (any of), or {lt|le|gt|ge|not: …}.",
@@ -157,7 +157,9 @@ def _condition(name: str, column: Column) -> Schema:
     whole = {"type": "object", "properties": compared, "minProperties": 1, "additionalProperties": False}
     unit = f", in {column.unit}" if column.unit else ""
     return {
-        "description": f"Column of {', '.join(sources_with(name))}{unit}.",
+        "description": "Fact of the device."
+        if name in FACTS
+        else f"Column of {', '.join(sources_with(name))}{unit}.",
         "anyOf": [value, several, whole],
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fa_core.labels import lookalikes, wrong
 from fa_core.metrics.confusion import Confusion
 from fa_core.metrics.filters import Filter
-from fa_core.plan.columns import columns_anywhere
+from fa_core.plan.columns import FACTS, columns_anywhere
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import show
 from fa_core.plan.schema import EventSegment
@@ -61,7 +61,7 @@ def _alike(earlier: str, label: str, loc: Loc) -> Finding:
 
 def _compared(where: Filter, loc: Loc) -> Iterator[Finding]:
     """Yield values of conditions that no table can hold."""
-    columns = columns_anywhere()
+    columns = columns_anywhere() | FACTS
     for name, condition in where.items():
         if name in columns and columns[name].type == "label":
             yield from _each(condition.any_of or (), (*loc, name))

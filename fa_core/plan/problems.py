@@ -1,11 +1,13 @@
 """What is wrong with a plan, and where: every check adds to one list, and the author sees it all at once."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fa_core.errors import BadInput
+from fa_core.metrics.presets import ALIASES
 
 SHOWN = 50
 """Of more problems than this, the first ones by position are shown, and the number of the others."""
@@ -91,9 +93,20 @@ def one_of(names: Iterable[str]) -> str:
     return f"write {show(all_names[0])}" if len(all_names) == 1 else f"write one of {listed(all_names)}"
 
 
+def usual_name(word: str) -> str | None:
+    """Return the preset that a usual name such as `FRR` or `FA/h` stands for, None for anything else."""
+    return ALIASES.get(re.sub(r"[^a-z]+", "_", word[:64].lower()).strip("_"))
+
+
 def suggestion(word: str, names: Iterable[str]) -> str:
-    """Return "did you mean `x`?" for the nearest name, or else which names there are."""
+    """Return "did you mean `x`?" for the nearest name, or else which names there are.
+
+    A usual name of a metric, such as FRR, is nearest to the preset that it stands for.
+    """
     all_names = list(names)
+    usual = usual_name(word)
+    if usual in all_names and word not in all_names:
+        return f"did you mean {show(usual)}?"
     lowered = {name.lower(): name for name in reversed(all_names)}
     near = difflib.get_close_matches(word[:64].lower(), lowered, n=1, cutoff=0.6)
     return f"did you mean {show(lowered[near[0]])}?" if near else one_of(all_names)

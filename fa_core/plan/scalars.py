@@ -25,17 +25,16 @@ _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _ALMOST_TRUE = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 _NOTHING = {"", "~", "null", "Null", "NULL"}
 _NOT_FINITE = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
+_SEPARATED = re.compile(r"[-+]?\d[\d,_]*[,_][\d,_]*(\.\d*)?", re.ASCII)
+_ALMOST_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})([Tt ].*)?", re.ASCII)
 _READ_DIFFERENTLY = (
     (
         re.compile(r"[-+]?0x[0-9a-fA-F_]+|[-+]?0o?[0-7_]+|[-+]?0b[01_]+"),
         "a hexadecimal, octal or binary number",
     ),
-    (re.compile(r"[-+]?\d[\d,_]*[,_][\d,_]*(\.\d*)?", re.ASCII), "a number with separators"),
+    (_SEPARATED, "a number with separators"),
     (re.compile(r"[-+]?\d+(:[0-5]?\d)+(\.\d*)?", re.ASCII), "a number to base 60 for some YAML readers"),
-    (
-        re.compile(r"\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?", re.ASCII),
-        "a date that does not exist, or a date with a time",
-    ),
+    (_ALMOST_DATE, "a date that does not exist, or a date with a time"),
 )
 
 
@@ -66,10 +65,22 @@ def value_of(scalar: Scalar, problems: Problems) -> Value:
         return _number(scalar, match, problems)
     for pattern, kind in _READ_DIFFERENTLY:
         if pattern.fullmatch(text):
-            right = f'write a number in plain decimal digits, or "{text[:40]}" in quotes for the text'
-            problems.add_unreadable(scalar.position, f"{show(text)} without quotes is {kind}", right)
+            problems.add_unreadable(scalar.position, f"{show(text)} without quotes is {kind}", _right(text))
             break
     return text
+
+
+def _right(text: str) -> str:
+    """Return what to write in place of a scalar that YAML readers take differently."""
+    if (almost := _ALMOST_DATE.fullmatch(text)) is not None:
+        year, month, day, _ = almost.groups()
+        exists = _date(f"{year}-{month:0>2}-{day:0>2}")
+        return "write a date that exists, such as 2027-03-31" if exists is None else f"write {exists}"
+    if re.fullmatch(r"[-+]?\d+,\d{1,2}", text, re.ASCII):
+        return f"write {text.replace(',', '.')}: a point separates the decimals"
+    if _SEPARATED.fullmatch(text):
+        return f"write {re.sub('[,_]', '', text)}, without separators"
+    return f'write a number in plain decimal digits, or "{text[:40]}" in quotes for the text'
 
 
 def _date(text: str) -> date | None:

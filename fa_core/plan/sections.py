@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fa_core.metrics import KINDS, PRESETS, Condition, Filter, MetricSpec
-from fa_core.plan.columns import columns_anywhere
+from fa_core.metrics.rate import Rate
+from fa_core.plan.columns import FACTS, columns_anywhere
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import one_of, show, suggestion
 from fa_core.plan.schema import DeviceSegment, EventSegment, Guardrail, Name, Plan, Segment
@@ -144,7 +145,7 @@ class _PartsReader:
 
         It is asked before anything else: `2.10` is a number, and as a number it is `2.1` already.
         """
-        column = columns_anywhere().get(name)
+        column = (columns_anywhere() | FACTS).get(name)
         if column is None or column.type != "label":
             return True
         if isinstance(body, dict):
@@ -222,6 +223,13 @@ class _PartsReader:
         model, base = chosen
         own = {key: item for key, item in body.items() if key != "preset"}
         merged = {**base, **own}
+        if base and own.get("source", base["source"]) != base["source"]:
+            found = f"the preset {show(str(body['preset']))} reads `{base['source']}`"
+            self._say((*loc, "source"), found, "take `source` out, or write the metric out with `kind`")
+            return
+        if model is Rate and "kind" in own and "over" not in own:
+            right = "add `over:` with the events that it is a share of, or `over: {}` for all events"
+            self._say(loc, "this rate does not say what it is a share of", right, at_key=True)
         source = self._source(merged, model, loc)
         merged["source"] = source or model.sources[0]
         for key, info in model.model_fields.items():
@@ -246,7 +254,10 @@ class _PartsReader:
         names: Mapping[str, object] = KINDS if key == "kind" else PRESETS
         if not isinstance(body[key], str) or body[key] not in names:
             found = what(body[key]) if not isinstance(body[key], str) else f"unknown {key} {show(body[key])}"
-            self._say((*loc, key), found, suggestion(str(body[key]), names))
+            right = suggestion(str(body[key]), names)
+            if key == "kind" and "did you mean" in (preset := suggestion(str(body[key]), PRESETS)):
+                right = right if "did you mean" in right else preset.replace("mean `", "mean `preset: ")
+            self._say((*loc, key), found, right)
             return None
         base = {} if key == "kind" else dict(PRESETS[body[key]])
         return KINDS[body["kind"] if key == "kind" else base["kind"]], base

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from fa_core.metrics.filters import exact_text
 from fa_core.plan.located import Finding, Loc
-from fa_core.plan.problems import show, suggestion
+from fa_core.plan.problems import show, suggestion, usual_name
 
 TextAt = Callable[[Loc], str | None]
 
@@ -31,7 +31,7 @@ def findings_of(error: ValidationError, loc: Loc, annotation: Any, text_at: Text
             yield _about_key(details, full, _model_at(annotation, inner[:-1]))
         elif full not in blamed:
             blamed.add(full)
-            yield Finding(full, *_about_value(details, text_at(full)))
+            yield Finding(full, *(_about_grouping(full, details) or _about_value(details, text_at(full))))
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, str]:
@@ -96,6 +96,19 @@ def written(value: object, text: str | None = None) -> str:
     return show(str(value).lower() if isinstance(value, bool) else str(value))
 
 
+def _about_grouping(loc: Loc, details: ErrorDetails) -> tuple[str, str] | None:
+    """Return what is wrong with a list of groupings that is no list of lists, None for any other value."""
+    value = details["input"]
+    if loc[-1:] == ("group_by",) and details["type"] == "too_short":
+        right = "write `[[]]` for everyone together, or `[[accent]]` for a segment"
+        return "no grouping is written here", right
+    if loc[-1:] == ("group_by",) and isinstance(value, str):
+        return what(value), f"write {show(f'[[{value}]]')}: a list of groupings, each a list of segments"
+    if loc[-2:-1] == ("group_by",) and isinstance(value, str):
+        return what(value), f"write {show(f'[[{value}]]')}: each grouping is itself a list of segments"
+    return None
+
+
 def _about_value(details: ErrorDetails, text: str | None) -> tuple[str, str]:
     value, context, kind = details["input"], details.get("ctx", {}), details["type"]
     shown = what(value, text)
@@ -104,7 +117,8 @@ def _about_value(details: ErrorDetails, text: str | None) -> tuple[str, str]:
         return shown, f'write "{text or value}" in quotes' if scalar else "write a text"
     if kind == "string_pattern_mismatch":
         right = "write a small letter, then small letters, digits, `_` or `-`, 48 at most"
-        return f"{written(value, text)} is no name", right
+        usual = usual_name(str(value))
+        return f"{written(value, text)} is no name", f"did you mean {show(usual)}?" if usual else right
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         return f"{written(value, text)} is not known here", suggestion(str(value), names)
@@ -157,6 +171,19 @@ def _about_length(
     return (found if size else "this is empty"), right
 
 
+def _number_meant(value: object) -> str | None:
+    """Return what to write for a percentage, or for a number with a decimal comma; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    match = re.fullmatch(r"([-+]?\d{1,9})(?:[.,](\d{1,9}))?\s*(%?)", value, re.ASCII)
+    if match is None:
+        return None
+    number = Fraction(f"{match[1]}.{match[2] or 0}")
+    if match[3]:
+        return f"write {exact_text(number / 100)}: a share, not a percentage"
+    return f"write {exact_text(number)}: a point separates the decimals"
+
+
 def _plain(value: object) -> str:
     return exact_text(value) if isinstance(value, Fraction) else str(value)
 
@@ -164,6 +191,8 @@ def _plain(value: object) -> str:
 def _about_own_error(message: str, value: object, text: str | None) -> tuple[str, str]:
     """Our own validators say "expected …", or what is wrong and after a semicolon what would be right."""
     if message.startswith("expected "):
-        return what(value, text), f"write {message.removeprefix('expected ').partition(', found')[0]}"
+        return what(value, text), _number_meant(value) or (
+            f"write {message.removeprefix('expected ').partition(', found')[0]}"
+        )
     found, _, right = message.partition("; ")
     return found, right or "write what the plans in eval_plans/ write here"

@@ -170,3 +170,17 @@ def test_a_path_too_long_for_a_socket_is_refused() -> None:
     with pytest.raises(BadInput, match="longer than a socket"):
         socket_path(Path("/" + "x" * 107))
     assert socket_path(Path("/" + "x" * 106))
+
+
+def test_a_federation_whose_sockets_would_not_fit_writes_nothing(tmp_path: Path) -> None:
+    """FIELD 8: a refusal that leaves files behind makes the next attempt fail too."""
+    folder = tmp_path / ("x" * 60) / ("y" * 60)
+    with pytest.raises(BadInput, match="longer than a socket"):
+        setup.init(folder, Settings(name="lab"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_long_name_and_host_make_a_federation(tmp_path: Path) -> None:
+    host = "superlink." + "x" * 60 + ".example.org"
+    made = setup.init(tmp_path / "lab", Settings(name="n" * 64, host=host, nodes=1))
+    assert made.certificate.exists()

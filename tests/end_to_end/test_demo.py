@@ -1,6 +1,7 @@
 """`fa demo`: what it refuses, and (long) that it runs to the end and leaves a page that answers."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fa_core.cli import build
-from fa_core.cli.demo import PLANS, _stop, _unexpired
+from fa_core.cli.demo import LEAST, PLANS, _stop, _unexpired
 from fa_core.errors import BadInput
 from fa_core.plan import load
 
@@ -28,8 +29,32 @@ def test_without_its_plans_it_makes_nothing(tmp_path: Path) -> None:
 def test_a_fleet_that_its_plans_cannot_ask_is_refused_before_it_is_made(tmp_path: Path) -> None:
     result = CliRunner().invoke(build(), ["demo", "--devices", "300", "--out", str(tmp_path)])
     assert isinstance(result.exception, BadInput)
-    assert "300 devices can fill 3" in str(result.exception)
+    assert str(result.exception).endswith("the groups of its plans need at least 900 devices")
     assert not (tmp_path / "fleet").exists()
+
+
+def test_the_least_is_what_the_plans_need() -> None:
+    for name in PLANS:
+        load(Path("eval_plans") / f"{name}.yaml", today=date(2026, 11, 28), fleet=LEAST)
+    with pytest.raises(BadInput):
+        load(Path("eval_plans") / f"{PLANS[0]}.yaml", today=date(2026, 11, 28), fleet=LEAST - 1)
+
+
+@pytest.mark.parametrize(
+    "options", [["--devices", "600"], ["--devices=899"], ["--devices"], ["--devices", "x"]]
+)
+def test_the_number_of_devices_is_checked_before_the_set_up(options: list[str], tmp_path: Path) -> None:
+    """FIELD 17. The script is run as a copy whose set-up leaves a trace."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    shutil.copy("scripts/demo", scripts / "demo")
+    (scripts / "setup").write_text("#!/bin/sh\ntouch was-set-up\nexit 9\n")
+    (scripts / "setup").chmod(0o755)
+    done = subprocess.run([scripts / "demo", *options], capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "was-set-up").exists()) == (2, False)
+    assert f"at least {LEAST} devices" in done.stderr
+    done = subprocess.run([scripts / "demo", "--devices", str(LEAST)], check=False)
+    assert (done.returncode, (tmp_path / "was-set-up").exists()) == (9, True)
 
 
 @pytest.mark.parametrize("name", PLANS)

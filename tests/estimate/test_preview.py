@@ -32,7 +32,7 @@ metrics:
 privacy: {epsilon: 4, delta: 1e-8, max_events: 16, min_cohort: 50, NOISE}
 """
 METRICS = {
-    "rate": "m: {kind: rate, of: {outcome: false_reject}, expect: 0.1}",
+    "rate": "m: {kind: rate, of: {outcome: false_reject}, over: {}, expect: 0.1}",
     "rate_per_hour": "m: {kind: rate_per_hour, of: {outcome: false_accept}, expect: 0.5, max_hours: 16}",
     "histogram": "m: {kind: histogram, field: score, edges: {from: 0, to: 1, bins: 5}}",
     "count": "m: {kind: count, of: {outcome: false_reject}}",

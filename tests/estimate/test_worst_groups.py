@@ -84,7 +84,7 @@ source: wake_events
 window: 7d
 segments: {{accent: {{device: accent, values: [{names}]}}}}
 group_by: [[], [accent]]
-metrics: {{m: {{kind: rate, of: {{accepted: false}}, expect: 0.1}}}}
+metrics: {{m: {{kind: rate, of: {{accepted: false}}, over: {{}}, expect: 0.1}}}}
 privacy:
   {{epsilon: {fleet.epsilon}, noise: central, counters: {fleet.counters}, max_events: {MOST}, min_cohort: 50}}
 """

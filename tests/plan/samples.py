@@ -24,7 +24,7 @@ segments:
   accent:       {device: accent, values: [en-US, en-GB, en-IN, es-en]}      # anything else: other
   device_class: {device: device_class, values: [phone, speaker, watch]}
   environment:  {event: snr_db, edges: [8, 18], labels: [noisy, moderate, quiet]}
-  playback:     {event: playback, values: [true, false]}
+  # playback:   {event: playback, values: [true, false]}
 group_by: [[], [accent], [accent, device_class], [environment]]
 metrics:
   false_reject_rate:

@@ -112,15 +112,19 @@ INSTEAD = [
         "event: score",
         "the edge 8 leaves a part that nothing falls into; `score` lies from 0 to 1",
     ),
-    ("values: [true, false]", 'values: [¦"true"]', "`playback` is true or false, never `true`"),
     (
-        "event: playback, values: [true, false]",
-        "event: outcome, values: [¦false_rejects]",
+        "# playback:   {event: playback, values: [true, false]}",
+        'playback: {event: playback, values: [¦"true"]}',
+        "`playback` is true or false, never `true`",
+    ),
+    (
+        "# playback:   {event: playback, values: [true, false]}",
+        "playback: {event: outcome, values: [¦false_rejects]}",
         "`outcome` is never `false_re",
     ),
     (
-        "event: playback, values: [true, false]",
-        "event: hour, values: [¦24]",
+        "# playback:   {event: playback, values: [true, false]}",
+        "playback: {event: hour, values: [¦24]}",
         "`hour` is never 24; it lies from 0 to 23",
     ),
     (
@@ -133,12 +137,12 @@ INSTEAD = [
     (
         "group_by: [[], [accent], [accent",
         "group_by: [¦accent, [accent], [accent",
-        "`accent` is text; write a list",
+        "`accent` is text; write `[[accent]]`: each grouping is itself a list",
     ),
     (
         "    group_by: [[], [accent]]\n",
-        "    group_by: [¦[playback]]\n",
-        "`[playback]` is not in the plan's `group_by`",
+        "    group_by: [¦[device_class]]\n",
+        "`[device_class]` is not in the plan's `group_by`",
     ),
     (
         "    group_by: [[], [accent]]\n",
@@ -250,7 +254,7 @@ INSTEAD = [
     ("by: accent, max_gap", "max_gap", "a gap needs groups; say which with `by`"),
     ("false_reject_rate, by: accent, max:", "¦frr, by: accent, max:", "no metric is named `frr`"),
     ("by: accent, max:", "by: ¦acent, max:", "no segment is named `acent`; did you mean `accent`?"),
-    ("by: accent, max:", "by: ¦playback, max:", "`false_reject_rate` does not report `[playback]`; judge"),
+    ("by: accent, max:", "by: ¦device_class, max:", "`false_reject_rate` does not report `[device_class]`"),
     ("max: 0.08", "max: ¦1", "1 is no limit for this rate; write at least 0 and less than 1"),
     ("max_gap: 0.03", "max_gap: ¦-0.1", "-0.1 is no limit for this rate; write at least 0 and"),
     ("false_reject_rate, by: accent, max:", "¦score, by: accent, max:", "a histogram has no single number"),

@@ -44,6 +44,28 @@ def test_check_looks_at_every_plan_before_it_fails(good_plan: Path, bad_plan: Pa
     assert str(result.exception).count("`soon` is text") == 2
 
 
+def test_check_looks_at_every_plan_of_a_directory(good_plan: Path, bad_plan: Path) -> None:
+    (good_plan.parent / "notes.txt").write_text("no plan")
+    result = runner.invoke(app, ["check", str(good_plan.parent)])
+    table = [line.split() for line in result.output.splitlines()]
+    assert table[1:] == [
+        ["bad.yaml", "1", "problem"],
+        ["good.yaml", "wake-word-weekly@3", "9999-12-31", load(good_plan).hash[:12], "good"],
+    ]
+    assert isinstance(result.exception, BadInput)
+    assert str(result.exception).startswith(f"{bad_plan}:11:9: ")
+    as_json = runner.invoke(app, ["check", "--json", str(good_plan.parent)])
+    assert as_json.exit_code == 2
+    assert [row["good"] for row in json.loads(as_json.output)] == [False, True]
+    bad_plan.unlink()
+    assert runner.invoke(app, ["check", str(good_plan.parent)]).exit_code == 0
+
+
+def test_a_directory_without_plans_is_refused(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["check", str(tmp_path)])
+    assert "there is no plan in this directory" in str(result.exception)
+
+
 def test_check_can_be_read_by_a_program(good_plan: Path, bad_plan: Path) -> None:
     result = runner.invoke(app, ["check", "--json", str(good_plan), str(bad_plan), "missing.yaml"])
     assert result.exit_code == 2
