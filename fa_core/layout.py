@@ -4,6 +4,7 @@ Every metric in every grouping is a block set of its own with a share of the bud
 it among its parts. Shares come from the plan only, never from data.
 """
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil, log2, prod
@@ -176,7 +177,7 @@ def require_headroom(layout: Layout, devices: int) -> None:
 
 def _most(block: Block, devices: int) -> float:
     """Return the most that a cell of the sum of so many devices may hold, noise included."""
-    return devices * block.linf + NOISE_TAIL * (float(block.variance) ** 0.5 + 1)
+    return devices * block.linf + NOISE_TAIL * (math.sqrt(block.variance) + 1)
 
 
 def _largest_scale(block: Block) -> int:

@@ -52,9 +52,9 @@ the newest row decides the window of a run.
 
 **Labels** are text of 1 to {LONGEST} characters without controls or invisible marks. Spaces around
 them are taken off, and they are compared in Unicode's composed form (NFC). Two labels of a
-column that differ only by case, width or the kind of a space are refused. The same rule holds for `device.toml` and for plans (`fa_core/labels.py`).
-A plan's segment counts other spellings as its label with `aliases: {{en-GB-scotland: [scottish english,
-"Scots, broad"]}}`.
+column that differ only by case, width or the kind of a space are refused. The same rule holds for
+`device.toml` and for plans (`fa_core/labels.py`). A plan's segment counts other spellings as its label
+with `aliases: {{en-GB-scotland: [scottish english, "Scots, broad"]}}`.
 
 **Numbers** are at most {LARGEST:.0e}. Only `snr_db` may be empty, or missing altogether: it is unknown then.
 Such a row meets no condition on `snr_db`, not even `not`. In a segment by `snr_db` it is `other`, and

@@ -11,13 +11,14 @@ import streamlit as st
 
 from clients.device.forecast import forecast, sentences
 from dashboard.data import reading
-from dashboard.data.numbers import Measure, cost, grouping_text, measure, points, words
+from dashboard.data.numbers import cost, grouping_text, points, words
 from dashboard.launch import editor, launch_page, run_folder
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput, UnheardError
+from fa_core.estimate.measure import Measure, measure
 from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview, preview
 from fa_core.plan import BadPlan, Plan, Problem, canonical, from_canonical, parse
 

@@ -82,7 +82,7 @@ def write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _common_name(text: str) -> x509.NameAttribute:
+def _common_name(text: str) -> x509.NameAttribute[str]:
     """Return a name for people, cut to the 64 characters of X.509; a host is checked by its full name."""
     return x509.NameAttribute(NameOID.COMMON_NAME, text[:64])
 

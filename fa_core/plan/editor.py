@@ -137,7 +137,7 @@ def _preset_name() -> Schema:
 
 
 def _filter() -> Schema:
-    properties = {name: _condition(name, column) for name, column in (columns_anywhere() | FACTS).items()}
+    properties = {name: _condition(name, column) for name, column in {**columns_anywhere(), **FACTS}.items()}
     return {
         "type": "object",
         "description": "Conditions by column, AND-ed: a value, a list (any of), or {lt|le|gt|ge|not: …}.",

@@ -61,7 +61,7 @@ def _alike(earlier: str, label: str, loc: Loc) -> Finding:
 
 def _compared(where: Filter, loc: Loc) -> Iterator[Finding]:
     """Yield values of conditions that no table can hold."""
-    columns = columns_anywhere() | FACTS
+    columns = {**columns_anywhere(), **FACTS}
     for name, condition in where.items():
         if name in columns and columns[name].type == "label":
             yield from _each(condition.any_of or (), (*loc, name))

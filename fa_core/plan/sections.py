@@ -145,7 +145,7 @@ class _PartsReader:
 
         It is asked before anything else: `2.10` is a number, and as a number it is `2.1` already.
         """
-        column = (columns_anywhere() | FACTS).get(name)
+        column = {**columns_anywhere(), **FACTS}.get(name)
         if column is None or column.type != "label":
             return True
         if isinstance(body, dict):
