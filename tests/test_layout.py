@@ -64,7 +64,6 @@ def test_coarser_groupings_never_get_more_than_half_together():
         PLAN.replace("MORE", "noise: central")
         .replace(
             "  playback: {event: playback, values: [true, false]}",
-            "  playback: {event: playback, values: [true, false]}\n"
             "  app: {device: app_version, values: ['1']}\n  kind: {device: device_class, values: [phone]}",
         )
         .replace("[[], [accent], [accent, playback]]", "[[], [accent], [app], [kind], [accent, app, kind]]")
