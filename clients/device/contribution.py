@@ -213,7 +213,16 @@ class StoredDevice:
         digest: bytes,
         now: datetime,
     ) -> bytes:
-        """Count, make the round's keys and reply with them."""
+        """Count, make the round's keys and reply with them. A later attempt closes the earlier ones."""
+        others = {
+            session: each.invitation.attempt
+            for session, each in self._rounds.items()
+            if each.invitation.release == invitation.release
+        }
+        if any(attempt > invitation.attempt for attempt in others.values()):
+            raise Declined(Reason.ORDER)
+        for session in others:
+            del self._rounds[session]
         deleted, counts = self._store.last_deletion(), self._count(invitation, believed.plan, layout, now)
         pins, least = self._terms.pins, believed.plan.privacy.min_cohort
         kind = DeviceParty if believed.plan.privacy.secure_aggregation else plain.DeviceParty
@@ -246,7 +255,7 @@ class StoredDevice:
 
         return counted(plan, layout, read, until)
 
-    # shares, masked, unmask
+    # shares, confirm, dispute, masked, unmask
 
     def _go_on(self, stage: Stage, request: bytes, digest: bytes) -> bytes:
         entered = self._rounds.get(request[_SESSION])

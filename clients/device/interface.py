@@ -1,4 +1,4 @@
-"""The interface between a relay and a device: four stages, bytes in, bytes out, and one way to decline.
+"""The interface between a relay and a device: six stages, bytes in, bytes out, and one way to decline.
 
 The Flower ClientApp runs code that it is sent, so it holds nothing: for each `query.<stage>` message it
 hands the request to a `Device` and sends back what it gets. In the local engine the device is an object
@@ -12,7 +12,7 @@ relay, and so to the server, declining looks like silence.
 from enum import StrEnum
 from typing import Literal, Protocol, get_args
 
-Stage = Literal["join", "shares", "masked", "unmask"]
+Stage = Literal["join", "shares", "confirm", "masked", "unmask", "dispute"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

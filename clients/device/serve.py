@@ -1,10 +1,10 @@
 """The device process: store, keys, consent, budget and protocol behind a Unix socket; and the relay's end.
 
 Flower's SuperNode runs app code that it is sent, as a user of its own. That user may connect to the socket
-and may read nothing behind it: the store and its key belong to this process's user, the socket takes four
+and may read nothing behind it: the store and its key belong to this process's user, the socket takes six
 stages and nothing else, and every declined request gets the same answer, whatever the reason.
 
-A request is: version (u8, 1), stage (u8, 0 to 3), slot (u16), length (u32), that many bytes. A reply is:
+A request is: version (u8, 2), stage (u8, 0 to 5), slot (u16), length (u32), that many bytes. A reply is:
 answered (u8, 1 or 0), length (u32), that many bytes. All big-endian; a connection carries any number, one
 after the other. `slot` numbers the devices of a hub from 0.
 """
@@ -27,7 +27,7 @@ from clients.device.interface import STAGES, Declined, Device, Reason, Stage
 from fa_core.errors import BadInput, Refused
 from fa_core.unix_socket import clear, peer
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 32
 IDLE_SECONDS = 120.0

@@ -21,7 +21,8 @@ from fa_core.plan import Plan
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, shortages
 
 STAGES: Final = {
-    "join": "Devices join", "shares": "Keys are shared", "masked": "Devices count and mask", "unmask": "The sum is unmasked",
+    "join": "Devices join", "shares": "Keys are shared", "confirm": "Shares are checked", "masked": "Devices count and mask",
+    "unmask": "The sum is unmasked",
 }  # fmt: skip
 KINDS: Final = {
     "Refused": "Refused", "RoundFailed": "The round failed", "BadInput": "Nothing was started", "defect": "The run crashed",

@@ -6,6 +6,8 @@ and a timestamp is used once. What was reported to the server survives a killed 
 devices may be lost with it; those devices are asked again.
 
     open -> (devices take slots until the window ends) -> collect -> ask -> collect -> … -> end
+
+An attempt that was given up for a complaint goes on with `ask` at `join`, to the devices in their slots.
 """
 
 from collections.abc import Mapping
@@ -29,7 +31,7 @@ from sqlalchemy import (
 
 from fa_core.database.connection import Database
 from fa_core.gateway.schema import messages, rounds, slots, timestamps
-from fa_core.wire.bundle import STAGES
+from fa_core.wire.bundle import FOLLOWS, STAGES
 
 TIMESTAMP_SECONDS = 3600.0
 """How long a device's last timestamp is kept: far longer than one is accepted."""
@@ -179,12 +181,12 @@ class Queue:
         with self._database.changing(lasting=True) as connection:
             begun = connection.execute(
                 update(rounds)
-                .where(rounds.c.id == number, rounds.c.stage == stage - 1)
+                .where(rounds.c.id == number, rounds.c.stage.in_(map(STAGES.index, FOLLOWS[STAGES[stage]])))
                 .values(stage=stage, serial=rounds.c.serial + 1, expires=expires)
             )
             if not begun.rowcount:
                 return
-            connection.execute(delete(messages).where(*_stage(number, stage - 1)))
+            connection.execute(delete(messages).where(messages.c.round == number))
             held = set(connection.execute(select(slots.c.slot).where(slots.c.round == number)).scalars())
             rows = [
                 {"round": number, "slot": slot, "stage": stage, "request": request}

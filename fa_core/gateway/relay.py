@@ -21,7 +21,7 @@ from fa_core.gateway.queue import NewRound, Queue
 from fa_core.gateway.settings import CohortSection
 from fa_core.unix_socket import clear, peer
 from fa_core.wire import bundle
-from fa_core.wire.bundle import STAGES, Bundle
+from fa_core.wire.bundle import FOLLOWS, STAGES, Bundle
 
 ROUND_SECONDS = 3600.0
 """How long after a stage's deadline a round is kept whose next stage does not begin."""
@@ -32,6 +32,9 @@ ENDED_SECONDS = 300.0
 A server may send a message twice, if its SuperLink fails after taking the first, and wait for the reply to
 the second alone. It gets the same replies.
 """
+
+LAST = "unmask"
+"""The stage after which nothing more comes."""
 
 LOOK_SECONDS = 0.2
 SWEEP_SECONDS = 5.0
@@ -59,10 +62,11 @@ class Collector:
         """
         deadline = self.clock() + asked.seconds
         stage = STAGES.index(asked.stage)
-        number = self._open(asked, deadline) if stage == 0 else self._ask(asked, stage, deadline)
+        opening = stage == 0 and not asked.parts
+        number = self._open(asked, deadline) if opening else self._ask(asked, stage, deadline)
         if number is None:
             return None
-        self._wait(number, stage, deadline)
+        self._wait(number, stage, deadline, opening)
         replies = self._retry(lambda: self.queue.collect(number, stage), deadline)
         answered = sum(map(bool, replies.values()))
         counts = {"release": asked.release, "stage": asked.stage, "asked": len(replies), "answered": answered}
@@ -77,7 +81,7 @@ class Collector:
 
     def forget(self, asked: Bundle) -> None:
         """Have a round deleted soon whose last replies the relay has. Until then the relay may ask again."""
-        if asked.stage != STAGES[-1]:
+        if asked.stage != LAST:
             return
         now = self.clock()
         deadline, expires = now + asked.seconds, now + ENDED_SECONDS
@@ -92,19 +96,19 @@ class Collector:
 
     def _ask(self, asked: Bundle, stage: int, deadline: float) -> int | None:
         found = self._retry(lambda: self.queue.find(asked.release, asked.node), deadline)
-        if found is None or found[1] not in (stage - 1, stage):
+        if found is None or STAGES[found[1]] not in (*FOLLOWS[asked.stage], asked.stage):
             return None
         number, expires = found[0], deadline + ROUND_SECONDS
         self._retry(lambda: self.queue.ask(number, stage, asked.parts, asked.everyone, expires), deadline)
         return number
 
-    def _wait(self, number: int, stage: int, deadline: float) -> None:
-        """Wait until every message is answered (and at `join` no slot is left), or the deadline."""
+    def _wait(self, number: int, stage: int, deadline: float, opening: bool) -> None:
+        """Wait until every message is answered (and a round that opens has no slot left), or the deadline."""
         began = self.clock()
         while (now := self.clock()) < deadline:
             try:
                 tally = self.queue.tally(number, stage)
-                joining = stage == 0 and tally.free > 0 and now < began + self.cohort.window_seconds
+                joining = opening and tally.free > 0 and now < began + self.cohort.window_seconds
                 if not joining and tally.answered == tally.asked:
                     return
             except UnheardError:

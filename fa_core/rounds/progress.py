@@ -14,6 +14,8 @@ from fa_core.secagg.task import Stage
 WHAT = {
     Stage.JOIN: "devices join",
     Stage.SHARES: "keys are shared",
+    Stage.CONFIRM: "shares are checked",
+    Stage.DISPUTE: "complaints are proven",
     Stage.MASKED: "devices count and mask",
     Stage.UNMASK: "the sum is unmasked",
 }

@@ -1,11 +1,15 @@
-"""One round: four stages, each with a deadline and a quorum, and a sum or a failure at the end.
+"""One round: five stages, each with a deadline and a quorum, and a sum or a failure at the end.
 
 The round moves bytes between a protocol (`Aggregation`: secure or plain, a state machine without clock or
 network) and Flower's Grid. A device that answers with an error, late, twice, with something malformed or
 for another stage has dropped out, which does not affect the others. A stage ends when everybody has
 answered or dropped, or at its deadline, or as soon as too few are left.
 
-    join -> (roster signed by the witness) -> shares -> masked -> (survivors signed) -> unmask -> sum
+    join -> (roster signed) -> shares -> confirm -> masked -> (survivors signed) -> unmask -> sum
+                                           └-> dispute -> join again, without those at fault
+
+A device that was dealt garbage complains at `confirm`, before anything was masked; the attempt is given up,
+and the next one is made with the same release, the same charge and those devices that kept to the protocol.
 """
 
 import time
@@ -17,7 +21,7 @@ from typing import Protocol
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import Grid, NodeMessage, pull, push
 from fa_core.secagg.server import Result
-from fa_core.secagg.task import Stage
+from fa_core.secagg.task import MAX_ATTEMPTS, RoundFailure, Stage
 
 
 class Aggregation(Protocol):
@@ -36,6 +40,11 @@ class Aggregation(Protocol):
     @property
     def result(self) -> Result:
         """The sum, after the last stage."""
+        ...
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Devices that complaints show to be at fault. Where there are any, the attempt had no sum."""
         ...
 
     def requests(self) -> Mapping[int, bytes]:
@@ -119,33 +128,44 @@ Address = tuple[int, int]
 def conduct(
     grid: Grid,
     nodes: Sequence[int],
-    invitation: bytes,
+    invite: Callable[[int], bytes],
     release: str,
-    begin: Callable[[Iterable[int]], Aggregation],
+    begin: Callable[[int, Iterable[int]], Aggregation],
     pace: Pace,
     clock: Clock,
     watch: Watch,
 ) -> tuple[Result, int]:
     """Run a whole round over `nodes`; return its result and the number of devices invited.
 
-    `invitation` is the request at `join`, the same for every device. `release` is the hex id that every
-    message carries. `begin` is called with the numbers of the devices invited, once hubs have said how
-    many they serve. Raises RoundFailed where the round ends without a sum.
+    `invite` gives the request at `join` of an attempt (from 0), the same for every device. `release` is the
+    hex id that every message carries. `begin` is called for each attempt with the numbers of the devices
+    invited, once hubs have said how many they serve. Raises RoundFailed where the round ends without a sum.
     """
     exchange = _Exchange(grid, release, pace, clock, watch)
-    invitations = [NodeMessage(node, Stage.JOIN, release, {}, invitation) for node in nodes]
+    invitations = [NodeMessage(node, Stage.JOIN, release, {}, invite(0)) for node in nodes]
     join = exchange.collect(Stage.JOIN, invitations, 0)
     addresses = sorted([*join.replies, *join.dropped])
     numbers = {address: number for number, address in enumerate(addresses)}
-    aggregation = begin(numbers.values())
+    asked: Sequence[int] = list(numbers.values())
     replies: Mapping[Address, bytes] = join.replies
-    while True:
-        aggregation.receive({numbers[address]: reply for address, reply in replies.items()})
-        stage = aggregation.stage
-        if stage is None:
+    for attempt in range(MAX_ATTEMPTS):
+        joined = {numbers[address] for address in replies}
+        aggregation = begin(attempt, asked)
+        while True:
+            aggregation.receive({numbers[address]: reply for address, reply in replies.items()})
+            stage = aggregation.stage
+            if stage is None:
+                break
+            messages = _messages(stage, release, addresses, aggregation.requests())
+            replies = exchange.collect(stage, messages, aggregation.quorum).replies
+        if not aggregation.left_out:
             return aggregation.result, len(addresses)
-        messages = _messages(stage, release, addresses, aggregation.requests())
-        replies = exchange.collect(stage, messages, aggregation.quorum).replies
+        if attempt + 1 < MAX_ATTEMPTS:
+            asked = sorted(joined - aggregation.left_out)
+            messages = _messages(Stage.JOIN, release, addresses, dict.fromkeys(asked, invite(attempt + 1)))
+            replies = exchange.collect(Stage.JOIN, messages, 0).replies
+    text = f"devices were dealt shares that do not open in each of {MAX_ATTEMPTS} attempts"
+    raise RoundFailure(Stage.DISPUTE, len(aggregation.left_out), text)
 
 
 def _messages(

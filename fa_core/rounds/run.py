@@ -9,7 +9,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
 
@@ -243,22 +243,27 @@ def _round(
     """Run the round and return its release, noised."""
     secure = job.plan.privacy.secure_aggregation
 
-    def begin(numbers: Iterable[int]) -> Aggregation:
+    def task_in(attempt: int) -> Task:
+        return replace(task, attempt=attempt)
+
+    def invite(attempt: int) -> bytes:
+        return encode(replace(invitation, attempt=attempt, request=join_request(task_in(attempt))))
+
+    def begin(attempt: int, numbers: Iterable[int]) -> Aggregation:
         numbers = list(numbers)
         if len(numbers) > MAX_COHORT:
             raise RoundFailed(
                 f"{len(numbers):,} devices may join, and sums are laid out for {MAX_COHORT:,}; "
                 "ask a sample of them"
             )
-        authority = context.signers.authority
+        current, authority = task_in(attempt), context.signers.authority
         if secure:
-            return Server(task, authority, context.signers.witness, numbers, invitation.charge_proof.encode())
-        return plain.Server(task, authority, numbers)
+            proof = invitation.charge_proof.encode()
+            return Server(current, authority, context.signers.witness, numbers, proof)
+        return plain.Server(current, authority, numbers)
 
     release = task.release.hex()
-    result, invited = conduct(
-        grid, nodes, encode(invitation), release, begin, context.pace, context.clock, context.watch
-    )
+    result, invited = conduct(grid, nodes, invite, release, begin, context.pace, context.clock, context.watch)
     sums, scales, variance = noised(layout, result, task.dropout, task.corrupt)
     counted = len(result.counted)
     return Release(

@@ -48,9 +48,10 @@ from fa_core.secagg.device import DeviceParty
 from fa_core.secagg.identity import DeviceIdentity, Trust
 from fa_core.secagg.parameters import Parameters, choose, smallest_cohort
 from fa_core.secagg.server import Result, Server, Witness
-from fa_core.secagg.task import MAX_ATTEMPTS, Reason, Refusal, RoundFailure, Stage, Task
+from fa_core.secagg.task import IN_ORDER, MAX_ATTEMPTS, Reason, Refusal, RoundFailure, Stage, Task
 
 __all__ = [
+    "IN_ORDER",
     "MAX_ATTEMPTS",
     "DeviceIdentity",
     "DeviceParty",

@@ -1,40 +1,52 @@
-"""The device's half of the protocol: four answers, each given once, and every reason to give none.
+"""The device's half of the protocol: five answers, each given once, and every reason to give none.
 
 The device trusts the enrolment authority and the witness, not the server. It looks at everything that the
-server says before it answers, it computes its vector only when the roster is known to be whole and its
-neighbours have dealt their shares, and it opens masks for one signed set of survivors only.
+server says before it answers, it computes its vector only when the roster is known to be whole and the
+shares of its neighbours open, and it opens masks for one signed set of survivors only. Where a share does not
+open it complains, masks nothing in this attempt, and shows who lied.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from secrets import token_bytes
+from secrets import SystemRandom, token_bytes
 
 import numpy as np
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from fa_core.merkle import leaf_hash, verify_inclusion
 from fa_core.secagg import keys, messages, shamir
-from fa_core.secagg.graph import neighbours_of
+from fa_core.secagg.complaint import dealt_by, dealt_message, shares_in
+from fa_core.secagg.graph import mirror, neighbours_of
 from fa_core.secagg.identity import DeviceIdentity, Record, Trust, make_record, signed
 from fa_core.secagg.masks import Masker, lift
-from fa_core.secagg.messages import Flags, Malformed, OtherSession, SharesRequest
+from fa_core.secagg.messages import (
+    NO_COMPLAINT,
+    Dealt,
+    Flags,
+    Kind,
+    Malformed,
+    OtherSession,
+    SharesRequest,
+)
+from fa_core.secagg.opened_secret import OPENING_SIZE, on_curve, open_secret
 from fa_core.secagg.parameters import Parameters, choose
-from fa_core.secagg.task import Reason, Refusal, Stage, Task, label
+from fa_core.secagg.task import Reason, Refusal, Stage, Task
 
-_ORDER = (Stage.JOIN, Stage.SHARES, Stage.MASKED, Stage.UNMASK)
+_BEFORE = {
+    Stage.SHARES: Stage.JOIN,
+    Stage.CONFIRM: Stage.SHARES,
+    Stage.MASKED: Stage.CONFIRM,
+    Stage.UNMASK: Stage.MASKED,
+    Stage.DISPUTE: Stage.CONFIRM,
+}
+"""The stage that must have been answered before another is."""
 
 
 def commitment_to(seed: bytes, release: bytes, device: bytes) -> bytes:
     """SHA-256(b ‖ release ‖ device): what a device signs of its self mask's seed."""
     return sha256(seed + release + device).digest()
-
-
-def commitment_message(roster_hash: bytes, commitment: bytes) -> bytes:
-    """The bytes under the device's signature on its commitment."""
-    return label("commitment") + roster_hash + commitment
 
 
 @dataclass(frozen=True, repr=False, slots=True)
@@ -54,6 +66,7 @@ class _Cohort:
     roster_hash: bytes
     index: int
     neighbours: NDArray[np.int64]
+    records: tuple[Record, ...]
     seed: bytes
     opening_keys: tuple[bytes, ...]
     mask_keys: tuple[bytes, ...]
@@ -62,11 +75,15 @@ class _Cohort:
 
 @dataclass(frozen=True, repr=False, slots=True)
 class _Received:
-    """What `masked` brought: who dealt shares (by roster index and by slot), and the sealed shares."""
+    """What `confirm` brought: who dealt shares (by roster index and by slot), and their shares.
+
+    `shares` is uint32 (k, 2, 9), `MISSING` where there are none; `complaint` is the slot complained of.
+    """
 
     dealt: Flags
     present: Flags
-    sealed: list[bytes]
+    shares: NDArray[np.uint32]
+    complaint: int
 
 
 class DeviceParty:
@@ -80,7 +97,17 @@ class DeviceParty:
     gets the same bytes again; another request of an answered stage is refused.
     """
 
-    __slots__ = ("_answers", "_cohort", "_contribute", "_identity", "_keys", "_received", "_task", "_trust")
+    __slots__ = (
+        "_answers",
+        "_cohort",
+        "_complained",
+        "_contribute",
+        "_identity",
+        "_keys",
+        "_received",
+        "_task",
+        "_trust",
+    )
 
     def __init__(
         self,
@@ -93,10 +120,11 @@ class DeviceParty:
         self._identity = identity
         self._trust = trust
         self._contribute: Callable[[int], NDArray[np.int64]] | None = contribute
-        self._answers: list[tuple[bytes, bytes]] = []
+        self._answers: dict[Stage, tuple[bytes, bytes]] = {}
         self._keys: _RoundKeys | None = None
         self._cohort: _Cohort | None = None
         self._received: _Received | None = None
+        self._complained = False
 
     def join(self, request: bytes) -> bytes:
         """The task, checked against the one agreed -> this device's certified round keys."""
@@ -106,8 +134,16 @@ class DeviceParty:
         """The signed roster and the neighbours' keys -> sealed shares of both secrets."""
         return self._once(Stage.SHARES, request, self._shares)
 
+    def confirm(self, request: bytes) -> bytes:
+        """The neighbours' sealed shares -> that all of them open, or the slot of one that does not."""
+        return self._once(Stage.CONFIRM, request, self._confirm)
+
+    def dispute(self, request: bytes) -> bytes:
+        """What the accused signed -> the secret shared with it and the proof, after a complaint only."""
+        return self._once(Stage.DISPUTE, request, self._dispute)
+
     def masked(self, request: bytes) -> bytes:
-        """The neighbours' sealed shares -> the masked vector."""
+        """That nobody complained -> the masked vector."""
         return self._once(Stage.MASKED, request, self._masked)
 
     def unmask(self, request: bytes) -> bytes:
@@ -115,13 +151,17 @@ class DeviceParty:
         return self._once(Stage.UNMASK, request, self._unmask)
 
     def _once(self, stage: Stage, request: bytes, answer: Callable[[bytes], bytes]) -> bytes:
-        turn, digest = _ORDER.index(stage), sha256(request).digest()
-        if turn < len(self._answers):
-            before, reply = self._answers[turn]
+        digest = sha256(request).digest()
+        if stage in self._answers:
+            before, reply = self._answers[stage]
             if before != digest:
                 raise Refusal(Reason.DIFFERENT_REQUEST)
             return reply
-        if turn > len(self._answers):
+        if stage in _BEFORE and _BEFORE[stage] not in self._answers:
+            raise Refusal(Reason.OUT_OF_ORDER)
+        if stage is Stage.MASKED and self._complained:
+            raise Refusal(Reason.COMPLAINED)
+        if stage is Stage.DISPUTE and not self._complained:
             raise Refusal(Reason.OUT_OF_ORDER)
         try:
             reply = answer(request)
@@ -129,7 +169,7 @@ class DeviceParty:
             raise Refusal(Reason.WRONG_TASK) from None
         except Malformed:
             raise Refusal(Reason.MALFORMED) from None
-        self._answers.append((digest, reply))
+        self._answers[stage] = (digest, reply)
         return reply
 
     def _join(self, request: bytes) -> bytes:
@@ -157,9 +197,10 @@ class DeviceParty:
         ).astype("<u4")
         sealed = [keys.seal(key, row.tobytes()) for key, row in zip(sealing, rows, strict=True)]
         commitment = commitment_to(seed, self._task.release, self._keys.record.device)
-        signature = self._identity.key.sign(commitment_message(roster_hash, commitment))
+        signature = self._identity.key.sign(dealt_message(roster_hash, commitment, b"".join(sealed)))
         self._cohort = cohort
-        return messages.shares_reply(self._task.session, commitment, signature, sealed)
+        boxes = np.frombuffer(b"".join(sealed), dtype=np.uint8).reshape(len(sealed), -1)
+        return messages.shares_reply(self._task.session, Dealt(commitment, signature, boxes))
 
     def _check_roster(self, asked: SharesRequest) -> Parameters:
         """The witness signed it, it is large enough, and this device is where the server says."""
@@ -221,14 +262,23 @@ class DeviceParty:
             secret = keys.agree(self._keys.mask, record.mask_key)
             masks.append(keys.pair_mask_key(secret, session, own, record.device))
         adds = tuple(own < record.device for record in records)
-        cohort = _Cohort(parameters, roster_hash, index, neighbours, seed, tuple(opening), tuple(masks), adds)
+        cohort = _Cohort(
+            parameters,
+            roster_hash,
+            index,
+            neighbours,
+            tuple(records),
+            seed,
+            tuple(opening),
+            tuple(masks),
+            adds,
+        )
         return sealing, cohort
 
-    def _masked(self, request: bytes) -> bytes:
+    def _confirm(self, request: bytes) -> bytes:
         assert self._cohort is not None
-        assert self._keys is not None
         cohort = self._cohort
-        dealt, sealed = messages.read_masked_request(self._task.session, request, cohort.parameters.devices)
+        dealt, sealed = messages.read_confirm_request(self._task.session, request, cohort.parameters.devices)
         present = dealt[cohort.neighbours]
         if len(sealed) != int(present.sum()):
             raise Refusal(Reason.MALFORMED)
@@ -239,6 +289,44 @@ class DeviceParty:
             raise Refusal(Reason.NOT_A_SURVIVOR)
         if len(sealed) < cohort.parameters.threshold:
             raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
+        shares = np.full((len(present), 2, shamir.LIMBS), shamir.MISSING, dtype=np.uint32)
+        spoiled = []
+        for slot, box in zip(np.flatnonzero(present).tolist(), sealed, strict=True):
+            found = shares_in(cohort.opening_keys[slot], box)
+            if found is None:
+                spoiled.append(slot)
+            else:
+                shares[slot] = found
+        # Any of them: where several lie at once, the complaints of a cohort then name them all.
+        complaint = SystemRandom().choice(spoiled) if spoiled else NO_COMPLAINT
+        self._received = _Received(dealt, present, shares, complaint)
+        self._complained = bool(spoiled)
+        return messages.count_message(Kind.CONFIRM_REPLY, self._task.session, complaint)
+
+    def _dispute(self, request: bytes) -> bytes:
+        assert self._cohort is not None
+        assert self._keys is not None
+        assert self._received is not None
+        cohort, slot, k = self._cohort, self._received.complaint, self._cohort.parameters.neighbours
+        dealt = messages.read_dispute_request(self._task.session, request, k)
+        accused = cohort.records[slot]
+        if not dealt_by(dealt, cohort.roster_hash, accused.device):
+            raise Refusal(Reason.BOX_NOT_SIGNED)
+        # What an honest neighbour signed opens. Only a liar's box does not, and the liar knows this secret.
+        if shares_in(cohort.opening_keys[slot], dealt.sealed[mirror(k)[slot]].tobytes()) is not None:
+            raise Refusal(Reason.BOX_OPENS)
+        opening = bytes(OPENING_SIZE)
+        if on_curve(accused.share_key):
+            opening = open_secret(self._keys.share, accused.share_key, cohort.roster_hash)
+        self._forget()
+        return messages.dispute_reply(self._task.session, opening)
+
+    def _masked(self, request: bytes) -> bytes:
+        assert self._cohort is not None
+        assert self._keys is not None
+        assert self._received is not None
+        cohort = self._cohort
+        messages.read_masked_request(self._task.session, request)
         contribute, self._contribute = self._contribute, None
         if contribute is None:
             raise Refusal(Reason.OUT_OF_ORDER)
@@ -248,9 +336,8 @@ class DeviceParty:
         vector = lift(values, self._task.bits)
         masker = Masker(vector)
         masker.apply(keys.self_mask_key(cohort.seed, self._task.session, self._keys.record.device))
-        for slot in np.flatnonzero(present).tolist():
+        for slot in np.flatnonzero(self._received.present).tolist():
             masker.apply(cohort.mask_keys[slot], subtract=not cohort.adds[slot])
-        self._received = _Received(dealt, present, sealed)
         return messages.masked_reply(self._task.session, vector)
 
     def _unmask(self, request: bytes) -> bytes:
@@ -271,23 +358,14 @@ class DeviceParty:
         alive = survivors[cohort.neighbours]
         if int((alive & received.present).sum()) < parameters.threshold:
             raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
-        shares = np.full((parameters.neighbours, shamir.LIMBS), shamir.MISSING, dtype=np.uint32)
-        for slot, box in zip(np.flatnonzero(received.present).tolist(), received.sealed, strict=True):
-            pair = _open_shares(cohort.opening_keys[slot], box)
-            if pair is not None:
-                shares[slot] = pair[0] if alive[slot] else pair[1]
-        self._keys = self._cohort = self._received = None
+        shares = np.where(alive[:, None], received.shares[:, 0], received.shares[:, 1])
+        self._forget()
         return messages.unmask_reply(self._task.session, shares)
+
+    def _forget(self) -> None:
+        self._keys = self._cohort = self._received = self._contribute = None
 
 
 def _names(record: Record) -> set[bytes]:
     """The three public keys of a record: none of them may occur twice among the devices that one sees."""
     return {record.device, record.share_key, record.mask_key}
-
-
-def _open_shares(key: bytes, sealed: bytes) -> NDArray[np.uint32] | None:
-    """The neighbour's two shares, shape (2, 9): of its seed b and of its mask key. None if forged."""
-    try:
-        return np.frombuffer(keys.unseal(key, sealed), dtype="<u4").reshape(2, shamir.LIMBS)
-    except InvalidTag:
-        return None

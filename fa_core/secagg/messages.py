@@ -17,16 +17,20 @@ from numpy.typing import NDArray
 
 from fa_core.merkle import HASH_SIZE, Proof
 from fa_core.secagg.identity import RECORD_SIZE, SIGNATURE_SIZE
-from fa_core.secagg.keys import TAG_SIZE
+from fa_core.secagg.keys import KEY_SIZE, TAG_SIZE
 from fa_core.secagg.masks import Vector
+from fa_core.secagg.opened_secret import OPENING_SIZE
 from fa_core.secagg.shamir import LIMBS, MISSING, PRIME, SHARE_SIZE
 from fa_core.secagg.task import TASK_SIZE, Task, label
 
 SEALED_SIZE = 2 * SHARE_SIZE + TAG_SIZE
 NONCE_SIZE = 32
+NO_COMPLAINT = 0xFFFF_FFFF
+"""Stands in the place of a slot where a device has nothing to complain about."""
+
 Flags = NDArray[np.bool_]
 
-_MAGIC = b"UH\x02"
+_MAGIC = b"UH\x03"
 _HEAD = len(_MAGIC) + 1 + 32
 _U32 = struct.Struct("<I")
 
@@ -49,6 +53,12 @@ class Kind(IntEnum):
     PLAIN_JOIN_REPLY = 13
     PLAIN_VECTOR_REQUEST = 14
     PLAIN_VECTOR_REPLY = 15
+    CONFIRM_REQUEST = 16
+    CONFIRM_REPLY = 17
+    DISPUTE_REQUEST = 18
+    DISPUTE_REPLY = 19
+    COMPLAINT_REQUEST = 20
+    COMPLAINT_REPLY = 21
 
 
 class Malformed(ValueError):
@@ -99,6 +109,31 @@ class SharesRequest:
     neighbours: tuple[Member, ...]
 
 
+@dataclass(frozen=True)
+class Dealt:
+    """What a device sends at `shares`: commitment (32), signature (64), boxes by slot, uint8 (k, 88)."""
+
+    commitment: bytes
+    signature: bytes
+    sealed: NDArray[np.uint8]
+
+    def encode(self) -> bytes:
+        """96 + 88·k bytes."""
+        return self.commitment + self.signature + self.sealed.tobytes()
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What shows who lied: accuser and accused with their roster indices, what was dealt, and the opening."""
+
+    accuser: Member
+    accuser_index: int
+    accused: Member
+    accused_index: int
+    dealt: Dealt
+    opening: bytes
+
+
 class _Reader:
     """Takes a body apart from the front."""
 
@@ -122,12 +157,20 @@ class _Reader:
     def roster(self) -> Roster:
         return Roster(self.u32(), self.take(HASH_SIZE), self.take(NONCE_SIZE), self.take(SIGNATURE_SIZE))
 
+    def dealt(self, neighbours: int) -> Dealt:
+        commitment, signature = self.take(HASH_SIZE), self.take(SIGNATURE_SIZE)
+        sealed = np.frombuffer(self.take(SEALED_SIZE * neighbours), dtype=np.uint8)
+        return Dealt(commitment, signature, sealed.reshape(neighbours, SEALED_SIZE))
+
     def flags(self, count: int) -> Flags:
         packed = np.frombuffer(self.take((count + 7) // 8), dtype=np.uint8)
         bits = np.unpackbits(packed, bitorder="little")
         if bits[count:].any():
             raise Malformed("a bitmap has bits past its end")
         return bits[:count].astype(np.bool_)
+
+    def left(self) -> int:
+        return len(self._rest)
 
     def empty(self) -> bool:
         return not self._rest
@@ -216,33 +259,65 @@ def read_shares_request(session: bytes, data: bytes) -> SharesRequest:
     return SharesRequest(roster, index, proof, tuple(members))
 
 
-def shares_reply(session: bytes, commitment: bytes, signature: bytes, sealed: Sequence[bytes]) -> bytes:
-    """A commitment to the self mask's seed, the device's signature, and sealed shares in slot order."""
-    return wrap(Kind.SHARES_REPLY, session, commitment + signature + b"".join(sealed))
+def shares_reply(session: bytes, dealt: Dealt) -> bytes:
+    """A commitment to the self mask's seed, sealed shares in slot order, the device's signature on both."""
+    return wrap(Kind.SHARES_REPLY, session, dealt.encode())
 
 
-def read_shares_reply(session: bytes, data: bytes, neighbours: int) -> tuple[bytes, bytes, NDArray[np.uint8]]:
-    """(commitment, signature, sealed shares of shape (k, 88))."""
+def read_shares_reply(session: bytes, data: bytes, neighbours: int) -> Dealt:
+    """What a device dealt, nothing of it checked."""
     reader = _open(Kind.SHARES_REPLY, session, data)
-    commitment, signature = reader.take(HASH_SIZE), reader.take(SIGNATURE_SIZE)
-    sealed = np.frombuffer(reader.take(SEALED_SIZE * neighbours), dtype=np.uint8)
+    dealt = reader.dealt(neighbours)
     reader.end()
-    return commitment, signature, sealed.reshape(neighbours, SEALED_SIZE)
+    return dealt
 
 
-def masked_request(session: bytes, dealt: Flags, sealed: NDArray[np.uint8]) -> bytes:
-    """`masked`: who of the whole roster dealt shares; what the neighbours among them sealed, by slot."""
-    return wrap(Kind.MASKED_REQUEST, session, pack_flags(dealt) + sealed.tobytes())
+def confirm_request(session: bytes, dealt: Flags, sealed: NDArray[np.uint8]) -> bytes:
+    """`confirm`: who of the whole roster dealt shares; what the neighbours among them sealed, by slot."""
+    return wrap(Kind.CONFIRM_REQUEST, session, pack_flags(dealt) + sealed.tobytes())
 
 
-def read_masked_request(session: bytes, data: bytes, devices: int) -> tuple[Flags, list[bytes]]:
+def read_confirm_request(session: bytes, data: bytes, devices: int) -> tuple[Flags, list[bytes]]:
     """(who dealt shares, by roster index; the sealed shares)."""
-    reader = _open(Kind.MASKED_REQUEST, session, data)
+    reader = _open(Kind.CONFIRM_REQUEST, session, data)
     dealt = reader.flags(devices)
     sealed = []
     while not reader.empty():
         sealed.append(reader.take(SEALED_SIZE))
     return dealt, sealed
+
+
+def dispute_request(session: bytes, dealt: Dealt) -> bytes:
+    """`dispute`, to a device that complained: all that the accused dealt, with its signature."""
+    return wrap(Kind.DISPUTE_REQUEST, session, dealt.encode())
+
+
+def read_dispute_request(session: bytes, data: bytes, neighbours: int) -> Dealt:
+    """What the accused is said to have dealt, nothing of it checked."""
+    reader = _open(Kind.DISPUTE_REQUEST, session, data)
+    dealt = reader.dealt(neighbours)
+    reader.end()
+    return dealt
+
+
+def dispute_reply(session: bytes, opening: bytes) -> bytes:
+    """The secret that the accuser shares with the accused, and the proof (`opened_secret`)."""
+    return wrap(Kind.DISPUTE_REPLY, session, opening)
+
+
+def read_dispute_reply(session: bytes, data: bytes) -> bytes:
+    """The opening, 96 bytes."""
+    return read_fixed(Kind.DISPUTE_REPLY, session, data, OPENING_SIZE)
+
+
+def masked_request(session: bytes) -> bytes:
+    """`masked`: nobody complained."""
+    return wrap(Kind.MASKED_REQUEST, session, b"")
+
+
+def read_masked_request(session: bytes, data: bytes) -> None:
+    """Nothing but the request itself."""
+    read_fixed(Kind.MASKED_REQUEST, session, data, 0)
 
 
 def masked_reply(session: bytes, vector: Vector) -> bytes:
@@ -370,3 +445,38 @@ def survivors_reply(session: bytes, signature: bytes) -> bytes:
 def read_survivors_reply(session: bytes, data: bytes) -> bytes:
     """The signature."""
     return read_fixed(Kind.SURVIVORS_REPLY, session, data, SIGNATURE_SIZE)
+
+
+def complaint_request(task: Task, complaint: Complaint) -> bytes:
+    """To the witness: a complaint that was opened."""
+    parts = [task.encode()]
+    for index, member in (
+        (complaint.accuser_index, complaint.accuser),
+        (complaint.accused_index, complaint.accused),
+    ):
+        parts += [_U32.pack(index), member_bytes(member.record, member.proof)]
+    parts += [complaint.opening, complaint.dealt.encode()]
+    return wrap(Kind.COMPLAINT_REQUEST, task.session, b"".join(parts))
+
+
+def read_complaint_request(data: bytes) -> tuple[Task, Complaint]:
+    """(task, complaint), nothing of the complaint checked."""
+    task, reader = _open_task(Kind.COMPLAINT_REQUEST, data)
+    indices, members = [], []
+    for _ in range(2):
+        indices.append(reader.u32())
+        members.append(Member(reader.take(RECORD_SIZE), reader.proof()))
+    opening = reader.take(OPENING_SIZE)
+    dealt = reader.dealt(max(reader.left() - HASH_SIZE - SIGNATURE_SIZE, 0) // SEALED_SIZE)
+    reader.end()
+    return task, Complaint(members[0], indices[0], members[1], indices[1], dealt, opening)
+
+
+def complaint_reply(session: bytes, device: bytes) -> bytes:
+    """From the witness: the device (32 bytes) that lied."""
+    return wrap(Kind.COMPLAINT_REPLY, session, device)
+
+
+def read_complaint_reply(session: bytes, data: bytes) -> bytes:
+    """The device that lied."""
+    return read_fixed(Kind.COMPLAINT_REPLY, session, data, KEY_SIZE)

@@ -103,6 +103,7 @@ class Server:
         self.joined = 0
         self.quorum = task.min_devices
         self._result: Result | None = None
+        self.left_out: frozenset[int] = frozenset()
 
     @property
     def result(self) -> Result:

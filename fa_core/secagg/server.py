@@ -3,7 +3,8 @@
 A driver asks for the `requests()` of the current stage, sends them, and hands back whatever replies came in
 time. A reply that is missing, malformed or forged counts as missing. After each stage at least ⌈(1 − f)n⌉
 of the roster must still be there, or the round fails; once `unmask` is received, `result` is the exact sum
-of all who sent a masked vector.
+of all who sent a masked vector. A complaint at `confirm` ends the attempt before anything was masked: then
+`left_out` says who is at fault, and the driver may begin the next attempt without them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.secagg import messages
-from fa_core.secagg.device import commitment_message
+from fa_core.secagg.complaint import accused_lied, dealt_by
 from fa_core.secagg.graph import mirror, neighbours_of
-from fa_core.secagg.identity import Record, signed
+from fa_core.secagg.identity import Record
 from fa_core.secagg.masks import lower
-from fa_core.secagg.messages import Flags, Malformed, Roster
+from fa_core.secagg.messages import NO_COMPLAINT, Complaint, Dealt, Flags, Kind, Malformed, Member, Roster
 from fa_core.secagg.parameters import Parameters, choose, smallest_cohort
 from fa_core.secagg.shamir import LIMBS, MISSING
 from fa_core.secagg.task import RoundFailure, Stage, Task
@@ -31,6 +32,7 @@ class Witness(Protocol):
 
     def sign_roster(self, request: bytes) -> bytes: ...
     def sign_survivors(self, request: bytes) -> bytes: ...
+    def record_complaint(self, request: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Server:
         join = messages.join_request(task)
         self._make: Callable[[int], bytes] = lambda _: join
         self._result: Result | None = None
+        self._commitments: dict[int, bytes] = {}
+        self._complaints: dict[int, int] = {}
+        self._left_out: frozenset[int] = frozenset()
 
     @property
     def stage(self) -> Stage | None:
@@ -94,6 +99,8 @@ class Server:
     @property
     def quorum(self) -> int:
         """The least number of replies with which this stage can succeed; a driver may wait for more."""
+        if self._stage is Stage.DISPUTE:
+            return 0
         return self._task.min_devices if self._stage is Stage.JOIN else self._needed(self._stage)
 
     def _needed(self, stage: Stage | None) -> int:
@@ -113,6 +120,11 @@ class Server:
             raise RuntimeError("the round has not ended in a sum")
         return self._result
 
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Nodes that complaints show to be at fault. Where there are any, the attempt ended without a sum."""
+        return self._left_out
+
     def requests(self) -> Mapping[int, bytes]:
         """The request of this stage for each node that is still in. Made on access; the same each time."""
         return _Requests(self._asked, self._make)
@@ -122,6 +134,8 @@ class Server:
         handle = {
             Stage.JOIN: self._receive_join,
             Stage.SHARES: self._receive_shares,
+            Stage.CONFIRM: self._receive_confirm,
+            Stage.DISPUTE: self._receive_dispute,
             Stage.MASKED: self._receive_masked,
             Stage.UNMASK: self._receive_unmask,
         }
@@ -180,6 +194,7 @@ class Server:
     def _shares_requests(self, roster: Roster, records: list[bytes]) -> Callable[[int], bytes]:
         tree = Tree([leaf_hash(record) for record in records])
         proofs = [tree.inclusion(i) for i in range(len(records))]
+        self._members = [Member(r, p) for r, p in zip(records, proofs, strict=True)]
         members = [messages.member_bytes(r, p) for r, p in zip(records, proofs, strict=True)]
 
         def make(i: int) -> bytes:
@@ -192,17 +207,17 @@ class Server:
         n, k = self._parameters.devices, self._parameters.neighbours
         dealt = np.zeros(n, dtype=np.bool_)
         sealed = np.zeros((n, k, messages.SEALED_SIZE), dtype=np.uint8)
-        self._commitments: dict[int, bytes] = {}
+        self._shares: dict[int, Dealt] = {}
         for node, reply in replies.items():
             i = self._asked[node]
             try:
-                commitment, signature, boxes = messages.read_shares_reply(self._task.session, reply, k)
+                shares = messages.read_shares_reply(self._task.session, reply, k)
             except Malformed:
                 continue
-            if signed(signature, commitment_message(self._hash, commitment), self._records[i].device):
+            if dealt_by(shares, self._hash, self._records[i].device):
                 dealt[i] = True
-                sealed[i] = boxes
-                self._commitments[i] = commitment
+                sealed[i] = shares.sealed
+                self._shares[i] = Dealt(shares.commitment, shares.signature, sealed[i])
         self._require(Stage.SHARES, dealt)
         self._dealt = dealt
 
@@ -210,10 +225,68 @@ class Server:
             around = self._neighbours[i]
             present = dealt[around]
             boxes = sealed[around[present], self._mirror[present]]
-            return messages.masked_request(self._task.session, dealt, boxes)
+            return messages.confirm_request(self._task.session, dealt, boxes)
 
         self._make = make
-        self._next(Stage.MASKED, dealt)
+        self._next(Stage.CONFIRM, dealt)
+
+    def _receive_confirm(self, replies: Mapping[int, bytes]) -> None:
+        there = np.zeros(self._parameters.devices, dtype=np.bool_)
+        for node, reply in replies.items():
+            i = self._asked[node]
+            try:
+                slot = messages.read_count(Kind.CONFIRM_REPLY, self._task.session, reply)
+            except Malformed:
+                continue
+            if slot == NO_COMPLAINT:
+                there[i] = True
+            elif slot < self._parameters.neighbours and self._dealt[self._neighbours[i, slot]]:
+                there[i] = True
+                self._complaints[i] = slot
+        self._missing[Stage.CONFIRM] = len(self._asked) - int(there.sum())
+        if self._complaints:
+            self._make = lambda i: messages.dispute_request(self._task.session, self._accused(i)[1])
+            self._next(Stage.DISPUTE, np.isin(np.arange(len(there)), list(self._complaints)))
+            return
+        self._require(Stage.CONFIRM, there)
+        self._commitments = {i: dealt.commitment for i, dealt in self._shares.items()}
+        self._shares.clear()
+        request = messages.masked_request(self._task.session)
+        self._make = lambda _: request
+        self._next(Stage.MASKED, there)
+
+    def _accused(self, accuser: int) -> tuple[int, Dealt]:
+        """Whom a device complained of, by roster index, and what that one dealt."""
+        accused = int(self._neighbours[accuser, self._complaints[accuser]])
+        return accused, self._shares[accused]
+
+    def _receive_dispute(self, replies: Mapping[int, bytes]) -> None:
+        """End the attempt. Who accuses and proves nothing is at fault, unless another proves the same."""
+        liars: set[int] = set()
+        unproven: set[int] = set(self._complaints)
+        for node, reply in replies.items():
+            accuser = self._asked[node]
+            accused, dealt = self._accused(accuser)
+            try:
+                opening = messages.read_dispute_reply(self._task.session, reply)
+            except Malformed:
+                continue
+            box = dealt.sealed[self._mirror[self._complaints[accuser]]].tobytes()
+            one, other = self._records[accuser], self._records[accused]
+            verdict = accused_lied(self._task.session, self._hash, one, other, box, opening)
+            if verdict is None:
+                continue
+            unproven.remove(accuser)
+            found = accused if verdict else accuser
+            if found not in liars:
+                liars.add(found)
+                shown = Complaint(
+                    self._members[accuser], accuser, self._members[accused], accused, dealt, opening
+                )
+                self._witness.record_complaint(messages.complaint_request(self._task, shown))
+        at_fault = liars | {accuser for accuser in unproven if self._accused(accuser)[0] not in liars}
+        self._missing[Stage.DISPUTE] = len(unproven)
+        self._left_out = frozenset(self._nodes[i] for i in at_fault)
 
     def _receive_masked(self, replies: Mapping[int, bytes]) -> None:
         survivors = np.zeros(self._parameters.devices, dtype=np.bool_)

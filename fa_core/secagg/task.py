@@ -28,12 +28,18 @@ def label(name: str) -> bytes:
 
 
 class Stage(StrEnum):
-    """The four message rounds, in order."""
+    """The message rounds: five in order, and the one that follows a complaint at `confirm`."""
 
     JOIN = "join"
     SHARES = "shares"
+    CONFIRM = "confirm"
     MASKED = "masked"
     UNMASK = "unmask"
+    DISPUTE = "dispute"
+
+
+IN_ORDER = (Stage.JOIN, Stage.SHARES, Stage.CONFIRM, Stage.MASKED, Stage.UNMASK)
+"""The stages of a round in which nobody complains."""
 
 
 class Reason(StrEnum):
@@ -55,6 +61,9 @@ class Reason(StrEnum):
     UNSIGNED_SURVIVORS = "unsigned_survivors"
     NOT_A_SURVIVOR = "not_a_survivor"
     TOO_FEW_SURVIVORS = "too_few_survivors"
+    COMPLAINED = "complained"
+    BOX_NOT_SIGNED = "box_not_signed"
+    BOX_OPENS = "box_opens"
 
 
 class Refusal(Exception):

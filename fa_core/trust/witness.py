@@ -34,7 +34,9 @@ from fa_core.merkle import Proof, leaf_hash, root
 from fa_core.privacy.ledger import Charge, admit
 from fa_core.privacy.ledger_rows import Declaration, decode, encode
 from fa_core.secagg import messages
+from fa_core.secagg.complaint import liar
 from fa_core.secagg.identity import Record, population_id
+from fa_core.secagg.keys import KEY_SIZE
 from fa_core.secagg.messages import Malformed, Roster
 from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
@@ -83,6 +85,10 @@ class Journal:
     def entries(self, ending: str) -> list[bytes]:
         """Every entry whose name ends so."""
         return [file.read_bytes() for file in sorted(self._directory.glob(f"*{ending}"))]
+
+    def begin_with(self, start: str) -> list[bytes]:
+        """Every entry whose name begins so."""
+        return [file.read_bytes() for file in sorted(self._directory.glob(f"{start}*"))]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -146,6 +152,7 @@ class Witness:
         roster = Roster(unsigned.devices, unsigned.root, unsigned.nonce, signature)
         with self._journal.lock():
             self._check_attempts(task)
+            self._check_liars(task, records)
             self._require_charge(task, proof)
             return self._sign_once(task, "roster", request, messages.roster_reply(task.session, roster))
 
@@ -180,6 +187,13 @@ class Witness:
                 raise Refused(f"attempt {task.attempt} at release {release} was given up for a later one")
             if attempt < task.attempt and self._journal.read(_name(other, "survivors")) is not None:
                 raise Refused(f"release {release} was opened in attempt {attempt}; there is no other")
+
+    def _check_liars(self, task: Task, records: Sequence[Record]) -> None:
+        """Raise Refused where a device is on the roster that a complaint in this release proved a liar."""
+        complaints = self._journal.begin_with(f"{task.release.hex()}-complaint-")
+        liars = {entry[:KEY_SIZE] for entry in complaints}
+        if any(record.device in liars for record in records):
+            raise Refused("the witness signs no roster with a device that dealt garbage in this release")
 
     def _require_charge(self, task: Task, data: bytes) -> None:
         """Raise Refused unless the release is charged, and within budget by this witness's own sum."""
@@ -228,15 +242,7 @@ class Witness:
             task, dealt, survivors = messages.read_survivors_request(request)
         except Malformed as error:
             raise Refused(f"the witness cannot read the survivors: {error}") from None
-        entry = self._journal.read(_name(task, "roster"))
-        if entry is None:
-            raise Refused("the witness has signed no roster for this release and attempt")
-        try:
-            roster = messages.read_roster_reply(task.session, entry[32:])
-        except Malformed:
-            raise Refused(
-                "the witness signed the roster of this release and attempt for another task"
-            ) from None
+        roster = self._roster(task)
         parameters = choose(roster.devices, task.dropout, task.corrupt)
         if parameters is None or len(survivors) != roster.devices:
             raise Refused(f"the bitmap is of {len(survivors)} devices; the roster has {roster.devices}")
@@ -248,9 +254,45 @@ class Witness:
         signature = self._key.sign(messages.survivors_message(roster.hash(task), dealt, survivors))
         with self._journal.lock():
             self._check_attempts(task)
+            if self._journal.begin_with(f"{task.release.hex()}-complaint-{task.attempt}-"):
+                raise Refused(
+                    f"attempt {task.attempt} at release {task.release.hex()} was given up for a complaint"
+                )
             return self._sign_once(
                 task, "survivors", request, messages.survivors_reply(task.session, signature)
             )
+
+    def record_complaint(self, request: bytes) -> bytes:
+        """Check a complaint, write it into the journal, and name the device that it shows to have lied.
+
+        From then on no survivors are signed for its attempt, and no roster of this release with that device.
+        Refused where it proves nothing, or where its attempt has survivors already.
+        """
+        try:
+            task, complaint = messages.read_complaint_request(request)
+        except Malformed as error:
+            raise Refused(f"the witness cannot read the complaint: {error}") from None
+        device = liar(task, self._roster(task), complaint)
+        if device is None:
+            raise Refused("the complaint proves nothing of anybody")
+        with self._journal.lock():
+            if self._journal.read(_name(task, "survivors")) is not None:
+                raise Refused("the complaint comes after the survivors of its attempt were signed")
+            name = f"complaint-{task.attempt}-{complaint.accuser_index}-{complaint.accused_index}"
+            self._journal.keep(f"{task.release.hex()}-{name}", device + request)
+        return messages.complaint_reply(task.session, device)
+
+    def _roster(self, task: Task) -> Roster:
+        """The roster that was signed for a task. Raises Refused where there is none."""
+        entry = self._journal.read(_name(task, "roster"))
+        if entry is None:
+            raise Refused("the witness has signed no roster for this release and attempt")
+        try:
+            return messages.read_roster_reply(task.session, entry[32:])
+        except Malformed:
+            raise Refused(
+                "the witness signed the roster of this release and attempt for another task"
+            ) from None
 
     def seen(self) -> int:
         """The size of the last checkpoint that was cosigned; 0 before the first."""

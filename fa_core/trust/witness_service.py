@@ -29,6 +29,7 @@ class _Operation(IntEnum):
     SURVIVORS = 2
     SEEN = 3
     COSIGN = 4
+    COMPLAINT = 5
 
 
 class WitnessServer(socketserver.UnixStreamServer):
@@ -39,6 +40,7 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.ROSTER: witness.sign_roster,
             _Operation.SURVIVORS: witness.sign_survivors,
             _Operation.SEEN: lambda _: witness.seen().to_bytes(8, "little"),
+            _Operation.COMPLAINT: witness.record_complaint,
             _Operation.COSIGN: lambda body: witness.cosign(*_read_cosign(body)),
         }
         clear(path)
@@ -76,7 +78,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 class WitnessClient:
-    """The witness at the other end of a socket: the same four calls, each raising what the witness raised.
+    """The witness at the other end of a socket: the same five calls, each raising what the witness raised.
 
     RoundFailed where it does not answer for `retry_seconds`. A witness that restarts signs the same again, so
     retrying is safe.
@@ -93,6 +95,10 @@ class WitnessClient:
     def sign_survivors(self, request: bytes) -> bytes:
         """As `Witness.sign_survivors`."""
         return self._ask(_Operation.SURVIVORS, request)
+
+    def record_complaint(self, request: bytes) -> bytes:
+        """As `Witness.record_complaint`."""
+        return self._ask(_Operation.COMPLAINT, request)
 
     def seen(self) -> int:
         """As `Witness.seen`."""

@@ -1,6 +1,6 @@
 """The protocol between a relay and a gateway over a Unix socket: the requests of one stage, and the replies.
 
-A frame is a length (u32) and so many bytes. A request's bytes are: version (u8, 1), stage (u8, 0 to 3),
+A frame is a length (u32) and so many bytes. A request's bytes are: version (u8, 2), stage (u8, 0 to 5),
 release (16 bytes), node (u64), milliseconds to answer in (u32), then parts: a length (u32) and the request
 for everyone, a count (u32) and for each part its slot (u32), length (u32) and bytes. A reply's bytes are
 parts with an empty request for everyone. All big-endian.
@@ -11,8 +11,18 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-STAGES = ("join", "shares", "masked", "unmask")
-VERSION = 1
+STAGES = ("join", "shares", "confirm", "masked", "unmask", "dispute")
+VERSION = 2
+FOLLOWS = {
+    "join": ("shares", "confirm", "dispute"),
+    "shares": ("join",),
+    "confirm": ("shares",),
+    "masked": ("confirm",),
+    "unmask": ("masked",),
+    "dispute": ("confirm",),
+}
+"""After which stages one may come. `join` comes again, for single devices, where an attempt was given up."""
+
 MAX_BYTES = 1 << 31
 MAX_PARTS = 1 << 20
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from scripts.bench.gateway import cpu, memory
 from tests.deployment.lab import Lab, lab
 
-STAGES = 4
+STAGES = 5
 
 
 @dataclass(frozen=True)

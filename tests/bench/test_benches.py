@@ -12,7 +12,7 @@ from tests.bench.running import run
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT
 from tests.fleet.small import small_bank
 
-STAGES = ("join", "shares", "masked", "unmask")
+STAGES = ("join", "shares", "confirm", "masked", "unmask")
 
 
 def test_device() -> None:

@@ -83,7 +83,7 @@ time_t time(time_t *now)
 """
 """The clock on the wall is off by the seconds in a file, for OpenSSL as for Python; what measures durations
 is not."""
-STAGES = ("join", "shares", "masked", "unmask")
+STAGES = ("join", "shares", "confirm", "masked", "unmask")
 
 Fault = Callable[[Lab], Callable[[], None]]
 """Strikes, and returns a function that undoes it."""

@@ -123,7 +123,7 @@ def test_remote_devices_and_devices_of_hubs_are_counted_together(tmp_path: Path)
             with up.store() as store:
                 assert store.find("latest").counted == NODES * DEVICES + REMOTE
         metrics = said(f"http://{operations}/metrics")
-        for stage in ("join", "shares", "masked", "unmask"):
+        for stage in ("join", "shares", "confirm", "masked", "unmask"):
             assert (
                 f'unheard_gateway_letters_total{{outcome="answered",stage="{stage}"}} {2 * REMOTE}' in metrics
             )

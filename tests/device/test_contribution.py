@@ -23,6 +23,7 @@ from clients.evaluate import cohort_of_one, device_vectors
 from fa_core.errors import Refused
 from fa_core.layout import compile_plan
 from fa_core.merkle import Tree
+from fa_core.secagg import IN_ORDER
 from fa_core.wire.invitation import encode
 from tests.device.setup import (
     BUDGET,
@@ -247,7 +248,7 @@ def test_consent_revoked_in_the_middle_of_a_round_stops_it(world: World, setup: 
     assert reason_of(lambda: drive(world, plan_of(), device, invitation)) != ""
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", IN_ORDER)
 def test_whether_somebody_speaks_is_asked_before_a_device_joins_and_never_after(
     world: World, setup: Setup, stage: Stage
 ) -> None:

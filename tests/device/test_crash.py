@@ -21,10 +21,11 @@ import pytest
 
 from clients.device import database
 from clients.device.contribution import StoredDevice
-from clients.device.interface import STAGES, Stage
+from clients.device.interface import Stage
 from clients.device.proof import problems
 from clients.device.records import Records
 from clients.device.store import Store
+from fa_core.secagg import IN_ORDER
 from fa_core.wire.invitation import Invitation, encode
 from tests.device.setup import KEY, NOW, RULES, Setup, World, drive, make_setup, plan_of, reason_of
 
@@ -156,7 +157,9 @@ def walk(stopped: StoppedRound, step: int = 1) -> int:
     return len(range(1, last + 1, step))
 
 
-@pytest.mark.parametrize(("stage", "step"), [("masked", 4), ("join", 13), ("shares", 9), ("unmask", 9)])
+@pytest.mark.parametrize(
+    ("stage", "step"), [("masked", 4), ("join", 13), ("shares", 9), ("confirm", 9), ("unmask", 9)]
+)
 def test_killed_at_statements_of_every_stage(
     stopped_at: Callable[[Stage], StoppedRound], stage: Stage, step: int
 ) -> None:
@@ -164,7 +167,7 @@ def test_killed_at_statements_of_every_stage(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", IN_ORDER)
 def test_killed_at_every_statement_of_every_stage(
     stopped_at: Callable[[Stage], StoppedRound], stage: Stage
 ) -> None:

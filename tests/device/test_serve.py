@@ -28,6 +28,7 @@ from clients.device.records import Records
 from clients.device.redaction import guard_crashes
 from clients.device.serve import Endpoint, Server, SocketDevice, harden, peer
 from fa_core.errors import BadInput, Refused
+from fa_core.secagg import IN_ORDER
 from fa_core.wire.invitation import encode
 from tests.device.setup import KEY, NOW, Setup, World, drive, make_setup, plan_of, reason_of
 
@@ -81,7 +82,7 @@ def say(path: Path, data: bytes) -> bytes:
         return received
 
 
-def request(stage: int, data: bytes, slot: int = 0, version: int = 1, length: int | None = None) -> bytes:
+def request(stage: int, data: bytes, slot: int = 0, version: int = 2, length: int | None = None) -> bytes:
     return struct.pack(">BBHI", version, stage, slot, len(data) if length is None else length) + data
 
 
@@ -92,7 +93,7 @@ def test_each_device_of_a_hub_is_reached_by_its_slot(endpoint: Endpoint) -> None
 
     with serving(endpoint, {0: Echo(), 1: Other()}):
         assert [SocketDevice(endpoint.path, 0).handle(stage, b"x") for stage in STAGES] == [
-            b"join:x", b"shares:x", b"masked:x", b"unmask:x",
+            b"join:x", b"shares:x", b"confirm:x", b"masked:x", b"unmask:x", b"dispute:x",
         ]  # fmt: skip
         assert SocketDevice(endpoint.path, 1).handle("join", b"") == b"other join:"
         large = secrets.token_bytes(3_000_000)
@@ -120,7 +121,7 @@ def test_every_refusal_is_the_same_bytes(endpoint: Endpoint) -> None:
         b"",
         b"GET / HTTP/1.1\r\n\r\n",
         request(9, b""),
-        request(0, b"", version=2),
+        request(0, b"", version=1),
         request(0, b"short", length=6),
     ],
 )
@@ -311,8 +312,8 @@ def wrong_words(world: World) -> list[bytes]:
             encode(other),
         )
     ]
-    words += [request(stage, encode(sound)[:-1]) for stage in range(4)]
-    words += [request(4, b""), request(255, b"x"), b"SELECT * FROM wake_events;", bytes(4096)]
+    words += [request(stage, encode(sound)[:-1]) for stage in range(6)]
+    words += [request(6, b""), request(255, b"x"), b"SELECT * FROM wake_events;", bytes(4096)]
     return words
 
 
@@ -380,9 +381,9 @@ def test_a_relay_that_keeps_everything_holds_no_vector(at_home: tuple[World, Set
         for plan in plans:
             invitation = world.invite(plan, world.release(), NOW, NOW)
             result, said = drive(world, plan, SocketDevice(endpoint.path), invitation)
-            changed = said["masked"][0][:-1] + bytes([said["masked"][0][-1] ^ 1])
-            assert say(endpoint.path, request(2, changed)) == NO
-            kept.append([said[stage][1].hex() for stage in STAGES] + [json.dumps(result.total.tolist())])
+            changed = said["masked"][0] + b"\0"
+            assert say(endpoint.path, request(STAGES.index("masked"), changed)) == NO
+            kept.append([said[stage][1].hex() for stage in IN_ORDER] + [json.dumps(result.total.tolist())])
         return kept
 
     (world.folder / "witness").mkdir()

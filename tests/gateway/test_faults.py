@@ -26,6 +26,7 @@ from clients.device.remote import attend, line
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.setup import init
+from fa_core.secagg import IN_ORDER
 from tests.gateway.running_gateway import until
 from tests.ports import free_ports
 from tests.rounds.small import World, small_plan
@@ -192,7 +193,7 @@ def table(aloud: Callable[[Iterable[str]], None]) -> Iterator[None]:
     aloud(["fault                stage   seconds  outcome", *TABLE])
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", IN_ORDER)
 @pytest.mark.parametrize("fault", [kill_a_worker, kill_the_database, kill_the_gateway])
 def test_a_round_ends_once_whatever_is_killed(
     stand: Stand, fault: Callable[[Stand], None], stage: Stage

@@ -15,8 +15,9 @@ from fa_core.gateway.counters import Counters
 from fa_core.gateway.queue import Queue
 from fa_core.gateway.relay import ENDED_SECONDS, Collector
 from fa_core.gateway.settings import CohortSection
+from fa_core.secagg import IN_ORDER
 from fa_core.wire import bundle
-from fa_core.wire.bundle import STAGES, Bundle, Unreadable
+from fa_core.wire.bundle import Bundle, Unreadable
 
 RELEASE, NODE = "ab" * 16, 7
 DEVICES = [bytes([number]) * 32 for number in (1, 2)]
@@ -58,7 +59,7 @@ def answering(queue: Queue, said: dict[bytes, int]) -> None:
 def test_a_database_that_fails_in_every_transaction_loses_nothing(queue: Queue, after: bool) -> None:
     said: dict[bytes, int] = {}
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
-    for stage in STAGES:
+    for stage in IN_ORDER:
         lossy: Any = Lossy(queue, after)  # a new one for each stage: each transaction fails at each
         collector = Collector(lossy, cohort, Counters(), lambda: 1.0, lambda _: answering(queue, said))
         replies = collector.collect(asked(stage))
@@ -80,7 +81,7 @@ def test_a_gateway_that_crashed_resumes_its_stage(queue: Queue) -> None:
         answering(queue, said)
         raise Crashed
 
-    for stage in STAGES:
+    for stage in IN_ORDER:
         with pytest.raises(Crashed):
             Collector(queue, cohort, Counters(), lambda: 1.0, crash).collect(asked(stage))
         for _ in range(2):  # the first relay may be gone, too, before it has the result
@@ -102,7 +103,7 @@ def test_a_round_whose_stages_last_hours_is_kept(queue: Queue) -> None:
 
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=3)
     collector = Collector(queue, cohort, Counters(), lambda: now[0], sleep)
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(IN_ORDER):
         replies = collector.collect(replace(asked(stage), seconds=9 * 3600.0))
         assert replies is not None
         assert sorted(map(bool, replies.values())) == [False, True, True]
@@ -115,7 +116,7 @@ def test_a_last_request_sent_twice_gets_the_same_replies_and_is_kept_no_longer(q
     now = [1.0]
     cohort = CohortSection(window_seconds=600, minimum=2, maximum=2)
     collector = Collector(queue, cohort, Counters(), lambda: now[0], lambda _: answering(queue, said))
-    for stage in STAGES:
+    for stage in IN_ORDER:
         first = collector.collect(asked(stage))
         collector.forget(asked(stage))
         now[0] += ENDED_SECONDS - 1.0
@@ -129,7 +130,7 @@ def test_a_last_request_sent_twice_gets_the_same_replies_and_is_kept_no_longer(q
 
 def test_a_stage_out_of_its_order_is_not_asked(queue: Queue) -> None:
     collector = Collector(queue, CohortSection(minimum=1, maximum=1), Counters(), lambda: 1.0)
-    for stage in STAGES[1:]:
+    for stage in IN_ORDER[1:]:
         assert collector.collect(asked(stage)) is None
 
 

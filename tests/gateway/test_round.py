@@ -16,6 +16,7 @@ from fa_core.flower.transport import LocalGrid
 from fa_core.gateway.relay import ENDED_SECONDS
 from fa_core.gateway.settings import CohortSection
 from fa_core.rounds import run as running
+from fa_core.secagg import IN_ORDER
 from tests.gateway.running_gateway import Gateway, gateway, until
 from tests.rounds.small import World, small_plan
 
@@ -67,8 +68,8 @@ def test_the_sum_over_remote_devices_is_exact(
         until(lambda: here.queue.sweep(here.time() + ENDED_SECONDS) == 1)  # it is deleted, minutes later
     assert np.array_equal(release.sums, world.vectors(small_plan()).sum(axis=0))
     assert (release.participation.joined, release.participation.counted) == (DEVICES, DEVICES)
-    assert all(set(device.talk) == {"join", "shares", "masked", "unmask"} for device in devices)
-    for stage in ("join", "shares", "masked", "unmask"):
+    assert all(set(device.talk) == {*IN_ORDER} for device in devices)
+    for stage in IN_ORDER:
         assert len({len(device.talk[stage][1]) for device in devices}) == 1  # replies of a stage are alike
 
 
@@ -79,7 +80,7 @@ def test_devices_that_decline_drop_out_and_the_rest_is_released(
     monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
     cohort = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
     silent: dict[int, tuple[Stage, ...]] = {
-        2: ("join", "shares", "masked", "unmask"),
+        2: STAGES,
         5: ("masked", "unmask"),
         8: ("unmask",),
     }

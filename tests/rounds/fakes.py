@@ -1,4 +1,4 @@
-"""A protocol of four stages that adds vectors in the clear, devices that fail on command, and a clock."""
+"""A protocol of five stages that adds vectors in the clear, devices that fail on command, and a clock."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from clients.device.interface import Declined, Reason
 from fa_core.flower.transport import ClientApp, ConfigRecord, LocalGrid, Message, RecordDict
 from fa_core.rounds.round import Pace, Progress, Watch, conduct
 from fa_core.secagg.server import Result
-from fa_core.secagg.task import RoundFailure, Stage
+from fa_core.secagg.task import IN_ORDER, RoundFailure, Stage
 
 RELEASE = "ab" * 16
 CANARY = "CANARY-score-0.8125"
@@ -27,9 +27,10 @@ Fault = Callable[[bytes], bytes]
 class Sum:
     """The server of the fake protocol: everyone may drop before `masked`, then who masked is counted."""
 
-    def __init__(self, needed: int, nodes: Iterable[int]) -> None:
+    def __init__(self, needed: int, attempt: int, nodes: Iterable[int]) -> None:
         self.quorum = needed
-        self._stages = list(Stage)
+        self._stages = list(IN_ORDER)
+        self.left_out: frozenset[int] = frozenset()
         self._left = list(nodes)
         self._vectors: dict[int, NDArray[np.int64]] = {}
         self._joined = 0
@@ -157,7 +158,9 @@ def over(
     nodes = list(place.get_node_ids())
     pace, watch = Pace(60.0, 0.5), Watch(seen.append, stopped)
     begin = partial(Sum, needed)
-    result, invited = conduct(place, nodes, b"come", RELEASE, begin, pace, clock or FakeClock(), watch)
+    result, invited = conduct(
+        place, nodes, lambda _: b"come", RELEASE, begin, pace, clock or FakeClock(), watch
+    )
     return Ran(result, invited, seen)
 
 

@@ -25,7 +25,7 @@ from tests.rounds.fakes import CANARY
 from tests.rounds.small import NOW, POPULATION, SEED, UNTIL, World, plan_text, small_plan
 
 DEVICES = 10
-STAGES = ("join", "shares", "masked", "unmask")
+STAGES = ("join", "shares", "confirm", "masked", "unmask")
 
 
 @pytest.fixture

@@ -161,7 +161,8 @@ def record_of(reply: bytes, task: Task = TASK) -> Record:
     return Record.decode(messages.read_join_reply(task.session, reply))
 
 
-def fresh_record(identity: DeviceIdentity, task: Task = TASK) -> bytes:
-    """The record of an enrolled device whose private round keys nobody keeps."""
-    public = (X25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(2))
+def fresh_record(identity: DeviceIdentity, task: Task = TASK, share: X25519PrivateKey | None = None) -> bytes:
+    """The record of an enrolled device whose private round keys nobody keeps, but that of `share`."""
+    private = (share or X25519PrivateKey.generate(), X25519PrivateKey.generate())
+    public = (key.public_key().public_bytes_raw() for key in private)
     return make_record(identity, task.session, *public).encode()

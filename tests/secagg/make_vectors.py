@@ -29,12 +29,15 @@ from fa_core.secagg import (
     choose,
     keys,
     masks,
+    messages,
     shamir,
 )
 from fa_core.secagg.graph import neighbours_of, ring
 from fa_core.secagg.identity import population_id
+from fa_core.secagg.opened_secret import opened
 from fa_core.trust.enrolment import Authority
 from tests.secagg.lab import POPULATION, UnchargedWitness
+from tests.secagg.liars import Garbage
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 TASKS = {
@@ -137,18 +140,22 @@ def fixed_key(stream: Callable[[int], bytes]) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(stream(32))
 
 
+def enrolled(authority: Authority, stream: Callable[[int], bytes], devices: int = 5) -> list[DeviceIdentity]:
+    """Devices and their certificates."""
+    private = [fixed_key(stream) for _ in range(devices)]
+    return [
+        DeviceIdentity(key, authority.certify(key.public_key().public_bytes_raw(), POPULATION))
+        for key in private
+    ]
+
+
 def a_round(name: str) -> dict[str, Any]:
     """Five or six devices. Device 3 deals its shares and is lost: before its vector came in 32-bit rounds,
     so that its mask key is opened; after it in the 64-bit round, so that its vector counts.
     """
     task, stream, devices = TASKS[name], Stream(name), DEVICES[name]
     authority, witness_key = Authority(fixed_key(stream)), fixed_key(stream)
-    identities = []
-    for _ in range(devices):
-        key = fixed_key(stream)
-        identities.append(
-            DeviceIdentity(key, authority.certify(key.public_key().public_bytes_raw(), POPULATION))
-        )
+    identities = enrolled(authority, stream, devices)
     rows = np.array([[(-1) ** j * (i + 1) * 10**j for j in range(task.length)] for i in range(devices)])
     lost = {Stage.MASKED if task.bits == 32 else Stage.UNMASK: {3}}
     replies: list[dict[str, str]] = [{} for _ in range(devices)]
@@ -170,6 +177,64 @@ def a_round(name: str) -> dict[str, Any]:
                     replies[node][stage.value] = answers[node].hex()
             server.receive(answers)
     return described(name, server, identities, rows, dealt, requests, replies, witness_key, authority)
+
+
+def a_complaint() -> dict[str, Any]:
+    """Device 1 of five deals garbage; device 0 complains, and opens the secret that the two share."""
+    task, stream = replace(TASKS["secagg-round-32"], attempt=0), Stream("secagg-complaint")
+    authority, witness_key = Authority(fixed_key(stream)), fixed_key(stream)
+    identities, shown = enrolled(authority, stream), []
+
+    class Noting(UnchargedWitness):
+        def record_complaint(self, request: bytes) -> bytes:
+            shown.append(request)
+            return super().record_complaint(request)
+
+    with tempfile.TemporaryDirectory() as journal, fixed(stream), ExitStack() as stack:
+        nonce = lambda below: int.from_bytes(stream(64), "little") % below  # noqa: E731
+        stack.enter_context(patch("fa_core.secagg.opened_secret.secrets.randbelow", nonce))
+        stack.enter_context(patch("tests.secagg.liars.token_bytes", stream))
+        witness = Noting(witness_key, authority.public_key, Path(journal))
+        trust = Trust(authority.public_key, witness.public_key)
+        parties = [
+            (Garbage if i == 1 else DeviceParty)(task, identity, trust, lambda n: np.zeros(n, np.int64))
+            for i, identity in enumerate(identities)
+        ]
+        server = Server(task, authority.public_key, witness, range(5))
+        requests: dict[str, str] = {}
+        replies: dict[str, str] = {}
+        while (stage := server.stage) is not None:
+            if stage is Stage.DISPUTE:
+                accuser = parties[0]._keys
+                assert accuser
+            answers = {node: getattr(parties[node], stage.value)(r) for node, r in server.requests().items()}
+            requests[stage.value], replies[stage.value] = server.requests()[0].hex(), answers[0].hex()
+            server.receive(answers)
+    _, complaint = messages.read_complaint_request(shown[0])
+    records = [server._records[i] for i in range(2)]
+    secret = opened(records[0].share_key, records[1].share_key, server._hash, complaint.opening)
+    assert (complaint.accuser_index, complaint.accused_index, server.left_out) == (0, 1, {1})
+    assert secret
+    return {
+        "what": "device 0 complains of device 1; docs/protocol.md says what each field is",
+        "task_bytes": task.encode().hex(),
+        "session": task.session.hex(),
+        "parameters": {
+            "neighbours": server._parameters.neighbours,
+            "threshold": server._parameters.threshold,
+        },
+        "roster": server._roster.encode().hex(),
+        "roster_hash": server._hash.hex(),
+        "accuser_share_private": accuser.share.private_bytes_raw().hex(),
+        "accuser": records[0].encode().hex(),
+        "accused": records[1].encode().hex(),
+        "accused_neighbours": server._neighbours[1].tolist(),
+        "requests": requests,
+        "replies": replies,
+        "secret": secret.hex(),
+        "complaint": shown[0].hex(),
+        "liar": identities[1].device.hex(),
+    }
 
 
 def described(
@@ -307,7 +372,8 @@ def _neighbours(roster_hash: bytes, devices: int) -> dict[str, Any]:
 
 def files() -> dict[str, str]:
     """The text of every file, by name."""
-    made = {name: a_round(name) for name in TASKS} | {"secagg-primitives": primitives()}
+    made = {name: a_round(name) for name in TASKS}
+    made |= {"secagg-complaint": a_complaint(), "secagg-primitives": primitives()}
     return {f"{name}.json": json.dumps(content, indent=1) + "\n" for name, content in made.items()}
 
 

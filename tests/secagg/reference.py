@@ -55,6 +55,72 @@ def x25519_public(private: bytes) -> bytes:
     return x25519(private, (9).to_bytes(32, "little"))
 
 
+EDWARDS = -121665 * pow(121666, CURVE - 2, CURVE) % CURVE
+ORDER = 2**252 + 27742317777372353535851937790883648493
+Affine = tuple[int, int]
+
+
+def plus(p: Affine, q: Affine) -> Affine:
+    """Addition on −x² + y² = 1 + d·x²·y²."""
+    product = EDWARDS * p[0] * q[0] * p[1] * q[1]
+    x = (p[0] * q[1] + p[1] * q[0]) * pow(1 + product, CURVE - 2, CURVE)
+    y = (p[1] * q[1] + p[0] * q[0]) * pow(1 - product, CURVE - 2, CURVE)
+    return x % CURVE, y % CURVE
+
+
+def multiple(scalar: int, point: Affine) -> Affine:
+    total = (0, 1)
+    for bit in bin(scalar)[2:]:
+        total = plus(total, total)
+        if bit == "1":
+            total = plus(total, point)
+    return total
+
+
+def point_at(y: int, odd: int) -> Affine | None:
+    """The point with this y whose x has this parity. CURVE is 5 mod 8 (RFC 8032, section 5.1.3)."""
+    square = (y * y - 1) * pow(EDWARDS * y * y + 1, CURVE - 2, CURVE) % CURVE
+    x = pow(square, (CURVE + 3) // 8, CURVE)
+    if x * x % CURVE != square:
+        x = x * pow(2, (CURVE - 1) // 4, CURVE) % CURVE
+    if x * x % CURVE != square or (x == 0 and odd):
+        return None
+    return (x if x % 2 == odd else CURVE - x), y
+
+
+def compressed(point: Affine) -> bytes:
+    return (point[1] + ((point[0] % 2) << 255)).to_bytes(32, "little")
+
+
+def on_edwards(public: bytes) -> Affine | None:
+    """The point of an X25519 public key, x even."""
+    u = int.from_bytes(public, "little") % 2**255
+    return point_at((u - 1) * pow(u + 1, CURVE - 2, CURVE) % CURVE, 0)
+
+
+def opened(own: bytes, public: bytes, context: bytes, opening: bytes) -> bytes | None:
+    """The X25519 secret that an opening of 96 bytes proves, or None."""
+    if len(opening) != 96:
+        return None
+    y = int.from_bytes(opening[:32], "little") % 2**255
+    secret = point_at(y, opening[31] >> 7) if y < CURVE else None
+    first, peer = on_edwards(own), on_edwards(public)
+    challenge, response = (int.from_bytes(opening[i : i + 32], "little") for i in (32, 64))
+    if secret is None or first is None or peer is None or response >= ORDER:
+        return None
+    if multiple(ORDER, secret) != (0, 1):
+        return None
+    base = on_edwards((9).to_bytes(32, "little"))
+    assert base is not None
+    against = ORDER - challenge % ORDER
+    one = plus(multiple(8 * response, base), multiple(against, first))
+    two = plus(multiple(8 * response, peer), multiple(against, secret))
+    hashed = label("opened secret") + context + own + public + b"".join(map(compressed, (secret, one, two)))
+    if sha(hashed) != opening[32:64]:
+        return None
+    return ((1 + y) * pow(1 - y, CURVE - 2, CURVE) % CURVE).to_bytes(32, "little")
+
+
 def hkdf(secret: bytes, info: bytes) -> bytes:
     """RFC 5869: no salt, 32 bytes."""
     extracted = hmac.new(bytes(32), secret, hashlib.sha256).digest()

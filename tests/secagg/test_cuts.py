@@ -32,8 +32,8 @@ class Forgetful(DeviceParty):
 
     __slots__ = ()
 
-    def _masked(self, request: bytes) -> bytes:
-        reply = super()._masked(request)
+    def _confirm(self, request: bytes) -> bytes:
+        reply = super()._confirm(request)
         assert self._received is not None
         self._received = replace(self._received, dealt=np.ones(N, dtype=np.bool_))
         return reply
@@ -48,21 +48,21 @@ def positions(bench: Lab) -> tuple[list[int], list[int]]:
 
 def cut(bench: Lab) -> NDArray[np.int64] | None:
     """Run the attack. The sum over the arc, if it can be opened."""
-    bench.run(until=Stage.MASKED)
+    bench.run(until=Stage.CONFIRM)
     arc, gap = positions(bench)
     beyond = set(range(N)) - set(arc) - set(gap)
     vectors: dict[int, bytes] = {}
 
     def alter(stage: Stage, node: int, request: bytes) -> bytes:
-        if stage is not Stage.MASKED or node not in arc:
+        if stage is not Stage.CONFIRM or node not in arc:
             return request
-        dealt, sealed = messages.read_masked_request(CUT_TASK.session, request, N)
+        dealt, sealed = messages.read_confirm_request(CUT_TASK.session, request, N)
         around = bench.server._neighbours[node].tolist()
         hidden = [i for i in around if i in beyond]
         dealt[hidden] = False
         boxes = [box for i, box in zip(around, sealed, strict=True) if i not in hidden]
         array = np.frombuffer(b"".join(boxes), dtype=np.uint8).reshape(len(boxes), -1)
-        return messages.masked_request(CUT_TASK.session, dealt, array)
+        return messages.confirm_request(CUT_TASK.session, dealt, array)
 
     def note(stage: Stage, node: int, reply: bytes) -> bytes:
         if stage is Stage.MASKED:

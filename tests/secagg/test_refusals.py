@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fa_core.secagg import DeviceParty, Reason, Refusal, Stage, Task, choose, messages
-from fa_core.secagg.identity import make_record
+from fa_core.secagg import IN_ORDER, DeviceParty, Reason, Refusal, Stage, Task, choose, keys, messages, shamir
+from fa_core.secagg.identity import Record, make_record
 from fa_core.secagg.messages import Roster
 from fa_core.trust.enrolment import Authority
 from tests.secagg import lab
@@ -42,7 +42,9 @@ class Liar:
         self.task = task
         self.party = self.lab.parties[0]
         own = lab.record_of(self.party.join(messages.join_request(task)), task).encode()
-        self.records = [own, *(fresh_record(identity, task) for identity in IDENTITIES[1:n])]
+        self.share_keys = [X25519PrivateKey.generate() for _ in range(n)]
+        others = zip(IDENTITIES[1:n], self.share_keys[1:], strict=True)
+        self.records = [own, *(fresh_record(identity, task, key) for identity, key in others)]
 
     def roster(self, nonce: bytes = bytes(32)) -> Roster:
         return lab.sign_roster(self.lab.witness_key, self.task, self.records, nonce)
@@ -51,17 +53,31 @@ class Liar:
         return lab.shares_request(self.task, roster or self.roster(), self.records, index)
 
     def to_masked(self) -> tuple[Roster, bytes]:
-        """Have the device deal its shares. The roster, and a masked request with boxes it cannot open."""
+        """Have the device deal its shares. The roster, and a confirm request with boxes that open."""
         roster = self.roster()
         self.party.shares(self.shares(roster))
         parameters = choose(len(self.records), self.task.dropout, self.task.corrupt)
         assert parameters
-        return roster, self.masked(flags(len(self.records)), parameters.neighbours)
+        return roster, self.boxes(flags(len(self.records)), parameters.neighbours)
 
-    def masked(self, dealt: messages.Flags, boxes: int) -> bytes:
-        """A masked request with so many boxes that cannot be opened."""
-        sealed = np.zeros((boxes, messages.SEALED_SIZE), dtype=np.uint8)
-        return messages.masked_request(self.task.session, dealt, sealed)
+    def boxes(self, dealt: messages.Flags, count: int) -> bytes:
+        """A confirm request with the first `count` boxes of those neighbours that dealt."""
+        n, session = len(self.records), self.task.session
+        parameters = choose(n, self.task.dropout, self.task.corrupt)
+        assert parameters
+        around = lab.neighbours_of(0, self.roster().hash(self.task), n, parameters.neighbours)
+        own, sealed = Record.decode(self.records[0]), []
+        for i in around[dealt[around]].tolist():
+            secret = keys.agree(self.share_keys[i], own.share_key)
+            key = keys.share_key(secret, session, Record.decode(self.records[i]).device, own.device)
+            sealed.append(keys.seal(key, bytes(2 * shamir.SHARE_SIZE)))
+        whole = np.frombuffer(b"".join(sealed[:count]), dtype=np.uint8)
+        return messages.confirm_request(session, dealt, whole)
+
+    def mask(self, request: bytes) -> bytes:
+        """Have the device confirm, and send its masked vector."""
+        self.party.confirm(request)
+        return self.party.masked(messages.masked_request(self.task.session))
 
     def unmask(self, roster: Roster, flags: messages.Flags) -> bytes:
         return lab.sign_survivors(self.lab.witness_key, self.task, roster, flags)
@@ -74,7 +90,7 @@ def liar(tmp_path: Path) -> Liar:
 
 def test_without_a_lie_the_server_is_not_refused(liar: Liar) -> None:
     roster, masked = liar.to_masked()
-    liar.party.masked(masked)
+    liar.mask(masked)
     liar.party.unmask(liar.unmask(roster, np.ones(6, dtype=np.bool_)))
     assert liar.lab.asked == {0: 6}
 
@@ -190,24 +206,24 @@ def test_masked_with_too_few_neighbours(tmp_path: Path) -> None:
     roster, _ = liar.to_masked()
     around = lab.neighbours_of(0, roster.hash(liar.task), 100, parameters.neighbours).tolist()
     k, t = parameters.neighbours, parameters.threshold
-    request = liar.masked(flags(100, *around[: k - t + 1]), t - 1)
-    assert refused(liar.party, Stage.MASKED, request) is Reason.TOO_FEW_NEIGHBOURS
+    request = liar.boxes(flags(100, *around[: k - t + 1]), t - 1)
+    assert refused(liar.party, Stage.CONFIRM, request) is Reason.TOO_FEW_NEIGHBOURS
     assert liar.lab.asked == {}  # its vector was not even computed
-    liar.party.masked(liar.masked(flags(100, *around[: k - t]), t))
+    liar.mask(liar.boxes(flags(100, *around[: k - t]), t))
 
 
 def test_masked_where_too_few_dealt_or_it_did_not_itself(liar: Liar) -> None:
     liar.to_masked()
-    assert refused(liar.party, Stage.MASKED, liar.masked(flags(6, 3, 4), 3)) is Reason.TOO_FEW_SURVIVORS
-    assert refused(liar.party, Stage.MASKED, liar.masked(flags(6, 0), 5)) is Reason.NOT_A_SURVIVOR
-    assert refused(liar.party, Stage.MASKED, liar.masked(flags(6, 3), 5)) is Reason.MALFORMED
+    assert refused(liar.party, Stage.CONFIRM, liar.boxes(flags(6, 3, 4), 3)) is Reason.TOO_FEW_SURVIVORS
+    assert refused(liar.party, Stage.CONFIRM, liar.boxes(flags(6, 0), 5)) is Reason.NOT_A_SURVIVOR
+    assert refused(liar.party, Stage.CONFIRM, liar.boxes(flags(6, 3), 3)) is Reason.MALFORMED
     assert liar.lab.asked == {}
 
 
 def test_unmask_with_other_dealers_than_it_was_shown(liar: Liar) -> None:
     """Devices that saw different dealers mask with different neighbours: see test_cuts."""
     roster, _ = liar.to_masked()
-    liar.party.masked(liar.masked(flags(6, 3), 4))
+    liar.mask(liar.boxes(flags(6, 3), 4))
     everybody, shown = flags(6), flags(6, 3)
     key = liar.lab.witness_key
     other = lab.sign_survivors(key, TASK, roster, shown, dealt=everybody)
@@ -217,7 +233,7 @@ def test_unmask_with_other_dealers_than_it_was_shown(liar: Liar) -> None:
 
 def test_survivors_without_the_witness(liar: Liar) -> None:
     roster, masked = liar.to_masked()
-    liar.party.masked(masked)
+    liar.mask(masked)
     other_witness = lab.sign_survivors(Ed25519PrivateKey.generate(), TASK, roster, flags(6, 3))
     assert refused(liar.party, Stage.UNMASK, other_witness) is Reason.UNSIGNED_SURVIVORS
     signed = liar.unmask(roster, flags(6, 3))
@@ -227,14 +243,14 @@ def test_survivors_without_the_witness(liar: Liar) -> None:
 
 def test_survivors_of_another_roster(liar: Liar) -> None:
     _, masked = liar.to_masked()
-    liar.party.masked(masked)
+    liar.mask(masked)
     other = liar.unmask(liar.roster(nonce=b"\x07" * 32), flags(6, 3))
     assert refused(liar.party, Stage.UNMASK, other) is Reason.UNSIGNED_SURVIVORS
 
 
 def test_too_few_survivors(liar: Liar) -> None:
     roster, masked = liar.to_masked()
-    liar.party.masked(masked)  # n = 6, f = 1/5: five must survive
+    liar.mask(masked)  # n = 6, f = 1/5: five must survive
     request = liar.unmask(roster, flags(6, 3, 4))
     assert refused(liar.party, Stage.UNMASK, request) is Reason.TOO_FEW_SURVIVORS
     liar.party.unmask(liar.unmask(roster, flags(6, 3)))
@@ -242,7 +258,7 @@ def test_too_few_survivors(liar: Liar) -> None:
 
 def test_unmask_without_having_survived(liar: Liar) -> None:
     roster, masked = liar.to_masked()
-    liar.party.masked(masked)
+    liar.mask(masked)
     assert refused(liar.party, Stage.UNMASK, liar.unmask(roster, flags(6, 0))) is Reason.NOT_A_SURVIVOR
 
 
@@ -255,7 +271,7 @@ def test_neighbours_that_never_dealt_do_not_count_as_survivors(tmp_path: Path) -
     roster = liar.roster()
     liar.party.shares(liar.shares(roster))
     dealt, alive = flags(10, 1, 2), flags(10, 3, 4)
-    liar.party.masked(liar.masked(dealt, 7))
+    liar.mask(liar.boxes(dealt, 7))
     request = lab.sign_survivors(liar.lab.witness_key, TASK, roster, alive, dealt)
     assert refused(liar.party, Stage.UNMASK, request) is Reason.TOO_FEW_NEIGHBOURS
 
@@ -273,11 +289,11 @@ def test_survivors_under_the_smallest_cohort(tmp_path: Path, who: str) -> None:
     roster = liar.roster()
     liar.party.shares(liar.shares(roster))
     for gone in ((1, 2), ()):
-        request = liar.masked(flags(10, *gone), 9 - len(gone))
+        request = liar.boxes(flags(10, *gone), 9 - len(gone))
         if gone:
-            assert refused(liar.party, Stage.MASKED, request) is Reason.TOO_FEW_SURVIVORS
+            assert refused(liar.party, Stage.CONFIRM, request) is Reason.TOO_FEW_SURVIVORS
         else:
-            liar.party.masked(request)
+            liar.mask(request)
     few = liar.unmask(roster, flags(10, 3, 4))
     assert refused(liar.party, Stage.UNMASK, few) is Reason.TOO_FEW_SURVIVORS
     liar.party.unmask(liar.unmask(roster, flags(10, 3)))
@@ -288,7 +304,7 @@ def test_too_few_neighbours_survive(tmp_path: Path) -> None:
     parameters = choose(100, Fraction(1, 5), Fraction(0))
     assert parameters
     roster, masked = liar.to_masked()
-    liar.party.masked(masked)
+    liar.mask(masked)
     around = lab.neighbours_of(0, roster.hash(liar.task), 100, parameters.neighbours).tolist()
     too_many = parameters.neighbours - parameters.threshold + 1
     assert too_many <= 20  # so enough of the whole roster survives
@@ -299,7 +315,7 @@ def test_too_few_neighbours_survive(tmp_path: Path) -> None:
 
 def test_a_second_bitmap_after_the_first(liar: Liar) -> None:
     roster, masked = liar.to_masked()
-    liar.party.masked(masked)
+    liar.mask(masked)
     liar.party.unmask(liar.unmask(roster, flags(6, 3)))
     assert refused(liar.party, Stage.UNMASK, liar.unmask(roster, flags(6))) is Reason.DIFFERENT_REQUEST
 
@@ -320,7 +336,7 @@ def test_another_task_than_the_one_agreed(liar: Liar) -> None:
 
 
 def test_every_stage_of_another_round(tmp_path: Path) -> None:
-    for stage in (Stage.SHARES, Stage.MASKED, Stage.UNMASK):
+    for stage in IN_ORDER[1:]:
         ours = lab.make(tmp_path / stage.value).run(until=stage)
         other = bytearray(ours.server.requests()[0])
         other[4:36] = replace(TASK, attempt=1).session
@@ -343,7 +359,7 @@ def test_a_repeated_request_gets_the_stored_reply_and_a_different_one_none(tmp_p
         return reply
 
     ours.run(request=note, reply=store)
-    assert [stage for stage, _ in seen] == list(Stage)
+    assert [stage for stage, _ in seen] == list(IN_ORDER)
     for stage, request in seen:
         assert getattr(ours.parties[0], stage.value)(request) == replies[stage]
         assert refused(ours.parties[0], stage, request + b"\x00") is Reason.DIFFERENT_REQUEST

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fa_core.errors import Refused
 from fa_core.secagg import DeviceParty, Parameters, Refusal, Stage, keys, messages
-from fa_core.secagg.device import _Received, _RoundKeys
+from fa_core.secagg.device import _RoundKeys
 from fa_core.secagg.identity import make_record
 from fa_core.secagg.masks import Masker, lift
 from tests.secagg import attacks, lab
@@ -151,8 +151,7 @@ class Credulous(DeviceParty):
         survivors, _ = messages.read_unmask_request(self._task.session, request, devices)
         assert self._received is not None
         shares = np.full((self._cohort.parameters.neighbours, 9), 0xFFFFFFFF, dtype=np.uint32)
-        for slot, box in enumerate(self._received.sealed):
-            pair = np.frombuffer(keys.unseal(self._cohort.opening_keys[slot], box), dtype="<u4").reshape(2, 9)
+        for slot, pair in enumerate(self._received.shares):
             shares[slot] = pair[0 if survivors[self._cohort.neighbours[slot]] else 1]
         return messages.unmask_reply(self._task.session, shares)
 
@@ -227,8 +226,6 @@ def cut_to(bits: int) -> type[DeviceParty]:
                 stream = attacks.weak_stream(attacks.cut(key, bits), vector.nbytes)
                 mask = np.frombuffer(stream, dtype="<u4")
                 vector += mask if adds else np.uint32(0) - mask
-            dealt, sealed = messages.read_masked_request(self._task.session, request, 3)
-            self._received = _Received(dealt, dealt[cohort.neighbours], sealed)
             return messages.masked_reply(self._task.session, vector)
 
     return ShortSeed

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -90,8 +91,8 @@ def test_commitments_and_the_bitmap(vector: dict[str, Any]) -> None:
         named = bytes.fromhex(vector["task"]["release"]) + bytes.fromhex(device["device"])
         commitment = reference.sha(bytes.fromhex(device["seed"]) + named)
         identity = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(device["identity_private"]))
-        signature = identity.sign(reference.label("commitment") + roster_hash + commitment)
-        assert body[:96] == commitment + signature
+        message = reference.label("dealt") + roster_hash + commitment + reference.sha(body[96:])
+        assert body[:96] == commitment + identity.sign(message)
     witness = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["witness_private"]))
     survivors = bytes([sum(1 << i for i, d in enumerate(vector["devices"]) if "masked" in d["replies"])])
     dealt = bytes([2 ** len(vector["devices"]) - 1])
@@ -104,6 +105,34 @@ def test_the_reference_opens_the_same_sum(vector: dict[str, Any]) -> None:
     counted = [d["contribution"] for d in vector["devices"] if "masked" in d["replies"]]
     assert len(counted) == len(vector["devices"]) - (vector["task"]["bits"] == 32)
     assert reference.unmask(vector) == vector["sum"] == [sum(column) for column in zip(*counted, strict=True)]
+
+
+def test_a_complaint() -> None:
+    """A whole complaint, judged from its bytes by the reference."""
+    vector = read("secagg-complaint")
+    body = bytes.fromhex(vector["complaint"])[36 + 141 :]
+    named = []
+    for who in ("accuser", "accused"):
+        assert body[4:260].hex() == vector[who]
+        named.append((int.from_bytes(body[:4], "little"), body[4:260]))
+        body = body[261 + 32 * body[260] :]
+    (_, one), (_, other) = named
+    opening, commitment, signature, sealed = body[:96], body[96:128], body[128:192], body[192:]
+    roster_hash, session = bytes.fromhex(vector["roster_hash"]), bytes.fromhex(vector["session"])
+    message = reference.label("dealt") + roster_hash + commitment + reference.sha(sealed)
+    Ed25519PublicKey.from_public_bytes(other[:32]).verify(signature, message)
+    own, peer = one[128:160], other[128:160]
+    secret = reference.opened(own, peer, roster_hash, opening)
+    assert secret is not None
+    assert secret.hex() == vector["secret"]
+    private = bytes.fromhex(vector["accuser_share_private"])
+    assert secret == reference.x25519(private, peer)
+    assert reference.x25519_public(private) == own
+    slot = vector["accused_neighbours"].index(0)
+    key = reference.hkdf(secret, reference.label("share") + session + other[:32] + one[:32])
+    with pytest.raises(InvalidTag):
+        AESGCM(key).decrypt(bytes(12), sealed[88 * slot : 88 * slot + 88], None)
+    assert other[:32].hex() == vector["liar"]
 
 
 def test_primitives() -> None:
