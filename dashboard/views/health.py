@@ -16,6 +16,7 @@ from dashboard.style.theme import Column, esc
 from dashboard.views import comparison
 from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference, compare
+from fa_core.estimate.integrity import about_integrity
 from fa_core.estimate.measure import compared_models, measure
 from fa_core.estimate.sentences import listed
 from fa_core.values import Estimate, Judgement
@@ -230,7 +231,8 @@ def _guardrails(body: Body) -> str:
     if not found:
         return ""
     lines = "".join(f"<li>{_guardrail(body, judgement)}</li>" for judgement in found)
-    return f'<ul class="uh-list" aria-label="Guardrails">{lines}</ul>'
+    integrity = esc(about_integrity(body.plan, body.estimates), 600)
+    return f'<ul class="uh-list" aria-label="Guardrails">{lines}</ul><p class="soft">{integrity}</p>'
 
 
 def _guardrail(body: Body, judgement: Judgement) -> str:

@@ -1,6 +1,7 @@
 """Trends: a metric over releases, two models compared on the same speech, and two releases compared."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import streamlit as st
@@ -9,15 +10,18 @@ from dashboard.charts import base
 from dashboard.charts.trend import trend
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import day, group_text, grouping_text, short, span, words
+from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import comparison, downloads
 from fa_core.estimate.compare import compare
+from fa_core.estimate.integrity import about_difference
 from fa_core.estimate.measure import compared_models, measure
 from fa_core.estimate.sentences import about_estimand, listed
 from fa_core.store import Entry, labels
+from fa_core.values import Estimates
 
 MOST_RELEASES: Final = 104
 VIEWS: Final = {"time": "Over time", "models": "Model comparison", "releases": "Two releases"}
@@ -168,6 +172,7 @@ def _models() -> None:
         comparison.about_models(found, candidate or "the new model", baseline or "the old one"), "answer"
     )
     theme.prose(body.about_estimand(metric), "note")
+    theme.prose(about_difference([(body.plan, only(body, metric))]), "note")
     chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", body.entry)
     theme.show(
         f'<div class="uh-facts"><span>{theme.provenance(body.entry.simulated, body.entry.synthetic)}</span>'
@@ -223,6 +228,7 @@ def _two_releases() -> None:
     ]
     theme.prose(_changes(found), "answer")
     theme.prose(about_estimand(before.estimand(metric), after.estimand(metric)), "note")
+    theme.prose(about_difference([(each.plan, only(each, metric)) for each in (before, after)]), "note")
     chart = comparison.show(found, margin, f"{words(metric)} by {grouping_text(grouping)}", after.entry)
     theme.prose(
         "The releases are compared as unpaired: half-widths add, which is valid also where the same devices took part in both.",
@@ -230,6 +236,12 @@ def _two_releases() -> None:
     )
     comparison.table(found)
     downloads.offer(after, metric, grouping, chart)
+
+
+def only(body: Body, metric: str) -> Estimates:
+    """Return a release's estimates of one metric."""
+    results = tuple(result for result in body.estimates.results if result.metric == metric)
+    return replace(body.estimates, results=results)
 
 
 def _changes(found: Sequence[Any]) -> str:

@@ -12,6 +12,7 @@ from fa_core.cli import render
 from fa_core.errors import BadInput
 from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference
 from fa_core.estimate.compare import compare as differences
+from fa_core.estimate.integrity import about_difference, plan_of
 from fa_core.estimate.measure import difference, measure
 from fa_core.estimate.sentences import about_estimand
 from fa_core.store import DEFAULT, Entry, open_store
@@ -49,15 +50,17 @@ def compare(
             f"releases {entries[0].id[:12]} of {entries[0].plan} and {entries[1].id[:12]} of "
             f"{entries[1].plan} have no metric and group in common"
         )
+    integrity = about_difference([(plan_of(release), each) for release, each in read])
     if as_json:
         shown = {"before": entries[0].id, "after": entries[1].id, "margin": margin}
         rows = [
             _object(each) | {"estimand": {"before": of[0].get(each.metric), "after": of[1].get(each.metric)}}
             for each in found
         ]
-        render.as_json(shown | {"differences": rows})
+        render.as_json(shown | {"differences": rows, "integrity": integrity})
         return
     _print(entries, found, of[0], of[1])
+    typer.echo(integrity)
 
 
 def _exact(text: str) -> Fraction:

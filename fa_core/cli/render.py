@@ -10,6 +10,7 @@ from typing import Any
 from fa_core.canonical_json import utc_text
 from fa_core.cli.text_table import table as table
 from fa_core.errors import BadInput
+from fa_core.estimate.integrity import Key, about_integrity, by_number, moves, plan_of
 from fa_core.estimate.read import estimands
 from fa_core.estimate.sentences import about_limit, about_verdict
 from fa_core.plan import from_canonical
@@ -37,10 +38,11 @@ def release_object(release: Release, estimates: Estimates, *, synthetic: bool) -
     """Return the object that `fa run --json` and `fa results show --json` print.
 
     Numbers are JSON numbers, None where suppressed or not finite; exact ones are repeated as text in
-    `privacy.cost`. `epsilon_pld_approximation` takes the noise for Gaussian; it is shown, never enforced.
+    `privacy.cost`. `one_device` is the most that a device within its bounds moves.
+    `epsilon_pld_approximation` takes the noise for Gaussian; it is shown, never enforced.
     """
     plan = json.loads(release.plan)
-    of = estimands_of(release)
+    of, moved = estimands_of(release), by_number(moves(plan_of(release), estimates))
     return {
         "release": release.id,
         "plan": plan["metadata"]["name"],
@@ -61,7 +63,8 @@ def release_object(release: Release, estimates: Estimates, *, synthetic: bool) -
         },
         "privacy": _privacy(release),
         "level": estimates.level,
-        "metrics": [_metric(result, of.get(result.metric)) for result in estimates.results],
+        "metrics": [_metric(result, of.get(result.metric), moved) for result in estimates.results],
+        "integrity": about_integrity(plan_of(release), estimates),
         "guardrails": [_judgement(judgement) for judgement in estimates.judgements],
     }
 
@@ -85,7 +88,7 @@ def _privacy(release: Release) -> dict[str, Any]:
     }
 
 
-def _metric(result: Estimate, estimand: str | None) -> dict[str, Any]:
+def _metric(result: Estimate, estimand: str | None, moved: Mapping[Key, float]) -> dict[str, Any]:
     found = {
         "metric": result.metric,
         "kind": result.kind,
@@ -99,9 +102,13 @@ def _metric(result: Estimate, estimand: str | None) -> dict[str, Any]:
         "devices": finite(result.devices),
         "devices_sd": finite(result.devices_sd),
         "variance_source": result.variance_source,
+        "one_device": moved.get((result.metric, result.group, ())),
     }
     if result.cells:
-        found["cells"] = [_cell(cell, result.level) for cell in result.cells]
+        found["cells"] = [
+            _cell(cell, result.level) | {"one_device": moved.get((result.metric, result.group, cell.labels))}
+            for cell in result.cells
+        ]
     return found
 
 

@@ -16,6 +16,7 @@ from fa_core.cli import render
 from fa_core.cli.coverage import row as coverage_row
 from fa_core.errors import BadInput
 from fa_core.estimate.coverage import coverage
+from fa_core.estimate.integrity import about_integrity, plan_of
 from fa_core.estimate.measure import measure
 from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
@@ -91,6 +92,7 @@ def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[Log
             ],
         ),
         f'<p class="notes">{escape(WHICH_DECIDES)}</p>',
+        f'<p class="notes">{escape(about_integrity(plan_of(release), estimates))}</p>',
         *_results(estimates, render.estimands_of(release)),
         "<h2>Who was counted</h2>",
         _table(

@@ -20,6 +20,7 @@ from fa_core.canonical_json import utc_text
 from fa_core.cli import render
 from fa_core.cli.coverage import coverage
 from fa_core.errors import BadInput
+from fa_core.estimate.integrity import about_integrity, plan_of
 from fa_core.estimate.measure import measure
 from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
@@ -129,6 +130,7 @@ def show_release(release: Release, estimates: Estimates, *, synthetic: bool, as_
         ]
         render.table("Guardrails", ("metric", "by", "limit", "verdict", ""), rows)
     typer.echo(f"\n{WHICH_DECIDES}")
+    typer.echo(about_integrity(plan_of(release), estimates))
     for sentence in guarantee(release):
         typer.echo(sentence)
 

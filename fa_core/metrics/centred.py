@@ -207,6 +207,15 @@ class Centred(MetricSpec):
         )
         return Result(numbers, devices, devices_sd, source)
 
+    def one_device(self, bounds: Bounds, number: float, denominator: float) -> float | None:
+        """Of p = r/n one device (r_i, n_i) moves (r_i − p·n_i)/(n − n_i), and |b·r_i − a·n_i| is bounded."""
+        (a, b), limits = self.centre(), self.limits(bounds)
+        offset, factor, least, most = self.display()
+        off_centre = abs((number - offset) / factor - a / b)
+        rest = denominator - limits.size
+        moved = limits.excess / b + off_centre * limits.size
+        return min(abs(factor) * moved / rest, most - least) if rest > 0 else most - least
+
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         _, b = self.centre()
         here, units = shape.spread(devices, self.units_expected(bounds, events))

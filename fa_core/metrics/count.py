@@ -128,6 +128,9 @@ class Count(MetricSpec):
         source = np.where(found.pooled, "pooled", "group").astype(object)
         return Result(numbers, devices, devices_sd, source)
 
+    def one_device(self, bounds: Bounds, number: float, denominator: float) -> float | None:
+        return float(bounds.max_events)
+
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         here, each = shape.spread(devices, min(events, float(bounds.max_events)))
         square = each**2 * (1.0 + 1.0 / ALIKE) + each

@@ -279,6 +279,13 @@ class MetricSpec(BaseModel):
         kind that does not count them."""
         return (sums["devices"].values, sums["devices"].variance) if "devices" in sums else None
 
+    def one_device(self, bounds: Bounds, number: float, denominator: float) -> float | None:
+        """Return the most by which a number shown would differ without one of the devices behind it.
+
+        At least 0, in the number's unit, for a device within its bounds; None for a kind without the figure.
+        """
+        return None
+
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         """Return the sums that a fleet of `devices` (spread evenly over the cells), each with `events`
         events of its own, is expected to give.

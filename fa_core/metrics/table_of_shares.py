@@ -57,6 +57,10 @@ class TableOfShares(MetricSpec):
     def estimand(self, bounds: Bounds) -> str:
         return of_events(bounds)
 
+    def one_device(self, bounds: Bounds, number: float, denominator: float) -> float | None:
+        rest = denominator - bounds.max_events
+        return min(bounds.max_events * max(number, 1 - number) / rest, 1.0) if rest > 0 else 1.0
+
     def labels(self) -> tuple[tuple[tuple[str, str], ...], ...]:
         """Return the name of every cell, row by row."""
         return tuple(

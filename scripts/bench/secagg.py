@@ -128,6 +128,10 @@ class TimedWitness:
         """As the witness."""
         return self._timed(self._witness.sign_survivors, request)
 
+    def record_complaint(self, request: bytes) -> bytes:
+        """As the witness."""
+        return self._timed(self._witness.record_complaint, request)
+
 
 @contextmanager
 def workers(

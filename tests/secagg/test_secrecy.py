@@ -110,7 +110,7 @@ class Talkative(DeviceParty):
     __slots__ = ()
 
     def unmask(self, request: bytes) -> bytes:
-        kept = (self._keys, self._cohort, self._received, list(self._answers))
+        kept = (self._keys, self._cohort, self._received, dict(self._answers))
         reply = super().unmask(request)
         self._keys, self._cohort, self._received, self._answers = kept
         return reply
