@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -268,11 +269,17 @@ Replies = dict[Stage, bytes]
 
 
 def drive(
-    world: World, plan: Plan, device: Device, invitation: Invitation, others: int = 4
+    world: World,
+    plan: Plan,
+    device: Device,
+    invitation: Invitation,
+    others: int = 4,
+    liars: Mapping[int, type[DeviceParty]] = MappingProxyType({}),
 ) -> tuple[Result, dict[Stage, tuple[bytes, bytes]]]:
     """Run a round of one device among `others` that add nothing; return the sum, and what was sent each way.
 
-    Raises Declined where the device does.
+    `liars` are those of the others that are of another kind. Raises Declined where the device does, and
+    RuntimeError where a complaint ended the attempt.
     """
     task = messages.read_join_request(invitation.request)
     secure = plan.privacy.secure_aggregation
@@ -283,7 +290,7 @@ def drive(
         return np.zeros(task.length, np.int64)
 
     bystanders = {
-        number: kind(task, world.authority.enrol(POPULATION), trust, nothing)
+        number: liars.get(number, kind)(task, world.authority.enrol(POPULATION), trust, nothing)
         for number in range(1, others + 1)
     }
     server: Server | plain.Server = (
@@ -305,6 +312,8 @@ def drive(
         replies = {0: device.handle(stage, asked)}
         said[stage] = (asked, replies[0])
         for number, party in bystanders.items():
+            if number not in requests:
+                continue
             replies[number] = getattr(party, stage)(requests[number])
         server.receive(replies)
     return server.result, said

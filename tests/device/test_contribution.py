@@ -12,7 +12,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device import receipt
 from clients.device.counting import noised
-from clients.device.interface import STAGES, Stage
+from clients.device.interface import STAGES, Device, Stage
 from clients.device.journal import sentence
 from clients.device.odometer import Budget
 from clients.device.policy import Policy
@@ -23,7 +23,7 @@ from clients.evaluate import cohort_of_one, device_vectors
 from fa_core.errors import Refused
 from fa_core.layout import compile_plan
 from fa_core.merkle import Tree
-from fa_core.secagg import IN_ORDER
+from fa_core.secagg import IN_ORDER, messages
 from fa_core.wire.invitation import encode
 from tests.device.setup import (
     BUDGET,
@@ -38,6 +38,7 @@ from tests.device.setup import (
     reason_of,
     wake,
 )
+from tests.secagg.liars import Garbage
 
 COST = receipt.cost(compile_plan(plan_of()))
 WEEK = timedelta(days=7)
@@ -208,6 +209,55 @@ def test_a_restarted_device_has_dropped_out_of_its_round(world: World, setup: Se
     retry = world.invite(plan_of(), invitation.release, NOW, NOW, attempt=1)
     result, _ = drive(world, plan_of(), setup.device(), retry)
     assert result.total.any()
+
+
+class Listening:
+    """Keeps the last request of each stage."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.asked: dict[Stage, bytes] = {}
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        self.asked[stage] = request
+        return self.device.handle(stage, request)
+
+
+def test_a_device_that_complained_takes_part_in_the_next_attempt(world: World, setup: Setup) -> None:
+    """Row 5 of the review: nothing was counted or charged before, and one attempt is charged."""
+    device = Listening(setup.device())
+    invitation = world.invite(plan_of(), world.release(), NOW, NOW)
+    with pytest.raises(RuntimeError, match="not ended in a sum"):
+        drive(world, plan_of(), device, invitation, liars={2: Garbage})
+    assert set(device.asked) == {"join", "shares", "confirm", "dispute"}
+    assert Records(setup.store()).contributions() == []
+    session = messages.read_join_request(invitation.request).session
+    assert reason_of(lambda: device.handle("masked", messages.masked_request(session))) == "PROTOCOL"
+    retry = world.invite(plan_of(), invitation.release, NOW, NOW, attempt=1)
+    result, _ = drive(world, plan_of(), device, retry)
+    assert result.total.any()
+    (given,) = Records(setup.store()).contributions()
+    assert (given.release, given.attempt) == (invitation.release, 1)
+
+
+def test_a_later_attempt_closes_the_earlier_ones(world: World, setup: Setup) -> None:
+    device, earlier = setup.device(), world.invite(plan_of(), world.release(), NOW, NOW)
+
+    class Stopping(Listening):
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            if stage == "masked":
+                self.asked[stage] = request
+                raise InterruptedError
+            return super().handle(stage, request)
+
+    stopping = Stopping(device)
+    with pytest.raises(InterruptedError):
+        drive(world, plan_of(), stopping, earlier)
+    later = [world.invite(plan_of(), earlier.release, NOW, NOW, attempt=attempt) for attempt in (1, 2)]
+    device.handle("join", encode(later[1]))
+    assert reason_of(lambda: device.handle("masked", stopping.asked["masked"])) == "ORDER"
+    assert reason_of(lambda: device.handle("join", encode(later[0]))) == "ORDER"
+    assert Records(setup.store()).contributions() == []
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])

@@ -102,7 +102,7 @@ def test_each_device_of_a_hub_is_reached_by_its_slot(endpoint: Endpoint) -> None
 
 def test_one_connection_carries_many_requests(endpoint: Endpoint) -> None:
     with serving(endpoint, {0: Echo()}):
-        received = say(endpoint.path, request(0, b"a") + request(2, b"decline") + request(3, b"bc"))
+        received = say(endpoint.path, request(0, b"a") + request(2, b"decline") + request(4, b"bc"))
         assert received == b"\1\0\0\0\6join:a" + NO + b"\1\0\0\0\x09unmask:bc"
 
 
