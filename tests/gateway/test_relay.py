@@ -134,6 +134,32 @@ def test_a_stage_out_of_its_order_is_not_asked(queue: Queue) -> None:
         assert collector.collect(asked(stage)) is None
 
 
+def test_an_attempt_that_was_given_up_goes_on_in_the_same_slots(queue: Queue) -> None:
+    """One of two devices complains; only the other is asked to join the next attempt, and nobody new may."""
+    said: dict[bytes, int] = {}
+    cohort = CohortSection(window_seconds=600, minimum=1, maximum=3)
+    now = [1.0]
+
+    def sleep(_: float) -> None:
+        answering(queue, said)
+        now[0] += 700.0
+
+    collector = Collector(queue, cohort, Counters(), lambda: now[0], sleep)
+
+    def single(stage: str, slot: int) -> Bundle:
+        return replace(asked(stage), parts={slot: b"for one: " + stage.encode()}, everyone=b"")
+
+    for stage in ("join", "shares", "confirm"):
+        assert collector.collect(replace(asked(stage), seconds=6000.0)) is not None
+    assert set(collector.collect(single("dispute", 0)) or {}) == {0}
+    assert collector.collect(asked("masked")) is None
+    for _ in range(2):  # a relay may ask again
+        again = collector.collect(single("join", 1))
+        assert again == {1: DEVICES[1][:1] + b"for one: join"}
+        assert queue.again(bytes(32), now[0]).asked is None
+    assert collector.collect(single("shares", 1)) == {1: DEVICES[1][:1] + b"for one: shares"}
+
+
 class Scripted:
     """A gateway's socket that gives each connection the next of `answers`; None: it closes."""
 

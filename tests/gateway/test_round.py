@@ -19,6 +19,7 @@ from fa_core.rounds import run as running
 from fa_core.secagg import IN_ORDER
 from tests.gateway.running_gateway import Gateway, gateway, until
 from tests.rounds.small import World, small_plan
+from tests.secagg.liars import Garbage
 
 DEVICES = 10
 
@@ -92,6 +93,33 @@ def test_devices_that_decline_drop_out_and_the_rest_is_released(
     assert np.array_equal(release.sums, exact)
     facts = release.participation
     assert (facts.invited, facts.joined, facts.counted) == (DEVICES, DEVICES - 1, DEVICES - 2)
+
+
+class Spoiling(Faulty):
+    """A device that deals garbage."""
+
+    def handle(self, stage: Stage, request: bytes) -> bytes:
+        reply = super().handle(stage, request)
+        if stage == "join":
+            self.device._party.__class__ = Garbage
+        return reply
+
+
+def test_a_device_that_deals_garbage_is_left_out_of_the_next_attempt(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "central_noise", lambda layout, sums: sums)
+    cohort = CohortSection(window_seconds=600, minimum=3, maximum=DEVICES)
+    with gateway(tmp_path / "gateway", world.authority, cohort=cohort) as here:
+        lock, stopped = threading.Lock(), threading.Event()
+        for number in range(DEVICES):
+            device = world.fleet.device(number)
+            made = (Spoiling if number == 4 else Faulty)(device, lock)
+            here.attend(made, device._identity, stopped)
+        release, _ = world.run_over(here.grid(), small_plan())
+    assert np.array_equal(release.sums, np.delete(world.vectors(small_plan()), 4, axis=0).sum(axis=0))
+    assert (release.participation.invited, release.participation.counted) == (DEVICES, DEVICES - 1)
+    assert len(world.store.charges("small")) == 1
 
 
 def test_under_the_minimum_no_reply_reaches_the_server(world: World, tmp_path: Path) -> None:
