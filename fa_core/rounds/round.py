@@ -12,6 +12,7 @@ A device that was dealt garbage complains at `confirm`, before anything was mask
 and the next one is made with the same release, the same charge and those devices that kept to the protocol.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from fa_core.errors import RoundFailed
 from fa_core.flower.transport import Grid, NodeMessage, pull, push
 from fa_core.secagg.server import Result
 from fa_core.secagg.task import MAX_ATTEMPTS, RoundFailure, Stage
+
+logger = logging.getLogger(__name__)
 
 
 class Aggregation(Protocol):
@@ -142,7 +145,8 @@ def conduct(
     invited, once hubs have said how many they serve. Raises RoundFailed where the round ends without a sum.
     """
     exchange = _Exchange(grid, release, pace, clock, watch)
-    invitations = [NodeMessage(node, Stage.JOIN, release, {}, invite(0)) for node in nodes]
+    first = invite(0)
+    invitations = [NodeMessage(node, Stage.JOIN, release, {}, first) for node in nodes]
     join = exchange.collect(Stage.JOIN, invitations, 0)
     addresses = sorted([*join.replies, *join.dropped])
     numbers = {address: number for number, address in enumerate(addresses)}
@@ -160,6 +164,9 @@ def conduct(
             replies = exchange.collect(stage, messages, aggregation.quorum).replies
         if not aggregation.left_out:
             return aggregation.result, len(addresses)
+        logger.warning(
+            "attempt %d was given up for a complaint: %d left out", attempt, len(aggregation.left_out)
+        )
         if attempt + 1 < MAX_ATTEMPTS:
             asked = sorted(joined - aggregation.left_out)
             messages = _messages(Stage.JOIN, release, addresses, dict.fromkeys(asked, invite(attempt + 1)))
