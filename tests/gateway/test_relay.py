@@ -142,8 +142,9 @@ def test_an_attempt_that_was_given_up_goes_on_in_the_same_slots(queue: Queue) ->
 
     def sleep(_: float) -> None:
         answering(queue, said)
-        now[0] += 700.0
+        now[0] += step[0]
 
+    step = [700.0]  # past the time for joining
     collector = Collector(queue, cohort, Counters(), lambda: now[0], sleep)
 
     def single(stage: str, slot: int) -> Bundle:
@@ -153,10 +154,12 @@ def test_an_attempt_that_was_given_up_goes_on_in_the_same_slots(queue: Queue) ->
         assert collector.collect(replace(asked(stage), seconds=6000.0)) is not None
     assert set(collector.collect(single("dispute", 0)) or {}) == {0}
     assert collector.collect(asked("masked")) is None
+    step[0], began = 1.0, now[0]
     for _ in range(2):  # a relay may ask again
         again = collector.collect(single("join", 1))
         assert again == {1: DEVICES[1][:1] + b"for one: join"}
         assert queue.again(bytes(32), now[0]).asked is None
+    assert now[0] == began + step[0]  # nobody is waited for who might yet take a slot
     assert collector.collect(single("shares", 1)) == {1: DEVICES[1][:1] + b"for one: shares"}
 
 
