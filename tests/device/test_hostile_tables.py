@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from clients.device import counting, receipt
 from clients.device.contribution import Clock, StoredDevice
 from clients.device.counting import Counted, count
-from clients.device.interface import STAGES, Stage
+from clients.device.interface import Stage
 from clients.device.journal import sentence
 from clients.device.records import Records
 from clients.device.rows import LARGEST, Cell, micros
@@ -30,6 +30,7 @@ from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.metrics import Rows
 from fa_core.plan import Plan, parse
+from fa_core.secagg import IN_ORDER
 from fa_core.tables import DICTATION_EVENTS, SOURCES, Column
 from fa_core.values import Int64Array
 from tests.device.setup import NOW, POLICY, READY, Setup, World, drive, make_setup
@@ -207,8 +208,8 @@ def seen(setup: Setup, tables: Raw, kind: Kind = StoredDevice) -> Seen:
 def whole(setup: Setup) -> Seen:
     """What is seen of a device with empty tables."""
     found = seen(setup, EMPTY)
-    assert [(stage, when) for stage, _, when in found[:4]] == [(stage, DELAY) for stage in STAGES]
-    assert found[4:] == [("counted", 1, 0.0)]
+    assert [(stage, when) for stage, _, when in found[:5]] == [(stage, DELAY) for stage in IN_ORDER]
+    assert found[5:] == [("counted", 1, 0.0)]
     return found
 
 
@@ -238,7 +239,7 @@ def test_a_device_that_cannot_count_at_masked_drops_out_there(setup: Setup) -> N
     assert seen(setup, OVERFLOWING) == whole(setup)
     before = seen(setup, OVERFLOWING, CountsAtMasked)
     assert [(stage, isinstance(reply, int)) for stage, reply, _ in before] == [
-        ("join", True), ("shares", True), ("masked", False),
+        ("join", True), ("shares", True), ("confirm", True), ("masked", False),
     ]  # fmt: skip
 
 
@@ -248,8 +249,8 @@ def test_a_device_that_answers_when_it_is_done_is_caught(setup: Setup) -> None:
     tables: Raw = {"dictation_events": [(at, *rows)] * 40}
     assert seen(setup, tables) == whole(setup)
     setup.terms = replace(setup.terms, policy=replace(setup.terms.policy, reply_after=timedelta(0)))
-    assert [when for _, _, when in seen(setup, tables)[:4]] == [0.4, 0, 0, 0]
-    assert [when for _, _, when in seen(setup, EMPTY)[:4]] == [0, 0, 0, 0]
+    assert [when for _, _, when in seen(setup, tables)[:5]] == [0.4, 0, 0, 0, 0]
+    assert [when for _, _, when in seen(setup, EMPTY)[:5]] == [0, 0, 0, 0, 0]
 
 
 def test_three_hundred_thousand_rows_are_answered_like_none(setup: Setup) -> None:
