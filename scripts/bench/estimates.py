@@ -1,12 +1,15 @@
 """How near releases come to the truth, and how often their intervals hold it, beside the naive build.
 
     python -m scripts.bench.estimates [--full] [--seconds 3]
+    python -m scripts.bench.estimates --worlds tiny|quick|full [--kinds rate,mean] [--jobs 2]
 
 First the error of a false reject rate by accent, pure epsilon = 1, beside uncentred mechanisms with the same
 budget. Then coverage of the 95% intervals that are shown, every kind by everyone, by a fact of the device and
 by a property of the event; `--full` also in fleets of 50,000 and 200,000. Fleets are simulated with known
 truth; the noise is a release's own. The naive build is diffprivlib's Geometric for every counter with epsilon
-split between them, and Wilson's interval on the noisy counts.
+split between them, and Wilson's interval on the noisy counts. `--worlds` prints, in their place, coverage in
+the worlds of scripts/bench/worlds: everyone, each group and the worst single cell, and every place that
+breaks its promise.
 """
 
 import argparse
@@ -40,6 +43,7 @@ from scripts.bench.simulated import (
     noised_parts,
     plan_of,
 )
+from scripts.bench.worlds.coverage import FORMS, print_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -320,8 +324,16 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="fleets of 50,000 and 200,000 devices, too")
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds for each of 12 worlds a row")
     parser.add_argument("--releases", type=int, default=100, help="releases a row of the error table")
+    parser.add_argument(
+        "--worlds", choices=FORMS, help="only coverage in worlds made without our assumptions"
+    )
+    parser.add_argument("--kinds", default="", help="with --worlds: only these, with commas")
+    parser.add_argument("--jobs", type=int, default=1, help="with --worlds: processes")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
+    if options.worlds:
+        print_table(options.worlds, [kind for kind in options.kinds.split(",") if kind], options.jobs)
+        return
     error_table(options.releases)
     if options.seconds > 0:
         coverage_table((5_000, 50_000, 200_000) if options.full else (5_000,), options.seconds)
