@@ -166,31 +166,42 @@ def _row(found: Found, name: str, mine: NDArray[np.bool_]) -> str:
     )
 
 
-def failures(all_found: Sequence[Found], chance: float) -> Iterator[str]:
-    """Yield a line for each place that breaks its promise, `chance` of any wrong one among them all."""
-    tests = 4 * sum(int((each.shown > 0).sum()) for each in all_found)
+@dataclass(frozen=True)
+class Failure:
+    """A place that breaks its promise, in a line; `excused` where it may."""
+
+    line: str
+    excused: bool
+
+
+def failures(all_found: Sequence[Found], chance: float) -> Iterator[Failure]:
+    """Yield each place that breaks its promise; that a place is wrongly named has `chance` at most."""
+    alpha = chance / (4 * sum(len(found.places) for found in all_found))
     for found in all_found:
         for place, name in enumerate(found.places):
             shown, held = int(found.shown[place]), int(found.held[place])
-            plain = f"no noise {found.plain_held[place] / found.releases:.1%}"
             head = (
                 f"  {found.kind:<18}{found.world:<12}{found.devices:>8,}  {name:<18.18}"
-                f"{held / max(shown, 1):>7.1%} of {shown:>6,}, {plain}: "
+                f"{held / max(shown, 1):>7.1%} of {shown:>6,}, "
+                f"no noise {found.plain_held[place] / found.releases:.1%}: "
             )
-            if fails(held, shown, REACH, chance / tests):
-                yield f"{head}under {REACH:.0%}"
-            if exceeds(held, shown, MOST, chance / tests):
-                yield f"{head}over {MOST:.0%}, {_excuse(found, place)}"
+            if fails(held, shown, REACH, alpha):
+                yield Failure(f"{head}under {REACH:.0%}", False)
+            if exceeds(held, shown, MOST, alpha):
+                excuse = _excuse(found, place)
+                yield Failure(f"{head}over {MOST:.0%}{excuse and ', '}{excuse}", bool(excuse))
             for side, missed in (("under", int(found.under[place])), ("over", int(found.over[place]))):
-                if exceeds(missed, shown, ONE_SIDED, chance / tests):
-                    yield f"{head}{missed / shown:.1%} lie {side} the truth, more than {ONE_SIDED:.1%}"
+                if exceeds(missed, shown, ONE_SIDED, alpha):
+                    yield Failure(
+                        f"{head}{missed / shown:.1%} lie {side} the truth, more than {ONE_SIDED:.1%}", False
+                    )
 
 
 def _excuse(found: Found, place: int) -> str:
-    """Return why an interval may cover too much."""
+    """Return why the intervals of a place may cover too much; "" where they may not."""
     if found.edge[place] > 0.5:
         return "clipped to the possible range"
-    return "mostly privacy noise" if found.noisy[place] > 0.5 else "without an excuse"
+    return "mostly privacy noise" if found.noisy[place] > 0.5 else ""
 
 
 @dataclass(frozen=True)
@@ -272,4 +283,4 @@ def print_table(name: str, kinds: Sequence[str], jobs: int) -> None:
         f"\nPlaces under {REACH:.0%}, over {MOST:.0%}, or with more than {ONE_SIDED:.1%} on one side; "
         "fewer than 1 table of 1,000 has such a line by chance:"
     )
-    print("\n".join(failures(done, 1e-3)) or "  none")
+    print("\n".join(each.line for each in failures(done, 1e-3)) or "  none")

@@ -12,7 +12,7 @@ broken. Scores shift and switch modes, an utterance fails as a whole, false wake
 has more events than the plan counts: which ones are drawn of more is no matter of the estimates.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -139,17 +139,22 @@ class Population:
 
     def cohort(self, accent: str) -> Cohort:
         """Return the devices as the device code sees them, all of one accent."""
-        ids = pa.array([f"{accent}/{index}" for index in range(self.devices)])
-        facts = pa.table({"device_id": ids, "accent": pa.array([accent] * self.devices)})
-        tables = {}
-        for source, columns in self.tables.items():
-            owner = pa.DictionaryArray.from_arrays(pa.array(columns["device"], pa.int32()), ids)
-            arrays = {"device_id": owner}
-            for name, values in columns.items():
-                if name != "device":
-                    arrays[name] = pa.array(values).cast(ARROW_TYPES[SOURCES[source].columns[name].type])
-            tables[source] = pa.table(arrays)
-        return cohort_of_fleet(facts, tables)
+        return cohort_of(self.tables, [accent] * self.devices)
+
+
+def cohort_of(tables: Mapping[str, Columns], accents: Sequence[str]) -> Cohort:
+    """Return devices with these accents as the device code sees them. `tables` as in `Population`."""
+    ids = pa.array([f"device-{index}" for index in range(len(accents))])
+    facts = pa.table({"device_id": ids, "accent": pa.array(accents)})
+    arrow = {}
+    for source, columns in tables.items():
+        types = {name: ARROW_TYPES[column.type] for name, column in SOURCES[source].columns.items()}
+        owner = pa.DictionaryArray.from_arrays(pa.array(columns["device"], pa.int32()), ids)
+        rows = {name: pa.array(values) for name, values in columns.items() if name != "device"}
+        arrow[source] = pa.table(
+            {"device_id": owner, **{name: values.cast(types[name]) for name, values in rows.items()}}
+        )
+    return cohort_of_fleet(facts, arrow)
 
 
 def own_rates(group: Group, score: Floats) -> Floats:
@@ -163,7 +168,7 @@ def own_rates(group: Group, score: Floats) -> Floats:
         high = p + variance / (p - low)
         return np.where(ndtr(score) > 1.0 - (p - low) / (high - low), high, low)
     sigma = np.sqrt(np.log1p(variance / p**2))
-    return np.minimum(p * np.exp(sigma * score - sigma**2 / 2.0), 0.98)
+    return np.asarray(np.minimum(p * np.exp(sigma * score - sigma**2 / 2.0), 0.98), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
