@@ -25,22 +25,27 @@ CHANCE = 1e-6
 def one_by_one(where: Setting, times: Sequence[Ints], order: NDArray[np.int64]) -> Any:
     """Return a fleet that has each device of each population `times` (1, devices), in this order, as one
     cohort with an id, a fact and rows for each of them."""
-    accents: list[str] = []
+    facts: dict[str, list[str]] = {}
+    drawn_before = 0
     parts: dict[str, list[Columns]] = {}
     for (name, each), drawn in zip(where.populations.items(), times, strict=True):
+        known = each.facts(name)
         for device in np.repeat(np.arange(each.devices), drawn[0]):
             for source, columns in each.tables.items():
                 mine = columns["device"] == device
                 rows = {key: values[mine] for key, values in columns.items()}
-                rows["device"] = np.full(mine.sum(), order[len(accents)])
+                rows["device"] = np.full(mine.sum(), order[drawn_before])
                 parts.setdefault(source, []).append(rows)
-            accents.append(name)
+            drawn_before += 1
+            for fact, values in known.items():
+                facts.setdefault(fact, []).append(values[device])
     tables = {}
     for source, found in parts.items():
         whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
         place = np.argsort(whole["device"], kind="stable")
         tables[source] = {name: values[place] for name, values in whole.items()}
-    return cohort_of(tables, [accents[place] for place in np.argsort(order)])
+    places = np.argsort(order)
+    return cohort_of(tables, {fact: [values[place] for place in places] for fact, values in facts.items()})
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -134,7 +134,7 @@ def exceeds(held: int, shown: int, most: float, chance: float) -> bool:
 
 
 HEADER: Final = (
-    f"  {'kind':<18}{'world':<12}{'devices':>8}  {'group':<13}{'covered':>8}{'worst':>8} {'place':<14}"
+    f"  {'kind':<18}{'world':<12}{'devices':>8}  {'group':<17}{'covered':>8}{'worst':>8} {'place':<17}"
     f"{'under':>6}{'over':>7}{'shown':>7}{'± width':>10}{'no noise:':>10}{'± width':>10}"
 )
 
@@ -143,24 +143,25 @@ def rows(found: Found) -> Iterator[str]:
     """Yield a line for everyone, one for all groups together, and one for each group."""
     named = [place.split(" ")[0] for place in found.places]
     labels = list(dict.fromkeys(named))
-    yield _row(found, "everyone", np.array([name == "everyone" for name in named]))
-    yield _row(found, "all groups", np.array([name != "everyone" for name in named]))
+    yield from _row(found, "everyone", np.array([name == "everyone" for name in named]))
+    yield from _row(found, "all groups", np.array([name != "everyone" for name in named]))
     for label in labels[1:]:
-        yield _row(found, f"  {label}", np.array([name == label for name in named]))
+        yield from _row(found, f"  {label}", np.array([name == label for name in named]))
 
 
-def _row(found: Found, name: str, mine: NDArray[np.bool_]) -> str:
+def _row(found: Found, name: str, mine: NDArray[np.bool_]) -> Iterator[str]:
+    """Yield the line of some places, where one of them is shown at all."""
     mine = mine & ~np.isnan(found.covered)
     shown, places = int(found.shown[mine].sum()), int(mine.sum())
-    head = f"  {found.kind:<18}{found.world:<12}{found.devices:>8,}  {name:<13.13}"
+    head = f"  {found.kind:<18.18}{found.world:<12}{found.devices:>8,}  {name:<17.17}"
     if not shown:
-        return f"{head}{'-':>8}"
+        return
     worst = int(np.argmin(np.where(mine, found.covered, np.inf)))
     under, over = (float(each[mine].sum()) / shown for each in (found.under, found.over))
     shares = (found.held[mine].sum() / shown, found.covered[worst])
     plain = found.plain_held[mine].sum() / found.releases / places
-    return (
-        f"{head}{shares[0]:>8.1%}{shares[1]:>8.1%} {found.places[worst]:<14.14}{under:>6.1%}{over:>7.1%}"
+    yield (
+        f"{head}{shares[0]:>8.1%}{shares[1]:>8.1%} {found.places[worst]:<17.17}{under:>6.1%}{over:>7.1%}"
         f"{shown / found.releases / places:>7.0%}{np.mean(found.half[mine]):>10.4g}"
         f"{plain:>10.1%}{np.mean(found.plain_half[mine]):>10.4g}"
     )
@@ -181,7 +182,7 @@ def failures(all_found: Sequence[Found], chance: float) -> Iterator[Failure]:
         for place, name in enumerate(found.places):
             shown, held = int(found.shown[place]), int(found.held[place])
             head = (
-                f"  {found.kind:<18}{found.world:<12}{found.devices:>8,}  {name:<18.18}"
+                f"  {found.kind:<18.18}{found.world:<12}{found.devices:>8,}  {name:<18.18}"
                 f"{held / max(shown, 1):>7.1%} of {shown:>6,}, "
                 f"no noise {found.plain_held[place] / found.releases:.1%}: "
             )
@@ -229,6 +230,9 @@ FORMS: Final = {
             ("rate", "microphones", 50_000, 800),
             ("rate", "wild-1", 10_000, 600),
             ("rate", "mixed", 200_000, 400),
+            ("rate, 64 events", "mixed", 50_000, 200),
+            ("rate, pure", "mixed", 50_000, 200),
+            ("rate by class", "mixed", 50_000, 200),
             ("rate by noise", "mixed", 50_000, 300),
             ("paired_difference", "microphones", 50_000, 300),
             ("rate_per_hour", "microphones", 50_000, 300),

@@ -16,13 +16,14 @@ from fa_core.estimate.read import groups
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical, parse
 from fa_core.values import Layout, Participation, Release
-from scripts.bench.worlds.groups import UNTIL, Floats, Ints, Population, World
+from scripts.bench.worlds.groups import UNTIL, Floats, Ints, Population, World, cohort_of
 from scripts.bench.worlds.kinds import EVENTS, Case
 
 
 def plan_of(case: Case, world: World) -> Plan:
-    """Return a plan with the case's metric for everyone, and by accent or by its event-level segment."""
-    by = dict(case.segments) or {"accent": {"device": "accent", "values": list(world.groups)[:-1]}}
+    """Return a plan with the case's metric in its groupings."""
+    accent = {"device": "accent", "values": list(world.groups)[:-1]}
+    used = {name for grouping in case.group_by for name in grouping}
     body = {
         "apiVersion": "fa/v1",
         "kind": "EvalPlan",
@@ -35,8 +36,8 @@ def plan_of(case: Case, world: World) -> Plan:
         },
         "source": case.source,
         "window": "7d",
-        "segments": by,
-        "group_by": [[], list(by)],
+        "segments": {name: by for name, by in {"accent": accent, **case.segments}.items() if name in used},
+        "group_by": [list(grouping) for grouping in case.group_by],
         "metrics": {"metric": dict(case.metric)},
         "privacy": {
             "epsilon": world.epsilon,
@@ -80,7 +81,7 @@ class Setting:
         result = []
         for grouping in self.plan.group_by:
             for group in groups(self.plan, grouping):
-                name = " ".join(label for _, label in group) or "everyone"
+                name = "/".join(label for _, label in group) or "everyone"
                 cells = self.cells
                 result += [name] if cells == 1 else [f"{name} {cell}" for cell in range(cells)]
         return result
@@ -93,16 +94,23 @@ class Setting:
     def truth(self, devices: int) -> Floats:
         """Return what is true at each place, in a fleet of `devices` on average."""
         share = self.world.shares(devices)[:, None, None]
-        top = share * np.stack([each.top.mean(axis=0) for each in self.populations.values()])
-        bottom = share * np.stack([each.bottom.mean(axis=0) for each in self.populations.values()])
-        by = (0,) if self.case.segments else (1,)
-        with np.errstate(invalid="ignore"):
-            if self.case.total:
-                everyone, grouped = devices * top.sum(axis=(0, 1)), devices * top.sum(axis=by)
-            else:
-                everyone = top.sum(axis=(0, 1)) / bottom.sum(axis=(0, 1))
-                grouped = top.sum(axis=by) / bottom.sum(axis=by)
-        return np.concatenate((everyone, grouped.ravel()))
+        top, bottom = (
+            share * np.stack([getattr(each, name).mean(axis=0) for each in self.populations.values()])
+            for name in ("top", "bottom")
+        )
+        found = []
+        for grouping in self.plan.group_by:
+            axes = self.axes(grouping)
+            with np.errstate(invalid="ignore"):
+                whole = devices * top.sum(axes) if self.case.total else top.sum(axes) / bottom.sum(axes)
+            found.append(whole.ravel())
+        return np.concatenate(found)
+
+    def axes(self, grouping: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the axes of (accents, second segment, numbers) that a grouping adds up."""
+        return tuple(
+            axis for axis, name in enumerate(("accent", *self.case.segments)) if name not in grouping
+        ) + (() if self.case.segments else (1,))
 
     def draw(self, rng: np.random.Generator, devices: int, fleets: int) -> list[Ints]:
         """Return how often each device of each population is in each fleet, (fleets, population) a group."""
@@ -123,11 +131,14 @@ class Setting:
 
     def noised(self, rng: np.random.Generator, sums: Ints) -> Ints:
         """Return the sums with noise of the layout's variance."""
-        sd = np.repeat(
-            [float(block.variance) ** 0.5 for block in self.layout.blocks],
-            [block.cells for block in self.layout.blocks],
-        )
-        return sums + np.rint(sd * rng.normal(size=sums.shape)).astype(np.int64)
+        cells = [block.cells for block in self.layout.blocks]
+        variance = np.repeat([float(block.variance) for block in self.layout.blocks], cells)
+        if self.layout.mechanism == "geometric":  # of which the variance is 2q/(1 − q)²
+            q = 1.0 + 1.0 / variance - np.sqrt((2.0 + 1.0 / variance) / variance)
+            noise: Ints = rng.geometric(1.0 - q, sums.shape) - rng.geometric(1.0 - q, sums.shape)
+        else:
+            noise = np.rint(np.sqrt(variance) * rng.normal(size=sums.shape)).astype(np.int64)
+        return sums + noise
 
     def release(self, devices: int) -> Release:
         """Return a release with no sums in it yet."""
@@ -157,7 +168,8 @@ def setting(case: Case, world: World, devices: int, seed: int = 1) -> Setting:
     populations = {name: case.draw(rng, group, devices) for name, group in world.groups.items()}
     vectors = []
     for name, each in populations.items():
-        counted = device_vectors(plan, layout, each.cohort(name), UNTIL, seeded_randomness(seed))
+        cohort = cohort_of(each.tables, each.facts(name))
+        counted = device_vectors(plan, layout, cohort, UNTIL, seeded_randomness(seed))
         columns = np.flatnonzero(counted.any(axis=0))
         vectors.append(Vectors(columns, np.ascontiguousarray(counted[:, columns].T)))
     return Setting(case, world, plan, layout, populations, tuple(vectors))
@@ -169,15 +181,17 @@ def textbook(where: Setting, times: Sequence[Ints], devices: int) -> tuple[Float
 
     Its variance is Σ(xᵢ − R·nᵢ)²/(Σnᵢ)² (Cochran 1977, eq. 11.30); of a total, Σxᵢ² − (Σxᵢ)²/D.
     """
-    everyone, grouped = [], []
+    fine, whole = [], []  # with each label of a second segment apart, and together
     for each, drawn in zip(where.populations.values(), times, strict=True):
-        everyone.append(
-            _moments(each.top.sum(axis=1, keepdims=True), each.bottom.sum(axis=1, keepdims=True), drawn)
-        )
-        grouped.append(_moments(each.top, each.bottom, drawn))
-    whole = np.sum(everyone, axis=0)
-    by = np.sum(grouped, axis=0) if where.case.segments else np.concatenate(grouped, axis=2)
-    x, n, xx, xn, nn = np.concatenate((whole, by), axis=2).reshape(5, len(times[0]), -1)
+        fine.append(_moments(each.top, each.bottom, drawn))
+        together = (each.top.sum(axis=1, keepdims=True), each.bottom.sum(axis=1, keepdims=True))
+        whole.append(_moments(*together, drawn))
+    found = []
+    for grouping in where.plan.group_by:
+        axes = where.axes(grouping)
+        moments = np.stack(whole if 1 in axes else fine, axis=2)
+        found.append(moments.sum(tuple(axis + 2 for axis in axes)).reshape(5, len(times[0]), -1))
+    x, n, xx, xn, nn = np.concatenate(found, axis=2)
     if where.case.total:
         return x, 1.96 * np.sqrt(xx - x * x / devices)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -129,23 +129,29 @@ class Population:
     Attributes:
         devices: how many there are, D.
         tables: source name to its columns; `device` is the owner of each row, nondecreasing.
-        top, bottom: numerators and denominators, float64 (D, E, C): E event-level groups, C numbers a group.
+        top, bottom: numerators and denominators, float64 (D, E, C): E labels of a second segment, C numbers
+            in each; E is 1 where there is no such segment.
+        classes: the device_class of each, where that is the second segment.
     """
 
     devices: int
     tables: Mapping[str, Columns]
     top: Floats
     bottom: Floats
+    classes: Sequence[str] = ()
 
-    def cohort(self, accent: str) -> Cohort:
-        """Return the devices as the device code sees them, all of one accent."""
-        return cohort_of(self.tables, [accent] * self.devices)
+    def facts(self, accent: str) -> dict[str, list[str]]:
+        """Return the facts of the devices, all of one accent."""
+        return {
+            "accent": [accent] * self.devices,
+            **({"device_class": list(self.classes)} if self.classes else {}),
+        }
 
 
-def cohort_of(tables: Mapping[str, Columns], accents: Sequence[str]) -> Cohort:
-    """Return devices with these accents as the device code sees them. `tables` as in `Population`."""
-    ids = pa.array([f"device-{index}" for index in range(len(accents))])
-    facts = pa.table({"device_id": ids, "accent": pa.array(accents)})
+def cohort_of(tables: Mapping[str, Columns], facts: Mapping[str, Sequence[str]]) -> Cohort:
+    """Return devices as the device code sees them: tables as in `Population`, and each one's facts."""
+    ids = pa.array([f"device-{index}" for index in range(len(facts["accent"]))])
+    known = pa.table({"device_id": ids, **{name: pa.array(values) for name, values in facts.items()}})
     arrow = {}
     for source, columns in tables.items():
         types = {name: ARROW_TYPES[column.type] for name, column in SOURCES[source].columns.items()}
@@ -154,7 +160,7 @@ def cohort_of(tables: Mapping[str, Columns], accents: Sequence[str]) -> Cohort:
         arrow[source] = pa.table(
             {"device_id": owner, **{name: values.cast(types[name]) for name, values in rows.items()}}
         )
-    return cohort_of_fleet(facts, arrow)
+    return cohort_of_fleet(known, arrow)
 
 
 def own_rates(group: Group, score: Floats) -> Floats:

@@ -6,6 +6,7 @@ at most so many false wakes an hour, values inside the clip; an utterance over a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from scripts.bench.worlds.groups import (
 
 NOISE_LEVELS: Final = ("noisy", "moderate", "quiet")
 SNR_DB: Final = np.array([2.0, 12.0, 25.0])
+CLASSES: Final = ("phone", "speaker", "watch")
 INTENTS: Final = ("on", "off", "up", "down", "other")
 BINS: Final = 10
 
@@ -41,6 +43,8 @@ class Case:
         metric: as a plan writes it.
         draw: returns a population of so many devices.
         total: whether the number shown is the fleet's sum of numerators, not a ratio.
+        segments: the segments of the plan beside `accent`; one at most, the second axis of a population.
+        group_by: the groupings that are shown.
         privacy: what the plan's section says beside epsilon.
     """
 
@@ -49,6 +53,7 @@ class Case:
     metric: Mapping[str, Any]
     draw: Draw
     segments: Mapping[str, Any] = field(default_factory=dict)
+    group_by: tuple[tuple[str, ...], ...] = ((), ("accent",))
     total: bool = False
     privacy: Mapping[str, Any] = field(default_factory=dict)
 
@@ -57,11 +62,20 @@ EVENTS: Final = 24
 """Most events of a device, as the plan's `max_events`."""
 
 
-def draw_rate(rng: np.random.Generator, group: Group, devices: int) -> Population:
-    found = traits(rng, group, devices, EVENTS, 12.0)
+def draw_rate(rng: np.random.Generator, group: Group, devices: int, most: int = EVENTS) -> Population:
+    found = traits(rng, group, devices, most, most / 2.0)
     missed = rng.random(len(found.owner)) < found.rate[found.owner]
     table = "wake_events", {"accepted": ~missed}
     return population(found, table, found.summed(missed), found.summed(np.ones(missed.shape)))
+
+
+def draw_rate_by_class(rng: np.random.Generator, group: Group, devices: int) -> Population:
+    """Kinds of device fare alike but for their numbers."""
+    found = draw_rate(rng, group, devices)
+    kind = rng.choice(3, devices, p=(0.7, 0.25, 0.05))
+    mine = (kind[:, None] == np.arange(4))[:, :, None]  # the last is the segment's `other`
+    classes = [CLASSES[each] for each in kind]
+    return Population(devices, found.tables, mine * found.top, mine * found.bottom, classes)
 
 
 def draw_rate_by_noise(rng: np.random.Generator, group: Group, devices: int) -> Population:
@@ -287,7 +301,19 @@ CASES: Final = {
     case.name: case
     for case in (
         Case("rate", "wake_events", MISSED, draw_rate),
-        Case("rate by noise", "wake_events", MISSED, draw_rate_by_noise, BY_NOISE),
+        Case(
+            "rate, 64 events", "wake_events", MISSED, partial(draw_rate, most=64), privacy={"max_events": 64}
+        ),
+        Case("rate, pure", "wake_events", MISSED, draw_rate, privacy={"accounting": "pure", "delta": 0}),
+        Case(
+            "rate by class",
+            "wake_events",
+            MISSED,
+            draw_rate_by_class,
+            {"device_class": {"device": "device_class", "values": list(CLASSES)}},
+            ((), ("accent",), ("accent", "device_class")),
+        ),
+        Case("rate by noise", "wake_events", MISSED, draw_rate_by_noise, BY_NOISE, ((), ("noise",))),
         Case(
             "paired_difference",
             "wake_events",
