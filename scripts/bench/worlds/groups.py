@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri
 
 from clients.evaluate import Cohort, cohort_of_fleet
-from fa_core.tables import ARROW_TYPES, SOURCES
+from fa_core.tables import SOURCES, arrow_type
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -154,7 +154,7 @@ def cohort_of(tables: Mapping[str, Columns], facts: Mapping[str, Sequence[str]])
     known = pa.table({"device_id": ids, **{name: pa.array(values) for name, values in facts.items()}})
     arrow = {}
     for source, columns in tables.items():
-        types = {name: ARROW_TYPES[column.type] for name, column in SOURCES[source].columns.items()}
+        types = {name: arrow_type(column.type) for name, column in SOURCES[source].columns.items()}
         owner = pa.DictionaryArray.from_arrays(pa.array(columns["device"], pa.int32()), ids)
         rows = {name: pa.array(values) for name, values in columns.items() if name != "device"}
         arrow[source] = pa.table(
