@@ -161,9 +161,12 @@ class Setting:
         )
 
 
-def setting(case: Case, world: World, devices: int, seed: int = 1) -> Setting:
-    """Return a metric in a world with `devices` devices in each group's population."""
-    plan = plan_of(case, world)
+def setting(case: Case, world: World, devices: int, seed: int = 1, plan: Plan | None = None) -> Setting:
+    """Return a metric in a world with `devices` devices in each group's population.
+
+    `plan` asks the same devices something else than the case does.
+    """
+    plan = plan or plan_of(case, world)
     layout, rng = compile_plan(plan), np.random.default_rng([seed, *f"{case.name}/{world.name}".encode()])
     populations = {name: case.draw(rng, group, devices) for name, group in world.groups.items()}
     vectors = []

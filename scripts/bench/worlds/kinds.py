@@ -127,10 +127,10 @@ def draw_ratio(rng: np.random.Generator, group: Group, devices: int) -> Populati
 
 
 def draw_long_ratio(rng: np.random.Generator, group: Group, devices: int) -> Population:
-    """Utterances of 30 words, of which a plan counts 12."""
+    """Utterances of 30 words, of which a plan counts 10; errors come in threes, so that all stay whole."""
     found = traits(rng, group, devices, 6, 4.0)
     words = np.full(len(found.owner), 30)
-    return _utterances(found, words, rng.binomial(words, found.rate[found.owner]), 12)
+    return _utterances(found, words, 3 * rng.binomial(10, found.rate[found.owner]), 10)
 
 
 def _utterances(found: Traits, words: Ints, errors: Ints, cap: int) -> Population:
@@ -293,6 +293,22 @@ def draw_det(rng: np.random.Generator, group: Group, devices: int) -> Population
     return Population(devices, tables, top[:, None], bottom[:, None])
 
 
+def draw_weekly(rng: np.random.Generator, group: Group, devices: int) -> Population:
+    """Wake events as the weekly plan asks for them, and an hour of listening in which nothing happens."""
+    found = draw_rate(rng, group, devices)
+    one = found.tables["wake_events"]
+    same = {"wake_word": "okay_nabu", "model_version": "micro-1", "playback": False}
+    events = {"outcome": np.where(one["accepted"], "true_accept", "false_reject"), **one}
+    hours = {"device": np.arange(devices), "time": np.full(devices, START_US)}
+    hours["minutes"] = np.full(devices, 60)
+    tables = {
+        name: {**rows, **{key: np.full(len(rows["time"]), value) for key, value in same.items()}}
+        for name, rows in (("wake_events", events), ("listening", hours))
+    }
+    classes = [CLASSES[each] for each in rng.choice(3, devices, p=(0.7, 0.25, 0.05))]
+    return Population(devices, tables, found.top, found.bottom, classes)
+
+
 BY_NOISE: Final = {"noise": {"event": "snr_db", "edges": [8, 18], "labels": list(NOISE_LEVELS)}}
 MISSED: Final = {"kind": "rate", "of": {"accepted": False}, "expect": 0.05}
 WORD_ERRORS: Final = {"kind": "ratio", "of": "word_errors", "over": "words", "expect": 0.1}
@@ -334,7 +350,7 @@ CASES: Final = {
         Case(
             "ratio, 30 words",
             "dictation_events",
-            {**WORD_ERRORS, "max_of": 12, "max_over": 12},
+            {**WORD_ERRORS, "max_of": 10, "max_over": 10},
             draw_long_ratio,
             privacy={"max_events": 6},
         ),
@@ -360,3 +376,6 @@ CASES: Final = {
     )
 }
 """Every case by name."""
+
+WEEKLY: Final = Case("weekly", "wake_events", {**MISSED, "expect": 0.3}, draw_weekly)
+"""The miss rate of the weekly plan, by itself."""
