@@ -192,7 +192,7 @@ def test_the_clip_that_is_put_back_is_the_only_change() -> None:
 
 
 def test_a_count_that_is_unlike_the_others_keeps_its_own_variance() -> None:
-    """Five calm groups beside one make its interval no narrower than five like itself; in plans of before they do."""
+    """Calm groups beside it make its interval no narrower than groups like it, save in plans of before."""
 
     def half_width(others: float, counters: str | None) -> float:
         metric, shape = Count(of={}), Shape(6, 1, (Axis("accent", 6, "device"),))
