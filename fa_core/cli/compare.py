@@ -1,5 +1,6 @@
 """`fa compare`: two releases beside each other."""
 
+import json
 from dataclasses import asdict
 from fractions import Fraction
 from itertools import groupby
@@ -9,7 +10,7 @@ import typer
 
 from fa_core.cli import render
 from fa_core.errors import BadInput
-from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference
+from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference, unlike_metrics
 from fa_core.estimate.compare import compare as differences
 from fa_core.store import DEFAULT, Entry, open_store
 
@@ -36,9 +37,10 @@ def compare(
     """
     with open_store(store, create=False) as opened:
         entries = opened.find(before), opened.find(after)
-        estimates = [opened.read(entry)[1] for entry in entries]
+        releases, estimates = zip(*(opened.read(entry) for entry in entries), strict=True)
     more = (*HIGHER_IS_BETTER, *(higher_is_better or ()))
-    found = differences(estimates[0], estimates[1], _exact(margin), more)
+    unlike = unlike_metrics(*(json.loads(release.plan) for release in releases))
+    found = differences(estimates[0], estimates[1], _exact(margin), more, unlike)
     if not found:
         raise BadInput(
             f"releases {entries[0].id[:12]} of {entries[0].plan} and {entries[1].id[:12]} of "
