@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,15 @@ from fa_core.plan import Plan, load
 from fa_core.privacy.distributed import shares_of, variance_in_sum
 from fa_core.values import Layout
 from scripts.bench.naive import naive, wilson
-from scripts.bench.worlds.coverage import BATCH, Bounds, bounds_of, cover, estimates_of_many
+from scripts.bench.worlds.coverage import (
+    BATCH,
+    REACH,
+    Bounds,
+    bounds_of,
+    cover,
+    estimates_of_many,
+    fails,
+)
 from scripts.bench.worlds.fleets import Setting, setting, textbook
 from scripts.bench.worlds.groups import WEEKLY_WORLD, WORLDS, Floats, Ints
 from scripts.bench.worlds.kinds import CASES, EVENTS, WEEKLY
@@ -121,8 +130,9 @@ def _naive(exact: Setting, times: list[Ints]) -> tuple[Floats, Floats]:
 def print_cells(releases: int, population: int) -> None:
     """Print coverage of single cells of tables at 200,000 devices, beside one dispersion a row (blocks)."""
     print(
-        f"\nSingle cells of tables, 200,000 devices, {releases} releases; `width` is to that of blocks\n"
-        f"  {'':<34}{'covered':>9}{'worst':>9}{'width':>10}"
+        f"\nSingle cells of tables, 200,000 devices, {releases} releases; `width` is to that of blocks;\n"
+        f"`under` counts cells under {REACH:.0%}, of which chance explains none in 999 of 1,000 tables\n"
+        f"  {'':<34}{'covered':>9}{'worst':>9}{'under':>9}{'of':>5}{'width':>9}"
     )
     for kind in ("histogram", "confusion"):
         found = {}
@@ -130,9 +140,12 @@ def print_cells(releases: int, population: int) -> None:
             case = replace(CASES[kind], privacy={**CASES[kind].privacy, "counters": counters})
             found[counters] = cover(setting(case, WORLDS["mixed"], population), 200_000, releases)
         for counters, each in found.items():
-            width = np.nanmean(each.half / found["blocks"].half)
+            both = (each.shown > 0) & (found["blocks"].shown > 0)
+            width = np.mean(each.half[both] / found["blocks"].half[both])
+            places = len(each.places)
+            under = sum(map(partial(fails, least=REACH, chance=1e-3 / places), each.held, each.shown))
             print(
                 f"  {f'{kind}, {counters}':<34}{each.held.sum() / each.shown.sum():>9.1%}"
-                f"{np.nanmin(each.covered):>9.1%}{width:>10.2f}",
+                f"{np.nanmin(each.covered):>9.1%}{under:>9}{places:>5}{width:>9.2f}",
                 flush=True,
             )
