@@ -15,7 +15,7 @@ from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import comparison
 from fa_core.estimate import gap
-from fa_core.estimate.compare import Difference, compare
+from fa_core.estimate.compare import Difference, compare, unlike_metrics
 from fa_core.estimate.integrity import about_integrity
 from fa_core.estimate.measure import compared_models, measure
 from fa_core.estimate.sentences import listed
@@ -185,7 +185,10 @@ def _number(result: Estimate) -> str:
 
 
 def _changes(body: Body, before: Body | None) -> tuple[Difference, ...]:
-    return () if before is None else compare(before.estimates, body.estimates)
+    if before is None:
+        return ()
+    unlike = unlike_metrics(before.document, body.document)
+    return compare(before.estimates, body.estimates, unlike=unlike)
 
 
 def _tables(body: Body) -> str:

@@ -16,7 +16,7 @@ from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import comparison, downloads
-from fa_core.estimate.compare import compare
+from fa_core.estimate.compare import compare, unlike_metrics
 from fa_core.estimate.integrity import about_difference
 from fa_core.estimate.measure import compared_models, measure
 from fa_core.estimate.sentences import about_estimand, listed
@@ -221,9 +221,10 @@ def _two_releases() -> None:
         with third:
             margin = comparison.choose_margin(measure(first_result.kind, first_result.unit))
     selection.notice()
+    unlike = unlike_metrics(before.document, after.document)
     found = [
         each
-        for each in compare(before.estimates, after.estimates, margin, comparison.HIGHER_IS_BETTER)
+        for each in compare(before.estimates, after.estimates, margin, comparison.HIGHER_IS_BETTER, unlike)
         if each.metric == metric and tuple(name for name, _ in each.group) == grouping and not each.cell
     ]
     theme.prose(_changes(found), "answer")

@@ -1,5 +1,6 @@
 """`fa compare`: two releases beside each other."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
@@ -10,7 +11,7 @@ import typer
 
 from fa_core.cli import render
 from fa_core.errors import BadInput
-from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference
+from fa_core.estimate.compare import HIGHER_IS_BETTER, Difference, unlike_metrics
 from fa_core.estimate.compare import compare as differences
 from fa_core.estimate.integrity import about_difference, plan_of
 from fa_core.estimate.measure import difference, measure
@@ -41,10 +42,11 @@ def compare(
     with open_store(store, create=False) as opened:
         entries = opened.find(before), opened.find(after)
         read = [opened.read(entry) for entry in entries]
-    estimates = [each for _, each in read]
-    of = [render.estimands_of(release) for release, _ in read]
+    releases, estimates = zip(*read, strict=True)
+    of = [render.estimands_of(release) for release in releases]
     more = (*HIGHER_IS_BETTER, *(higher_is_better or ()))
-    found = differences(estimates[0], estimates[1], _exact(margin), more)
+    unlike = unlike_metrics(*(json.loads(release.plan) for release in releases))
+    found = differences(estimates[0], estimates[1], _exact(margin), more, unlike)
     if not found:
         raise BadInput(
             f"releases {entries[0].id[:12]} of {entries[0].plan} and {entries[1].id[:12]} of "

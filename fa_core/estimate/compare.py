@@ -5,15 +5,20 @@ is wider than for independent samples, and still right where the same devices an
 `paired_difference` metric compares two models more sharply, from each device's own difference.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Final, Literal
 
 from fa_core.values import Cell, Estimate, Estimates
 
 Change = Literal["better", "worse", "same within margin", "not enough evidence"]
 Labels = tuple[tuple[str, str], ...]
+
+UNLIKE: Final = (
+    "one of the two clips each column by itself, as plans did before joint counters, and the other scales an "
+    "event as a whole: they are ratios of different things"
+)
 
 HIGHER_IS_BETTER = ("command_success_rate",)
 """The preset of which more is better; every other measures something that goes wrong."""
@@ -54,20 +59,31 @@ def compare(
     after: Estimates,
     margin: Fraction = Fraction(0),
     higher_is_better: Sequence[str] = (),
+    unlike: Collection[str] = (),
 ) -> tuple[Difference, ...]:
     """Return the change of every number that both releases have, in the order of the first.
 
     Args:
         margin: a difference whose interval lies within ±margin counts as the same; in the metric's unit.
         higher_is_better: metrics of which more is better; of all others less is.
+        unlike: metrics of which no difference is given, from `unlike_metrics`.
     """
     later = {_key(result): result for result in after.results}
     found: list[Difference] = []
     for first in before.results:
         second = later.get(_key(first))
         if second is not None:
-            found += _differences(first, second, float(margin), first.metric in higher_is_better)
+            each = _differences(first, second, float(margin), first.metric in higher_is_better)
+            found += map(_refused, each) if first.metric in unlike else each
     return tuple(found)
+
+
+def unlike_metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> frozenset[str]:
+    """Return the metrics of two plans, as canonical JSON, whose numbers are of different things under one
+    name: ratios, where only one plan has `counters`."""
+    if ("counters" in before["privacy"]) == ("counters" in after["privacy"]):
+        return frozenset()
+    return frozenset(name for name, metric in after["metrics"].items() if metric["kind"] == "ratio")
 
 
 def _key(result: Estimate) -> tuple[str, str, str, Labels]:
@@ -112,6 +128,12 @@ def _difference(
         change=change_of(wide_low, wide_high, margin, more),
         reason=reason,
     )
+
+
+def _refused(found: Difference) -> Difference:
+    """Return the two numbers without their difference, and why there is none."""
+    nothing = dict.fromkeys(("difference", "low", "high", "simultaneous_low", "simultaneous_high"))
+    return replace(found, **nothing, change="not enough evidence", reason=UNLIKE)  # type: ignore[arg-type]
 
 
 def _subtract(

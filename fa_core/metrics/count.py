@@ -14,6 +14,7 @@ from fa_core.metrics.intervals import (
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
+    own_or_more,
     simultaneous_level,
     wilson_fieller,
 )
@@ -99,7 +100,8 @@ class Count(MetricSpec):
         mean = np.minimum(seen / max(reading.counted, 1), 1.0)
         measured = squares.values - seen * seen / max(reading.counted, 1)
         noise_of_squares = np.full(shape.cells, squares.variance**0.5)
-        found = lean_on_others(measured, noise_of_squares, seen * (1.0 - mean), seen)
+        variance_of = lean_on_others if bounds.counters is None else own_or_more
+        found = variance_of(measured, noise_of_squares, seen * (1.0 - mean), seen)
         sampling = np.maximum(found.value, 1.0)
         total = sampling + events.variance
         share = events.variance / total if events.laplace else np.zeros(shape.cells)

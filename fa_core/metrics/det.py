@@ -21,6 +21,7 @@ from fa_core.metrics.intervals import (
     estimated_variance_quantile,
     lean_on_others,
     normal_quantile,
+    own_or_more,
     simultaneous_level,
     wilson_fieller,
 )
@@ -232,8 +233,9 @@ class Det(MetricSpec):
             accepts = _numbers(self._fired(sums), levels, hourly, cohort, TOO_SHORT)
             pooled = np.full(shape.cells, "group", dtype=object)
         else:
-            rejects, pooled = self._rejects(sums, shape, reading.level, together, cohort)
-            accepts = self._accepts(sums, shape, reading.level, together, cohort)
+            own = bounds.counters is not None
+            rejects, pooled = self._rejects(sums, shape, reading.level, together, cohort, own=own)
+            accepts = self._accepts(sums, shape, reading.level, together, cohort, own=own)
         both = Numbers(
             **{
                 name: np.concatenate((getattr(rejects, name), getattr(accepts, name)), axis=1)
@@ -285,7 +287,14 @@ class Det(MetricSpec):
         return found
 
     def _rejects(
-        self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal
+        self,
+        sums: Mapping[str, PartSum],
+        shape: Shape,
+        level: float,
+        together: float,
+        cohort: Refusal,
+        *,
+        own: bool,
     ) -> tuple[Numbers, TextArray]:
         """Return the share of positives whose score is under each threshold, (K, thresholds)."""
         bins, part = self.edges.bins, sums["positives"]
@@ -294,7 +303,7 @@ class Det(MetricSpec):
         n = np.broadcast_to(x.sum(axis=1, keepdims=True), below.shape)
         k = np.broadcast_to(np.arange(1, bins), below.shape)
         noise = part.variance * np.arange(1.0, bins)
-        spread = dispersion(below, n[:, 0], noise, sums["miss_squares"], sums["row_squares"])
+        spread = dispersion(below, n[:, 0], noise, sums["miss_squares"], sums["row_squares"], own=own)
         found = shares(below, n, k, bins, part, spread)
         near, wide, noise_sd = found.interval(level), found.interval(together), found.noise_sd()
         z = float(convolved_quantile(level, np.array(float(part.laplace))))
@@ -311,7 +320,14 @@ class Det(MetricSpec):
         return numbers, source_text(spread.pooled, shape.cells)
 
     def _accepts(
-        self, sums: Mapping[str, PartSum], shape: Shape, level: float, together: float, cohort: Refusal
+        self,
+        sums: Mapping[str, PartSum],
+        shape: Shape,
+        level: float,
+        together: float,
+        cohort: Refusal,
+        *,
+        own: bool,
     ) -> Numbers:
         """Return false fires an hour at or over each threshold, (K, thresholds).
 
@@ -328,7 +344,7 @@ class Det(MetricSpec):
         noise_n = np.full(above.shape, sums["minutes"].variance)
         total = noise + np.maximum(per_minute, 0.0) ** 2 * noise_n
         rate = np.maximum(per_minute, 1.0 / n)
-        extra, extra_sd = self._fire_spread(sums, rate, n)
+        extra, extra_sd = self._fire_spread(sums, rate, n, own=own)
         phi = 1.0 + extra / (n * rate)
         spread = phi * n
         shown = total + spread * rate
@@ -358,7 +374,7 @@ class Det(MetricSpec):
         )
 
     def _fire_spread(
-        self, sums: Mapping[str, PartSum], rate: FloatArray, n: FloatArray
+        self, sums: Mapping[str, PartSum], rate: FloatArray, n: FloatArray, *, own: bool
     ) -> tuple[FloatArray, FloatArray]:
         """Return the variance of fires above Poisson's, and the sd of the noise in it, (K, thresholds)."""
         squares, cross, minutes = (sums[name] for name in ("fire_squares", "fire_minutes", "minute_squares"))
@@ -376,7 +392,7 @@ class Det(MetricSpec):
             + rate_squares**2 * minutes.variance
         )
         least = (n * rate).sum(axis=1)
-        found = lean_on_others(measured, np.sqrt(noise), least, least)
+        found = (own_or_more if own else lean_on_others)(measured, np.sqrt(noise), least, least)
         share = rate**2 / rate_squares[:, None]
         return share * (found.value - least)[:, None], share * found.sd[:, None]
 

@@ -18,6 +18,7 @@ from fa_core.metrics.intervals import (
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
+    own_or_more,
     wilson_fieller,
 )
 from fa_core.metrics.kind import BoolArray, FloatArray, Int64Array, PartSum
@@ -85,7 +86,7 @@ class Shares:
 
 
 def dispersion(
-    x: FloatArray, n: FloatArray, noise: FloatArray, squares: PartSum, row_squares: PartSum
+    x: FloatArray, n: FloatArray, noise: FloatArray, squares: PartSum, row_squares: PartSum, *, own: bool
 ) -> Dispersion:
     """Return φ by row.
 
@@ -94,6 +95,7 @@ def dispersion(
         n: noisy sizes of the rows, (rows,).
         noise: variance of the noise in each column of x, (C,).
         squares, row_squares: A and B, (rows,).
+        own: whether a row has at least its own measurement; else, in releases of before, it leans on others.
     """
     safe = np.maximum(n, 1.0)
     total = np.clip(x.sum(axis=1) / safe, 0.01, x.shape[1])
@@ -101,7 +103,8 @@ def dispersion(
     q = np.clip((x**2 - noise).sum(axis=1) / safe**2, total**2 / x.shape[1], 0.999 * total)
     least = (total - q) * safe
     measured_sd = np.sqrt(squares.variance + q**2 * row_squares.variance)
-    found = lean_on_others(squares.values - q * row_squares.values, measured_sd, least, least)
+    variance_of = own_or_more if own else lean_on_others
+    found = variance_of(squares.values - q * row_squares.values, measured_sd, least, least)
     return Dispersion(found.value / least, found.sd / least, found.pooled)
 
 

@@ -128,7 +128,8 @@ class TableOfShares(MetricSpec):
         x = cells.values.reshape(-1, columns)
         n = np.broadcast_to(x.sum(axis=1, keepdims=True), x.shape)
         noise = np.full(columns, cells.variance)
-        spread = dispersion(x, n[:, 0], noise, sums["cell_squares"], sums["row_squares"])
+        own = bounds.counters is not None
+        spread = dispersion(x, n[:, 0], noise, sums["cell_squares"], sums["row_squares"], own=own)
         found = shares(x, n, np.ones(x.shape, np.int64), columns, cells, spread)
         near = found.interval(reading.level)
         wide = found.interval(simultaneous_level(reading.level, shape.cells * len(self.labels())))

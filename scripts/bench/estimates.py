@@ -1,12 +1,16 @@
 """How near releases come to the truth, and how often their intervals hold it, beside the naive build.
 
     python -m scripts.bench.estimates [--full] [--seconds 3]
+    python -m scripts.bench.estimates --worlds tiny|quick|full [--kinds rate,mean] [--jobs 2]
 
-First the error of a false reject rate by accent, pure epsilon = 1, beside uncentred mechanisms with the same
-budget. Then coverage of the 95% intervals that are shown, every kind by everyone, by a fact of the device and
-by a property of the event; `--full` also in fleets of 50,000 and 200,000. Fleets are simulated with known
-truth; the noise is a release's own. The naive build is diffprivlib's Geometric for every counter with epsilon
-split between them, and Wilson's interval on the noisy counts.
+First the error of a false reject rate by accent, pure epsilon = 1, beside uncentred mechanisms with the
+same budget. Then how wide the weekly plan's intervals and those of single cells of tables are, in worlds made
+without our assumptions, beside no noise at all and the naive build. Then coverage of the 95% intervals that
+are shown, every kind by everyone, by a fact of the device and by a property of the event; `--full` also in
+fleets of 50,000 and 200,000. Fleets are simulated with known truth; the noise is a release's own. The naive
+build is diffprivlib's Geometric for every counter with epsilon split between them, and Wilson's interval on
+the noisy counts. `--worlds` prints, in their place, coverage in the worlds of scripts/bench/worlds: everyone,
+each group and the worst single cell, and every place that breaks its promise.
 """
 
 import argparse
@@ -19,7 +23,6 @@ from itertools import product
 from typing import Any, Final
 
 import numpy as np
-from diffprivlib.mechanisms import Geometric
 from numpy.typing import NDArray
 
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
@@ -31,6 +34,7 @@ from fa_core.plan import Plan, load
 from fa_core.privacy.accounting import epsilon_for, rho_for
 from fa_core.privacy.mechanisms import geometric
 from fa_core.values import Layout
+from scripts.bench.naive import naive, wilson
 from scripts.bench.simulated import (
     CASES,
     Level,
@@ -40,28 +44,14 @@ from scripts.bench.simulated import (
     noised_parts,
     plan_of,
 )
+from scripts.bench.worlds.coverage import FORMS, print_table
+from scripts.bench.worlds.widths import print_widths
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ACCENTS: Final = World(devices=5_000, groups=14, p=0.05, kappa=20.0)
 """13 accents and `other`; 7 parts by 14 groups make 98 cells. Rates from 3% to 7%, 24 events a device."""
-
-
-def naive(values: Ints, sensitivity: int, epsilon: float) -> Floats:
-    """Return counters with diffprivlib's geometric noise, each with an equal share of epsilon."""
-    mechanism = Geometric(epsilon=epsilon / values.size, sensitivity=sensitivity)
-    noised = [mechanism.randomise(int(value)) for value in values.ravel()]
-    return np.array(noised, dtype=np.float64).reshape(values.shape)
-
-
-def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """Return Wilson's interval as if the counts were exact."""
-    z, n = normal_quantile(0.95), np.maximum(n, 1.0)
-    p = np.clip(hits / n, 0.0, 1.0)
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
 
 
 @dataclass
@@ -319,10 +309,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="fleets of 50,000 and 200,000 devices, too")
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds for each of 12 worlds a row")
-    parser.add_argument("--releases", type=int, default=100, help="releases a row of the error table")
+    parser.add_argument("--releases", type=int, default=100, help="releases a row of the tables")
+    parser.add_argument(
+        "--worlds", choices=FORMS, help="only coverage in worlds made without our assumptions"
+    )
+    parser.add_argument("--kinds", default="", help="with --worlds: only these, with commas")
+    parser.add_argument("--jobs", type=int, default=1, help="with --worlds: processes")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
+    if options.worlds:
+        print_table(options.worlds, [kind for kind in options.kinds.split(",") if kind], options.jobs)
+        return
     error_table(options.releases)
+    print_widths(options.releases)
     if options.seconds > 0:
         coverage_table((5_000, 50_000, 200_000) if options.full else (5_000,), options.seconds)
 

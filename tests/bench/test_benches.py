@@ -34,6 +34,8 @@ def test_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimates, "CASES", {kind: estimates.CASES[kind] for kind in kinds})
     _, printed = run(estimates, "--releases", "1", "--seconds", "1e-9")
     assert "Error of a false reject rate by accent" in printed
+    assert "Half-widths of the weekly plan's miss rate" in printed
+    assert "Single cells of tables, 200,000 devices" in printed
     rows = [line.split()[:3] for line in printed.splitlines()]
     assert all([kind, level, "5,000"] in rows for kind in kinds for level in ("everyone", "device", "event"))
 

@@ -146,7 +146,7 @@ class TestWithoutIt:
 
         with patch.object(joint_ratio, "unmapped", no_squares):
             assert not cover("rate", world_of("device", kappa=3), 20, epsilon=50).reaches(0.94)
-        with patch.object(multinomial, "lean_on_others", alone):
+        with patch.object(multinomial, "own_or_more", alone):
             pure = {"accounting": "pure", "delta": 0}
             assert not cover("histogram", world_of("device", kappa=3), 10, epsilon=50, **pure).reaches(0.94)
 

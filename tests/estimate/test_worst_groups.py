@@ -22,9 +22,10 @@ from scipy import stats
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics import PartSum, centred, joint_ratio
+from fa_core.metrics.count import Count
 from fa_core.metrics.intervals import lean_on_others
 from fa_core.metrics.joint import Domain, mapped, matrix
-from fa_core.metrics.kind import Units
+from fa_core.metrics.kind import Axis, Bounds, Reading, Shape, Units
 from fa_core.plan import Plan, parse
 
 Ints = NDArray[np.int64]
@@ -188,3 +189,21 @@ def test_the_clip_that_is_put_back_is_the_only_change() -> None:
     with clipped_squares():
         near = joint_ratio.mapped("rate", domain, n, r)
     np.testing.assert_array_equal(near, mapped("rate", domain, n, r))
+
+
+def test_a_count_that_is_unlike_the_others_keeps_its_own_variance() -> None:
+    """Calm groups beside it make its interval no narrower than groups like it, save in plans of before."""
+
+    def half_width(others: float, counters: str | None) -> float:
+        metric, shape = Count(of={}), Shape(6, 1, (Axis("accent", 6, "device"),))
+        sums = {
+            "events": PartSum(np.full(6, 4000.0), 100.0, laplace=False),
+            "devices": PartSum(np.full(6, 1000.0), 100.0, laplace=False),
+            "squares": PartSum(np.array([*[others] * 5, 60_000.0]), 20_000.0**2, laplace=False),
+        }
+        bounds = Bounds(MOST, None, counters)
+        found = metric.estimate(sums, shape, bounds, Reading(0.95, 50, 6000)).numbers
+        return float(found.high[5] - found.low[5])
+
+    assert half_width(5000.0, "joint") == pytest.approx(half_width(60_000.0, "joint"), rel=1e-9)
+    assert half_width(5000.0, None) < 0.8 * half_width(60_000.0, None)

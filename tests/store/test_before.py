@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from fa_core.cli import build
 from fa_core.estimate import estimate
-from fa_core.estimate.compare import compare
+from fa_core.estimate.compare import UNLIKE, compare, unlike_metrics
 from fa_core.layout import bounds_of, compile_plan, shape_of
 from fa_core.plan import Plan, canonical, from_canonical
 from fa_core.plan.completed import default_shares
@@ -119,6 +119,35 @@ def test_it_is_compared_with_a_release_of_today(folder: Path) -> None:
     assert everyone.low is not None
     assert everyone.high is not None
     assert everyone.low < everyone.difference < everyone.high
+
+
+def test_a_ratio_is_not_compared_with_one_that_scales_events_as_a_whole(folder: Path) -> None:
+    """Both numbers stand, without a difference and with the reason; other metrics have their difference."""
+    release = next(each for each, printed in PRINTED.items() if printed["plan"] == "before-kinds")
+    with open_store(folder, create=False) as store:
+        old = store.release(release)
+    new = _today(old)
+    unlike = unlike_metrics(json.loads(old.plan), json.loads(new.plan))
+    assert unlike == {"word_errors"}
+    assert not unlike_metrics(json.loads(old.plan), json.loads(old.plan))
+    found = compare(estimate(old), estimate(new), unlike=unlike)
+    for each in found:
+        assert (each.reason == UNLIKE) == (each.metric in unlike)
+        assert each.metric not in unlike or (each.difference, each.low, each.change) == (
+            None,
+            None,
+            "not enough evidence",
+        )
+    assert any(each.kind == "mean" and each.difference is not None for each in found)
+
+
+def test_the_command_says_why_there_is_no_difference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = next(each for each, printed in PRINTED.items() if printed["plan"] == "before-kinds")
+    alike = json.loads(fa(folder, "compare", release, release, "--json"))["differences"]
+    assert UNLIKE not in {each["reason"] for each in alike}
+    monkeypatch.setattr("fa_core.cli.compare.unlike_metrics", lambda before, after: {"word_errors"})
+    across = json.loads(fa(folder, "compare", release, release, "--json"))["differences"]
+    assert {each["metric"] for each in across if each["reason"] == UNLIKE} == {"word_errors"}
 
 
 def _today(old: Release) -> Release:
