@@ -110,7 +110,7 @@ OVERFLOWING: Raw = {
 
 @dataclass
 class Ticking:
-    """A clock that only what is told to moves: counting by its rows, and sleeping by its seconds."""
+    """A clock that moves by counting, a hundredth of a second for each row, and by sleeping."""
 
     seconds: float = 0.0
 
