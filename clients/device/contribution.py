@@ -50,7 +50,7 @@ JOINS = 4
 """Rounds that a device joins in a day for each plan that it may answer: most of them end well."""
 
 TOOK = timedelta(minutes=1)
-"""What a contribution counts as in the day's running time. Its real time hangs on the tables, and may not
+"""What a contribution counts as in the day's running time. Its real time depends on the tables, and may not
 decide whether a later plan is declined."""
 
 DAY = timedelta(days=1)
@@ -314,8 +314,8 @@ class StoredDevice:
     def _admit(self, invitation: Invitation, believed: Believed, now: datetime) -> None:
         """Raise Declined unless consent, attempt, age, window and the day's limits allow this round.
 
-        Asked at `join` and, since other rounds may have ended meanwhile, at `masked`: none of it hangs on the
-        event tables.
+        Asked at `join` and, since other rounds may have ended meanwhile, at `masked`: none of it depends on
+        the event tables.
         """
         plan, terms, records = believed.plan, self._terms, self._records
         if not allows(self._store.grants(), plan.eligibility.consent, now):
@@ -334,7 +334,7 @@ class StoredDevice:
     def _admit_now(self, believed: Believed, layout: Layout, now: datetime) -> None:
         """Raise Declined unless the policy, the conditions of the moment and today's joins allow joining.
 
-        Asked at `join` alone: a device that left a round when somebody speaks, or picks it up, would tell so.
+        Asked at `join` alone: a device that left a round when somebody speaks, or picks it up, would show it.
         Each roster draws the ring anew: a server that discards rosters until one suits it must not get many.
         """
         policy, records = self._terms.policy, self._records

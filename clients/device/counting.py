@@ -39,12 +39,12 @@ class Read:
 def counted(plan: Plan, layout: Layout, read: Callable[[], Read], until: datetime) -> Counted:
     """Return a device's counts, or zeros where reading or counting raises anything: never an exception.
 
-    A device that dropped out for what its tables hold would tell that it holds it.
+    A device that dropped out for what its tables hold would reveal that they hold it.
     """
     try:
         found = read()
         return Counted(count(plan, layout, found.tables, found.facts, until), "")
-    except Exception:  # noqa: BLE001 - whatever it is, it hangs on what the tables hold
+    except Exception:  # noqa: BLE001 - it depends on what the tables hold
         return Counted(np.zeros(layout.length, np.int64), FAILED)
 
 

@@ -6,7 +6,7 @@ the clock, the store and the network are left out.
 
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import cache
@@ -236,6 +236,6 @@ def test_the_devices_of_a_lab_have_the_default_terms_unless_they_are_made_withou
     file = tmp_path / "device.toml"
     file.write_text(lab_hub._config("node-00-0000", hub, keys, {}))
     config = read_config(file)
-    policy = replace(Policy(), reply_after=timedelta(0))
+    policy = Policy(reply_after=timedelta(0))
     default = config.device_budget() == Budget(settle=timedelta(0)), config.device_policy() == policy
     assert default == ((False, False) if ample else (True, True))

@@ -302,7 +302,7 @@ def test_consent_revoked_in_the_middle_of_a_round_stops_it(world: World, setup: 
 def test_whether_somebody_speaks_is_asked_before_a_device_joins_and_never_after(
     world: World, setup: Setup, stage: Stage
 ) -> None:
-    """A device that left a round because somebody speaks would tell the server that somebody does."""
+    """A device that left a round because somebody speaks would show the server that somebody does."""
     device = setup.device()
 
     class Speaking:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from clients.device.counting import Counted, count
 from clients.device.interface import Stage
 from clients.device.journal import sentence
 from clients.device.records import Records
-from clients.device.rows import LARGEST, Cell, micros
+from clients.device.rows import Cell, micros
 from clients.device.store import MOST_ROWS, Store
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
@@ -111,7 +111,7 @@ OVERFLOWING: Raw = {
 
 @dataclass
 class Ticking:
-    """A clock that only what is told to moves: counting by its rows, and sleeping by its seconds."""
+    """A clock that moves by counting, a hundredth of a second for each row, and by sleeping."""
 
     seconds: float = 0.0
 
@@ -332,11 +332,31 @@ def test_what_the_store_takes_can_be_counted(setup: Setup, handed: list[tuple[st
     for name in SOURCES:
         for _, at, *cells in store.rows(name):
             assert abs(at - micros(NOW)) <= micros(NOW) - micros(NOW - timedelta(days=31))  # type: ignore[operator]
-            assert all(abs(cell) < LARGEST for cell in cells if isinstance(cell, int | float))
+            assert all(abs(cell) < 2**53 for cell in cells if isinstance(cell, int | float))
             assert all(len(cell) < 20 for cell in cells if isinstance(cell, str))
     tables = {name: store.table(name, "quality_metrics", NOW - WEEK, NOW) for name in SOURCES}
     assert count(PLAN, LAYOUT, tables, store.facts(), NOW).shape == (LAYOUT.length,)
     store.close()
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 10**400, float("inf"), float("nan")])
+def test_a_number_past_the_bounds_is_refused(setup: Setup, value: float) -> None:
+    store = setup.store()
+    for name, column in (("dictation_events", "words"), ("command_events", "latency_ms")):
+        with pytest.raises(BadInput, match=column):
+            store.record(name, [{"time": NOW, column: value}], "quality_metrics", NOW)
+    most = [{"time": NOW, "words": 2**53 - 1}]
+    assert store.record("dictation_events", most, "quality_metrics", NOW) == 1
+
+
+def test_a_time_without_an_offset_is_refused(setup: Setup) -> None:
+    class Nowhere(tzinfo):
+        def utcoffset(self, _: datetime | None) -> None:
+            return None
+
+    for at in (NOW.replace(tzinfo=None), NOW.replace(tzinfo=Nowhere())):
+        with pytest.raises(BadInput, match="without a time zone"):
+            setup.store().record("dictation_events", [{"time": at}], "quality_metrics", NOW)
 
 
 def test_a_full_table_takes_no_more(setup: Setup) -> None:
