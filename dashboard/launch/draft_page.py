@@ -18,8 +18,10 @@ from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput, UnheardError
-from fa_core.estimate.measure import Measure, measure
-from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview, preview
+from fa_core.estimate import estimands
+from fa_core.estimate.expect import Expectation
+from fa_core.estimate.measure import measure
+from fa_core.estimate.preview import TYPICAL_EVENTS, Preview, preview
 from fa_core.plan import BadPlan, Plan, Problem, canonical, from_canonical, parse
 
 NAME: Final = "plan.yaml"
@@ -141,7 +143,8 @@ def _verdict(checked: Checked) -> None:
 @lru_cache(maxsize=64)
 def _previewed(plan_hash: str, devices: int, events: int, target: str, text: bytes) -> Preview | str:
     try:
-        return preview(from_canonical(text), devices, float(events), float(target) / 100 or None)
+        given = None if events == TYPICAL_EVENTS else float(events)  # the box starts with it
+        return preview(from_canonical(text), devices, given, float(target) / 100 or None)
     except UnheardError as error:
         return str(error)
 
@@ -167,24 +170,23 @@ def _preview(plan: Plan, devices: int, events: int, target: str) -> None:
     )
     rows = [_expected(each) for each in found.expectations]
     theme.show(theme.table(columns, rows, "Expected precision"))
+    for text in (
+        *(f"Numbers of {words(name)} are {of}." for name, of in estimands(plan).items()),
+        *found.warnings,
+    ):
+        theme.prose(text[:1].upper() + text[1:], "note")
     if found.suggestions:
-        items = "".join(
-            f"<li>{esc(each.change)}: {1 - each.factor:.0%} narrower</li>" for each in found.suggestions
-        )
+        items = "".join(f"<li>{esc(each.change)}: {esc(each.gain)}</li>" for each in found.suggestions)
         theme.show(
             f'<p class="uh-note">Suggestions to narrow the intervals</p><ul class="uh-list">{items}</ul>'
         )
 
 
 def _expected(each: Expectation) -> list[str]:
-    of: Measure = (
-        measure("rate", each.unit)
-        if each.kind in ("det", "confusion", "histogram")
-        else measure(each.kind, each.unit)
-    )
     width = '<span class="why">nothing shown</span>'
     if each.half_width is not None:
-        width = f'<span class="lead">± {esc(of.text(each.half_width, each.half_width).lstrip("+"))}</span>'
+        shown = measure(each.kind, each.unit).width(each.half_width)
+        width = f'<span class="lead">{esc(shown)}</span>'
     need = "" if each.devices_for is None else f"{each.devices_for:,}"
     if each.windows_for is not None and each.windows_for > 1:
         need += f" <small>or {each.windows_for:,} windows</small>"

@@ -18,7 +18,7 @@ from fa_core.estimate import gap
 from fa_core.estimate.compare import Difference, compare, unlike_metrics
 from fa_core.estimate.integrity import about_integrity
 from fa_core.estimate.measure import compared_models, measure
-from fa_core.estimate.sentences import listed
+from fa_core.estimate.sentences import WHICH_DECIDES, listed
 from fa_core.values import Estimate, Judgement
 
 ON_A_PAGE: Final = 8
@@ -52,6 +52,7 @@ def page() -> None:
     for body in newest[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]:
         before = plans[body.entry.plan][1:2]
         _card(body, selection.glance(before[0]) if before else None)
+    theme.prose(WHICH_DECIDES, "note")
 
 
 def _strip(newest: Sequence[Body]) -> None:

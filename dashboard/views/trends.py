@@ -102,9 +102,8 @@ def _history(entries: Sequence[Entry], metric: str, grouping: tuple[str, ...]) -
     for row in reading.history(active().store, entries, metric, grouping):
         entry: Entry = row.pop("entry")
         of = measure(row["kind"], row["unit"])
-        half = None if row["low"] is None else (row["high"] - row["low"]) / 2
         text = "not shown" if row["estimate"] is None else (
-            f"{of.text(row['estimate'], half)} ({of.interval(row['low'], row['high'])})"
+            f"{of.point(row['estimate'], row['low'], row['high'])} ({of.interval(row['low'], row['high'])})"
         )  # fmt: skip
         rows.append(
             {

@@ -1,33 +1,63 @@
 """`fa plan preview`: what a plan costs each device and how wide its intervals will be, before it is sent."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from clients.device.forecast import forecast, sentences
+from clients.device.forecast import Forecast, forecast, sentences
+from fa_core.cli import render
 from fa_core.cli.earlier import earlier
-from fa_core.estimate.preview import TYPICAL_EVENTS, Expectation, Preview
+from fa_core.errors import BadInput
+from fa_core.estimate import estimands
+from fa_core.estimate.choices import Choice
+from fa_core.estimate.expect import Expectation
+from fa_core.estimate.measure import measure
+from fa_core.estimate.preview import TYPICAL_EVENTS, Preview, choices_of
 from fa_core.estimate.preview import preview as preview_plan
 from fa_core.plan import Plan, load
 from fa_core.privacy.differencing import Overlap, sentence
 from fa_core.store import DEFAULT, open_store
 from fa_core.store.database import FILE
 
+if TYPE_CHECKING:
+    from fa_core.cli.pilot import Pilot
+
+DEVICES = 5000
+"""Devices that a preview is for where neither their number nor a fleet is given."""
+
 OVERLAPS_SHOWN = 5
 
 
 def preview(
     plan: Annotated[Path, typer.Argument(help="A plan, in YAML.", show_default=False)],
-    devices: Annotated[int, typer.Option(min=1, help="Devices in the fleet, a public number.")] = 5000,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Devices in the fleet, a public number: {DEVICES:,}, or as many as --fleet has."
+        ),
+    ] = None,
     events: Annotated[
-        float, typer.Option(min=1, help="Events that one device has in the window, a public guess.")
-    ] = TYPICAL_EVENTS,
+        float | None,
+        typer.Option(
+            min=1,
+            help="Events of one device in the window that pass the plan's filters, a public guess: "
+            f"{TYPICAL_EVENTS:g}.",
+        ),
+    ] = None,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(
+            help="A fleet directory whose events are used in place of the guess. They are read as they are: "
+            "what is printed is no more private than the directory.",
+            show_default=False,
+        ),
+    ] = None,
     width: Annotated[
         float | None, typer.Option(help="A 95% half-width that you wish for: how many devices would it take?")
     ] = None,
@@ -37,53 +67,108 @@ def preview(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a plan costs each device, how wide its intervals will be, and what it overlaps with."""
-    checked = load(plan, fleet=devices)
-    found = preview_plan(checked, devices, events, width)
+    if fleet is not None and events is not None:
+        raise BadInput("--events and --fleet: give one of them, a fleet has its own events")
+    pilot = None if fleet is None else _pilot(fleet)
+    size = devices or (DEVICES if pilot is None else pilot.devices)
+    checked = load(plan, fleet=size)
+    sources = None if pilot is None else pilot.sources
+    found = preview_plan(checked, size, events, width, sources)
+    choices = choices_of(checked, found, sources)
     default_device = forecast(checked, found.layout, datetime.now(UTC))
-    overlaps = _overlaps(checked, devices, store)
+    overlaps = _overlaps(checked, size, store)
     if as_json:
         listed = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
         more = {"default_device": asdict(default_device), "overlaps": listed}
-        typer.echo(json.dumps(_as_object(found) | more, indent=2))
+        typer.echo(json.dumps(_as_object(checked, found, choices) | more, indent=2))
         return
-    console = Console()
+    _print(checked, found, default_device, fleet, width)
+    _print_choices(choices)
+    for overlap in overlaps[:OVERLAPS_SHOWN]:
+        typer.echo(f"If run now, it {sentence(overlap)}.")
+    if len(overlaps) > OVERLAPS_SHOWN:
+        typer.echo(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
+
+
+def _pilot(folder: Path) -> "Pilot":
+    # Imported here: what counts a device's tables takes as long to import as all the rest.
+    from fa_core.cli.pilot import read_pilot
+
+    return read_pilot(folder)
+
+
+def _print(
+    plan: Plan, found: Preview, default_device: Forecast, fleet: Path | None, width: float | None
+) -> None:
     layout = found.layout
-    console.print(
+    typer.echo(
         f"Each device sends {found.bytes_per_device:,} bytes ({found.cells:,} cells) and spends "
         f"epsilon {float(layout.epsilon):g}"
         + (f" at delta {float(layout.delta):g}." if layout.delta else ".")
     )
-    console.print(f"Noise is {layout.noise}, {layout.reason}.")
-    for line in sentences(checked, default_device):
-        console.print(line)
-    console.print(
-        f"Guessed from the plan alone, for {devices:,} devices of {events:g} events each "
-        f"(of which it invites {float(checked.eligibility.sample):.0%}):"
+    typer.echo(f"Noise is {layout.noise}, {layout.reason}.")
+    for line in sentences(plan, default_device):
+        typer.echo(line)
+    those = f"like those in {fleet}" if fleet is not None else f"of {found.events:g} events each"
+    source = "From the fleet's own events" if fleet is not None else "Guessed from the plan alone"
+    typer.echo(
+        f"{source}, for {found.devices:,} devices {those} (of which it invites "
+        f"{float(plan.eligibility.sample):.0%}):"
     )
-    table = Table("metric", "by", "groups", "± (95%)", "shown")
-    if width is not None:
-        table.add_column(f"devices for ± {width:g}")
-        table.add_column("or windows")
+    _print_expectations(found.expectations, width)
+    for name, words in estimands(plan).items():
+        typer.echo(f"Numbers of {name} are {words}.")
+    for warning in found.warnings:
+        typer.echo(f"Note: {warning}.")
     for item in found.expectations:
-        row = [
-            item.metric,
-            " × ".join(item.grouping) or "everyone",
-            str(item.groups),
-            _width(item),
-            f"{item.shown:.0%}",
-        ]
+        if item.shown < 1:
+            part = "nothing" if item.half_width is None else f"only {item.shown:.0%}"
+            by = " × ".join(item.grouping) or "everyone"
+            typer.echo(f"Of {item.metric} by {by}, {part} would be shown: {item.reason}.")
+    if found.suggestions:
+        typer.echo("What would narrow the rest most, or show more:")
+    for suggestion in found.suggestions:
+        typer.echo(f"  {suggestion.change}: {suggestion.gain}")
+
+
+def _print_expectations(found: Sequence[Expectation], width: float | None) -> None:
+    headers = ["metric", "by", "groups", "half-width (95%)", "shown"]
+    if width is not None:
+        headers += [f"devices for ± {width:g}", "or windows"]
+    rows = []
+    for item in found:
+        row = [item.metric, " × ".join(item.grouping) or "everyone", str(item.groups), _width(item)]
+        row.append(f"{item.shown:.0%}")
         if width is not None:
             row += [_count(item.devices_for), _count(item.windows_for)]
-        table.add_row(*row)
-    console.print(table)
-    if found.suggestions:
-        console.print("What would narrow the rest most:")
-    for suggestion in found.suggestions:
-        console.print(f"  {suggestion.change}: intervals {1 - suggestion.factor:.0%} narrower")
-    for overlap in overlaps[:OVERLAPS_SHOWN]:
-        console.print(f"If run now, it {sentence(overlap)}.")
-    if len(overlaps) > OVERLAPS_SHOWN:
-        console.print(f"{len(overlaps) - OVERLAPS_SHOWN} more releases overlap; --json names them.")
+        rows.append(row)
+    render.table("", headers, rows)
+
+
+def _print_choices(found: Sequence[Choice]) -> None:
+    """Print what each limit would give, and other shares of the budget: a table for each key."""
+    for key, alike in groupby(found, lambda choice: choice.key):
+        tried = list(alike)
+        headers = ["value", *(_named(item) for item in tried[0].expectations), ""]
+        rows = [[each.value, *map(_shown, each.expectations), _marks(each)] for each in tried]
+        render.table(f"Half-widths for other values of {key}:", headers, rows)
+        for each in tried:
+            if each.proposed:
+                typer.echo(f"Proposed: {each.written}")
+    if found:
+        typer.echo("A lower limit changes what the numbers are of; see docs/results.md.")
+
+
+def _named(item: Expectation) -> str:
+    return f"{item.metric} by {' × '.join(item.grouping) or 'everyone'}"
+
+
+def _shown(item: Expectation) -> str:
+    return _width(item) + (f" ({item.shown:.0%} shown)" if 0 < item.shown < 1 else "")
+
+
+def _marks(choice: Choice) -> str:
+    return ", ".join(mark for mark, on in (("now", choice.current), ("proposed", choice.proposed)) if on)
 
 
 def _overlaps(plan: Plan, devices: int, store: str) -> tuple[Overlap, ...]:
@@ -101,15 +186,17 @@ def _has_history(store: str) -> bool:
 
 
 def _width(item: Expectation) -> str:
-    return "none shown" if item.half_width is None else f"{item.half_width:.3g} {item.unit}".strip()
+    if item.half_width is None:
+        return "none shown"
+    return measure(item.kind, item.unit).width(item.half_width)
 
 
 def _count(number: int | None) -> str:
     return "out of reach" if number is None else f"{number:,}"
 
 
-def _as_object(found: Preview) -> dict[str, object]:
-    layout = found.layout
+def _as_object(plan: Plan, found: Preview, choices: Sequence[Choice]) -> dict[str, object]:
+    layout, of = found.layout, estimands(plan)
     return {
         "devices": found.devices,
         "events": found.events,
@@ -125,6 +212,8 @@ def _as_object(found: Preview) -> dict[str, object]:
             "noise": layout.noise,
             "reason": layout.reason,
         },
-        "expectations": [asdict(item) for item in found.expectations],
+        "expectations": [asdict(item) | {"estimand": of[item.metric]} for item in found.expectations],
         "suggestions": [asdict(item) for item in found.suggestions],
+        "choices": [asdict(item) for item in choices],
+        "warnings": list(found.warnings),
     }

@@ -64,16 +64,20 @@ class Measure:
         return f"{self.bare(low, half)}{between}{self.bare(high, half)}{self.suffix}"
 
     def estimate(self, number: Estimate | Cell) -> str:
-        """Return an estimate; `at most …` or `at least …` where it is at an end of what is possible, as where
-        noise took a count below 0: then the other end of the interval is all that is known."""
-        value, low, high = number.estimate, number.low, number.high
-        if value is not None and low is not None and high is not None and low < high:
-            half = (high - low) / 2
-            if value <= low:
-                return f"at most {self.text(high, half)}"
-            if value >= high:
-                return f"at least {self.text(low, half)}"
-        return self.text(value, half_width(number))
+        """Return an estimate, as `point` does."""
+        return self.point(number.estimate, number.low, number.high)
+
+    def point(self, value: float | None, low: float | None, high: float | None) -> str:
+        """Return a value; `at most …` or `at least …` where it is at an end of what is possible, as where
+        noise took a count below 0: then the other end of its interval is all that is known."""
+        if value is None or low is None or high is None:
+            return self.text(value)
+        half = (high - low) / 2
+        if value <= low < high:
+            return f"at most {self.text(high, half)}"
+        if value >= high > low:
+            return f"at least {self.text(low, half)}"
+        return self.text(value, half)
 
     def with_interval(self, number: Estimate | Cell) -> str:
         """Return `16.5% (15.7–17.4%)`, or a dash where nothing is shown."""

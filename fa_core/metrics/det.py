@@ -228,9 +228,9 @@ class Det(MetricSpec):
         together = simultaneous_level(reading.level, shape.cells * len(self.labels()))
         if bounds.counters == "joint":
             levels = (reading.level, together)
-            rejects = _numbers(self._missed(sums), levels, (0.0, 1.0, 0.0, 1.0), cohort, TOO_FEW)
+            rejects = _numbers(self._missed(sums), shape.cells, levels, (0.0, 1.0, 0.0, 1.0), cohort, TOO_FEW)
             hourly = (0.0, float(MINUTES), 0.0, float("inf"))
-            accepts = _numbers(self._fired(sums), levels, hourly, cohort, TOO_SHORT)
+            accepts = _numbers(self._fired(sums), shape.cells, levels, hourly, cohort, TOO_SHORT)
             pooled = np.full(shape.cells, "group", dtype=object)
         else:
             own = bounds.counters is not None
@@ -244,23 +244,23 @@ class Det(MetricSpec):
         )
         return Result(both, devices, devices_sd, pooled, self.labels())
 
-    def _missed(self, sums: Mapping[str, PartSum]) -> list[Ratio]:
+    def _missed(self, sums: Mapping[str, PartSum]) -> Ratio:
         """Return the share of positives under each threshold; noise of tails is shared with their size."""
         bins, x, sizes = self.edges.bins, sums["positives"], sums["miss_sizes"]
         below, with_size = (np.cumsum(part.values.reshape(-1, bins), axis=1) for part in (x, sizes))
         squares = sums["miss_squares"]
-        found = []
-        for k, own in enumerate(squares.values.reshape(-1, bins - 1).T, start=1):
-            covariance = np.zeros((6, 6))
-            covariance[np.ix_((N, R), (N, R))] = x.variance * np.array([[bins, k], [k, k]])
-            covariance[np.ix_((NN, NR), (NN, NR))] = sizes.variance * np.array([[bins, k], [k, k]])
-            covariance[RR, RR] = squares.variance
-            n, nn = below[:, -1], with_size[:, -1]
-            moments = Moments(_six(n, below[:, k - 1], nn, with_size[:, k - 1], own), covariance)
-            found.append(Ratio(moments, 0.0, 1.0, lambda n, p: n * p * (1.0 - p)))
-        return found
+        covariance = np.zeros((bins - 1, 6, 6))
+        for k, each in enumerate(covariance, start=1):
+            each[np.ix_((N, R), (N, R))] = x.variance * np.array([[bins, k], [k, k]])
+            each[np.ix_((NN, NR), (NN, NR))] = sizes.variance * np.array([[bins, k], [k, k]])
+            each[RR, RR] = squares.variance
+        values = _six(
+            below[:, -1:], below[:, :-1], with_size[:, -1:], with_size[:, :-1], squares.values, bins - 1
+        )
+        moments = Moments(values, np.tile(covariance, (len(below), 1, 1)))
+        return Ratio(moments, 0.0, 1.0, lambda n, p: n * p * (1.0 - p))
 
-    def _fired(self, sums: Mapping[str, PartSum]) -> list[Ratio]:
+    def _fired(self, sums: Mapping[str, PartSum]) -> Ratio:
         """Return the false fires a minute at or over each threshold."""
         bins, x, with_size = self.edges.bins, sums["negatives"], sums["fire_minutes"]
         above, crossed = (
@@ -269,22 +269,18 @@ class Det(MetricSpec):
         minutes, minute_squares, squares = (
             sums[name] for name in ("minutes", "minute_squares", "fire_squares")
         )
-        found = []
-        for k, own in enumerate(squares.values.reshape(-1, bins - 1).T, start=1):
-            tail = bins - k
-            covariance = np.diag(
-                [
-                    0.0,
-                    minutes.variance,
-                    tail * x.variance,
-                    minute_squares.variance,
-                    tail * with_size.variance,
-                    squares.variance,
-                ]
+        covariance = np.zeros((bins - 1, 6, 6))
+        for k, each in enumerate(covariance, start=1):
+            each[N, N], each[NN, NN], each[RR, RR] = (
+                part.variance for part in (minutes, minute_squares, squares)
             )
-            values = _six(minutes.values, above[:, k], minute_squares.values, crossed[:, k], own)
-            found.append(Ratio(Moments(values, covariance), 0.0, self.max_per_hour, lambda n, p: n * p))
-        return found
+            each[R, R], each[NR, NR] = ((bins - k) * part.variance for part in (x, with_size))
+        values = _six(
+            minutes.values[:, None], above[:, 1:], minute_squares.values[:, None], crossed[:, 1:],
+            squares.values, bins - 1,
+        )  # fmt: skip
+        moments = Moments(values, np.tile(covariance, (len(above), 1, 1)))
+        return Ratio(moments, 0.0, self.max_per_hour, lambda n, p: n * p)
 
     def _rejects(
         self,
@@ -427,38 +423,39 @@ class Det(MetricSpec):
         }
 
 
-def _six(n: FloatArray, r: FloatArray, nn: FloatArray, nr: FloatArray, rr: FloatArray) -> FloatArray:
-    """Return sums as the values of `Moments`, (K, 6)."""
-    return np.stack((np.zeros_like(n), n, r, nn, nr, rr), axis=-1)
+def _six(
+    n: FloatArray, r: FloatArray, nn: FloatArray, nr: FloatArray, rr: FloatArray, thresholds: int
+) -> FloatArray:
+    """Return sums, each (K, thresholds) or (K, 1), as the values of `Moments`, (K·thresholds, 6)."""
+    rr = rr.reshape(-1, thresholds)
+    sums = (np.zeros(rr.shape), n, r, nn, nr, rr)
+    return np.stack([np.broadcast_to(each, rr.shape).ravel() for each in sums], axis=-1)
 
 
 def _numbers(
-    ratios: Sequence[Ratio],
+    ratio: Ratio,
+    groups: int,
     levels: tuple[float, float],
     display: tuple[float, float, float, float],
     cohort: Refusal,
     too_few: str,
 ) -> Numbers:
     """Return the numbers of one axis, (K, thresholds); a curve is shown as a whole."""
-    measured = ratios[0].n > normal_quantile(levels[1]) * ratios[0].n_sd
-    near, wide = zip(*(ratio.where(measured, *levels) for ratio in ratios), strict=True)
-    point, noise_sd, low, high, wide_low, wide_high = (
-        np.stack(each, axis=1)
-        for each in (
-            [ratio.point for ratio in ratios],
-            [ratio.noise_sd() for ratio in ratios],
-            *zip(*near, strict=True),
-            *zip(*wide, strict=True),
-        )
-    )
+
+    def by_group(values: FloatArray) -> FloatArray:
+        return values.reshape(groups, -1)
+
+    measured = ratio.n > normal_quantile(levels[1]) * ratio.n_sd
+    near, wide = ratio.where(measured, *levels)
+    noise_sd = ratio.noise_sd()
     around = normal_quantile(levels[0]) * noise_sd
     return assemble(
-        point=point,
-        bounds=(low, high),
-        simultaneous=(wide_low, wide_high),
-        noise=(point - around, point + around),
-        denominator=np.broadcast_to(ratios[0].n[:, None], point.shape),
-        noise_sd=noise_sd,
+        point=by_group(ratio.point),
+        bounds=(by_group(near[0]), by_group(near[1])),
+        simultaneous=(by_group(wide[0]), by_group(wide[1])),
+        noise=(by_group(ratio.point - around), by_group(ratio.point + around)),
+        denominator=by_group(ratio.n),
+        noise_sd=by_group(noise_sd),
         display=display,
-        refusals=(cohort, (measured[:, None], too_few)),
+        refusals=(cohort, (measured.reshape(groups, -1), too_few)),
     )

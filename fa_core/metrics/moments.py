@@ -33,7 +33,8 @@ Floor = Callable[[FloatArray, FloatArray], FloatArray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """The six sums of each group, float64 (K, 6), and the covariance of their noise, (6, 6)."""
+    """The six sums of each group, float64 (K, 6), and the covariance of their noise: (6, 6), or (K, 6, 6)
+    where each group's is its own."""
 
     values: FloatArray
     covariance: FloatArray
@@ -65,9 +66,9 @@ class Ratio:
         return self.moments.values[:, N]
 
     @property
-    def n_sd(self) -> float:
-        """Standard deviation of the noise on each of them."""
-        return float(self.moments.covariance[N, N] ** 0.5)
+    def n_sd(self) -> FloatArray:
+        """Standard deviation of the noise on each of them, () or (K,)."""
+        return np.asarray(self.moments.covariance[..., N, N] ** 0.5)
 
     @property
     def r(self) -> FloatArray:
@@ -135,7 +136,7 @@ class Ratio:
         measured = (squares * self.moments.values).sum(axis=-1)
         floor = self.floor(np.maximum(self.n, 0.0), p)
         total = np.maximum(measured, floor) + noise
-        noised = squares @ self.moments.covariance
+        noised = np.einsum("...i,...ij->...j", squares, self.moments.covariance)
         along = (noised * linear).sum(axis=-1)
         sampling = np.maximum(measured - along / total * off, floor)
         left = np.sqrt(np.maximum((noised * squares).sum(axis=-1) - along**2 / total, 0.0))
@@ -146,4 +147,4 @@ class Ratio:
     def _noise(self, p: FloatArray) -> FloatArray:
         """Return ν(p), the variance of the privacy noise in r − p·n, of p's shape."""
         s = self.moments.covariance
-        return np.asarray(s[R, R] - 2 * p * s[N, R] + p * p * s[N, N])
+        return np.asarray(s[..., R, R] - 2 * p * s[..., N, R] + p * p * s[..., N, N])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench import dashboard, demo_coverage, device, estimates, gateway, local_eval
+from scripts.bench import dashboard, demo_coverage, device, estimates, gateway, local_eval, previews
 from tests.bench.running import run
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT
 from tests.fleet.small import small_bank
@@ -46,6 +46,17 @@ def test_demo_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2 fleets of 30 devices" in printed
     rows = [line.split()[:3] for line in printed.splitlines()]
     assert ["wake-word-weekly", "false_reject_rate", "everyone"] in rows
+
+
+def test_previews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promises of a preview with a fleet hold for another: all randomness is by seed."""
+    monkeypatch.setattr(previews, "open_bank", lambda path, progress: small_bank())
+    plans = ("wake-word-weekly", "dictation-word-error-rate")
+    code, printed = run(previews, "--devices", "1000", "--releases", "4", "--plans", *plans)
+    rows = [line.split()[:3] for line in printed.splitlines()]
+    assert ["wake-word-weekly", "false_reject_rate", "everyone"] in rows
+    assert ["dictation-word-error-rate", "word_error_rate", "accent"] in rows
+    assert code == 0, printed
 
 
 def test_secagg(tmp_path: Path) -> None:

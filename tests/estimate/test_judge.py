@@ -175,7 +175,7 @@ class TestAGap:
         assert verdict(near[0], max_gap=LIMIT) == "not_enough_evidence"
 
 
-def read(fleet: float, **changes: tuple[float, float]) -> list[Estimate]:
+def read(fleet: float, by: tuple[str, ...] = ("accent",), **changes: tuple[float, float]) -> list[Estimate]:
     """Estimates of a rate by accent, sent in blocks: 3 groups alike, each of `fleet` devices with 20 events,
     10% misses.
 
@@ -198,7 +198,7 @@ def read(fleet: float, **changes: tuple[float, float]) -> list[Estimate]:
         for part in metric.parts(shape, bounds_of(made)):
             value, variance = changes.get(part.name, (exact[part.name], 1.0))
             sums["metric", grouping, part.name] = PartSum(np.full(part.cells, value), variance, False)
-    return [r for r in estimates_of_sums(made, sums, 3000) if [name for name, _ in r.group] == ["accent"]]
+    return [r for r in estimates_of_sums(made, sums, 3000) if tuple(name for name, _ in r.group) == by]
 
 
 class TestSuppression:
@@ -218,6 +218,14 @@ class TestSuppression:
             assert result.simultaneous_low is None
             assert result.noise_low is None
         assert not read(500.0, devices=(100.0, 25.0))[0].suppressed  # the control, on the line
+
+    def test_says_of_everyone_that_there_was_nothing_to_divide_by(self) -> None:
+        """3,000 devices were counted; of a group it is not known how many there are."""
+        (everyone,) = read(500.0, by=(), devices=(-3.0, 25.0))
+        assert everyone.reason == "no events to divide by: of 3,000 devices counted, none had any"
+        (few,) = read(500.0, by=(), devices=(40.0, 25.0))
+        assert few.reason.startswith("fewer than 100 devices with events")
+        assert read(500.0, devices=(-3.0, 25.0))[0].reason.startswith("fewer than 100 devices with events")
 
     def test_hides_what_cannot_be_distinguished_from_the_noise(self) -> None:
         for result in read(500.0, size=(10_000.0, 9e7)):

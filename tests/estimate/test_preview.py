@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from fa_core.cli import build
 from fa_core.errors import BadInput, Refused
-from fa_core.estimate.preview import noise_variance, preview
+from fa_core.estimate.expect import noise_variance
+from fa_core.estimate.preview import preview
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import bounds_of, compile_plan, groupings, shape_of
 from fa_core.metrics import PartSum
