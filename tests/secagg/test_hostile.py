@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fa_core.errors import Refused
 from fa_core.secagg import Reason, Refusal, RoundFailure, Stage, messages
-from fa_core.secagg.messages import Malformed
+from fa_core.secagg.messages import Kind, Malformed
 from tests.secagg import lab
 from tests.secagg.lab import TASK, Lab
 
@@ -317,6 +317,22 @@ def test_readers_take_any_bytes(data: bytes) -> None:
         for body in (data, messages.join_request(SMALL)[:36] + data):
             with pytest.raises(Malformed):
                 read(body)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_message_of_a_fixed_size_has_no_byte_more_and_none_less(bits: int) -> None:
+    task = replace(TASK, bits=bits)
+    vector = np.arange(task.length, dtype="<u4" if bits == 32 else "<u8")
+    masked = messages.masked_reply(task.session, vector)
+    number = messages.count_message(Kind.PLAIN_VECTOR_REQUEST, task.session, 7)
+    assert np.array_equal(messages.read_masked_reply(task, masked), vector)
+    assert messages.read_count(Kind.PLAIN_VECTOR_REQUEST, task.session, number) == 7
+    for change in (masked[:-1], masked + b"\0"):
+        with pytest.raises(Malformed):
+            messages.read_masked_reply(task, change)
+    for change in (number[:-1], number + b"\0"):
+        with pytest.raises(Malformed):
+            messages.read_count(Kind.PLAIN_VECTOR_REQUEST, task.session, change)
 
 
 def test_after_all_that_the_right_request_is_answered(standing: Standing) -> None:
