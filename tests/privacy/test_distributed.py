@@ -106,6 +106,14 @@ def test_the_cost_is_that_of_the_theorem() -> None:
     assert spent(one, share, 9) == (signal + tau(share.variance, 9) * 7 / 2) / 2
 
 
+@pytest.mark.parametrize("h", [10, 900, 10**5])
+def test_a_share_with_a_factor_is_no_larger_than_it_has_to_be(h: int) -> None:
+    one = block(7, 1, 1, Fraction(1, 2))
+    share = share_of(one, h)
+    assert share.scale > 1
+    assert one.cost * (1 - Fraction(1, 10**9)) < spent(one, share, h) <= one.cost
+
+
 def test_a_block_whose_tau_eats_its_cost_is_refused() -> None:
     with pytest.raises(Refused, match="too small"):
         share_of(block(20_000, 1, 1, Fraction(1, 10**14)), 10**5)

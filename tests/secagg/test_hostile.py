@@ -324,6 +324,22 @@ def test_readers_take_any_bytes(data: bytes) -> None:
                 read(body)
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_message_of_a_fixed_size_has_no_byte_more_and_none_less(bits: int) -> None:
+    task = replace(TASK, bits=bits)
+    vector = np.arange(task.length, dtype="<u4" if bits == 32 else "<u8")
+    masked = messages.masked_reply(task.session, vector)
+    number = messages.count_message(Kind.PLAIN_VECTOR_REQUEST, task.session, 7)
+    assert np.array_equal(messages.read_masked_reply(task, masked), vector)
+    assert messages.read_count(Kind.PLAIN_VECTOR_REQUEST, task.session, number) == 7
+    for change in (masked[:-1], masked + b"\0"):
+        with pytest.raises(Malformed):
+            messages.read_masked_reply(task, change)
+    for change in (number[:-1], number + b"\0"):
+        with pytest.raises(Malformed):
+            messages.read_count(Kind.PLAIN_VECTOR_REQUEST, task.session, change)
+
+
 def test_after_all_that_the_right_request_is_answered(standing: Standing) -> None:
     for bench, stage, right in standing.parties:
         getattr(bench.parties[0], stage.value)(right)

@@ -388,3 +388,22 @@ def test_a_contribution_is_asked_for_once(tmp_path: Path) -> None:
         ours.parties[0].masked(request)
     assert refused(ours.parties[0], Stage.MASKED, request) is Reason.OUT_OF_ORDER
     assert calls == [6]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros(TASK.length + 1, np.int64),
+        np.zeros((1, TASK.length), np.int64),
+        np.zeros(TASK.length, np.int32),
+        np.zeros(TASK.length, np.float64),
+    ],
+    ids=["longer", "a row", "int32", "floating point"],
+)
+def test_a_contribution_of_another_shape_or_type_is_never_sent(
+    tmp_path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+) -> None:
+    ours = lab.make(tmp_path, n=6).run(until=Stage.MASKED)
+    ours.parties[0]._contribute = lambda joined: values  # type: ignore[assignment, return-value]
+    with pytest.raises(ValueError, match="a contribution has shape"):
+        ours.parties[0].masked(ours.server.requests()[0])

@@ -85,8 +85,14 @@ def test_recovery_agrees_with_lagrange_in_plain_integers() -> None:
 def test_coefficients_are_uniform_residues() -> None:
     """The prime itself is drawn again; the rest is 31 bits as they come."""
     stream = iter([b"\xff\xff\xff\xff" * 3 + b"\x01\x00\x00\x80", b"\x05\x00\x00\x00" * 3])
-    drawn = shamir._residues(4, lambda size: next(stream)[:size])
-    assert drawn.tolist() == [5, 5, 5, 1]
+    asked = []
+
+    def random(size: int) -> bytes:
+        asked.append(size)
+        return next(stream)
+
+    assert shamir._residues(4, random).tolist() == [5, 5, 5, 1]
+    assert asked == [16, 12]
 
 
 def test_shares_of_a_fixed_secret_spread_over_the_field() -> None:

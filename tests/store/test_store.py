@@ -135,6 +135,18 @@ def test_a_release_is_charged_once(store: Store) -> None:
     assert (len(store.charges("homes")), store.charges("labs")) == (1, ())
 
 
+def test_a_release_holds_the_plan_that_its_layout_was_compiled_from(store: Store) -> None:
+    release, other = make_release(), make_release(2)
+    announce(store, release.plan)
+    charge(store, charge_for(release))
+    with pytest.raises(ValueError, match="another plan than its layout"):
+        store.save(replace(release, plan=plan(revision=2)), make_estimates(), synthetic=True)
+    with pytest.raises(ValueError, match="do not belong"):
+        store.save(release, replace(make_estimates(), release=other.id), synthetic=True)
+    assert store.count() == 0
+    store.save(release, make_estimates(), synthetic=True)
+
+
 def test_a_failed_round_keeps_its_charge(store: Store) -> None:
     release = make_release()
     announce(store, release.plan)
