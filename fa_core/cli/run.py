@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from fa_core.errors import BadInput
-
-HERE = ("local", "simulation", "tables")
-"""The engines that need no federation."""
+from fa_core.values import HERE
 
 DETACHED = 130
 

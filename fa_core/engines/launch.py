@@ -44,12 +44,10 @@ from fa_core.rounds.progress import progress_display
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
-from fa_core.values import Estimates, Release
+from fa_core.values import HERE, TABLES, Estimates, Release
 
 SIMULATION_SECONDS = 3600.0
 """Longest that a stage may take on Flower's simulation engine, where a worker process may hang."""
-
-ENGINES = ("local", "simulation", "tables")
 
 LAST_SECONDS = 60.0
 """How long a round may take to end, and to record that in the store, once its engine has stopped."""
@@ -66,7 +64,7 @@ class Order:
     """A request to run a plan.
 
     Attributes:
-        plan: its file. fleet: a fleet directory. engine: "local", "simulation" or "tables".
+        plan: its file. fleet: a fleet directory. engine: one of `HERE`.
         seed: of the sampling of events, None for the operating system's randomness.
         store: a folder or postgresql://….
         until: end of the window, a whole hour, UTC, at which the clock of the engine tables stands; None for
@@ -103,9 +101,9 @@ def launch(
     `display` shows the progress, on standard error by default. Raises BadInput, Refused or
     RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
     """
-    if order.engine not in ENGINES:
+    if order.engine not in HERE:
         raise BadInput(f"there is no engine {order.engine!r} here; `local`, `simulation` and `tables` are")
-    if order.until is not None and order.engine != "tables":
+    if order.until is not None and order.engine != TABLES:
         raise BadInput("--until sets the clock of the engine `tables`; other engines have the machine's")
     if order.fleet is None:
         raise BadInput(
@@ -120,7 +118,7 @@ def launch(
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
     keys = local_keys(keys_folder(order.store))
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
-    if order.engine == "tables":
+    if order.engine == TABLES:
         return _count(order, plan, signed, fleet, cohort, keys)
     with _stop_signals() as stopped:
         setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)

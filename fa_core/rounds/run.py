@@ -48,7 +48,7 @@ class Job:
         plan: checked. signed: its signature and the signer's key.
         population: whose budget is charged.
         until: end of the window, a whole hour, UTC.
-        engine: "local", "simulation" or the name of a federation.
+        engine: one of `fa_core.values.HERE`, or the name of a federation.
         simulated: whether a seed, an in-process fleet or a synthetic fleet takes part.
         synthetic: whether the voices are synthetic.
         nodes: how many nodes to wait for before the round starts.
