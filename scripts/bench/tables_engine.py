@@ -2,8 +2,8 @@
 
     python -m scripts.bench.tables_engine [--devices 1000000] [--events 32] [--hours 16] [--json]
 
-The fleet's tables are made up and written as `fa fleet import` writes them; then a command of its own runs the
-weekly plan over them. The peer reads the same Parquet files into memory with pyarrow, and does nothing else.
+The fleet's tables are made up and written as `fa fleet import` writes them; then a command of its own runs
+the weekly plan over them. The peer reads the same Parquet files into memory with pyarrow, no more.
 """
 
 import argparse
