@@ -60,6 +60,18 @@ class Cohort:
         facts = {name: (codes[start:stop], labels) for name, (codes, labels) in self.facts.items()}
         return Cohort(self.ids[start:stop], facts, tables, offsets)
 
+    def choose(self, numbers: Int64Array) -> "Cohort":
+        """Return some of the devices as a cohort of their own. `numbers`: int64, ascending."""
+        tables, offsets = {}, {}
+        for name, table in self.tables.items():
+            sizes = np.diff(self.offsets[name])
+            kept = np.zeros(len(self), np.bool_)
+            kept[numbers] = True
+            tables[name] = table.filter(pa.array(np.repeat(kept, sizes)))
+            offsets[name] = np.concatenate(([0], np.cumsum(sizes[numbers])))
+        facts = {name: (codes[numbers], labels) for name, (codes, labels) in self.facts.items()}
+        return Cohort(tuple(self.ids[number] for number in numbers), facts, tables, offsets)
+
 
 def cohort_of_one(facts: Mapping[str, str], tables: Mapping[str, pa.Table]) -> Cohort:
     """Return one device as a cohort. `facts` maps fact to value, `tables` source to its rows."""

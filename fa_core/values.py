@@ -7,7 +7,7 @@ Exact numbers are `fractions.Fraction`; the noise and its cost are never floats 
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Literal
+from typing import Final, Literal
 
 from fa_core.arrays import FloatArray as FloatArray
 from fa_core.arrays import Int64Array as Int64Array
@@ -17,6 +17,12 @@ Mechanism = Literal["discrete_gaussian", "geometric"]
 NoiseMode = Literal["central", "distributed"]
 Counters = Literal["joint", "blocks"]
 Verdict = Literal["met", "broken", "not_enough_evidence"]
+
+TABLES: Final = "tables"
+"""The engine that counts a fleet directory without a protocol."""
+
+HERE: Final = ("local", "simulation", TABLES)
+"""The engines of one machine, which need no federation; none has one of these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class Release:
         id: 32 hex digits, chosen by the aggregator before the round, bound into every key.
         plan: canonical bytes of the plan.
         population: name of the population whose budget was charged.
-        engine: "local", "simulation" or the name of a federation.
+        engine: one of `HERE`, or the name of a federation.
         simulated: True for ever where a seed, an in-process fleet or a synthetic fleet took part.
         created: when the release was made, UTC.
         window_start, window_end: the events counted are in [start, end), UTC.

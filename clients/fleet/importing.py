@@ -130,7 +130,7 @@ def _read_metadata(source: Path, now: datetime) -> dict[str, Any]:
     if not isinstance(metadata["synthetic"], bool):
         raise BadInput(f"{file}: synthetic: must be true or false")
     if metadata["until"] is not None:
-        metadata["until"] = parse_until(metadata["until"], str(file))
+        metadata["until"] = parse_until(metadata["until"], f"{file}: until")
         if metadata["until"] > _hour_after(now) and not metadata["synthetic"]:
             raise BadInput(f"{file}: until: lies ahead of this computer's clock, {now:%Y-%m-%d %H:%M} UTC")
     return metadata

@@ -90,12 +90,12 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path / METADATA_FILE}: population: must be a name, in text")
     if not isinstance(synthetic, bool):
         raise BadInput(f"{path / METADATA_FILE}: synthetic: must be true or false")
-    until = parse_until(metadata.get("until"), f"{path / METADATA_FILE}")
+    until = parse_until(metadata.get("until"), f"{path / METADATA_FILE}: until")
     return {**metadata, "until": until}
 
 
-def parse_until(value: object, file: str) -> datetime:
-    """Return the end of a window, a whole hour in UTC. Raises BadInput, naming the file, for another."""
+def parse_until(value: object, where: str) -> datetime:
+    """Return the end of a window, a whole hour in UTC. Raises BadInput, naming the place, for another."""
     right = "must be a whole hour in UTC, such as 2026-11-22T07:00:00Z"
     try:
         until = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -108,7 +108,7 @@ def parse_until(value: object, file: str) -> datetime:
         or until.second
         or until.microsecond
     ):
-        raise BadInput(f"{file}: until: {right}")
+        raise BadInput(f"{where}: {right}")
     return until.astimezone(UTC)
 
 

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from fa_core.errors import BadInput
-
-HERE = ("local", "simulation")
-"""The engines that need no federation."""
+from fa_core.values import HERE
 
 DETACHED = 130
 
@@ -19,7 +17,11 @@ def run(
         Path | None, typer.Option(help="A fleet directory: the devices to ask.", show_default=False)
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, simulation (Flower's), or a federation: its directory or name.")
+        str,
+        typer.Option(
+            help="local; simulation (Flower's); tables (counted without messages, for large fleets); or a "
+            "federation: its directory or name."
+        ),
     ] = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     seed: Annotated[
@@ -31,6 +33,14 @@ def run(
             help="A folder, or postgresql://…  [.unheard; a federation has its own]", show_default=False
         ),
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            show_default=False,
+            help="End of the window, to which the engine tables sets its clock. Left out: the fleet's end.",
+        ),
+    ] = None,
     attach: Annotated[
         str | None,
         typer.Option(
@@ -40,19 +50,21 @@ def run(
 ) -> None:
     """Ask devices what a plan asks, and release the noised answer. The ledger is charged before."""
     # Imported here: Flower and the samplers take seconds, for which no other command should wait.
+    from clients.fleet.tables import parse_until
     from fa_core.cli.results import show_release
     from fa_core.engines.launch import Order, launch
     from fa_core.store import DEFAULT, open_store
 
     if engine not in HERE:
-        _on_federation(engine, plan, attach, (fleet, seed, store), as_json)
+        _on_federation(engine, plan, attach, (fleet, seed, store, until), as_json)
         return
     if attach is not None:
         raise BadInput("--attach comes back to a run on a federation: name it with --engine")
     if plan is None:
         raise BadInput("which plan? `fa run PLAN`")
     place = store or DEFAULT
-    release, estimates = launch(Order(plan, fleet, engine, seed, place))
+    end = None if until is None else parse_until(until, "--until")
+    release, estimates = launch(Order(plan, fleet, engine, seed, place, end))
     with open_store(place, create=False) as opened:
         synthetic = opened.find(release.id).synthetic
     show_release(release, estimates, synthetic=synthetic, as_json=as_json)
@@ -76,7 +88,7 @@ def _on_federation(
         raise BadInput("either a plan to launch, or --attach RUN to come back to one")
     if any(each is not None for each in not_here):
         raise BadInput(
-            "a federation has its own devices, store and randomness: no --fleet, --seed or --store here"
+            "a federation has its own devices, store and randomness: no --fleet, --seed, --store or --until"
         )
     if plan is not None:
         run = runs.launch(federation, plan)

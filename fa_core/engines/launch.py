@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -17,9 +17,16 @@ from rich.console import Console
 
 from clients.app import relay
 from clients.device.trust import Pins
-from clients.evaluate import Cohort, cohort_of_fleet, device_vectors
+from clients.evaluate import (
+    Cohort,
+    cohort_of_fleet,
+    device_vectors,
+    seeded_randomness,
+    system_randomness,
+)
 from clients.fleet.tables import Fleet, read_fleet
 from clients.party import FleetNodes, pins_of, simulated
+from fa_core.engines.tables import count
 from fa_core.errors import BadInput
 from fa_core.flower.local_workers import run_local
 from fa_core.flower.transport import PARTITION, Grid, ServerApp, run_simulation, server_app
@@ -37,7 +44,7 @@ from fa_core.rounds.progress import progress_display
 from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
 from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
-from fa_core.values import Estimates, Release
+from fa_core.values import HERE, TABLES, Estimates, Release
 
 SIMULATION_SECONDS = 3600.0
 """Longest that a stage may take on Flower's simulation engine, where a worker process may hang."""
@@ -57,9 +64,11 @@ class Order:
     """A request to run a plan.
 
     Attributes:
-        plan: its file. fleet: a fleet directory. engine: "local" or "simulation".
+        plan: its file. fleet: a fleet directory. engine: one of `HERE`.
         seed: of the sampling of events, None for the operating system's randomness.
         store: a folder or postgresql://….
+        until: end of the window, a whole hour, UTC, at which the clock of the engine tables stands; None for
+            the end of what the fleet recorded, and the machine's clock.
     """
 
     plan: Path
@@ -67,6 +76,7 @@ class Order:
     engine: str
     seed: int | None
     store: str
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +101,25 @@ def launch(
     `display` shows the progress, on standard error by default. Raises BadInput, Refused or
     RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
     """
-    if order.engine not in ("local", "simulation"):
-        raise BadInput(f"there is no engine {order.engine!r} here; `local` and `simulation` are")
+    if order.engine not in HERE:
+        raise BadInput(f"there is no engine {order.engine!r} here; `local`, `simulation` and `tables` are")
+    if order.until is not None and order.engine != TABLES:
+        raise BadInput("--until sets the clock of the engine `tables`; other engines have the machine's")
     if order.fleet is None:
         raise BadInput(
             f"the engine {order.engine} needs --fleet DIR; `fa fleet make` or `fa fleet import` makes one"
         )
     fleet = read_fleet(order.fleet)
+    if order.until is not None:
+        fleet = replace(fleet, until=order.until)
     plan = load(order.plan, fleet=fleet.devices.num_rows)
     cohort = cohort_of_fleet(fleet.devices, fleet.tables)
     # One device is counted before anything is announced: a table that the plan reads may be missing.
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
     keys = local_keys(keys_folder(order.store))
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
+    if order.engine == TABLES:
+        return _count(order, plan, signed, fleet, cohort, keys)
     with _stop_signals() as stopped:
         setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)
         return _start(setup)
@@ -123,19 +139,43 @@ def _start(setup: _RunSetup) -> Outcome:
     return ended.result(timeout=LAST_SECONDS)
 
 
+def _job(order: Order, plan: Plan, signed: SignedPlan, fleet: Fleet) -> Job:
+    return Job(
+        plan=plan,
+        signed=signed,
+        population=fleet.population,
+        until=fleet.until,
+        engine=order.engine,
+        simulated=True,
+        synthetic=fleet.synthetic,
+        nodes=fleet.devices.num_rows,
+        devices=fleet.devices.num_rows,
+    )
+
+
+def _count(
+    order: Order, plan: Plan, signed: SignedPlan, fleet: Fleet, cohort: Cohort, keys: LocalKeys
+) -> Outcome:
+    """Run the engine `tables`. Ctrl-C ends it as a failure in the store."""
+    job, until = _job(order, plan, signed, fleet), order.until
+    clock = _today if until is None else lambda: until
+    randomness = system_randomness if order.seed is None else seeded_randomness(order.seed)
+    with open_store(order.store) as store:
+        give_budgets(store, keys.authority, job.population, plan.privacy.accounting, clock())
+        context = RunContext(
+            store=store,
+            signers=local_signers(keys, clock),
+            pace=Pace(math.inf, 0.05),
+            clock=MonotonicClock(),
+            today=clock,
+            watch=Watch(lambda _: None, lambda: False),
+        )
+        return count(job, cohort, context, randomness)
+
+
 def _run(setup: _RunSetup, grid: Grid) -> Outcome:
     local = setup.order.engine == "local"
-    job = Job(
-        plan=setup.plan,
-        signed=setup.signed,
-        population=setup.fleet.population,
-        until=setup.fleet.until,
-        engine=setup.order.engine,
-        simulated=True,
-        synthetic=setup.fleet.synthetic,
-        nodes=len(setup.cohort),
-        devices=len(setup.cohort),
-    )
+    job = _job(setup.order, setup.plan, setup.signed, setup.fleet)
     with open_store(setup.order.store) as store, setup.display() as report:
         give_budgets(store, setup.keys.authority, job.population, setup.plan.privacy.accounting, _today())
         context = RunContext(

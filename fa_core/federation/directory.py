@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fa_core.database.connection import SECRET
 from fa_core.errors import BadInput, problems
+from fa_core.values import HERE
 
 CONFIG = "federation.toml"
 PLACE = Path(".unheard") / "federations"
@@ -61,6 +62,13 @@ class Settings(BaseModel):
     deadline: Annotated[float, Field(gt=0, le=12 * 3600)] = 180.0
     nodes: Annotated[int, Field(ge=1)] = 3
     devices: Annotated[int, Field(ge=1)] = 3
+
+    @field_validator("name")
+    @classmethod
+    def _no_engine_of_this_machine(cls, name: str) -> str:
+        if name in HERE:
+            raise ValueError(f"{name} is an engine of this machine; a release must say where it was made")
+        return name
 
     @field_validator("store")
     @classmethod

@@ -99,11 +99,11 @@ def share_of(block: Block, h: int) -> Share:
 
 
 def shares_of(layout: Layout, joined: int, dropout: Fraction, corrupt: Fraction) -> tuple[Share, ...]:
-    """Return every block's share for a roster of `joined` devices; the same on every device and server."""
-    if layout.noise != "distributed":
-        raise ValueError("this layout's noise is added by the server")
-    h = certain_shares(joined, dropout, corrupt)
-    shares = tuple(share_of(block, h) for block in layout.blocks)
+    """Return every block's share for a roster of `joined` devices; the same on every device and server.
+
+    Raises Refused where the sum of so many would not fit the layout's ring.
+    """
+    shares = shares_outside_a_ring(layout, joined, dropout, corrupt)
     for block, share in zip(layout.blocks, shares, strict=True):
         tail = TAIL * math.sqrt(joined * share.variance)
         if joined * block.linf * share.scale + tail >= 2 ** (layout.modulus_bits - 1):
@@ -111,6 +111,16 @@ def shares_of(layout: Layout, joined: int, dropout: Fraction, corrupt: Fraction)
                 f"the sum of {joined} devices does not fit {layout.modulus_bits} bits; invite fewer"
             )
     return shares
+
+
+def shares_outside_a_ring(
+    layout: Layout, joined: int, dropout: Fraction, corrupt: Fraction
+) -> tuple[Share, ...]:
+    """Return every block's share where the sum is formed in whole numbers, without masks: in a simulation."""
+    if layout.noise != "distributed":
+        raise ValueError("this layout's noise is added by the server")
+    h = certain_shares(joined, dropout, corrupt)
+    return tuple(share_of(block, h) for block in layout.blocks)
 
 
 def noise_share(layout: Layout, vector: Int64Array, shares: tuple[Share, ...]) -> Int64Array:
@@ -124,6 +134,23 @@ def noise_share(layout: Layout, vector: Int64Array, shares: tuple[Share, ...]) -
     result = np.empty(layout.length, np.int64)
     for block, share in zip(layout.blocks, shares, strict=True):
         result[block.slice] = discrete_gaussian(vector[block.slice] * share.scale, share.sigma)
+    return result
+
+
+def simulated_noise(layout: Layout, total: Int64Array, shares: tuple[Share, ...], counted: int) -> Int64Array:
+    """Return a sum, factored, with noise as large as that of `counted` devices' shares: for simulations.
+
+    One discrete Gaussian of their variance in place of so many draws: their sum has nearly its distribution
+    (Kairouz, Liu & Steinke 2021, Theorem 5, bound the difference), and a real release never comes this way.
+
+    Args:
+        total: int64 (layout.length,), exact.
+    """
+    result = np.empty(layout.length, np.int64)
+    for block, share in zip(layout.blocks, shares, strict=True):
+        result[block.slice] = discrete_gaussian(
+            total[block.slice] * share.scale, root_up(counted * share.variance)
+        )
     return result
 
 

@@ -2,13 +2,19 @@
 
 from fractions import Fraction
 
-from fa_core.values import Layout, Release
+from fa_core.values import TABLES, Layout, Release
 
 
 def guarantee(release: Release) -> list[str]:
     """Return what is promised to every device by this release, sentence by sentence, limits included."""
     layout = release.layout
     sentences = [_claim(layout)]
+    if release.engine == TABLES:
+        sentences.append(
+            "A simulation in which no device was asked: a fleet's tables were counted on one machine, which "
+            "saw them all. The noise is as large as the plan says."
+        )
+        return sentences
     if layout.noise == "central":
         sentences.append(
             "The server added the noise: this holds against readers of the release only; "

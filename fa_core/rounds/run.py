@@ -48,7 +48,7 @@ class Job:
         plan: checked. signed: its signature and the signer's key.
         population: whose budget is charged.
         until: end of the window, a whole hour, UTC.
-        engine: "local", "simulation" or the name of a federation.
+        engine: one of `fa_core.values.HERE`, or the name of a federation.
         simulated: whether a seed, an in-process fleet or a synthetic fleet takes part.
         synthetic: whether the voices are synthetic.
         nodes: how many nodes to wait for before the round starts.
@@ -83,6 +83,13 @@ class RunContext:
     watch: Watch
 
 
+Sums = tuple[Int64Array, Int64Array, FloatArray]
+"""Noised sums, and each block's scale and noise variance, as `noised` returns them."""
+
+Ask = Callable[[Layout, Task, Invitation], Release]
+"""Has the devices count, once the plan is charged, and returns the noised release."""
+
+
 def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
     """Run a plan over the nodes of a Grid and return what was released and stored.
 
@@ -94,13 +101,22 @@ def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
     nodes = invite(_present(job, grid, context), job.plan.eligibility.sample)
     if context.watch.stopped():
         raise Interrupted(Stage.JOIN)
+
+    def ask(layout: Layout, task: Task, invitation: Invitation) -> Release:
+        return _round(job, grid, nodes, layout, task, invitation, context)
+
+    return charged(job, context, ask)
+
+
+def charged(job: Job, context: RunContext, ask: Ask) -> tuple[Release, Estimates]:
+    """Announce a plan and charge it, then ask, and save what comes of it: one release or one failure."""
     release, layout = job.release, compile_plan(job.plan)
     budgets = require_budgets(job, context)
     entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
     paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()))
     try:
         task, invitation = invitation_of(job, entry.index, paid.log_index, budgets, context)
-        released = _round(job, grid, nodes, layout, task, invitation, context)
+        released = ask(layout, task, invitation)
         estimates = estimate(released)
         write_release(context.store, context.clock, released, estimates, synthetic=job.synthetic)
     except BaseException as error:
@@ -122,13 +138,7 @@ def require_cohort(plan: Plan, devices: int) -> None:
 
     Checked before anything is announced or charged: a round that must fail would cost its budget.
     """
-    privacy = plan.privacy
-    asked = math.ceil(plan.eligibility.sample * devices)
-    if asked < privacy.min_cohort:
-        raise Refused(
-            f"{plan.name} would ask {asked} of {devices} devices, and fewer than {privacy.min_cohort} may "
-            "not be summed up; ask more devices, or lower `min_cohort` or raise `sample` in the plan"
-        )
+    privacy, asked = plan.privacy, require_devices(plan, devices)
     if privacy.secure_aggregation and choose(asked, privacy.dropout, privacy.corrupt) is None:
         enough = smallest_cohort(privacy.dropout, privacy.corrupt, asked)
         raise Refused(
@@ -140,6 +150,17 @@ def require_cohort(plan: Plan, devices: int) -> None:
         shares_of(compile_plan(plan), asked, privacy.dropout, privacy.corrupt)
     else:
         require_headroom(compile_plan(plan), asked)
+
+
+def require_devices(plan: Plan, devices: int) -> int:
+    """Return how many of so many devices are asked. Raises Refused where they are under the least cohort."""
+    asked = math.ceil(plan.eligibility.sample * devices)
+    if asked < plan.privacy.min_cohort:
+        raise Refused(
+            f"{plan.name} would ask {asked} of {devices} devices, and fewer than {plan.privacy.min_cohort} "
+            "may not be summed up; ask more devices, or lower `min_cohort` or raise `sample` in the plan"
+        )
+    return asked
 
 
 def invite(nodes: Sequence[int], sample: Fraction) -> list[int]:
@@ -264,29 +285,36 @@ def _round(
 
     release = task.release.hex()
     result, invited = conduct(grid, nodes, invite, release, begin, context.pace, context.clock, context.watch)
-    sums, scales, variance = noised(layout, result, task.dropout, task.corrupt)
     counted = len(result.counted)
+    took_part = Participation(invited, result.joined, result.joined - counted, counted)
+    sums = noised(layout, result, task.dropout, task.corrupt)
+    return release_of(job, layout, took_part, sums, context.today(), secure=secure)
+
+
+def release_of(
+    job: Job, layout: Layout, took_part: Participation, sums: Sums, created: datetime, *, secure: bool
+) -> Release:
+    """Return what is released of a job."""
+    values, scales, variance = sums
     return Release(
-        id=release,
+        id=job.release.hex(),
         plan=canonical(job.plan),
         layout=layout,
         population=job.population,
         engine=job.engine,
         simulated=job.simulated,
-        created=context.today(),
+        created=created,
         window_start=job.until - job.plan.window,
         window_end=job.until,
-        participation=Participation(invited, result.joined, result.joined - counted, counted),
-        sums=sums,
+        participation=took_part,
+        sums=values,
         scales=scales,
         noise_variance=variance,
         secure_aggregation=secure,
     )
 
 
-def noised(
-    layout: Layout, result: Result, dropout: Fraction, corrupt: Fraction
-) -> tuple[Int64Array, Int64Array, FloatArray]:
+def noised(layout: Layout, result: Result, dropout: Fraction, corrupt: Fraction) -> Sums:
     """Return what may be released of a sum: int64 sums, each block's scale, each block's noise variance.
 
     The variance is in unscaled squared cells, as it really is. Raises Refused where the sum of so many

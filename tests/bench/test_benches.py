@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench import dashboard, demo_coverage, device, estimates, gateway, local_eval, previews
+from scripts.bench import (
+    dashboard,
+    demo_coverage,
+    device,
+    estimates,
+    gateway,
+    local_eval,
+    previews,
+    tables_engine,
+)
 from tests.bench.running import run
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT
 from tests.fleet.small import small_bank
@@ -27,6 +36,12 @@ def test_local_eval() -> None:
     assert "200 devices x 32 events" in printed
     assert "one device, 10,000 events" in printed
     assert "the sums of all three are equal, cell by cell" in printed
+
+
+def test_tables_engine() -> None:
+    code, printed = run(tables_engine, "--devices", "200", "--events", "4", "--hours", "2")
+    assert code == 0, printed
+    assert "200 devices x 4 events" in printed
 
 
 def test_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
