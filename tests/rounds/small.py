@@ -76,6 +76,13 @@ privacy:
 """
 
 
+SEGMENTS = """\
+segments:
+  accent: {device: accent, values: [en-GB, en-IN, en-US]}
+"""
+"""For plans that report by accent."""
+
+
 def plan_text(
     noise: str = "central",
     secure: bool = True,
@@ -99,7 +106,7 @@ def plan_text(
         "DROPOUT": dropout,
         "BAD": corrupt,
     }
-    text = PLAN
+    text = PLAN if "accent" in groups else PLAN.replace(SEGMENTS, "")
     for word, value in fields.items():
         text = text.replace(word, value)
     return text
