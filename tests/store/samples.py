@@ -47,6 +47,7 @@ def plan(name: str = "wake-word-weekly", revision: int = 1) -> bytes:
         "source": "wake_events",
         "window": "7d",
         "where": {"wake_word": "okay_nabu"},
+        "privacy": {"counters": "joint"},
     }
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
