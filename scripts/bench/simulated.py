@@ -405,7 +405,7 @@ CASES = {
         Case(
             "rate",
             "wake_events",
-            lambda world: {"kind": "rate", "of": {"accepted": False}, "expect": _exact(world.p)},
+            lambda world: {"kind": "rate", "of": {"accepted": False}, "over": {}, "expect": _exact(world.p)},
             _draw_rate,
             lambda world, _: world.rates(),
         ),

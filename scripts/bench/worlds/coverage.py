@@ -81,8 +81,11 @@ def _intervals(asked: Sequence[tuple[Ratio, tuple[float, ...]]]) -> list[Interva
     """Return the intervals of ratios that differ in their sums alone."""
     first, levels = asked[0]
     values = np.concatenate([ratio.moments.values for ratio, _ in asked])
-    assert all(np.array_equal(ratio.moments.covariance, first.moments.covariance) for ratio, _ in asked)
-    together = Ratio(Moments(values, first.moments.covariance), first.low, first.high, first.floor)
+    covariance = first.moments.covariance
+    assert all(np.array_equal(ratio.moments.covariance, covariance) for ratio, _ in asked)
+    if covariance.ndim == 3:  # one for each group
+        covariance = np.concatenate([covariance] * len(asked))
+    together = Ratio(Moments(values, covariance), first.low, first.high, first.floor)
     whole, groups = together.intervals(*levels), len(first.n)
     mine = [slice(start, start + groups) for start in range(0, len(values), groups)]
     return [[(low[each], high[each], valid[each]) for low, high, valid in whole] for each in mine]

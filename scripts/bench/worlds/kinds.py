@@ -310,7 +310,7 @@ def draw_weekly(rng: np.random.Generator, group: Group, devices: int) -> Populat
 
 
 BY_NOISE: Final = {"noise": {"event": "snr_db", "edges": [8, 18], "labels": list(NOISE_LEVELS)}}
-MISSED: Final = {"kind": "rate", "of": {"accepted": False}, "expect": 0.05}
+MISSED: Final = {"kind": "rate", "of": {"accepted": False}, "over": {}, "expect": 0.05}
 WORD_ERRORS: Final = {"kind": "ratio", "of": "word_errors", "over": "words", "expect": 0.1}
 SCORE_BINS: Final = {"from": 0, "to": 1, "bins": BINS}
 CASES: Final = {

@@ -130,7 +130,7 @@ def _naive(exact: Setting, times: list[Ints]) -> tuple[Floats, Floats]:
 def print_cells(releases: int, population: int) -> None:
     """Print coverage of single cells of tables at 200,000 devices, beside one dispersion a row (blocks)."""
     print(
-        f"\nSingle cells of tables, 200,000 devices, {releases} releases; `width` is to that of blocks;\n"
+        f"\nSingle cells of tables, 200,000 devices, {releases} releases; `width` is a median, to blocks;\n"
         f"`under` counts cells under {REACH:.0%}, of which chance explains none in 999 of 1,000 tables\n"
         f"  {'':<34}{'covered':>9}{'worst':>9}{'under':>9}{'of':>5}{'width':>9}"
     )
@@ -141,7 +141,7 @@ def print_cells(releases: int, population: int) -> None:
             found[counters] = cover(setting(case, WORLDS["mixed"], population), 200_000, releases)
         for counters, each in found.items():
             both = (each.shown > 0) & (found["blocks"].shown > 0)
-            width = np.mean(each.half[both] / found["blocks"].half[both])
+            width = np.median(each.half[both] / found["blocks"].half[both])
             places = len(each.places)
             under = sum(map(partial(fails, least=REACH, chance=1e-3 / places), each.held, each.shown))
             print(
