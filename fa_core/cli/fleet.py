@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fa_core.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, help="Build the device tables of many devices, or bring your own.")
+
+SHIPPED = Path("eval_plans")
+"""The plans to start from, where they are at hand."""
 
 Out = Annotated[Path, typer.Option(help="The fleet directory to write; must not exist, or be empty.")]
 
@@ -92,6 +95,13 @@ def import_(
         bool,
         typer.Option("--drop-extra", help="Leave out columns that no table has, rather than refuse them."),
     ] = False,
+    plan: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Say how this plan fits the tables. Without one, labels are compared with eval_plans/*.yaml."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check your own device tables and write them as a fleet directory.
 
@@ -101,16 +111,25 @@ def import_(
     """
     from clients.fleet.importing import import_fleet
     from clients.fleet.problems import BadTables
+    from clients.fleet.quality import quality
     from clients.fleet.sources import Accepting
+    from fa_core.plan import load
 
+    asked = [load(path, today=date.min) for path in plan or ()]
+    plans = asked or [load(path, today=date.min) for path in sorted(SHIPPED.glob("*.yaml"))]
     accepting = Accepting(dict(map(_renamed, rename or ())), assume_utc, drop_extra)
     try:
         imported = import_fleet(source, out, accepting, datetime.now(UTC))
     except BadTables as error:
         raise BadInput(_for_person(str(error), error.shown)) from None
+    found = quality(imported.fleet, plans, asked)
+    if as_json:
+        whole = {"fleet": str(out), "rows": imported.rows, "notes": imported.notes, **found.as_object()}
+        typer.echo(json.dumps(whole, indent=2))
+        return
     typer.echo(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in imported.rows.items()))
-    for note in imported.notes:
-        typer.echo(f"note: {note}", err=True)
+    for text in (*(f"note: {note}" for note in imported.notes), *found.sentences()):
+        typer.echo(f"  {text}")
 
 
 @app.command()
