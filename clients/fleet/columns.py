@@ -60,9 +60,9 @@ with `aliases: {{en-GB-scotland: [scottish english, "Scots, broad"]}}`.
 Such a row meets no condition on `snr_db`, not even `not`. In a segment by `snr_db` it is `other`, and
 nothing else is.
 
-**Quality.** The import ends with what is worth knowing: clocks, labels that no plan names, and with `--plan`
-what the plan's caps leave out and which groups are too small. `fa plan preview --fleet DIR` says it later, and
-`fa run` warns before it charges.
+**Quality.** The import ends with what is worth knowing: clocks, labels that no plan names, and with
+`--plan` what the plan's caps leave out and which groups are too small. `fa plan preview --fleet DIR` says
+it later, and `fa run` warns before it charges.
 
 **What is wrong** is named by file, column and row, all at once, and nothing is written. Rows of CSV are
 numbered as a spreadsheet does it, with the header as row 1. The values themselves are shown on a terminal
