@@ -106,7 +106,7 @@ def import_(
     """Check your own device tables and write them as a fleet directory.
 
     SOURCE holds `devices` and each table that you have (wake_events, listening, command_events,
-    dictation_events), as a file or as a directory of files, each with a device_id: docs/data.md. All that is
+    dictation_events, detections), as a file or as a directory of files, each with a device_id: docs/data.md. All that is
     wrong is named, and then nothing is written.
     """
     from clients.fleet.importing import import_fleet
@@ -141,6 +141,43 @@ def template(
 
     write_template(out)
     typer.echo(f"{out}: a sample of every table; `fa fleet import {out} --out DIR` reads it")
+
+
+@app.command("import-log")
+def import_log(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A log, or a directory of logs (.log, .txt), one a device.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="The directory of tables to write; must not exist, or be empty.")],
+    zone: Annotated[
+        str | None, typer.Option(help="Zone of times that have none, such as Europe/Berlin or UTC.")
+    ] = None,
+    day: Annotated[
+        datetime | None,
+        typer.Option(
+            "--date", formats=["%Y-%m-%d"], help="Day of the first line, where lines have the time alone."
+        ),
+    ] = None,
+    model_version: Annotated[str, typer.Option(help="The wake word model that the devices ran.")] = "unknown",
+) -> None:
+    """Read when devices woke from logs of ESPHome, also through Home Assistant, as tables to import.
+
+    A log does not say whether a device should have woken; the metrics wakes_per_hour and detection_scores do
+    not ask. A device is taken to listen from the first line of its log to the last. Its facts are `unknown`:
+    write them into devices.csv, then `fa fleet import`.
+    """
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from clients.fleet.logs import logs_to_tables
+
+    try:
+        known = None if zone is None else ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadInput(f"--zone {zone}: write a time zone such as Europe/Berlin or UTC") from None
+    rows = logs_to_tables(source, out, known, day.date() if day else None, model_version)
+    typer.echo(f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in rows.items()))
+    typer.echo(f"  write each device's accent and class into {out}/devices.csv, then `fa fleet import {out}`")
 
 
 @app.command()
