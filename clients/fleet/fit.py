@@ -6,7 +6,7 @@ facts instead (`fa plan preview`).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import product
 from typing import Final
@@ -99,17 +99,18 @@ class Fit:
             )
 
 
-def fit(plan: Plan, cohort: Cohort, until: datetime) -> Fit:
-    """Return how a plan fits a fleet, for a window that ends at `until`."""
+def fit(plan: Plan, cohort: Cohort, until: datetime, *, closely: bool = True) -> Fit:
+    """Return how a plan fits a fleet, for a window that ends at `until`.
+
+    `closely` looks at caps and groups too, for which every metric is sampled.
+    """
     window, least = window_text(plan.window), plan.privacy.min_cohort
     missing = tuple(name for name in sources(plan) if name not in cohort.tables)
     if missing:
         return Fit(plan.name, len(cohort), window, least, missing)
     rows = {name: rows_in_window(cohort, name, plan, until) for name in sources(plan)}
     counted = [rows[str(metric.source)].device for metric in plan.metrics.values()]
-    sampler = _Sampler(plan, cohort, rows)
-    clipped = {name: _clipped(metric, sampler) for name, metric in plan.metrics.items()}
-    return Fit(
+    found = Fit(
         plan.name,
         len(cohort),
         window,
@@ -117,6 +118,13 @@ def fit(plan: Plan, cohort: Cohort, until: datetime) -> Fit:
         in_window=len(np.unique(np.concatenate(counted))),
         unknown=tuple(_unknown(plan, cohort, rows)),
         unmet=tuple(_unmet(plan, rows)),
+    )
+    if not closely:
+        return found
+    sampler = _Sampler(plan, cohort, rows)
+    clipped = {name: _clipped(metric, sampler) for name, metric in plan.metrics.items()}
+    return replace(
+        found,
         clipped={name: share for name, share in clipped.items() if share >= 0.005},
         small=tuple(_small(plan, sampler)),
     )
@@ -198,7 +206,7 @@ def _small(plan: Plan, sampler: _Sampler) -> Iterator[SmallGroups]:
             labels = [plan.segments[segment].labels for segment in grouping]
             cell = cells_of(plan, grouping, sampler.cohort)(units)
             groups = list(product(*labels))
-            present = np.unique(np.stack([cell, units.device]), axis=1)[0]
+            present = np.unique(cell * len(sampler.cohort) + units.device) // len(sampler.cohort)
             devices = np.bincount(present, minlength=len(groups))
             named = [
                 (group, count)

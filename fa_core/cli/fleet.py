@@ -106,8 +106,8 @@ def import_(
     """Check your own device tables and write them as a fleet directory.
 
     SOURCE holds `devices` and each table that you have (wake_events, listening, command_events,
-    dictation_events, detections), as a file or as a directory of files, each with a device_id: docs/data.md. All that is
-    wrong is named, and then nothing is written.
+    dictation_events, detections), as a file or as a directory of files, each with a device_id: docs/data.md.
+    All that is wrong is named, and then nothing is written.
     """
     from clients.fleet.importing import import_fleet
     from clients.fleet.problems import BadTables

@@ -126,7 +126,7 @@ def launch(
     cohort = cohort_of_fleet(fleet.devices, fleet.tables)
     # One device is counted before anything is announced: a table that the plan reads may be missing.
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
-    fitted = fit(plan, cohort, fleet.until)
+    fitted = fit(plan, cohort, fleet.until, closely=False)
     if not fitted.in_window:
         raise BadInput(
             f"{order.fleet}: no device has a row that the plan could count in the {fitted.window} "
