@@ -208,7 +208,7 @@ def _counts(
 def _counts_of_chunk(
     plan: Plan, layout: Layout, cohort: Cohort, until: datetime, randomness: Randomness
 ) -> Iterator[tuple[Block, Int64Array]]:
-    rows = {source: _rows(cohort, source, plan, until) for source in _sources(plan)}
+    rows = {source: rows_in_window(cohort, source, plan, until) for source in _sources(plan)}
     draw = randomness(cohort)
     blocks = iter(layout.blocks)
     for name, metric in plan.metrics.items():
@@ -223,7 +223,7 @@ def _counts_of_chunk(
         units = metric.units(view, plan.where, bounds)
         for grouping in groupings(metric, plan):
             shape = shape_of(plan, grouping)
-            counts = metric.count(units, _cells(plan, grouping, cohort), shape, bounds, len(cohort))
+            counts = metric.count(units, cells_of(plan, grouping, cohort), shape, bounds, len(cohort))
             for part in metric.parts(shape, bounds):
                 yield next(blocks), counts[part.name]
 
@@ -241,7 +241,7 @@ def _source(metric: MetricSpec) -> str:
     return metric.source
 
 
-def _rows(cohort: Cohort, source: str, plan: Plan, until: datetime) -> Rows:
+def rows_in_window(cohort: Cohort, source: str, plan: Plan, until: datetime) -> Rows:
     """Return the rows of a source that lie in the plan's window."""
     if source not in cohort.tables:
         raise BadInput(f"the plan reads {source}, and the fleet has no {source}.parquet")
@@ -257,7 +257,7 @@ def _rows(cohort: Cohort, source: str, plan: Plan, until: datetime) -> Rows:
     return Rows(table.take(kept), device[kept], cohort.facts)
 
 
-def _cells(plan: Plan, grouping: tuple[str, ...], cohort: Cohort) -> CellOf:
+def cells_of(plan: Plan, grouping: tuple[str, ...], cohort: Cohort) -> CellOf:
     """Return the function that says which group each unit falls into."""
     segments = [plan.segments[name] for name in grouping]
 

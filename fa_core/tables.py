@@ -166,8 +166,29 @@ DICTATION_EVENTS = Source(
     },
 )
 
+DETECTIONS = Source(
+    "detections",
+    "One time that the device woke, where nobody knows whether it should have: wakes per hour and the "
+    "distribution of scores need no more.",
+    {
+        "time": Column("time", why="When it was.", example="2026-11-20T07:31:04.250Z"),
+        "wake_word": WAKE_WORD,
+        "model_version": MODEL_VERSION,
+        "score": Column(
+            "number",
+            low=0.0,
+            high=1.0,
+            optional=True,
+            why="The detector's score. Empty where it is unknown: the row is in no histogram of scores.",
+            example="0.97",
+        ),
+        "snr_db": SNR_DB,
+        "playback": PLAYBACK,
+    },
+)
+
 SOURCES: Mapping[str, Source] = MappingProxyType(
-    {source.name: source for source in (WAKE_EVENTS, LISTENING, COMMAND_EVENTS, DICTATION_EVENTS)}
+    {source.name: source for source in (WAKE_EVENTS, LISTENING, COMMAND_EVENTS, DICTATION_EVENTS, DETECTIONS)}
 )
 
 FACTS: Mapping[str, Column] = MappingProxyType(

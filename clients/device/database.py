@@ -54,13 +54,8 @@ def schema() -> list[str]:
 
     Times are microseconds since 1970, UTC. Rows carry the purpose under whose consent they were written.
     """
-    statements = []
-    for source in SOURCES.values():
-        columns = [f"{name} {_SQL_TYPES[column.type]}" for name, column in source.columns.items()]
-        head = ["id INTEGER PRIMARY KEY AUTOINCREMENT", "purpose TEXT NOT NULL"]
-        statements.append(f"CREATE TABLE {source.name} ({', '.join(head + columns)}) STRICT")
     return [
-        *statements,
+        *event_tables(),
         "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
         "CREATE TABLE consent (purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, "
         "until INTEGER NOT NULL) STRICT",
@@ -75,6 +70,16 @@ def schema() -> list[str]:
         "CREATE TABLE revision (family TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT",
         "CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     ]
+
+
+def event_tables() -> list[str]:
+    """Return the statements that make the event tables which are not there yet."""
+    statements = []
+    for source in SOURCES.values():
+        columns = [f"{name} {_SQL_TYPES[column.type]}" for name, column in source.columns.items()]
+        head = ["id INTEGER PRIMARY KEY AUTOINCREMENT", "purpose TEXT NOT NULL"]
+        statements.append(f"CREATE TABLE IF NOT EXISTS {source.name} ({', '.join(head + columns)}) STRICT")
+    return statements
 
 
 def create(path: Path, key: StoreKey) -> None:
@@ -105,11 +110,16 @@ def create(path: Path, key: StoreKey) -> None:
 
 
 def connect(path: Path, key: StoreKey) -> Connection:
-    """Open the store at `path`. Raises BadInput or Refused, and changes nothing, where it is not one."""
+    """Open the store at `path`. Raises BadInput or Refused, and changes nothing, where it is not one.
+
+    A store of before may lack an event table that is younger; it is made.
+    """
     check_file(path)
     connection = _connect(path, key)
     try:
         _check_store(connection, path)
+        for statement in event_tables():
+            connection.execute(statement)
     except sqlcipher.DatabaseError as error:
         connection.close()
         raise _unreadable(path, error) from None

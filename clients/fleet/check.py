@@ -1,6 +1,6 @@
 """What a device table must be like, column by column."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -37,25 +37,24 @@ def check_names(
         if name not in names and not column.optional:
             problems.add(file, name, "this column is missing")
             wrong = True
+    unlike = []
     for name in dict.fromkeys(names):
         if name not in expected:
-            problems.add(
-                file,
-                name,
-                _unknown(name, [each for each in expected if each not in names], expected) + advice,
-            )
+            nearest = suggestion(name, [each for each in expected if each not in names])
+            if nearest.startswith("did you mean"):
+                problems.add(file, name, f"no such column; {nearest}{advice}")
+            else:
+                unlike.append(name)
             wrong = True
         elif list(names).count(name) > 1:
             problems.add(file, name, "this column appears more than once")
             wrong = True
+    if unlike:
+        what = (
+            f"no such column; there are: {', '.join(expected)}. Nothing else may enter a device table{advice}"
+        )
+        problems.add(file, ", ".join(unlike), what)
     return not wrong
-
-
-def _unknown(name: str, free: Collection[str], expected: Collection[str]) -> str:
-    nearest = suggestion(name, free) if free else ""
-    if nearest.startswith("did you mean"):
-        return f"no such column; {nearest}"
-    return f"no such column; there are: {', '.join(expected)}. Nothing else may enter a device table"
 
 
 def normalise(

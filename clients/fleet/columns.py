@@ -56,9 +56,18 @@ column that differ only by case, width or the kind of a space are refused. The s
 `device.toml` and for plans (`fa_core/labels.py`). A plan's segment counts other spellings as its label
 with `aliases: {{en-GB-scotland: [scottish english, "Scots, broad"]}}`.
 
-**Numbers** are at most {LARGEST:.0e}. Only `snr_db` may be empty, or missing altogether: it is unknown then.
-Such a row meets no condition on `snr_db`, not even `not`. In a segment by `snr_db` it is `other`, and
-nothing else is.
+**Numbers** are at most {LARGEST:.0e}. Only `snr_db`, and the `score` of a detection, may be empty or
+missing altogether: they are unknown then. A row without `snr_db` meets no condition on it, not even
+`not`. In a segment by it the row is `other`, and nothing else is.
+
+**Logs.** `fa fleet import-log LOGS --out mine --zone Europe/Berlin --date 2026-11-20` reads when devices
+woke from logs of ESPHome, also as Home Assistant passes them on, into `detections` and `listening`.
+Nobody knows of these whether they were right, so they are no `wake_events`: the metrics `wakes_per_hour`
+and `detection_scores` read them.
+
+**Quality.** The import ends with what is worth knowing: clocks, labels that no plan names, and with
+`--plan` what the plan's caps leave out and which groups are too small. `fa plan preview --fleet DIR` says
+it later, and `fa run` warns before it charges.
 
 **What is wrong** is named by file, column and row, all at once, and nothing is written. Rows of CSV are
 numbered as a spreadsheet does it, with the header as row 1. The values themselves are shown on a terminal

@@ -35,6 +35,9 @@ AHEAD = timedelta(days=1)
 """Device clocks may be this far ahead of ours; a row that lies further ahead is wrong."""
 
 _HOUR = timedelta(hours=1)
+_WAKES = ("wake_events", "detections")
+"""The tables whose rows fall into hours of listening."""
+
 _SAME_LABELS = {"intent_predicted": "intent", "intent_actual": "intent"}
 """Columns that share their labels; every other column's are its own."""
 
@@ -213,9 +216,9 @@ def _check_lookalikes(tables: Mapping[str, _Read], problems: Problems) -> None:
 
 
 def _check_listening(tables: Mapping[str, _Read], devices: pa.Table, problems: Problems) -> None:
-    """Note listening rows with the same key, and wake events that fall into no listening row."""
+    """Note listening rows with the same key, and wakes that fall into no listening row."""
     listening = tables["listening"]
-    keyed = [tables[name].table for name in ("listening", "wake_events") if name in tables]
+    keyed = [tables[name].table for name in ("listening", *_WAKES) if name in tables]
     names = {
         name: sorted({label for table in keyed for label in _labels(table[name])})
         for name in ("wake_word", "model_version")
@@ -227,10 +230,10 @@ def _check_listening(tables: Mapping[str, _Read], devices: pa.Table, problems: P
     keys = _keys(listening.table, devices, names)
     what = f"repeat the device and {', '.join(LISTENING_KEY)} of an earlier row; there is one row an hour"
     listening.add(problems, "time", what, _repeated(keys))
-    if "wake_events" in tables:
-        lost = np.flatnonzero(~np.isin(_keys(tables["wake_events"].table, devices, names), keys))
+    for wakes in (tables[name] for name in _WAKES if name in tables):
+        lost = np.flatnonzero(~np.isin(_keys(wakes.table, devices, names), keys))
         what = f"falls into no row of listening of the same device, hour, {', '.join(LISTENING_KEY[1:])}"
-        tables["wake_events"].add(problems, "time", what, lost)
+        wakes.add(problems, "time", what, lost)
 
 
 def _labels(column: pa.ChunkedArray) -> list[str]:

@@ -36,7 +36,7 @@ from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
 from fa_core.errors import BadInput
-from fa_core.tables import LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
+from fa_core.tables import DETECTIONS, LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
 
 CHUNK = 2_000
 COMMAND_MODEL, DICTATION_MODEL = "sphinx-commands-1", "sphinx-dictation-1"
@@ -121,7 +121,8 @@ def require_empty(out: Path) -> None:
 
 
 def _write(bank: d.Bank, devices: int, out: Path, seed: int, until: datetime, progress: Progress) -> None:
-    schemas = {name: source.arrow_schema(device_id=True) for name, source in SOURCES.items()}
+    made = [source for source in SOURCES.values() if source != DETECTIONS]  # every outcome is known here
+    schemas = {source.name: source.arrow_schema(device_id=True) for source in made}
     schemas |= {"devices": DEVICES_SCHEMA, "truth": TRUTH_SCHEMA}
     files = {"devices": DEVICES_FILE, "truth": TRUTH_FILE}
     writers = {

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fa_core.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, help="Build the device tables of many devices, or bring your own.")
+
+SHIPPED = Path("eval_plans")
+"""The plans to start from, where they are at hand."""
 
 Out = Annotated[Path, typer.Option(help="The fleet directory to write; must not exist, or be empty.")]
 
@@ -92,25 +95,41 @@ def import_(
         bool,
         typer.Option("--drop-extra", help="Leave out columns that no table has, rather than refuse them."),
     ] = False,
+    plan: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Say how this plan fits the tables. Without one, labels are compared with eval_plans/*.yaml."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check your own device tables and write them as a fleet directory.
 
     SOURCE holds `devices` and each table that you have (wake_events, listening, command_events,
-    dictation_events), as a file or as a directory of files, each with a device_id: docs/data.md. All that is
-    wrong is named, and then nothing is written.
+    dictation_events, detections), as a file or as a directory of files, each with a device_id: docs/data.md.
+    All that is wrong is named, and then nothing is written.
     """
     from clients.fleet.importing import import_fleet
     from clients.fleet.problems import BadTables
+    from clients.fleet.quality import quality
     from clients.fleet.sources import Accepting
+    from fa_core.plan import load
 
+    asked = [load(path, today=date.min) for path in plan or ()]
+    plans = asked or [load(path, today=date.min) for path in sorted(SHIPPED.glob("*.yaml"))]
     accepting = Accepting(dict(map(_renamed, rename or ())), assume_utc, drop_extra)
     try:
         imported = import_fleet(source, out, accepting, datetime.now(UTC))
     except BadTables as error:
         raise BadInput(_for_person(str(error), error.shown)) from None
+    found = quality(imported.fleet, plans, asked)
+    if as_json:
+        whole = {"fleet": str(out), "rows": imported.rows, "notes": imported.notes, **found.as_object()}
+        typer.echo(json.dumps(whole, indent=2))
+        return
     typer.echo(f"{out}: " + ", ".join(f"{rows:,} {name}" for name, rows in imported.rows.items()))
-    for note in imported.notes:
-        typer.echo(f"note: {note}", err=True)
+    for text in (*(f"note: {note}" for note in imported.notes), *found.sentences()):
+        typer.echo(f"  {text}")
 
 
 @app.command()
@@ -122,6 +141,43 @@ def template(
 
     write_template(out)
     typer.echo(f"{out}: a sample of every table; `fa fleet import {out} --out DIR` reads it")
+
+
+@app.command("import-log")
+def import_log(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A log, or a directory of logs (.log, .txt), one a device.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="The directory of tables to write; must not exist, or be empty.")],
+    zone: Annotated[
+        str | None, typer.Option(help="Zone of times that have none, such as Europe/Berlin or UTC.")
+    ] = None,
+    day: Annotated[
+        datetime | None,
+        typer.Option(
+            "--date", formats=["%Y-%m-%d"], help="Day of the first line, where lines have the time alone."
+        ),
+    ] = None,
+    model_version: Annotated[str, typer.Option(help="The wake word model that the devices ran.")] = "unknown",
+) -> None:
+    """Read when devices woke from logs of ESPHome, also through Home Assistant, as tables to import.
+
+    A log does not say whether a device should have woken; the metrics wakes_per_hour and detection_scores do
+    not ask. A device is taken to listen from the first line of its log to the last. Its facts are `unknown`:
+    write them into devices.csv, then `fa fleet import`.
+    """
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from clients.fleet.logs import logs_to_tables
+
+    try:
+        known = None if zone is None else ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadInput(f"--zone {zone}: write a time zone such as Europe/Berlin or UTC") from None
+    rows = logs_to_tables(source, out, known, day.date() if day else None, model_version)
+    typer.echo(f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in rows.items()))
+    typer.echo(f"  write each device's accent and class into {out}/devices.csv, then `fa fleet import {out}`")
 
 
 @app.command()

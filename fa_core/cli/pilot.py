@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clients.evaluate import Cohort, cohort_of_fleet, fleet_sum, seeded_randomness
+from clients.fleet.fit import fit
 from clients.fleet.tables import read_fleet
 from fa_core.estimate.expect import measured
 from fa_core.estimate.preview import Fleet
@@ -19,10 +20,16 @@ SOME = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """A fleet to preview with, and the number of its devices."""
+    """A fleet to preview with, the number of its devices, and the devices until the end of their window."""
 
     devices: int
     sources: Fleet
+    cohort: Cohort
+    until: datetime
+
+    def fit(self, plan: Plan) -> list[str]:
+        """Return how a plan fits the fleet: labels that no device has, what caps clip, groups that are small."""
+        return list(fit(plan, self.cohort, self.until).sentences())
 
 
 def read_pilot(folder: Path) -> Pilot:
@@ -40,6 +47,8 @@ def pilot_of(cohort: Cohort, until: datetime) -> Pilot:
             measured(_Counts(cohort, until), len(cohort)),
             measured(_Counts(some, until), len(some)),
         ),
+        cohort,
+        until,
     )
 
 

@@ -75,15 +75,18 @@ def preview(
     sources = None if pilot is None else pilot.sources
     found = preview_plan(checked, size, events, width, sources)
     choices = choices_of(checked, found, sources)
+    fitted = [] if pilot is None else pilot.fit(checked)
     default_device = forecast(checked, found.layout, datetime.now(UTC))
     overlaps = _overlaps(checked, size, store)
     if as_json:
         listed = [{"release": each.release, "plan": each.plan, "told": sentence(each)} for each in overlaps]
-        more = {"default_device": asdict(default_device), "overlaps": listed}
+        more = {"default_device": asdict(default_device), "overlaps": listed, "fleet": fitted}
         typer.echo(json.dumps(_as_object(checked, found, choices) | more, indent=2))
         return
     _print(checked, found, default_device, fleet, width)
     _print_choices(choices)
+    for line in fitted:
+        typer.echo(f"In {fleet}: {line}.")
     for overlap in overlaps[:OVERLAPS_SHOWN]:
         typer.echo(f"If run now, it {sentence(overlap)}.")
     if len(overlaps) > OVERLAPS_SHOWN:

@@ -2,12 +2,13 @@
 
 import math
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +25,7 @@ from clients.evaluate import (
     seeded_randomness,
     system_randomness,
 )
+from clients.fleet.fit import fit
 from clients.fleet.tables import Fleet, read_fleet
 from clients.party import FleetNodes, pins_of, simulated
 from fa_core.engines.tables import count
@@ -93,13 +95,19 @@ class _RunSetup:
     display: ProgressDisplay
 
 
+def _to_stderr(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def launch(
-    order: Order, display: ProgressDisplay = lambda: progress_display(Console(stderr=True))
+    order: Order,
+    display: ProgressDisplay = lambda: progress_display(Console(stderr=True)),
+    warn: Callable[[str], None] = _to_stderr,
 ) -> Outcome:
     """Run a plan over a fleet directory and return what was released and stored.
 
-    `display` shows the progress, on standard error by default. Raises BadInput, Refused or
-    RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
+    `display` shows the progress, and `warn` says what makes the run useless, on standard error by default.
+    Raises BadInput, Refused or RoundFailed. A first Ctrl-C ends the round as failed; a second kills.
     """
     if order.engine not in HERE:
         raise BadInput(f"there is no engine {order.engine!r} here; `local`, `simulation` and `tables` are")
@@ -110,12 +118,22 @@ def launch(
             f"the engine {order.engine} needs --fleet DIR; `fa fleet make` or `fa fleet import` makes one"
         )
     fleet = read_fleet(order.fleet)
-    if order.until is not None:
+    if order.until is None:
+        _check_window(fleet)
+    else:
         fleet = replace(fleet, until=order.until)
     plan = load(order.plan, fleet=fleet.devices.num_rows)
     cohort = cohort_of_fleet(fleet.devices, fleet.tables)
     # One device is counted before anything is announced: a table that the plan reads may be missing.
     device_vectors(plan, compile_plan(plan), cohort.part(0, 1), fleet.until)
+    fitted = fit(plan, cohort, fleet.until, closely=False)
+    if not fitted.in_window:
+        raise BadInput(
+            f"{order.fleet}: no device has a row that the plan could count in the {fitted.window} "
+            f"until {fleet.until:%Y-%m-%d %H:%M} UTC; nothing was charged"
+        )
+    for text in fitted.warnings():
+        warn(text)
     keys = local_keys(keys_folder(order.store))
     signed = signature_beside(order.plan, plan) or SignedPlan.of(plan, keys.plan)
     if order.engine == TABLES:
@@ -123,6 +141,16 @@ def launch(
     with _stop_signals() as stopped:
         setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)
         return _start(setup)
+
+
+def _check_window(fleet: Fleet) -> None:
+    """Refuse a window that ends ahead of the clock, where a device with a wrong date moves it."""
+    now = _today()
+    if not fleet.synthetic and fleet.until > now + timedelta(hours=1):
+        raise BadInput(
+            f"the fleet's window ends at {fleet.until:%Y-%m-%d %H:%M} UTC, ahead of this computer's clock, "
+            f"{now:%Y-%m-%d %H:%M}; import its tables again without the rows that are ahead"
+        )
 
 
 def _start(setup: _RunSetup) -> Outcome:

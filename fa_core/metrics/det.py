@@ -159,7 +159,7 @@ class Det(MetricSpec):
         )
         index = candidates[view.sample("events", events.device[candidates], bounds.max_events)]
         hours, sampled = sample_hours(view, where, self.where, self.max_hours)
-        fired, position = hour_of_events(view, hours, sampled, self.negative)
+        fired, position = hour_of_events(view, hours, sampled, WAKE_EVENTS.name, self.negative)
         fired, position = fired[known[fired]], position[known[fired]]
         order = np.argsort(position, kind="stable")
         fired, position = fired[order], position[order]

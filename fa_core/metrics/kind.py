@@ -189,7 +189,7 @@ class MetricSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
-    sources: ClassVar[tuple[str, ...]] = ("wake_events", "command_events", "dictation_events")
+    sources: ClassVar[tuple[str, ...]] = ("wake_events", "command_events", "dictation_events", "detections")
     """Sources that this kind can read."""
     companions: ClassVar[tuple[str, ...]] = ()
     """Further tables it joins; filters and event-level segments must be answerable there."""
@@ -201,7 +201,7 @@ class MetricSpec(BaseModel):
     """How its numbers are written where `unit` is ""."""
 
     kind: str
-    source: Literal["wake_events", "command_events", "dictation_events"] | None = Field(
+    source: Literal["wake_events", "command_events", "dictation_events", "detections"] | None = Field(
         default=None, description="The device table to read; the plan's where left out."
     )
     where: Filter = Field(default={}, description="A further filter, AND-ed with the plan's.")

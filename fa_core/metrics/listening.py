@@ -10,7 +10,7 @@ from fa_core.arrays import np
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.kind import Int64Array
 from fa_core.metrics.rows import HOUR_US, Rows, View
-from fa_core.tables import LISTENING, LISTENING_KEY, WAKE_EVENTS
+from fa_core.tables import LISTENING, LISTENING_KEY
 
 MINUTES: Final = 60
 """The longest that one listening row lasts; the public length of an hour of listening."""
@@ -23,13 +23,15 @@ def sample_hours(view: View, where: Filter, also: Filter, max_hours: int) -> tup
     return rows, candidates[view.sample("hours", rows.device[candidates], max_hours)]
 
 
-def hour_of_events(view: View, hours: Rows, sampled: Int64Array, of: Filter) -> tuple[Int64Array, Int64Array]:
-    """Return the wake events in `of` that fell into sampled hours, and which hour each fell into.
+def hour_of_events(
+    view: View, hours: Rows, sampled: Int64Array, source: str, of: Filter
+) -> tuple[Int64Array, Int64Array]:
+    """Return the events of a source in `of` that fell into sampled hours, and which hour each fell into.
 
     Returns:
-        (event index into the wake events' rows, position in `sampled`), both int64 (E,).
+        (event index into the source's rows, position in `sampled`), both int64 (E,).
     """
-    events = view.rows(WAKE_EVENTS.name)
+    events = view.rows(source)
     found = np.flatnonzero(events.mask(of))
     if len(sampled) == 0 or len(found) == 0:
         return np.empty(0, np.int64), np.empty(0, np.int64)

@@ -55,6 +55,18 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "expect": "0.2",
         },
         "det": {"kind": "det", "source": "wake_events"},
+        "wakes_per_hour": {
+            "kind": "rate_per_hour",
+            "source": "detections",
+            "of": {},
+            "expect": "0.5",
+        },
+        "detection_scores": {
+            "kind": "histogram",
+            "source": "detections",
+            "field": "score",
+            "edges": {"from": 0, "to": 1, "bins": 20},
+        },
         "intent_confusion": {
             "kind": "confusion",
             "source": "command_events",

@@ -21,7 +21,7 @@ from fa_core.tables import LISTENING
 class RatePerHour(JointRatio):
     """Events in `of` per hour of listening. Size counts minutes; a unit is one listening row."""
 
-    sources: ClassVar[tuple[str, ...]] = ("wake_events",)
+    sources: ClassVar[tuple[str, ...]] = ("wake_events", "detections")
     companions: ClassVar[tuple[str, ...]] = (LISTENING.name,)
     maps: ClassVar[tuple[Name, Name]] = ("rate_per_hour", "rate_per_hour_event")
     lever: ClassVar[str] = "max_hours"
@@ -104,7 +104,7 @@ class RatePerHour(JointRatio):
 
     def units(self, view: View, where: Filter, bounds: Bounds) -> Mapping[str, Units]:
         rows, index = sample_hours(view, where, self.where, self.max_hours)
-        _, position = hour_of_events(view, rows, index, self.of)
+        _, position = hour_of_events(view, rows, index, str(self.source), self.of)
         events = np.minimum(np.bincount(position, minlength=len(index)), self.max_per_hour)
         minutes = minutes_of(rows, index)
         values = {"count": events, "size": minutes}

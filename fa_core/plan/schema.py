@@ -78,7 +78,7 @@ def _day(value: object) -> date:
     raise ValueError("expected a date such as 2027-03-31")
 
 
-SourceName = Literal["wake_events", "command_events", "dictation_events"]
+SourceName = Literal["wake_events", "command_events", "dictation_events", "detections"]
 Name = Annotated[StrictStr, Field(pattern=NAME_PATTERN)]
 Label = Annotated[StrictStr, Field(min_length=1, max_length=64)]
 Aliases = Annotated[

@@ -304,6 +304,19 @@ def test_a_device_that_boots_without_a_clock_deletes_and_writes_nothing(consenti
     assert consenting.counts()["wake_events"] == {"quality_metrics": 1}
 
 
+def test_a_store_of_before_gets_the_tables_that_are_younger(tmp_path: Path) -> None:
+    database.create(tmp_path / "store.db", KEY)
+    before = database.connect(tmp_path / "store.db", KEY)
+    before.execute("DROP TABLE detections")
+    before.close()
+    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    store.grant("quality_metrics", NOW + timedelta(days=9), NOW)
+    detected = {"time": NOW, "wake_word": "okay_nabu", "model_version": "micro-1"}
+    assert store.record("detections", [detected], "quality_metrics", NOW) == 1
+    assert store.counts()["detections"] == {"quality_metrics": 1}
+    store.close()
+
+
 # Facts.
 
 

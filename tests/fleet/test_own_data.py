@@ -240,7 +240,7 @@ def test_columns_are_renamed_and_what_is_over_is_left_out(tmp_path: Path) -> Non
     source = write(tmp_path / "mine", tables(wake_events=[row]))
     message = str(refused(source))
     assert "wake_events.jsonl: time: this column is missing" in message
-    assert "wake_events.jsonl: ts: no such column" in message
+    assert "wake_events.jsonl: ts, firmware, x: no such column; there are: device_id, time," in message
     accepting = Accepting(rename={("wake_events", "ts"): "time"}, drop_extra=True)
     found = import_fleet(source, tmp_path / "out", accepting, NOW)
     assert found.notes == (

@@ -50,13 +50,15 @@ kind: EvalPlan
 metadata: {name: counted, revision: 1, owner: tests, question: How many?, expires: 2099-01-01}
 source: wake_events
 window: 1d
-segments:
-  accent: {device: accent, values: [en-GB, en-US], aliases: {en-GB: [scots]}}
-  wake_word: {event: wake_word, values: [okay, hey], aliases: {hey: [hey there, hi]}}
-group_by: [[SEGMENT]]
+segments: {by: SEGMENT}
+group_by: [[by]]
 metrics: {wakes: {kind: count}}
 privacy: {epsilon: 2, max_events: 8}
 """
+
+
+ACCENT = "{device: accent, values: [en-GB, en-US], aliases: {en-GB: [scots]}}"
+WAKE_WORD = "{event: wake_word, values: [okay, hey], aliases: {hey: [hey there, hi]}}"
 
 
 def counts(segment: str) -> list[int]:
@@ -77,12 +79,12 @@ def counts(segment: str) -> list[int]:
 
 
 def test_an_alias_of_a_fact_counts_as_its_label() -> None:
-    assert [each > 0 for each in counts("accent")] == [True, False, True]
-    assert counts("accent")[0] == 2 * counts("accent")[2]
+    assert [each > 0 for each in counts(ACCENT)] == [True, False, True]
+    assert counts(ACCENT)[0] == 2 * counts(ACCENT)[2]
 
 
 def test_an_alias_of_a_column_counts_as_its_label() -> None:
-    okay, hey, other = counts("wake_word")
+    okay, hey, other = counts(WAKE_WORD)
     assert (hey, other) == (3 * other, okay - other)
 
 
@@ -108,8 +110,11 @@ def test_a_wrong_alias_is_named(aliases: str, message: str) -> None:
 
 
 def test_only_labels_have_aliases() -> None:
-    text = broken("values: [true, false]", 'values: [true, false], aliases: {"true": ["yes"]}')
+    text = broken("[noisy, moderate, quiet]", "[noisy, moderate, quiet], aliases: {noisy: [loud]}")
     assert "aliases of what is no label" in complaints(text)[0]
+    boolean = "{event: playback, values: [true, false], aliases: {true: [yes]}}".replace("true:", '"true":')
+    text = COUNTED.replace("SEGMENT", boolean.replace("[yes]", '["yes"]'))
+    assert any("aliases of what is no label" in line for line in complaints(text))
 
 
 @pytest.mark.parametrize(
