@@ -86,17 +86,15 @@ def _expiry(metadata: Metadata | None, today: date | None) -> Iterator[Finding]:
 
 
 def _unused(parts: Parts) -> Iterator[Finding]:
-    """Yield the segments that no metric reports, and the metrics that report nothing."""
+    """Yield the segments that are in no grouping, and the metrics that report none."""
     for name, metric in parts.metrics.items():
         if metric.group_by == ():
             right = "write `[[]]` for everyone together, or leave it out for the plan's groupings"
             yield Finding((*parts.metric_locs[name], "group_by"), "no grouping is written here", right)
-    if parts.metrics.keys() != parts.metric_locs.keys() or "group_by" not in parts.fields:
-        return  # what is broken may report whatever is missing here
-    reported_ones = {name for groupings in reported(parts).values() for g in groupings for name in g}
-    for name in sorted(parts.declared_segments - reported_ones):
-        right = f"add {show(f'[{name}]')} to `group_by`, or take the segment out"
-        yield Finding(("segments", name), f"no metric is reported by {show(name)}", right, at_key=True)
+    if (groupings := parts.fields.get("group_by")) is not None:
+        for name in sorted(parts.declared_segments - {name for grouping in groupings for name in grouping}):
+            right = f"add {show(f'[{name}]')} to `group_by`, or take the segment out"
+            yield Finding(("segments", name), f"{show(name)} is in no grouping", right, at_key=True)
 
 
 # Metrics

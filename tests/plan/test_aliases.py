@@ -68,7 +68,9 @@ def counts(segment: str) -> list[int]:
     rows = [{**row, "device_id": name, "wake_word": word} for name, each in words.items() for word in each]
     table = pa.Table.from_pylist(rows, schema=WAKE_EVENTS.arrow_schema(device_id=True))
     devices = pa.table({"device_id": ["a", "b", "c"], "accent": ["scots", "en-GB", "Scots"]})
-    plan: Plan = good(COUNTED.replace("SEGMENT", segment))
+    other = {"accent": "  wake_word:", "wake_word": "  accent:"}[segment]
+    text = "\n".join(line for line in COUNTED.split("\n") if not line.startswith(other))
+    plan: Plan = good(text.replace("SEGMENT", segment))
     layout = compile_plan(plan)
     cohort = cohort_of_fleet(devices, {"wake_events": table})
     block = layout.blocks[0]
@@ -108,8 +110,9 @@ def test_a_wrong_alias_is_named(aliases: str, message: str) -> None:
 
 
 def test_only_labels_have_aliases() -> None:
-    text = broken("values: [true, false]", 'values: [true, false], aliases: {"true": ["yes"]}')
-    assert "aliases of what is no label" in complaints(text)[0]
+    text = broken("# playback: ", "playback: ")
+    text = broken("values: [true, false]", 'values: [true, false], aliases: {"true": ["yes"]}', text)
+    assert any("aliases of what is no label" in line for line in complaints(text))
 
 
 @pytest.mark.parametrize(
