@@ -20,6 +20,7 @@ from fa_core.errors import BadInput, UnheardError
 
 VERBS: Final = {
     "run": "Ask devices what a plan asks, and release the noised answer. The ledger is charged before.",
+    "schedule": "List which plans are due by their `schedule`, run them, or write a timer that does.",
     "compare": "Say what changed from one release to another, by metric and group, and whether the evidence "
     "is enough.",
     "report": "Write a release as one page: what was asked, signed, spent, found and hidden, and how to "

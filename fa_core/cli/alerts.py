@@ -34,6 +34,7 @@ def init(store: Where = DEFAULT) -> None:
 @app.command("test")
 def try_out(store: Where = DEFAULT) -> None:
     """Send a test alert to every channel, now. Exit code 4 where one does not arrive."""
+    from fa_core.alerts.deliver import deliver_trial
     from fa_core.alerts.settings import alerts_folder
 
     done = deliver_trial(alerts_folder(store), datetime.now(UTC))

@@ -24,6 +24,8 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Plan", f"{metadata.name}, revision {metadata.revision}, by {metadata.owner}"
     yield "Question", metadata.question
     yield "Until", metadata.expires.isoformat()
+    if metadata.schedule is not None:
+        yield "Schedule", metadata.schedule
     yield "Looks at", f"rows of the last {window_text(plan.window)} where {filter_text(plan.where)}"
     needs = f", if {', '.join(eligibility.require)}" if eligibility.require else ""
     yield (

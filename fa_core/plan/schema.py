@@ -122,6 +122,11 @@ class Metadata(Section):
     question: Annotated[StrictStr, AfterValidator(_one_line), Field(min_length=1, max_length=400)] = Field(
         description="The question that the plan answers, in one sentence; device owners and reviewers see it."
     )
+    schedule: Literal["daily", "weekly", "monthly"] | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="How often `fa schedule --run` asks it: once in each day, week (Monday on) or month (UTC).",
+    )
     expires: Day = Field(description="The last day (UTC) on which a device may answer, as 2027-03-31.")
 
 
