@@ -107,7 +107,7 @@ def _run(file: Path, fleet: Path | None, engine: str, store: str | None) -> int:
 
 
 def _store_of(engine: str, store: str | None) -> str:
-    from fa_core.cli.run import HERE
+    from fa_core.values import HERE
 
     if engine in HERE:
         return store or DEFAULT
@@ -118,7 +118,7 @@ def _store_of(engine: str, store: str | None) -> str:
 
 def _command(plans: Path, fleet: Path | None, engine: str, store: str | None) -> list[str]:
     """Return the command that runs what is due, with absolute paths: a timer starts somewhere else."""
-    from fa_core.cli.run import HERE
+    from fa_core.values import HERE
 
     program = Path(sys.executable).parent / "fa"
     start = [str(program)] if program.exists() else [sys.executable, "-m", "fa_core.cli"]

@@ -65,7 +65,7 @@ def judge_operating_point(guardrail: Guardrail, at: OperatingPoint, results: Seq
         verdict, sentence = "met", "every group has such a threshold"
     else:
         sentence = f"not enough evidence yet for {some(unsure)}"
-    worst = (without or unsure or list(results) or [None])[0]
+    worst = next(iter(without or unsure or results), None)
     return Judgement(
         metric=guardrail.metric,
         by=guardrail.by,

@@ -125,7 +125,7 @@ class Metadata(Section):
     schedule: Literal["daily", "weekly", "monthly"] | None = Field(
         default=None,
         exclude_if=_is_none,
-        description="How often `fa schedule --run` asks it: once in each day, week (Monday on) or month (UTC).",
+        description="How often `fa schedule --run` asks it: once a day, week (from Monday) or month (UTC).",
     )
     expires: Day = Field(description="The last day (UTC) on which a device may answer, as 2027-03-31.")
 
