@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dashboard.data.numbers import grouping_text, words
 from fa_core.estimate import sentences
 from fa_core.estimate.compare import Difference
-from fa_core.estimate.judge import Gap, name_of
+from fa_core.estimate.groups import name_of
+from fa_core.estimate.judge import Gap
 from fa_core.estimate.measure import difference
 from fa_core.estimate.sentences import about_groups, by_evidence, extremes, significant
 from fa_core.values import Estimate, Judgement
@@ -33,7 +34,7 @@ def about_limit(judgement: Judgement, kind: str, unit: str) -> str:
     """Return what a guardrail requires: `false reject rate: at most 30% for every accent`."""
     limit = sentences.about_limit(judgement, kind, unit)
     by = f" for every {grouping_text(judgement.by)}" if judgement.by else ""
-    if judgement.limit.startswith("max gap"):
+    if "max gap" in judgement.limit:
         by = f" between groups by {grouping_text(judgement.by)}"
     return f"{words(judgement.metric)}: {limit}{by}"
 

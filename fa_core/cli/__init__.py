@@ -20,6 +20,7 @@ from fa_core.errors import BadInput, UnheardError
 
 VERBS: Final = {
     "run": "Ask devices what a plan asks, and release the noised answer. The ledger is charged before.",
+    "schedule": "List which plans are due by their `schedule`, run them, or write a timer that does.",
     "compare": "Say what changed from one release to another, by metric and group, and whether the evidence "
     "is enough.",
     "report": "Write a release as one page: what was asked, signed, spent, found and hidden, and how to "
@@ -44,6 +45,7 @@ NOUNS: Final = {
     "witness": "Sign one roster and one survivor list a release, so that no server chooses them alone.",
     "gateway": "Stand in front of many devices that connect over HTTPS.",
     "federation": "Make a federation's keys and units; start, look at and stop a lab of it.",
+    "alerts": "Send a webhook or an e-mail when a guardrail breaks, a round fails or a budget runs low.",
     "store": "Back up, restore and verify the whole store.",
 }
 """Groups of commands, one module each, with a Typer called `app`. The text is its help."""

@@ -17,6 +17,8 @@ class LazyGroup(TyperGroup):
     """
 
     texts: ClassVar[Mapping[str, str]] = {}
+    modules: ClassVar[Mapping[str, str]] = {}
+    """The modules of commands that are not called as these are."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -29,16 +31,16 @@ class LazyGroup(TyperGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, found, rest = super().resolve_command(ctx, args)
         if name is not None and name in self.texts:
-            found = load(name)
+            found = load(name, self.modules.get(name, name))
         return name, found, rest
 
 
-def load(name: str) -> click.Command:
-    """Import the module `fa_core.cli.<name>`, and return its command.
+def load(name: str, module_name: str | None = None) -> click.Command:
+    """Import the module `fa_core.cli.<name>`, or `module_name` there, and return the command `name` in it.
 
     The module has either a Typer called `app`, which is a group, or a function of its own name.
     """
-    module = import_module(f"fa_core.cli.{name}")
+    module = import_module(f"fa_core.cli.{module_name or name}")
     if not gc.isenabled():
         # `main` switched it off: what is imported stays, and looking through it for garbage, at the end once
         # more, would be a sixth of a short command.

@@ -14,12 +14,15 @@ from fa_core.plan.document import plan_files
 
 
 class Commands(LazyGroup):
-    """`fa plan`: the preview needs the estimators and the store, for which a check should not wait."""
+    """`fa plan`: a check should not wait for the estimators and the store of the preview."""
 
     texts: ClassVar = {
         "preview": "Say what a plan costs each device, how wide its intervals will be, and what it overlaps "
-        "with."
+        "with.",
+        "new": "Write a new plan, commented and checked. Asks on a terminal for what no option says.",
     }
+
+    modules: ClassVar = {"new": "new_plan"}
 
 
 app = typer.Typer(cls=Commands, help="Check, show and sign evaluation plans.", no_args_is_help=True)

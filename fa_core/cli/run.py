@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fa_core.cli.alerting import alerting
 from fa_core.errors import BadInput
 from fa_core.values import HERE
 
@@ -64,7 +65,8 @@ def run(
         raise BadInput("which plan? `fa run PLAN`")
     place = store or DEFAULT
     end = None if until is None else parse_until(until, "--until")
-    release, estimates = launch(Order(plan, fleet, engine, seed, place, end))
+    with alerting(place):
+        release, estimates = launch(Order(plan, fleet, engine, seed, place, end))
     with open_store(place, create=False) as opened:
         synthetic = opened.find(release.id).synthetic
     show_release(release, estimates, synthetic=synthetic, as_json=as_json)
@@ -100,7 +102,8 @@ def _on_federation(
     try:
         with progress_display(Console(stderr=True)) as report:
             ended = runs.follow(federation, run, report)
-        found = runs.outcome(federation, run, ended)
+        with alerting(federation.store):
+            found = runs.outcome(federation, run, ended)
     except KeyboardInterrupt:
         typer.echo(f"detached; the run goes on. Come back with: {back}", err=True)
         raise typer.Exit(DETACHED) from None

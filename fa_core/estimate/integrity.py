@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fa_core.errors import BadInput
-from fa_core.estimate.judge import name_of
+from fa_core.estimate.groups import name_of
 from fa_core.estimate.measure import difference
 from fa_core.estimate.sentences import listed, plain
 from fa_core.layout import bounds_of

@@ -7,21 +7,21 @@ Met: each group's own interval is under the limit. That all groups are within it
 hypothesis (Berger 1982): it is false as soon as one group is over, and then that group's own bound errs with
 its own probability, however many groups there are. So no correction is owed, and none is made.
 
+A lower limit is the mirror image. A DET curve is judged at one point (`operating_point`).
+
 Anything else, or any planned group without a number: not enough evidence. The `other` group counts as a
 planned group unless it has too few devices to be shown.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from fa_core.estimate.groups import limit_text, name_of, some
+from fa_core.estimate.operating_point import at_threshold, judge_operating_point
 from fa_core.metrics import exact_text
 from fa_core.plan import Plan
 from fa_core.plan.schema import OTHER, Guardrail
 from fa_core.values import Estimate, Judgement, Verdict
-
-NAMED: Final = 6
-"""Groups that a sentence names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,15 @@ def judge(plan: Plan, results: Sequence[Estimate]) -> tuple[Judgement, ...]:
             if result.metric == guardrail.metric and tuple(name for name, _ in result.group) == guardrail.by
         ]
         judged = [result for result in planned if not _empty_other(result)]
+        if guardrail.at is not None and guardrail.at.threshold is None:
+            found.append(judge_operating_point(guardrail, guardrail.at, judged))
+            continue
+        if guardrail.at is not None:
+            judged = at_threshold(judged, guardrail.at)
         if guardrail.max is not None:
             found.append(_judge_max(guardrail, judged))
+        if guardrail.min is not None:
+            found.append(_judge_min(guardrail, judged))
         if guardrail.max_gap is not None:
             found.append(_judge_gap(guardrail, judged))
     return tuple(found)
@@ -80,18 +87,6 @@ def gap(results: Sequence[Estimate]) -> Gap | None:
     )
 
 
-def name_of(result: Estimate) -> str:
-    """Return the group as a person reads it."""
-    return " · ".join(label for _, label in result.group) or "everyone"
-
-
-def _some(results: Sequence[Estimate]) -> str:
-    """Name a few groups and count the rest."""
-    names = [name_of(result) for result in results]
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more groups" if more > 0 else "") or "any group"
-
-
 def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
     assert guardrail.max is not None
     limit = float(guardrail.max)
@@ -102,17 +97,47 @@ def _judge_max(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
     verdict: Verdict = "not_enough_evidence"
     if over:
         verdict = "broken"
-        sentence = f"{_some(over)} {'is' if len(over) == 1 else 'are'} above {exact_text(guardrail.max)}"
+        sentence = f"{some(over)} {'is' if len(over) == 1 else 'are'} above {exact_text(guardrail.max)}"
     elif shown and len(shown) == len(judged) and all(_bound(r.high) <= limit for r in shown):
         verdict = "met"
         sentence = f"every group is at most {exact_text(guardrail.max)}"
     else:
         open_groups = [r for r in judged if r.estimate is None or _bound(r.high) > limit]
-        sentence = f"not enough evidence yet for {_some(open_groups)}"
+        sentence = f"not enough evidence yet for {some(open_groups)}"
     return Judgement(
         metric=guardrail.metric,
         by=guardrail.by,
-        limit=f"max {exact_text(guardrail.max)}",
+        limit=limit_text(guardrail, "max", guardrail.max),
+        verdict=verdict,
+        worst=worst.group if worst is not None else None,
+        low=None,
+        high=None,
+        sentence=sentence,
+    )
+
+
+def _judge_min(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
+    """Judge a lower limit: the mirror image of an upper one."""
+    assert guardrail.min is not None
+    limit = float(guardrail.min)
+    shown = [result for result in judged if result.estimate is not None]
+    under = [result for result in shown if _bound(result.simultaneous_high) < limit]
+    under.sort(key=lambda result: _bound(result.simultaneous_high))
+    worst = under[0] if under else min(shown, key=lambda result: _bound(result.estimate), default=None)
+    verdict: Verdict = "not_enough_evidence"
+    if under:
+        verdict = "broken"
+        sentence = f"{some(under)} {'is' if len(under) == 1 else 'are'} below {exact_text(guardrail.min)}"
+    elif shown and len(shown) == len(judged) and all(_bound(r.low) >= limit for r in shown):
+        verdict = "met"
+        sentence = f"every group is at least {exact_text(guardrail.min)}"
+    else:
+        open_groups = [r for r in judged if r.estimate is None or _bound(r.low) < limit]
+        sentence = f"not enough evidence yet for {some(open_groups)}"
+    return Judgement(
+        metric=guardrail.metric,
+        by=guardrail.by,
+        limit=limit_text(guardrail, "min", guardrail.min),
         verdict=verdict,
         worst=worst.group if worst is not None else None,
         low=None,
@@ -142,7 +167,7 @@ def _judge_gap(guardrail: Guardrail, judged: Sequence[Estimate]) -> Judgement:
     return Judgement(
         metric=guardrail.metric,
         by=guardrail.by,
-        limit=f"max gap {text}",
+        limit=limit_text(guardrail, "max gap", guardrail.max_gap),
         verdict=verdict,
         worst=_worst_of(found, broken=verdict == "broken"),
         low=found.low if found is not None else None,

@@ -5,11 +5,13 @@ Every claim follows from the intervals; nothing is estimated here.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 from fa_core.estimate.compare import HIGHER_IS_BETTER
-from fa_core.estimate.judge import gap, name_of
+from fa_core.estimate.groups import name_of
+from fa_core.estimate.judge import gap
 from fa_core.estimate.measure import MINUS, Measure, difference, measure
 from fa_core.metrics import exact_text
 from fa_core.values import Estimate, Judgement
@@ -105,17 +107,19 @@ def about_groups(results: Sequence[Estimate], *, brief: bool = False) -> str:
 
 def about_limit(judgement: Judgement, kind: str, unit: str) -> str:
     """Return the limit of a guardrail in the metric's unit: `at most 30%`, `gap at most 15 points`."""
-    what, number = _limit(judgement)
-    if what == "max gap":
-        return f"gap at most {difference(kind, unit).exact(number)}"
-    return f"at most {measure(kind, unit).exact(number)}"
+    limit = _limit(judgement)
+    at = f"{limit.point.replace('_', ' ')}: " if limit.point else ""
+    if limit.what == "max gap":
+        return f"{at}gap at most {difference(kind, unit, limit.labels).exact(limit.number)}"
+    least = "least" if limit.what == "min" else "most"
+    return f"{at}at {least} {measure(kind, unit, limit.labels).exact(limit.number)}"
 
 
 def about_verdict(judgement: Judgement, kind: str, unit: str) -> str:
     """Return the reason for a guardrail's verdict: its sentence, with units added to the numbers."""
-    what, number = _limit(judgement)
-    of = difference(kind, unit) if what == "max gap" else measure(kind, unit)
-    values = {exact_text(number): of.exact(number)}
+    limit = _limit(judgement)
+    of = (difference if limit.what == "max gap" else measure)(kind, unit, limit.labels)
+    values = {exact_text(limit.number): of.exact(limit.number)}
     for bound in (judgement.low, judgement.high):
         if bound is not None:
             values[f"{bound:.3g}"] = plain(of, bound)
@@ -134,9 +138,24 @@ def _gap(apart: Measure, low: float, high: float) -> str:
     return f"at least {plain(apart, low)} and at most {plain(apart, high)}"
 
 
-def _limit(judgement: Judgement) -> tuple[str, Fraction]:
-    kind, _, number = judgement.limit.rpartition(" ")
-    return kind, Fraction(number)
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """A limit: `max`, `min` or `max gap`, the number, and of a DET curve the point that is judged."""
+
+    what: str
+    number: Fraction
+    point: str
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """The labels of the cells that are judged, for their unit."""
+        return (("axis", self.point.partition(" ")[0]),) if self.point else ()
+
+
+def _limit(judgement: Judgement) -> _Limit:
+    point, _, limit = judgement.limit.rpartition(": ")
+    what, _, number = limit.rpartition(" ")
+    return _Limit(what, Fraction(number), point)
 
 
 def _known(value: float | None) -> float:

@@ -108,6 +108,12 @@ class Det(MetricSpec):
     def segment_source(self) -> str:
         return LISTENING.name
 
+    def thresholds(self) -> tuple[Fraction, ...]:
+        """Return the edges between the bins, ascending."""
+        edges = self.edges
+        width = (edges.high - edges.low) / edges.bins
+        return tuple(edges.low + place * width for place in range(1, edges.bins))
+
     def labels(self) -> tuple[tuple[tuple[str, str], ...], ...]:
         """Return the name of every number: both axes of each threshold."""
         thresholds = [label.split(" to ")[1] for label in self.edges.labels()[:-1]]

@@ -8,11 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
-from math import inf, prod
+from math import prod
 
 from fa_core.metrics import Bounds, Condition, FieldUse, Filter, MetricSpec, Shape, exact_text
-from fa_core.metrics.centred import Centred
-from fa_core.metrics.count import Count
 from fa_core.metrics.paired_difference import PairedDifference
 from fa_core.plan.budget import unsupported
 from fa_core.plan.columns import (
@@ -22,12 +20,12 @@ from fa_core.plan.columns import (
 )
 from fa_core.plan.completed import reported, wrong_shares
 from fa_core.plan.groupings import check_groupings, check_segment, grouping_text
+from fa_core.plan.guardrails import check_guardrail
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.policy import PlanPolicy
-from fa_core.plan.problems import one_of, show, suggestion
+from fa_core.plan.problems import one_of, show
 from fa_core.plan.schema import (
     EventSegment,
-    Guardrail,
     Metadata,
     Privacy,
     window_text,
@@ -69,7 +67,7 @@ def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
     if situation.file:
         yield from _unused(parts)
     for index, guardrail in parts.guardrails.items():
-        yield from _guardrail(guardrail, ("guardrails", index), parts)
+        yield from check_guardrail(guardrail, ("guardrails", index), parts)
     privacy = parts.fields.get("privacy")
     if privacy is not None:
         yield from _privacy(privacy)
@@ -88,17 +86,15 @@ def _expiry(metadata: Metadata | None, today: date | None) -> Iterator[Finding]:
 
 
 def _unused(parts: Parts) -> Iterator[Finding]:
-    """Yield the segments that no metric reports, and the metrics that report nothing."""
+    """Yield the segments that are in no grouping, and the metrics that report none."""
     for name, metric in parts.metrics.items():
         if metric.group_by == ():
             right = "write `[[]]` for everyone together, or leave it out for the plan's groupings"
             yield Finding((*parts.metric_locs[name], "group_by"), "no grouping is written here", right)
-    if parts.metrics.keys() != parts.metric_locs.keys() or "group_by" not in parts.fields:
-        return  # what is broken may report whatever is missing here
-    reported_ones = {name for groupings in reported(parts).values() for g in groupings for name in g}
-    for name in sorted(parts.declared_segments - reported_ones):
-        right = f"add {show(f'[{name}]')} to `group_by`, or take the segment out"
-        yield Finding(("segments", name), f"no metric is reported by {show(name)}", right, at_key=True)
+    if (groupings := parts.fields.get("group_by")) is not None:
+        for name in sorted(parts.declared_segments - {name for grouping in groupings for name in grouping}):
+            right = f"add {show(f'[{name}]')} to `group_by`, or take the segment out"
+            yield Finding(("segments", name), f"{show(name)} is in no grouping", right, at_key=True)
 
 
 # Metrics
@@ -191,55 +187,6 @@ def _plan_filter(parts: Parts) -> Iterator[Finding]:
             is_missing = finding.at_key
             found = f"{finding.found}, which {show(reader)} reads" if is_missing else finding.found
             yield replace(finding, found=found)
-
-
-# Guardrails
-
-
-def _guardrail(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Finding]:
-    if guardrail.max is None and guardrail.max_gap is None:
-        yield Finding(loc, "this guardrail has no limit", "give `max` or `max_gap`")
-    if guardrail.max_gap is not None and not guardrail.by:
-        yield Finding((*loc, "max_gap"), "a gap needs groups", "say which with `by`")
-    if guardrail.metric not in parts.metric_locs:
-        found = f"no metric is named {show(guardrail.metric)}"
-        yield Finding((*loc, "metric"), found, suggestion(guardrail.metric, sorted(parts.metric_locs)))
-    yield from _judged_groups(guardrail, loc, parts)
-    metric = parts.metrics.get(guardrail.metric)
-    if metric is None:
-        return
-    if not isinstance(metric, Centred | Count):
-        found = f"a {metric.kind} has no single number to judge"
-        yield Finding((*loc, "metric"), found, "judge a rate, a ratio, a mean, a difference or a count")
-        return
-    low, high = metric.display()[2:] if isinstance(metric, Centred) else (0.0, inf)
-    for key, limit, least, most in (
-        ("max", guardrail.max, low, high),
-        ("max_gap", guardrail.max_gap, 0.0, high - low),
-    ):
-        if limit is not None and not least <= limit < most:
-            right = f"write at least {least:g}" + (f" and less than {most:g}" if most < inf else "")
-            yield Finding((*loc, key), f"{exact_text(limit)} is no limit for this {metric.kind}", right)
-
-
-def _judged_groups(guardrail: Guardrail, loc: Loc, parts: Parts) -> Iterator[Finding]:
-    unknown = [name for name in guardrail.by if name not in parts.declared_segments]
-    for name in unknown:
-        right = (
-            suggestion(name, sorted(parts.declared_segments)) if parts.declared_segments else "leave `by` out"
-        )
-        yield Finding((*loc, "by"), f"no segment is named {show(name)}", right)
-    metric = parts.metrics.get(guardrail.metric)
-    if metric is None or unknown:
-        return
-    reported = metric.group_by or ((),)
-    if frozenset(guardrail.by) not in {frozenset(grouping) for grouping in reported}:
-        found = f"{show(guardrail.metric)} does not report {grouping_text(guardrail.by)}"
-        yield Finding(
-            (*loc, "by") if guardrail.by else loc,
-            found,
-            f"judge one of {', '.join(map(grouping_text, reported))}",
-        )
 
 
 # Privacy, policy and size

@@ -12,7 +12,7 @@ from fa_core.tables import DEVICE_FACTS, LARGEST, SOURCES, Column, event_columns
 Value = str | bool | int
 
 
-FACTS: Mapping[str, Column] = {name: Column("label") for name in DEVICE_FACTS}
+FACTS: dict[str, Column] = {name: Column("label") for name in DEVICE_FACTS}
 """Facts of the device as a filter sees them: columns that are the same in all its rows."""
 
 

@@ -24,6 +24,8 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Plan", f"{metadata.name}, revision {metadata.revision}, by {metadata.owner}"
     yield "Question", metadata.question
     yield "Until", metadata.expires.isoformat()
+    if metadata.schedule is not None:
+        yield "Schedule", metadata.schedule
     yield "Looks at", f"rows of the last {window_text(plan.window)} where {filter_text(plan.where)}"
     needs = f", if {', '.join(eligibility.require)}" if eligibility.require else ""
     yield (
@@ -142,11 +144,18 @@ def segment_text(segment: Segment) -> str:
 def guardrail_text(guardrail: Guardrail) -> str:
     """Return the limits of a guardrail in a sentence."""
     limits = []
+    if guardrail.min is not None:
+        limits.append(f"at least {exact_text(guardrail.min)}")
     if guardrail.max is not None:
         limits.append(f"at most {exact_text(guardrail.max)}")
     if guardrail.max_gap is not None:
         limits.append(f"at most {exact_text(guardrail.max_gap)} between worst and best")
-    return f"{guardrail.metric}, {grouping_text(guardrail.by)}: {' and '.join(limits)}"
+    at = ""
+    if guardrail.at is not None:
+        given = guardrail.at.model_dump(exclude={"axis"}, exclude_none=True)
+        points = [f"{name.replace('_', ' ')} {value}" for name, value in given.items()]
+        at = f" {guardrail.at.judged.replace('_', ' ')} at {', '.join(points)}"
+    return f"{guardrail.metric},{at} {grouping_text(guardrail.by)}: {' and '.join(limits)}"
 
 
 def grouping_text(grouping: tuple[str, ...]) -> str:

@@ -122,6 +122,11 @@ class Metadata(Section):
     question: Annotated[StrictStr, AfterValidator(_one_line), Field(min_length=1, max_length=400)] = Field(
         description="The question that the plan answers, in one sentence; device owners and reviewers see it."
     )
+    schedule: Literal["daily", "weekly", "monthly"] | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="How often `fa schedule --run` asks it: once a day, week (from Monday) or month (UTC).",
+    )
     expires: Day = Field(description="The last day (UTC) on which a device may answer, as 2027-03-31.")
 
 
@@ -350,6 +355,40 @@ class Privacy(Section):
         return {key: value for key, value in body.items() if key not in absent}
 
 
+class OperatingPoint(Section):
+    """Where on a DET curve a guardrail judges. Give one of the three."""
+
+    threshold: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="At this threshold, an edge between the bins: `max` limits the false reject rate.",
+    )
+    false_accepts_per_hour: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="At the threshold that each group needs for at most so many false accepts per hour: "
+        "`max` limits the false reject rate.",
+    )
+    false_reject_rate: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="At the threshold that each group needs for at most this false reject rate: `max` limits "
+        "the false accepts per hour.",
+    )
+    axis: Literal["false_reject_rate", "false_accepts_per_hour"] | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="With `threshold`: which of the two is judged; the false reject rate where left out.",
+    )
+
+    @property
+    def judged(self) -> str:
+        """The axis that is judged."""
+        if self.threshold is not None:
+            return self.axis or "false_reject_rate"
+        return "false_reject_rate" if self.false_accepts_per_hour is not None else "false_accepts_per_hour"
+
+
 class Guardrail(Section):
     """A limit that a metric must keep. Judged with intervals that hold for all groups together."""
 
@@ -357,7 +396,17 @@ class Guardrail(Section):
     by: tuple[Name, ...] = Field(
         default=(), description="The grouping whose groups are judged; everyone together where left out."
     )
+    at: OperatingPoint | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="Where a DET curve is judged, as {false_accepts_per_hour: 0.5} or {threshold: 0.7}.",
+    )
     max: Exact | None = Field(default=None, description="No group may be above this, in the metric's unit.")
+    min: Exact | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="No group may be below this, in the metric's unit: for what is better the higher it is.",
+    )
     max_gap: Exact | None = Field(
         default=None,
         description="The worst and the best group may be no further apart, in the metric's unit.",

@@ -250,7 +250,7 @@ INSTEAD = [
     ("noise: distributed", "mechanism: ¦geometric", "geometric noise in a zCDP ledger is never narrower"),
     ("noise: distributed", "dropout: ¦0.45", "dropout and corrupt add up to 0.55"),
     ("noise: distributed", "noise: ¦none", "`none` is not known here; write one of"),
-    ("by: accent, max: 0.08", "by: accent", "this guardrail has no limit; give `max` or `max_gap`"),
+    ("by: accent, max: 0.08", "by: accent", "this guardrail has no limit; give `max`, `min` or `max_gap`"),
     ("by: accent, max_gap", "max_gap", "a gap needs groups; say which with `by`"),
     ("false_reject_rate, by: accent, max:", "¦frr, by: accent, max:", "no metric is named `frr`"),
     ("by: accent, max:", "by: ¦acent, max:", "no segment is named `acent`; did you mean `accent`?"),

@@ -58,7 +58,7 @@ guardrails: [{metric: m, by: accent, max: 0.1}]
         (
             "segments:\n",
             "segments:\n  kind: {device: device_class, values: [phone]}\n",
-            "no metric is reported by `kind`; add `[kind]` to `group_by`",
+            "`kind` is in no grouping; add `[kind]` to `group_by`",
         ),
         (
             "over: {outcome: [true_accept, false_reject]}",

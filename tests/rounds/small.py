@@ -75,6 +75,11 @@ privacy:
   corrupt: BAD
 """
 
+SEGMENTS = """\
+segments:
+  accent: {device: accent, values: [en-GB, en-IN, en-US]}
+"""
+
 
 SEGMENTS = """\
 segments:
