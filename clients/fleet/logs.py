@@ -8,7 +8,7 @@ line of its log to the last.
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
@@ -143,7 +143,7 @@ def logs_to_tables(
         raise BadInput(
             f"{source}: no line says that micro_wake_word detected a wake word; is its log at level DEBUG?"
         )
-    same = {"model_version": model_version, "snr_db": "", "playback": "false"}
+    same: dict[str, object] = {"model_version": model_version, "snr_db": "", "playback": "false"}
     detections = [
         same
         | {"device_id": name, "time": each.time.isoformat(), "wake_word": each.wake_word}
@@ -177,7 +177,7 @@ def _files(source: Path) -> Sequence[Path]:
     return files
 
 
-def _write(file: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
+def _write(file: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     with file.open("w", encoding="utf-8", newline="") as text:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()

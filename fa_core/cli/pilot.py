@@ -28,7 +28,7 @@ class Pilot:
     until: datetime
 
     def fit(self, plan: Plan) -> list[str]:
-        """Return how a plan fits the fleet: labels that no device has, clipping caps, small groups."""
+        """Return how a plan fits the fleet, a sentence for whatever a person should know."""
         return list(fit(plan, self.cohort, self.until).sentences())
 
 
