@@ -72,11 +72,8 @@ def test_heavy_libraries_are_seen_where_they_are_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("group", [Commands, PlanCommands])
 def test_commands_are_listed_by_the_beginning_of_their_own_help(group: type[LazyGroup]) -> None:
     for name, text in group.texts.items():
-        own = (
-            inspect.cleandoc(load(name, group.modules.get(name, name)).help or "")
-            .partition("\n\n")[0]
-            .replace("\n", " ")
-        )
+        command = load(name, group.modules.get(name, name))
+        own = inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
         assert own == text, name
 
 

@@ -68,8 +68,8 @@ def _parts(answers: Answers) -> list[list[str]]:
         [f"# {answers.question}"],
         [
             "#",
-            "# Written by `fa plan new`. `fa plan check` says what is wrong with it,",
-            "# `fa plan preview` how wide its intervals will be.",
+            "# Written by `fa plan new`. `fa plan check` says what is wrong with it, and `fa plan preview`",
+            "# how wide its intervals will be.",
         ],
         ["apiVersion: fa/v1", "kind: EvalPlan"],
         _metadata(answers),
