@@ -20,6 +20,7 @@ def test_three_hubs_release_over_a_real_federation(tmp_path: Path) -> None:
         assert [line.partition(":")[0] for line in done.stderr.splitlines()[1:]] == [
             "devices join",
             "keys are shared",
+            "shares are checked",
             "devices count and mask",
             "the sum is unmasked",
         ]

@@ -70,6 +70,7 @@ def test_json_is_one_object_on_stdout_and_progress_is_on_stderr(
     assert lines == [
         "devices join: 60 of 60",
         "keys are shared: 60 of 60",
+        "shares are checked: 60 of 60",
         "devices count and mask: 60 of 60",
         "the sum is unmasked: 60 of 60",
     ]
