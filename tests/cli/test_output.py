@@ -122,7 +122,7 @@ def test_each_line_of_an_error_begins_alike(tmp_path: Path) -> None:
     """FIELD 18: lines with a place begin with it, so that an editor jumps there, and no line with `fa: `."""
     bad = tmp_path / "bad.yaml"
     text = (ROOT / PLAN).read_text()
-    bad.write_text(text.replace("window: 7d", "window: soon").replace("revision: 1", "revision: 0"))
+    bad.write_text(text.replace("window: 7d", "window: soon").replace("EvalPlan", "Plan"))
     missing = tmp_path / "missing.yaml"
     done = subprocess.run(
         [*FA, "plan", "check", str(bad), str(missing), str(bad)], cwd=ROOT, capture_output=True, text=True
