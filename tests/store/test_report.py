@@ -19,7 +19,7 @@ EVIL = "<script>alert(1)</script>"
 @pytest.fixture
 def store(tmp_path):
     plan = plan_with(
-        {"misses": {**SAMPLES["rate"].body, "group_by": [[], ["accent"]]}}, "wake_events", "noise"
+        {"false_reject_rate": {**SAMPLES["rate"].body, "group_by": [[], ["accent"]]}}, "wake_events", "noise"
     )
     layout = compile_plan(plan)
     blocks = len(layout.blocks)
