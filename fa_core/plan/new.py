@@ -17,6 +17,8 @@ QUESTIONS: Mapping[str, str] = {
     "correction_rate": "How often do people correct a command",
     "command_success_rate": "How often does a command do what was asked",
     "word_error_rate": "How many words does dictation get wrong",
+    "wakes_per_hour": "How often does a device wake, rightly or not",
+    "detection_scores": "With which scores do devices wake",
 }
 """The question that each preset answers, to start from."""
 

@@ -74,11 +74,11 @@ def test_a_release_says_that_no_device_was_asked(fa_run: Callable[..., Result], 
     assert "devices added the noise" not in said
 
 
-def test_weeks_in_a_row_are_charged_on_the_clock_that_is_set(
+def test_windows_in_a_row_are_charged_on_the_clock_that_is_set(
     fa_run: Callable[..., Result], tmp_path: Path
 ) -> None:
     plan = write_plan(tmp_path, groups="[[]]")
-    ends = [UNTIL - timedelta(weeks=number) for number in (2, 1, 0)]
+    ends = [UNTIL - timedelta(days=number) for number in (2, 1, 0)]
     for end in ends:
         result = fa_run(plan, "--engine", "tables", "--until", end.isoformat())
         assert result.exit_code == 0, result.output

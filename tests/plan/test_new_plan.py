@@ -25,7 +25,8 @@ def test_every_usual_metric_makes_a_plan_that_checks(
     metric: str, by: tuple[str, ...], limit: str | None, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.yaml"
-    limits = () if limit is None or metric == "intent_confusion" else ("--limit", limit)
+    tables = ("intent_confusion", "detection_scores")
+    limits = () if limit is None or metric in tables else ("--limit", limit)
     result = new(file, "--metric", metric, "--owner", "us", *by, *limits)
     assert result.exit_code == 0, result.exception  # type: ignore[attr-defined]
     plan = load(file)
