@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fa_core.errors import BadInput, Refused
-from fa_core.privacy.ledger import Charge, Policy, admit, balances, claim_holds, shortages, show
+from fa_core.privacy.ledger import (
+    DEFAULT_POLICIES,
+    Charge,
+    Policy,
+    admit,
+    balances,
+    claim_holds,
+    shortages,
+    show,
+)
 from fa_core.store import chain
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -256,3 +265,10 @@ def test_a_row_says_alpha_and_a_row_of_before_keeps_its_bytes() -> None:
     assert chain.decode(before) == replace(sound, alpha=None)
     with pytest.raises(BadInput, match="not shown to imply"):
         chain.decode(row.replace(b'"epsilon":"1"', b'"epsilon":"1/2"'))
+
+
+def test_what_a_population_gets_that_declares_nothing() -> None:
+    """The budgets of docs/ledger.md, for a release, a window, a week, a year and a family."""
+    quarter, half = Fraction(1, 4), Fraction(1, 2)
+    assert DEFAULT_POLICIES["zcdp"] == Policy(quarter, half, quarter, Fraction(2), Fraction(1))
+    assert DEFAULT_POLICIES["pure"] == Policy(*map(Fraction, (4, 8, 8, 52, 26)))
