@@ -160,6 +160,10 @@ def _summary(entry: LogEntry) -> str:
         return f"round {body['release'][:12]} of {body['plan']} failed at {body['stage']}: {body['reason']}"
     if entry.kind == "release":
         return f"release {body['release'][:12]} of {body['plan']}, {body['counted']:,} devices"
+    if entry.kind in ("model", "rollout"):
+        return f"{entry.kind} {entry.subject[:12]} signed by {body['key'][:12]}"
+    if entry.kind in ("decision", "manifest"):
+        return f"{entry.kind} of rollout {entry.subject[:12]}"
     row = body["row"]
     if row["kind"] == "declare":
         limits = ", ".join(f"{name} {exact(Fraction(limit))}" for name, limit in row["policy"].items())

@@ -35,7 +35,7 @@ from fa_core.store.chain import Row, Written
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
-from fa_core.trust.checkpoint import plan_entry
+from fa_core.trust.checkpoint import Kind, plan_entry
 from fa_core.values import Estimates, Release
 
 DEFAULT = ".unheard"
@@ -241,6 +241,22 @@ class Store:
             translog.note_key(connection, translog.PLAN, key)
             found = translog.find(connection, "plan", subject, data)
             return found or translog.append(connection, "plan", subject, data)
+
+    def publish(self, kind: Kind, subject: str, data: bytes) -> LogEntry:
+        """Put an entry in the log and return it; one with the same bytes is returned as it is.
+
+        Args:
+            kind: of what is published: "model", "rollout", "decision" or "manifest".
+            subject: what it is about, as `translog` says. data: the entry's bytes, `checkpoint.entry`'s.
+        """
+        with self._database.writing() as connection:
+            found = translog.find(connection, kind, subject, data)
+            return found or translog.append(connection, kind, subject, data)
+
+    def published(self, kind: Kind, subject: str | None = None) -> tuple[LogEntry, ...]:
+        """Return the log's entries of a kind, about one subject where it is given, oldest first."""
+        with self._database.reading() as connection:
+            return translog.of_kind(connection, kind, subject)
 
     def plan(self, plan_hash: str) -> bytes:
         """Return the canonical bytes of a plan that was announced, by its hash. Raises BadInput for none."""

@@ -2,8 +2,9 @@
 
 Trees and proofs are RFC 6962's (`fa_core.merkle`), checkpoints signed notes (`fa_core.trust.checkpoint`).
 
-Entries are never changed or removed. `subject` only helps to find one: the plan's hash for a plan, the
-release's id for a release or a failure, a name for a key.
+Entries are never changed or removed. `subject` only helps to find one: the hash of a plan, of an artefact's
+manifest or of a rollout, which its decisions and manifests have too; the release's id for a release or a
+failure, a name for a key.
 """
 
 import json
@@ -106,6 +107,14 @@ def find(connection: Connection, kind: Kind, subject: str, data: bytes | None = 
 def entries(connection: Connection, start: int, stop: int) -> tuple[LogEntry, ...]:
     """Return the entries [start, stop), oldest first."""
     query = select(log).where(log.c.seq >= start, log.c.seq < stop).order_by(log.c.seq)
+    return tuple(LogEntry(row.seq, row.kind, row.subject, row.entry) for row in connection.execute(query))
+
+
+def of_kind(connection: Connection, kind: Kind, subject: str | None = None) -> tuple[LogEntry, ...]:
+    """Return the entries of a kind, about one subject where it is given, oldest first."""
+    query = select(log).where(log.c.kind == kind).order_by(log.c.seq)
+    if subject is not None:
+        query = query.where(log.c.subject == subject)
     return tuple(LogEntry(row.seq, row.kind, row.subject, row.entry) for row in connection.execute(query))
 
 
@@ -302,7 +311,10 @@ def _subject(found: LogEntry) -> str:
     body = _body(found)
     if found.kind == "plan":
         return sha256(str(body.get("plan")).encode()).hexdigest()
+    if found.kind in ("model", "rollout"):
+        return sha256(str(body.get("document")).encode()).hexdigest()
     if found.kind == "ledger":
         row = body.get("row", {})
         return str(row.get("release", row.get("population")))
-    return str(body.get("name" if found.kind == "key" else "release"))
+    names = {"key": "name", "decision": "rollout", "manifest": "rollout"}
+    return str(body.get(names.get(found.kind, "release")))

@@ -1,0 +1,136 @@
+"""The manifest of a rollout: which models a device holds, which of them acts, and until when.
+
+Devices fetch the newest one; its `sequence` rises with each, whatever happened. A stage that reaches more
+devices than the one before, and completion, need the witness's *grant*: it recomputed the gate's decision
+from logged releases before it signed. Renewing a stage, taking a candidate back and ending a rollout need
+none. A manifest is an entry of kind `manifest` in the transparency log; who signs the log signs its manifests.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from fa_core.canonical_json import canonical
+from fa_core.errors import BadInput
+from fa_core.trust import checkpoint
+from fa_core.trust.checkpoint import NO_CALENDAR
+
+State = Literal["shadow", "live", "complete", "rolled_back", "killed"]
+"""`shadow`: both models score, the baseline acts. `live`: the candidate acts on a share of the devices.
+`complete`: the candidate is the new baseline. `rolled_back`, `killed`: the baseline acts, for good."""
+
+ENDED: frozenset[State] = frozenset({"rolled_back", "killed"})
+"""No manifest of the same rollout follows one of these with another state."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutManifest:
+    """One manifest.
+
+    Attributes:
+        rollout: SHA-256 of the rollout's canonical document, 32 bytes.
+        population, wake_word: whom and what it is about; one rollout at a time for each pair.
+        sequence: rises with every manifest of a population and wake word, over rollouts too.
+        state, stage: where the rollout is; `stage` is an index into the document's stages.
+        share: of the devices on which the candidate acts: 0 in `shadow` and after the end, 1 when complete.
+        baseline, candidate: SHA-256 of the two artefacts, 32 bytes each.
+        issued, expires: UTC, whole seconds. After `expires` a device acts as if there were no rollout, unless
+            it is complete.
+        decision: SHA-256 of the log entry of the decision that it follows from, b"" for the first.
+        grant: the witness's signature over the stage, 64 bytes, b"" where none is needed.
+    """
+
+    rollout: bytes
+    population: str
+    wake_word: str
+    sequence: int
+    state: State
+    stage: int
+    share: Fraction
+    baseline: bytes
+    candidate: bytes
+    issued: datetime
+    expires: datetime
+    decision: bytes
+    grant: bytes
+
+    def entry(self) -> bytes:
+        """Return the bytes of the log's entry."""
+        body = {
+            "rollout": self.rollout.hex(),
+            "population": self.population,
+            "wake_word": self.wake_word,
+            "sequence": self.sequence,
+            "state": self.state,
+            "stage": self.stage,
+            "share": str(self.share),
+            "baseline": self.baseline.hex(),
+            "candidate": self.candidate.hex(),
+            "issued": int(self.issued.timestamp()),
+            "expires": int(self.expires.timestamp()),
+            "decision": self.decision.hex(),
+            "grant": self.grant.hex(),
+        }
+        return checkpoint.entry("manifest", canonical(body))
+
+    @classmethod
+    def from_entry(cls, entry: bytes) -> "RolloutManifest":
+        """Return the manifest in a log's entry. Raises BadInput for any other, or one that cannot be."""
+        head = checkpoint.entry("manifest", b"")
+        try:
+            body: Any = json.loads(entry.removeprefix(head)) if entry.startswith(head) else None
+            found = cls(
+                bytes.fromhex(body["rollout"]), body["population"], body["wake_word"], body["sequence"],
+                body["state"], body["stage"], Fraction(body["share"]), bytes.fromhex(body["baseline"]),
+                bytes.fromhex(body["candidate"]), _moment(body["issued"]), _moment(body["expires"]),
+                bytes.fromhex(body["decision"]), bytes.fromhex(body["grant"]),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
+            raise BadInput("the log's entry is no manifest of a rollout") from None
+        if found.entry() != entry or not found._possible:
+            raise BadInput("the log's entry is no manifest of a rollout")
+        return found
+
+    @property
+    def _possible(self) -> bool:
+        shares = {"live": 0 < self.share <= 1, "complete": self.share == 1}
+        return (
+            self.state in get_args(State)
+            and shares.get(self.state, self.share == 0)
+            and self.sequence >= 0
+            and self.stage >= 0
+            and self.issued < self.expires
+            and {len(self.rollout), len(self.baseline), len(self.candidate)} == {32}
+            and len(self.decision) in (0, 32)
+            and len(self.grant) in (0, 64)
+        )
+
+    def granted(self, witness: bytes) -> bool:
+        """Whether the witness with this public key (raw Ed25519, 32 bytes) granted the manifest's stage."""
+        message = _grant_message(self.rollout, self.state, self.stage, self.share)
+        try:
+            Ed25519PublicKey.from_public_bytes(witness).verify(self.grant, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+def grant(rollout: bytes, state: State, stage: int, share: Fraction, witness: Ed25519PrivateKey) -> bytes:
+    """Return the witness's signature, 64 bytes, that a rollout may be in a stage; `RolloutManifest.grant`."""
+    return witness.sign(_grant_message(rollout, state, stage, share))
+
+
+def _grant_message(rollout: bytes, state: str, stage: int, share: Fraction) -> bytes:
+    body = {"rollout": rollout.hex(), "state": state, "stage": stage, "share": str(share)}
+    return b"unheard-rollout-stage-1\n" + canonical(body)
+
+
+def _moment(seconds: int) -> datetime:
+    if not isinstance(seconds, int) or not 0 <= seconds < NO_CALENDAR:
+        raise ValueError("not a moment")
+    return datetime.fromtimestamp(seconds, UTC)

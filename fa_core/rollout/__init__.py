@@ -1,0 +1,1 @@
+"""Rollouts: the document, the sequential gate, and the states from the test set to the whole fleet."""
