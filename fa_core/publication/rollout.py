@@ -3,7 +3,7 @@
 Devices fetch the newest one; its `sequence` rises with each, whatever happened. A stage that reaches more
 devices than the one before, and completion, need the witness's *grant*: it recomputed the gate's decision
 from logged releases before it signed. Renewing a stage, taking a candidate back and ending a rollout need
-none. A manifest is an entry of kind `manifest` in the transparency log; who signs the log signs its manifests.
+none. A manifest is an entry of kind `manifest` in the transparency log, whose signer signs it thereby.
 """
 
 import json

@@ -48,7 +48,8 @@ def test_a_publication_is_verified_and_read_back() -> None:
     publication = Publication.decode(published(ENTRIES).encode())
     found = verified(publication, public(LOG), public(WITNESS), Seen())
     signed = SignedDocument.from_entry("model", found.entries[0])
-    assert signed.holds and ArtefactManifest.from_document(signed.document) == ARTEFACT
+    assert signed.holds
+    assert ArtefactManifest.from_document(signed.document) == ARTEFACT
     assert RolloutManifest.from_entry(found.entries[1]) == MANIFEST
     assert (found.witnessed, found.seen.size) == (NOW, 2)
 
