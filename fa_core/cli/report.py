@@ -20,7 +20,7 @@ from fa_core.estimate.integrity import about_integrity, plan_of
 from fa_core.estimate.measure import measure
 from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
-from fa_core.store import DEFAULT, Entry, LogEntry, open_store
+from fa_core.store import DEFAULT, Entry, LogEntry, open_store, verify_commands
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -170,8 +170,9 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "
 
 
 def _commands(entry: Entry) -> str:
+    commands = "\n".join(verify_commands(entry.id, DEFAULT))
     return (
-        f"fa log verify\nfa log prove {entry.id}\nfa ledger verify\nfa results show {entry.id}\n\n"
+        f"{commands}\n\n"
         f"SHA-256 of the plan       {entry.plan_hash}\n"
         f"SHA-256 of the release    {entry.release_sha256}\n"
         f"SHA-256 of the estimates  {entry.estimates_sha256}"

@@ -5,11 +5,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import asdict
+from datetime import date, datetime
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.csv
@@ -24,7 +25,7 @@ from fa_core.estimate.integrity import about_integrity, plan_of
 from fa_core.estimate.measure import measure
 from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
-from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store
+from fa_core.store import DEFAULT, Annotation, Entry, Failure, Query, Refusal, Store, open_store
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 app = typer.Typer(help="List, show and export what was released.", no_args_is_help=True)
@@ -39,6 +40,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Wanted = Annotated[
     str, typer.Argument(help="A release: `latest`, its id or its first digits.", metavar="RELEASE")
 ]
+
+
+Ended = TypeVar("Ended", Failure, Refusal)
 
 
 class Format(StrEnum):
@@ -58,18 +62,16 @@ def list_releases(
     store: Where = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """List releases, newest first, and the rounds that failed."""
+    """List releases, newest first, the rounds that failed, and the requests that were refused."""
     query, offset = Query(plan=plan, population=population), (page - 1) * limit
     with open_store(store, create=False) as opened:
         entries, total = opened.releases(query, limit, offset), opened.count(query)
-        failures = [
-            each
-            for each in opened.failures(limit, offset)
-            if plan in (None, each.plan) and population in (None, each.population)
-        ]
+        failures = _of(opened.failures(limit, offset), plan, population)
+        refusals = _of(opened.refusals(limit, offset), plan, population)
     if as_json:
         found = [_listed(entry) for entry in entries]
-        render.as_json({"releases": found, "total": total, "failures": [_failed(each) for each in failures]})
+        failed, refused = [_ended(each) for each in failures], [_ended(each) for each in refusals]
+        render.as_json({"releases": found, "total": total, "failures": failed, "refusals": refused})
         return
     headers = ("release", "made", "plan", "devices", "shown", "guardrails", "")
     render.table(f"{render.plural(total, 'release')} in {store}", headers, [_row(entry) for entry in entries])
@@ -78,6 +80,13 @@ def list_releases(
         render.table(
             "Rounds that failed (nothing was released, the charge stands)",
             ("round", "ended", "plan", "why"),
+            rows,
+        )
+    if refusals:
+        rows = [(_moment(each.at), each.plan, each.population, each.reason) for each in refusals]
+        render.table(
+            "Requests that were refused (nothing was charged, no device was asked)",
+            ("when", "plan", "population", "why"),
             rows,
         )
 
@@ -111,6 +120,47 @@ def export(
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error.strerror}") from None
     typer.echo(f"{out}: {len(data):,} bytes")
+
+
+@app.command()
+def annotate(
+    day: Annotated[str, typer.Argument(metavar="DATE", help="A day, UTC: 2026-11-02.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What happened, such as a model release.")],
+    plan: Annotated[
+        str | None, typer.Option(help="Only on the trends of this plan; of every plan where left out.")
+    ] = None,
+    store: Where = DEFAULT,
+) -> None:
+    """Mark on the dashboard's trends what happened on a day."""
+    try:
+        when = date.fromisoformat(day)
+    except ValueError:
+        raise BadInput(f"{day!r} is no day; write it as 2026-11-02") from None
+    with open_store(store, create=False) as opened:
+        if plan is not None and not opened.count(Query(plan=plan)):
+            raise BadInput(f"no release is of a plan {plan!r}; `fa results list` shows those there are")
+        made = opened.annotate(when, text, plan)
+    typer.echo(f"{made.id}: {made.day}, {made.plan or 'every plan'}: {made.text}")
+
+
+@app.command()
+def annotations(
+    remove: Annotated[
+        str | None, typer.Option(metavar="ID", help="Remove this annotation.", show_default=False)
+    ] = None,
+    store: Where = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """List the annotations of trends, or remove one."""
+    with open_store(store, create=False) as opened:
+        if remove is not None:
+            opened.remove_annotation(remove)
+        found = opened.annotations()
+    if as_json:
+        render.as_json({"annotations": [_annotation(each) for each in found]})
+        return
+    rows = [(each.id, each.day.isoformat(), each.plan or "every plan", each.text) for each in found]
+    render.table(render.plural(len(found), "annotation"), ("id", "day", "plan", "text"), rows)
 
 
 def show_release(release: Release, estimates: Estimates, *, synthetic: bool, as_json: bool) -> None:
@@ -302,15 +352,25 @@ def _listed(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _failed(failure: Failure) -> dict[str, str]:
+def _of(found: Sequence[Ended], plan: str | None, population: str | None) -> list[Ended]:
+    return [each for each in found if plan in (None, each.plan) and population in (None, each.population)]
+
+
+def _ended(ended: Failure | Refusal) -> dict[str, str]:
+    """Return a failed round or a refused request for JSON."""
+    stage = {"stage": ended.stage} if isinstance(ended, Failure) else {}
     return {
-        "release": failure.release,
-        "plan": failure.plan,
-        "population": failure.population,
-        "stage": failure.stage,
-        "reason": failure.reason,
-        "at": utc_text(failure.at),
+        "release": ended.release,
+        "plan": ended.plan,
+        "population": ended.population,
+        **stage,
+        "reason": ended.reason,
+        "at": utc_text(ended.at),
     }
+
+
+def _annotation(annotation: Annotation) -> dict[str, str | None]:
+    return asdict(annotation) | {"day": annotation.day.isoformat()}
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from fa_core.rounds.run import (
     charged,
     check_range,
     invite,
+    refusing,
     release_of,
     require_devices,
 )
@@ -32,7 +33,8 @@ def count(job: Job, cohort: Cohort, context: RunContext, randomness: Randomness)
         Refused: fewer devices than the plan's least cohort, or over a budget; nothing was charged.
         RoundFailed: no release; the charge stands and the failure is stored.
     """
-    asked = require_devices(job.plan, len(cohort))
+    with refusing(job, context):
+        asked = require_devices(job.plan, len(cohort))
     chosen = np.array(invite(range(len(cohort)), job.plan.eligibility.sample), np.int64)
     devices = cohort if asked == len(cohort) else cohort.choose(chosen)
 

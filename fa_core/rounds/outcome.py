@@ -1,6 +1,8 @@
-"""Records the end of a run: exactly once, also if the store is unavailable for a moment."""
+"""Records the end of a run: exactly once, also if the store is unavailable for a moment. Records refusals."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from fa_core.database.connection import Unavailable
@@ -9,6 +11,8 @@ from fa_core.plan import Plan, canonical
 from fa_core.rounds.round import Clock
 from fa_core.store import Store
 from fa_core.values import Estimates, Release
+
+logger = logging.getLogger(__name__)
 
 STORE_SECONDS, PAUSE = 60.0, 1.0
 """Seconds for which an unavailable store is retried: it may be restarting, and the round is charged."""
@@ -51,6 +55,24 @@ def write_failure(
             return _unknown(release, away)
         return RoundFailed(f"{reason}, and the store has not recorded it yet: {away}")
     return failure
+
+
+@contextmanager
+def refusals_recorded(
+    store: Store, release: str, plan: Plan, population: str, today: Callable[[], datetime]
+) -> Iterator[None]:
+    """Write to the store why a request is refused within this block, for those who review the ledger.
+
+    Nothing was charged and no device asked, so the reason holds the plan's and the ledger's numbers only.
+    """
+    try:
+        yield
+    except Refused as refused:
+        try:
+            store.refuse(release, canonical(plan), population, str(refused), today())
+        except UnheardError as error:
+            logger.warning("the refusal could not be recorded: %s", error)
+        raise
 
 
 def _unknown(release: str, away: UnheardError) -> RoundFailed:

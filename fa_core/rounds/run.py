@@ -9,6 +9,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
@@ -25,7 +26,7 @@ from fa_core.privacy.ledger import Charge
 from fa_core.privacy.ledger_rows import encode as encode_row
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.rounds.keys import Signers
-from fa_core.rounds.outcome import write_failure, write_release
+from fa_core.rounds.outcome import refusals_recorded, write_failure, write_release
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
 from fa_core.secagg import Result, Server, Stage, Task, choose, plain, smallest_cohort
 from fa_core.secagg.identity import population_id
@@ -97,7 +98,8 @@ def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
         Refused: too few devices to ask, or over a budget; nothing was charged.
         RoundFailed: the round ended without a release; the charge stands and the failure is stored.
     """
-    require_cohort(job.plan, job.devices)
+    with refusing(job, context):
+        require_cohort(job.plan, job.devices)
     nodes = invite(_present(job, grid, context), job.plan.eligibility.sample)
     if context.watch.stopped():
         raise Interrupted(Stage.JOIN)
@@ -111,9 +113,10 @@ def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
 def charged(job: Job, context: RunContext, ask: Ask) -> tuple[Release, Estimates]:
     """Announce a plan and charge it, then ask, and save what comes of it: one release or one failure."""
     release, layout = job.release, compile_plan(job.plan)
-    budgets = require_budgets(job, context)
-    entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
-    paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()))
+    with refusing(job, context):
+        budgets = require_budgets(job, context)
+        entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
+        paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()))
     try:
         task, invitation = invitation_of(job, entry.index, paid.log_index, budgets, context)
         released = ask(layout, task, invitation)
@@ -131,6 +134,11 @@ def charged(job: Job, context: RunContext, ask: Ask) -> tuple[Release, Estimates
         raise failure from error
     _checkpoint(context)
     return released, estimates
+
+
+def refusing(job: Job, context: RunContext) -> AbstractContextManager[None]:
+    """Return a block in which every refusal of a job is recorded in the store."""
+    return refusals_recorded(context.store, job.release.hex(), job.plan, job.population, context.today)
 
 
 def require_cohort(plan: Plan, devices: int) -> None:

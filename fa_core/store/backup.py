@@ -30,7 +30,15 @@ from fa_core.store.migrations import LINEAGE
 from fa_core.store.schema import Exact, UtcTime
 
 VERSION: Final = 1
-TABLES: Final = (schema.ledger, schema.releases, schema.failures, schema.log, schema.checkpoints)
+TABLES: Final = (
+    schema.ledger,
+    schema.releases,
+    schema.failures,
+    schema.refusals,
+    schema.annotations,
+    schema.log,
+    schema.checkpoints,
+)
 """What is kept as rows, in an order in which each may refer to those before it."""
 
 _MANIFEST = "store.json"

@@ -1,5 +1,7 @@
-"""The catalogue: which releases there are, which rounds failed, and the facts of each without its body."""
+"""The catalogue: which releases there are, which rounds failed, which requests were refused, and the facts of
+each without its body."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,9 +16,12 @@ from fa_core.errors import BadInput, Refused, UnheardError
 from fa_core.store import chain, translog
 from fa_core.store.bodies import Bodies, body_name, fetch
 from fa_core.store.files import estimates_bytes, read_estimates, read_release, release_bytes
-from fa_core.store.schema import failures, releases
+from fa_core.store.schema import failures, refusals, releases
 from fa_core.trust.checkpoint import entry
 from fa_core.values import Accounting, Estimates, Release
+
+DEFAULT = ".unheard"
+"""The folder of a store that no option names."""
 
 LEAST_PREFIX = 4
 
@@ -72,6 +77,21 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """One request that budgets or policy refused before anything was charged or a device asked.
+
+    `release` is the id that the release would have had. Refusals are not in the transparency log.
+    """
+
+    release: str
+    plan: str
+    plan_hash: str
+    population: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """Which releases: of this plan, this population, made in [since, until). None asks nothing."""
 
@@ -112,6 +132,18 @@ def fail(connection: Connection, failure: Failure) -> None:
     body = canonical(row | {"at": utc_text(failure.at)})
     translog.append(connection, "failure", failure.release, entry("failure", body))
     connection.execute(insert(failures).values(**row))
+
+
+def refuse(connection: Connection, refusal: Refusal) -> None:
+    """Write that a request was refused."""
+    connection.execute(insert(refusals).values(**asdict(refusal)))
+
+
+def refused(connection: Connection, limit: int, offset: int) -> tuple[Refusal, ...]:
+    """Return the requests that were refused, newest first."""
+    newest = refusals.c.at.desc(), refusals.c.release
+    rows = connection.execute(select(refusals).order_by(*newest).limit(limit).offset(offset))
+    return tuple(Refusal(**row._asdict()) for row in rows)
 
 
 def page(connection: Connection, query: Query, limit: int, offset: int) -> tuple[Entry, ...]:
@@ -254,6 +286,13 @@ def _facts(release: Release) -> dict[str, Any]:
         "accounting": release.layout.accounting,
         "cost": release.layout.cost,
     }
+
+
+def verify_commands(release: str, store: str) -> tuple[str, ...]:
+    """Return the commands that verify a release: its log, its own entry, the ledger, and its numbers."""
+    options = "" if store == DEFAULT else f" --store {shlex.quote(store)}"
+    parts = ("log verify", f"log prove {release}", "ledger verify", f"results show {release}")
+    return tuple(f"fa {part}{options}" for part in parts)
 
 
 def plan_name(plan: bytes) -> str:

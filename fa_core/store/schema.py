@@ -117,6 +117,27 @@ failures = Table(
     Index("failures_by_time", "at"),
 )
 
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("release", Text, primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("plan_hash", Text, nullable=False),
+    Column("population", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index("refusals_by_time", "at"),
+)
+
+annotations = Table(
+    "annotations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("day", Text, nullable=False),
+    Column("plan", Text),
+    Column("text", Text, nullable=False),
+)
+
 bodies = Table(
     "bodies",
     metadata,

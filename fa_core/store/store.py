@@ -11,7 +11,7 @@ Who runs a round calls, in this order:
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +26,13 @@ from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.ledger_rows import Declaration
+from fa_core.store import annotations as annotated
 from fa_core.store import backup as backups
 from fa_core.store import catalogue, chain, translog
+from fa_core.store.annotations import Annotation
 from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
-from fa_core.store.catalogue import Entry, Failure, Query
+from fa_core.store.catalogue import DEFAULT, Entry, Failure, Query, Refusal
 from fa_core.store.chain import Row, Written
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
@@ -38,7 +40,6 @@ from fa_core.store.translog import Cosigner, Inclusion, LogEntry
 from fa_core.trust.checkpoint import Kind, plan_entry
 from fa_core.values import Estimates, Release
 
-DEFAULT = ".unheard"
 FOLDER = "releases"
 _READERS = 4
 _EVERYTHING = Query()
@@ -156,6 +157,12 @@ class Store:
         with self._database.writing() as connection:
             catalogue.fail(connection, Failure(release, name, digest, population, stage, reason, at))
 
+    def refuse(self, release: str, plan: bytes, population: str, reason: str, at: datetime) -> None:
+        """Write that a request was refused before it was charged. `reason` must hold no device's value."""
+        name, digest = catalogue.plan_name(plan), sha256(plan).hexdigest()
+        with self._database.writing() as connection:
+            catalogue.refuse(connection, Refusal(release, name, digest, population, reason, at))
+
     def find(self, text: str) -> Entry:
         """Return the release meant by `latest`, an id or its first digits. Raises BadInput otherwise."""
         with self._database.reading() as connection:
@@ -175,6 +182,11 @@ class Store:
         """Return a page of the rounds that failed, newest first."""
         with self._database.reading() as connection:
             return catalogue.failed(connection, limit, offset)
+
+    def refusals(self, limit: int = 50, offset: int = 0) -> tuple[Refusal, ...]:
+        """Return a page of the requests that were refused, newest first."""
+        with self._database.reading() as connection:
+            return catalogue.refused(connection, limit, offset)
 
     def read(self, found: Entry) -> tuple[Release, Estimates]:
         """Return a release and its estimates, equal to what was saved. Raises BadInput for a damaged file."""
@@ -225,6 +237,23 @@ class Store:
             return pa.table({"release": pa.array([], pa.string())})
         joined = pa.concat_tables(tables)
         return joined if where is None else joined.filter(where)
+
+    # Annotations
+
+    def annotate(self, day: date, text: str, plan: str | None = None) -> Annotation:
+        """Write what happened on a day (UTC), for the trends of one plan or of all. Raises BadInput."""
+        with self._database.writing() as connection:
+            return annotated.add(connection, day, text, plan)
+
+    def remove_annotation(self, identifier: str) -> None:
+        """Remove an annotation by its id. Raises BadInput where there is none."""
+        with self._database.writing() as connection:
+            annotated.remove(connection, identifier)
+
+    def annotations(self, plan: str | None = None) -> tuple[Annotation, ...]:
+        """Return the annotations that hold for a plan, or all, by day."""
+        with self._database.reading() as connection:
+            return annotated.listed(connection, plan)
 
     # Transparency log
 

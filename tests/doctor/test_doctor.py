@@ -72,14 +72,14 @@ def test_a_store_that_was_changed_is_broken(folder: Path) -> None:
 
 
 def test_tables_of_another_version_are_not_touched(folder: Path) -> None:
-    for revision, state in (("9999", "broken"), ("0001", "good")):
+    for revision, state in (("9999", "broken"), ("0002", "good")):
         with open_store(folder) as store:
             pass
         with store._database.writing() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": revision})
         assert states(stores.store(str(folder)))["store"] == state
         with store._database.writing() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
 
 
 def test_the_check_creates_no_store(tmp_path: Path) -> None:

@@ -205,6 +205,8 @@ def test_over_budget_no_device_is_asked_and_nothing_is_charged(world: World) -> 
     assert not asked
     assert not world.store.failures()
     assert not world.store.charges("small")
+    (refusal,) = world.store.refusals()
+    assert (refusal.plan, refusal.population, refusal.reason) == ("small", "small", str(caught.value))
 
 
 def test_the_charge_is_in_the_ledger_before_a_device_is_asked(world: World) -> None:
@@ -222,6 +224,7 @@ def test_too_few_devices_are_not_asked_at_all(world: World) -> None:
     with pytest.raises(Refused, match="would ask 10 of 10 devices"):
         world.run(small_plan(cohort=11))
     assert [entry.kind for entry in world.store.entries()] == ["ledger"], "its budgets and nothing more"
+    assert [refusal.plan for refusal in world.store.refusals()] == ["small"]
 
 
 def test_a_sum_that_no_honest_devices_make_is_not_released(

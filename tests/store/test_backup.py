@@ -41,6 +41,9 @@ def full(store: Store) -> Store:
     lost = make_release(2, name="other", at=NOW + 8 * DAY)
     charge(store, charge_for(lost))
     store.fail(release_id(2), plan("other"), "homes", "masked", "too few", NOW + 8 * DAY)
+    store.refuse(release_id(4), plan(), "homes", "no budget is left", NOW + 9 * DAY)
+    store.annotate(NOW.date(), "model 5")
+    store.annotate(NOW.date(), "model 6", "other")
     store.checkpoint(LOG_KEY, witness)
     return store
 
@@ -61,6 +64,8 @@ def everything(store: Store) -> object:
         store.entries(),
         store.note(),
         store.failures(),
+        store.refusals(),
+        store.annotations(),
         entries,
         store.consistency_to(store.log_size()),
         store.keys("log"),

@@ -145,6 +145,27 @@ def test_releases_are_listed_newest_first_by_page_with_failures(folder: Path) ->
     assert "too few devices were left" in shown
 
 
+def test_a_refused_request_is_listed_with_its_reason(folder: Path) -> None:
+    with open_store(folder) as store:
+        store.refuse(release_id(8), plan(), "homes", "no budget is left", NOW)
+    assert fa_json(folder, "results", "list")["refusals"][0]["reason"] == "no budget is left"
+    assert "Requests that were refused" in fa(folder, "results", "list")
+    assert fa_json(folder, "results", "list", "--plan", "other")["refusals"] == []
+
+
+def test_trends_are_annotated_and_annotations_removed(folder: Path) -> None:
+    said = fa(folder, "results", "annotate", "2026-11-02", "model 5", "--plan", "wake-word-weekly")
+    (found,) = fa_json(folder, "results", "annotations")["annotations"]
+    assert found == {
+        "id": said[:8], "day": "2026-11-02", "plan": "wake-word-weekly", "text": "model 5",
+    }  # fmt: skip
+    assert "0 annotations" in fa(folder, "results", "annotations", "--remove", found["id"])
+    with pytest.raises(BadInput, match="is no day; write it as"):
+        fa(folder, "results", "annotate", "2.11.2026", "model 5")
+    with pytest.raises(BadInput, match="no release is of a plan"):
+        fa(folder, "results", "annotate", "2026-11-02", "model 5", "--plan", "other")
+
+
 def test_exports_have_a_row_for_each_number(folder: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(fa(folder, "results", "export", "latest"))))
     assert len(rows) == 7

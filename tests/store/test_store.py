@@ -161,6 +161,33 @@ def test_a_failed_round_keeps_its_charge(store: Store) -> None:
         store.save(release, make_estimates(), synthetic=True)
 
 
+def test_refusals_are_kept_with_their_reason_newest_first(store: Store) -> None:
+    for day in range(2):
+        store.refuse(release_id(day), plan(), "homes", f"reason {day}", NOW + day * DAY)
+    assert [(each.plan, each.reason, each.at) for each in store.refusals()] == [
+        ("wake-word-weekly", "reason 1", NOW + DAY),
+        ("wake-word-weekly", "reason 0", NOW),
+    ]
+    assert (store.log_size(), store.refusals(limit=1, offset=2)) == (0, ())
+
+
+def test_annotations_are_of_one_plan_or_of_all_and_can_be_removed(store: Store) -> None:
+    day = NOW.date()
+    every = store.annotate(day + DAY, "  model 5 on all phones ")
+    own = store.annotate(day, "model 4", "wake-word-weekly")
+    other = store.annotate(day, "noise", "other")
+    assert every.text == "model 5 on all phones"
+    assert store.annotations("wake-word-weekly") == (own, every)
+    assert set(store.annotations()) == {every, own, other}
+    store.remove_annotation(own.id)
+    assert store.annotations("wake-word-weekly") == (every,)
+    with pytest.raises(BadInput, match="no annotation"):
+        store.remove_annotation(own.id)
+    for wrong in ("", "a\u202eb", "x" * 121):
+        with pytest.raises(BadInput, match="the text of the annotation"):
+            store.annotate(day, wrong)
+
+
 def test_nothing_is_charged_to_a_population_without_budgets(store: Store) -> None:
     """Else an aggregator would give itself a budget with each new name."""
     announce(store, plan())
