@@ -7,6 +7,7 @@ grouping together.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Final
 
 from fa_core.values import Cell, Estimate
@@ -37,6 +38,61 @@ def curve(result: Estimate) -> tuple[Point, ...]:
         for threshold, rejects in sides[REJECTS].items()
     )
     return tuple(sorted(points, key=lambda point: point.threshold))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One axis of a curve at one threshold, on the monotone fit: the value, and its simultaneous band."""
+
+    value: float
+    low: float
+    high: float
+
+
+def monotone(points: Iterable[Point]) -> tuple[tuple[float, Side, Side], ...]:
+    """Return a curve's thresholds, ascending, with false rejects and false accepts that never run backwards.
+
+    A higher threshold rejects at least as much and accepts at most as much; noise may order estimates
+    otherwise. Each axis is fitted by isotonic regression, weighted by the inverse square of the intervals'
+    width (Barlow et al. 1972, section 1.2). A bound of the band at one threshold also bounds those that lie
+    above it, or below, so bands become narrower and stay simultaneous. Thresholds where an axis is not shown
+    are left out.
+    """
+    shown = [
+        point for point in points if point.rejects.estimate is not None and point.accepts.estimate is not None
+    ]
+    rejects = _fitted([point.rejects for point in shown])
+    accepts = _fitted([point.accepts for point in reversed(shown)])[::-1]
+    return tuple(
+        (point.threshold, reject, accept)
+        for point, reject, accept in zip(shown, rejects, accepts, strict=True)
+    )
+
+
+def _fitted(cells: Sequence[Cell]) -> list[Side]:
+    """Return cells as an ascending sequence."""
+    if not cells:
+        return []
+    values = [_known(cell.estimate) for cell in cells]
+    widths = [max(_known(cell.high) - _known(cell.low), 1e-9) for cell in cells]
+    fit = _ascending(values, [1 / width**2 for width in widths])
+    lows = accumulate((_known(cell.simultaneous_low) for cell in cells), max)
+    highs = list(accumulate((_known(cell.simultaneous_high) for cell in reversed(cells)), min))[::-1]
+    return [
+        Side(value, min(low, value), max(high, value))
+        for value, low, high in zip(fit, lows, highs, strict=True)
+    ]
+
+
+def _ascending(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Return the ascending sequence nearest to values in weighted least squares: pool adjacent violators."""
+    pools: list[tuple[float, float, int]] = []  # mean, weight, how many
+    for value, weight in zip(values, weights, strict=True):
+        pools.append((value, weight, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (mean, heavy, many), (last, light, few) = pools[-2], pools.pop()
+            pools[-1] = ((mean * heavy + last * light) / (heavy + light), heavy + light, many + few)
+    return [mean for mean, _, many in pools for _ in range(many)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +150,10 @@ def _highest(points: Sequence[Point], limit: float, *, band: bool) -> float | No
             break
         found = point.threshold
     return found
+
+
+def _known(value: float | None) -> float:
+    return 0.0 if value is None else value
 
 
 def _or_none(value: float | None) -> float:

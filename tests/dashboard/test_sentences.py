@@ -10,7 +10,7 @@ from dashboard.data import sentences
 from dashboard.data.numbers import count, group_text
 from fa_core.estimate.measure import decimals, difference, measure
 from fa_core.estimate.sentences import listed
-from fa_core.estimate.thresholds import cheapest, curve, highest_thresholds
+from fa_core.estimate.thresholds import cheapest, curve, highest_thresholds, monotone
 from fa_core.values import Cell, Estimate, Judgement
 
 
@@ -149,6 +149,23 @@ def test_the_highest_threshold_within_a_limit_is_that_of_the_limiting_group() ->
 
 def test_a_non_monotone_curve_counts_only_up_to_its_first_excess() -> None:
     assert highest_thresholds([det("non-monotone", [0.05, 0.4, 0.1, 0.1])], 0.2).by_band == 0.1
+
+
+def test_a_curve_that_noise_made_run_backwards_is_fitted_monotone() -> None:
+    points = curve(det("noisy", [0.05, 0.4, 0.1, 0.3]))
+    fit = monotone(points)
+    assert [threshold for threshold, *_ in fit] == [point.threshold for point in points]
+    assert [round(rejects.value, 9) for _, rejects, _ in fit] == [0.05, 0.25, 0.25, 0.3]
+    for _, rejects, accepts in fit:
+        assert rejects.low <= rejects.value <= rejects.high
+        assert accepts.value == pytest.approx(1 - rejects.value)
+    for side in (0, 1):
+        for name in ("value", "low", "high"):
+            column = [getattr(sides[side], name) for _, *sides in fit]
+            assert column == sorted(column, reverse=bool(side)), name
+    straight = curve(det("good", [0.05, 0.1, 0.3]))
+    assert [rejects.value for _, rejects, _ in monotone(straight)] == [0.05, 0.1, 0.3]
+    assert monotone([]) == ()
 
 
 def test_the_cheapest_point_depends_on_the_cost_of_a_false_accept() -> None:
