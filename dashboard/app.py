@@ -7,7 +7,7 @@ from dashboard.data import reading
 from dashboard.navigation import links
 from dashboard.settings import active
 from dashboard.style import theme
-from dashboard.views import confusions, health, plans, privacy, segments, thresholds, trends
+from dashboard.views import confusions, health, plans, privacy, release, segments, thresholds, trends
 from fa_core.errors import UnheardError
 
 PAGES = (
@@ -16,6 +16,7 @@ PAGES = (
     (thresholds.page, "Thresholds", "thresholds"),
     (confusions.page, "Confusions", "confusions"),
     (trends.page, "Trends", "trends"),
+    (release.page, "Release", "release"),
     (plans.page, "Plans", "plans"),
     (privacy.page, "Privacy", "privacy"),
 )

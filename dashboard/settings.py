@@ -1,13 +1,18 @@
 """What the dashboard was started with. One value, set before the first page is served, never changed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fa_core.store import DEFAULT
+from fa_core.store import DEFAULT, Entry, Store
 
 FOLDER: Final = "dashboard"
 """Beside the store: the audit trail, and the plans and outcomes of runs launched here."""
+
+
+Report = Callable[[Store, Entry], str]
+"""Returns a release as one HTML page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,7 @@ class Settings:
     plans: folder of plans to start from, None where there is none.
     fleets: fleet directories that a run may be launched over.
     base: the path under which a proxy serves the dashboard, "" for none.
+    report: writes a release as a page to file, None where this dashboard offers none.
     log_key, witness_key: raw Ed25519 public keys that the log's signatures are checked against, 32 bytes each.
     """
 
@@ -26,6 +32,7 @@ class Settings:
     plans: Path | None = None
     fleets: tuple[Path, ...] = ()
     base: str = ""
+    report: Report | None = None
     log_key: bytes | None = None
     witness_key: bytes | None = None
 

@@ -75,12 +75,68 @@ def when_wide(value: str, otherwise: str) -> alt.ExprRef:
     return alt.ExprRef(f"width >= {NARROW} ? {value} : {otherwise}")
 
 
+def reasons(chart: alt.Chart) -> alt.Chart:
+    """Return a layer with a field `seen`: the row's reason for not being shown; on narrow plots, where it would be
+    cut off, that it is not shown. The table under the chart has the reason."""
+    return chart.transform_calculate(seen=f"width >= {NARROW} ? datum.reason : 'not shown, see the table'")
+
+
 def beside(chart: alt.Chart, field: str, palette: Palette) -> alt.Chart:
     """Return the layer that writes a field to the right of the plot; empty on narrow plots."""
     labelled = chart.transform_calculate(beside=f"width >= {NARROW} ? datum.{field} : ''")
     return labelled.mark_text(align="left", dx=10, fontSize=13, color=palette.ink).encode(
         x=alt.value(alt.expr("width")), text="beside:N"
     )
+
+
+def spread(places: Sequence[float], gap: float, least: float, most: float) -> list[float]:
+    """Return places moved apart until neighbours are `gap` apart, in their order, within [least, most].
+
+    Where so many do not fit, the gap is smaller.
+
+    >>> spread([1.0, 1.0, 9.0], 2.0, 0.0, 10.0)
+    [0.0, 2.0, 9.0]
+    """
+    if len(places) < 2:
+        return list(places)
+    gap = min(gap, (most - least) / (len(places) - 1))
+    order = sorted(range(len(places)), key=lambda at: places[at])
+    found = [0.0] * len(places)
+    # Clusters of labels that would overlap, as (sum of the offsets from their places, number of labels).
+    clusters: list[list[float]] = []
+    for rank, at in enumerate(order):
+        clusters.append([places[at] - rank * gap])
+        while len(clusters) > 1 and _mean(clusters[-2]) > _mean(clusters[-1]):
+            last = clusters.pop()
+            clusters[-1] += last
+    starts = [_mean(cluster) for cluster in clusters for _ in cluster]
+    for rank, at in enumerate(order):
+        room = most - (len(places) - 1 - rank) * gap
+        found[at] = min(max(starts[rank] + rank * gap, least + rank * gap), room)
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def named_ends(
+    builder: LayerBuilder, ends: Sequence[Mapping[str, Any]], x: alt.X, y: alt.Y, palette: Palette
+) -> list[alt.Chart]:
+    """Return the layers that write each line's name to the right of the plot, with a leader from its end.
+
+    `ends` have the fields of `x` and `y` at the line's end, `label` (the place of the name on the axis of y),
+    `name` and `color`.
+    """
+    base = builder.chart(ends)
+    color = alt.Color("color:N", scale=None, legend=None)
+    leader = base.mark_rule(strokeWidth=0.8, opacity=0.55, aria=False).encode(
+        x=x, x2=alt.value(alt.expr("width")), y=y, y2="label", color=color
+    )
+    text = base.mark_text(align="left", dx=5, fontSize=12, aria=False).encode(
+        x=alt.value(alt.expr("width")), y=alt.Y("label:Q"), text="name:N", color=color
+    )
+    return [leader, text]
 
 
 def config(palette: Palette) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, LayerBuilder, beside
+from dashboard.charts.base import Figure, LayerBuilder, beside, reasons
 from dashboard.data.numbers import group_text
 from dashboard.style.theme import Palette
 from fa_core.estimate.compare import Difference
@@ -55,9 +55,9 @@ def differences(
         base.mark_point(size=95, filled=True, opacity=1).encode(
             y=y, x="difference:Q", color=color, tooltip=tips, description="text:N"
         ),
-        builder.chart([row for row in rows if row["difference"] is None]).mark_text(
-            align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted, limit=alt.ExprRef("width - 8"),
-        ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
+        reasons(builder.chart([row for row in rows if row["difference"] is None])).mark_text(
+            align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted,
+        ).encode(y=y, x=alt.value(0), text="seen:N", tooltip=tips),
         beside(base, "verdict", palette).encode(y=y),
     ]  # fmt: skip
     return builder.figure(layers, ROW * max(len(rows), 1))
@@ -89,5 +89,5 @@ def _row(each: Difference, of: Measure, palette: Palette) -> dict[str, Any]:
         "text": text,
         "corrected": of.interval(each.simultaneous_low, each.simultaneous_high),
         "verdict": each.change,
-        "reason": f"not shown: {each.reason}",
+        "reason": f"not shown: {each.reason}".replace("`", ""),
     }

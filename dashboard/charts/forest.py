@@ -5,11 +5,12 @@ interval, corrected for all groups, by which groups are ranked and guardrails ju
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, LayerBuilder, beside
+from dashboard.charts.base import Figure, LayerBuilder, beside, reasons
 from dashboard.data.numbers import group_text
 from dashboard.style.theme import Palette
 from fa_core.estimate.measure import Measure, half_width
@@ -23,7 +24,7 @@ def forest(
     of: Measure,
     palette: Palette,
     *,
-    limit: float | None,
+    limit: Fraction | None,
     everyone: Estimate | None,
     simulated: bool,
     synthetic: bool,
@@ -42,7 +43,7 @@ def forest(
     )
     numbers = [row for row in rows if row["estimate"] is not None]
     ends = [row[name] for row in numbers for name in ("low", "high", "alllow", "allhigh")]
-    ends += [value * of.factor for value in (limit,) if value is not None]
+    ends += [float(limit) * of.factor] if limit is not None else []
     domain = [min([*ends, 0.0]), max([*ends, 1e-9])]
     x = alt.X("low:Q", title=of.axis, scale=alt.Scale(domain=domain, nice=True), axis=alt.Axis(tickCount=6))
     color = alt.Color("color:N", scale=None, legend=None)
@@ -60,10 +61,9 @@ def forest(
             y=y, x="estimate:Q", tooltip=tips, description="text:N",
             fill=alt.Fill("fill:N", scale=None, legend=None), stroke=alt.Stroke("color:N", scale=None, legend=None),
         ),
-        builder.chart([row for row in rows if row["estimate"] is None]).mark_text(
+        reasons(builder.chart([row for row in rows if row["estimate"] is None])).mark_text(
             align="left", dx=4, fontStyle="italic", fontSize=13, color=palette.muted,
-            limit=alt.ExprRef("width - 8"),
-        ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
+        ).encode(y=y, x=alt.value(0), text="seen:N", tooltip=tips),
     ]  # fmt: skip
     layers.append(beside(shown, "text", palette).encode(y=y))
     return builder.figure(layers, ROW * max(len(rows), 1))
@@ -73,7 +73,7 @@ _TIPS = (("group", "group"), ("text", "estimate"), ("corrected", "95%, corrected
          ("noise", "privacy noise alone"), ("devices", "devices"), ("reason", "not shown"))  # fmt: skip
 
 
-def _row(result: Estimate, of: Measure, limit: float | None, palette: Palette) -> dict[str, Any]:
+def _row(result: Estimate, of: Measure, limit: Fraction | None, palette: Palette) -> dict[str, Any]:
     def scaled(value: float | None) -> float | None:
         return None if value is None else value * of.factor
 
@@ -95,19 +95,21 @@ def _row(result: Estimate, of: Measure, limit: float | None, palette: Palette) -
         "corrected": of.interval(result.simultaneous_low, result.simultaneous_high),
         "noise": of.interval(result.noise_low, result.noise_high),
         "devices": "" if result.devices is None else f"about {max(0, round(result.devices)):,}",
-        "reason": "" if shown else f"not shown: {result.reason}",
+        "reason": "" if shown else f"not shown: {result.reason}".replace("`", ""),
     }
 
 
 def _references(
-    builder: LayerBuilder, everyone: Estimate | None, limit: float | None, of: Measure, palette: Palette
+    builder: LayerBuilder, everyone: Estimate | None, limit: Fraction | None, of: Measure, palette: Palette
 ) -> list[alt.Chart]:
     found = []
     if everyone is not None and everyone.estimate is not None:
         found.append(_rule(builder, everyone.estimate * of.factor, f"everyone {of.text(everyone.estimate, half_width(everyone))}",
                            palette.muted, [2, 3], -6))  # fmt: skip
     if limit is not None:
-        found.append(_rule(builder, limit * of.factor, f"limit {of.text(limit)}", palette.alert, [6, 4], -20))
+        found.append(
+            _rule(builder, float(limit) * of.factor, f"limit {of.exact(limit)}", palette.alert, [6, 4], -20)
+        )
     return [layer for pair in found for layer in pair]
 
 

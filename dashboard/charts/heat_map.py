@@ -1,4 +1,4 @@
-"""The heat map of a two-way grouping: wide intervals are faded, suppressed cells are labelled."""
+"""The heat map of a two-way grouping: colour is the estimate alone, cells with wide intervals are hatched."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +12,11 @@ from fa_core.estimate.measure import Measure, half_width
 from fa_core.values import Estimate
 
 ROW = 54
+STRIPES = 9
+"""Slanting lines over a hatched cell."""
+
+WIDE = "wider than half the difference between the highest and the lowest estimate"
+"""The intervals of hatched cells."""
 
 
 def heat_map(
@@ -21,9 +26,7 @@ def heat_map(
     shown = [result.estimate for result in results if result.estimate is not None]
     reach = (max(shown) - min(shown)) if shown else 0.0
     builder = LayerBuilder()
-    rows = [
-        _cell(result, of, reach) for result in results
-    ]  # faded: wider than half of the range of the estimates
+    rows = [_cell(result, of, reach) for result in results]
     order = {name: list(dict.fromkeys(row[name] for row in rows)) for name in ("row", "column")}
     x = alt.X(
         "column:N",
@@ -46,13 +49,13 @@ def heat_map(
     hidden = builder.chart([row for row in rows if row["estimate"] is None])
     middle = (min(shown, default=0.0) + 0.6 * reach) * of.factor
     dark = palette.paper == "#ffffff"
-    light_on = f"datum.estimate > {middle} && !datum.uncertain"
+    light_on = f"datum.estimate > {middle}"
     ink = alt.condition(light_on, alt.value("#ffffff" if dark else palette.paper), alt.value(palette.ink))
     layers = [
         known.mark_rect(stroke=palette.paper, strokeWidth=3, cornerRadius=7).encode(
-            x=x, y=y, tooltip=tips, color=alt.Color("estimate:Q", scale=scale, legend=None),
-            opacity=alt.condition("datum.uncertain", alt.value(0.35), alt.value(1.0)), description="text:N",
+            x=x, y=y, tooltip=tips, color=alt.Color("estimate:Q", scale=scale, legend=None), description="text:N",
         ),
+        *_hatching(builder.chart([row for row in rows if row["uncertain"]]), x, y, ink),
         hidden.mark_rect(
             fill=palette.sunken, stroke=palette.muted, strokeDash=[3, 4], strokeOpacity=0.6, cornerRadius=7, strokeWidth=1,
         ).encode(x=x, y=y, tooltip=tips, description="reason:N"),
@@ -70,6 +73,25 @@ def heat_map(
 
 _TIPS = (("group", "group"), ("text", "estimate"), ("corrected", "95%, corrected"),
          ("devices", "devices"), ("reason", "not shown"))  # fmt: skip
+
+
+def _hatching(cells: alt.Chart, x: alt.X, y: alt.Y, ink: Any) -> list[alt.Chart]:
+    """Return the layers that draw slanting lines over some cells: Vega-Lite has no patterns to fill with."""
+    lines = cells.mark_rule(strokeWidth=1, opacity=0.3, aria=False, tooltip=None)
+    found = []
+    for stripe in range(STRIPES):
+        start = (stripe + 0.15) / STRIPES
+        across = x.copy()
+        across.bandPosition = start
+        down = y.copy()
+        down.bandPosition = 0.96
+        found.append(
+            lines.encode(
+                x=across, x2=alt.X2("column", bandPosition=start + 0.7 / STRIPES),
+                y=down, y2=alt.Y2("row", bandPosition=0.04), color=ink,
+            )
+        )  # fmt: skip
+    return found
 
 
 def _cell(result: Estimate, of: Measure, reach: float) -> dict[str, Any]:

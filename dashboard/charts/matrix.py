@@ -18,7 +18,7 @@ def matrix(
 ) -> Figure:
     """Return the matrix of a confusion's cells, rows and columns in the order of the plan.
 
-    Cells whose corrected interval includes 0 are faded: they may be noise alone.
+    Cells whose corrected interval is above 0 are outlined and have their number; others may be noise alone.
     """
     builder = LayerBuilder()
     rows = [_cell(cell, of) for cell in cells]
@@ -44,9 +44,11 @@ def matrix(
     )
     layers = [
         shown.mark_rect(stroke=palette.line, strokeWidth=1).encode(
-            x=x, y=y, tooltip=tips, color=alt.Color("share:Q", scale=scale, legend=None),
-            opacity=alt.condition("datum.significant", alt.value(1.0), alt.value(0.45)), description="text:N",
+            x=x, y=y, tooltip=tips, color=alt.Color("share:Q", scale=scale, legend=None), description="text:N",
         ),
+        shown.mark_rect(fillOpacity=0, stroke=palette.ink, strokeWidth=1.2, aria=False).encode(
+            x=x, y=y, tooltip=tips
+        ).transform_filter("datum.significant"),
         hidden.mark_rect(fill=palette.sunken, stroke=palette.line).encode(x=x, y=y, tooltip=tips, description="reason:N"),
         hidden.mark_text(fontSize=13, color=palette.muted).encode(x=x, y=y, text=alt.value("×"), tooltip=tips),
         shown.mark_text(fontSize=12).encode(

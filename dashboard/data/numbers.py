@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from fractions import Fraction
 
 from fa_core.estimate.measure import DASH, NOTHING, Measure, measure
@@ -44,12 +44,19 @@ def grouping_text(grouping: Sequence[str]) -> str:
 
 
 def day(moment: datetime) -> str:
-    """Return a day as `5 Oct 2026`."""
+    """Return the day of a moment as `5 Oct 2026`, in UTC as on the command line."""
+    moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%b %Y}"
+
+
+def minute(moment: datetime) -> str:
+    """Return a moment as `2026-10-05 07:30 UTC`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def span(start: datetime, stop: datetime) -> str:
     """Return a window as `28 Sep – 5 Oct 2026`."""
+    start, stop = start.astimezone(UTC), stop.astimezone(UTC)
     first = f"{start.day} {start:%b}" if start.year == stop.year else day(start)
     return f"{first} {DASH} {day(stop)}"
 

@@ -19,7 +19,7 @@ from fa_core.estimate import estimands
 from fa_core.estimate.sentences import about_estimand
 from fa_core.plan import Plan, from_canonical
 from fa_core.privacy.ledger import Charge
-from fa_core.store import Entry, Failure, Query, Store, labels, open_store
+from fa_core.store import Annotation, Entry, Failure, Query, Refusal, Store, labels, open_store
 from fa_core.values import Estimate, Estimates, Release
 
 FRESH_SECONDS: Final = 3.0
@@ -137,6 +137,20 @@ def charges(where: str, population: str) -> tuple[Charge, ...]:
     """Return every charge of a population, oldest first."""
     found: tuple[Charge, ...] = _cache.get(
         where, f"charges of {population}", lambda store: store.charges(population)
+    )
+    return found
+
+
+def refusals(where: str) -> tuple[Refusal, ...]:
+    """Return the newest requests that were refused."""
+    found: tuple[Refusal, ...] = _cache.get(where, "refusals", lambda store: store.refusals(SHOWN_FAILURES))
+    return found
+
+
+def annotations(where: str, plan: str) -> tuple[Annotation, ...]:
+    """Return the annotations that hold for a plan, by day."""
+    found: tuple[Annotation, ...] = _cache.get(
+        where, f"annotations of {plan}", lambda store: store.annotations(plan)
     )
     return found
 

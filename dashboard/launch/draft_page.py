@@ -16,7 +16,7 @@ from dashboard.launch import editor, launch_page, run_folder
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
-from dashboard.style.theme import Column, esc
+from dashboard.style.theme import Column, esc, rich
 from fa_core.errors import BadInput, UnheardError
 from fa_core.estimate import estimands
 from fa_core.estimate.expect import Expectation
@@ -111,7 +111,7 @@ def empty(today: date) -> str:
 
 
 def _target(text: str) -> str:
-    return "none" if text == "0" else f"± {points(text)}"
+    return "none" if text == "0" else f"± {points(text)} (± {float(text) / 100:g} of other units)"
 
 
 def _default_devices(fleets: Sequence[run_folder.Fleet]) -> int:
@@ -129,11 +129,13 @@ def _verdict(checked: Checked) -> None:
         )
         return
     if checked.other:
-        theme.show(f'<p role="status">{theme.chip("cannot be read", "broken", "✕")} {esc(checked.other)}</p>')
+        theme.show(
+            f'<p role="status">{theme.chip("cannot be read", "broken", "✕")} {rich(checked.other)}</p>'
+        )
         return
     many = len(checked.problems)
     items = "".join(
-        f"<li>line {each.position.line}, column {each.position.column}: {esc(each.found)}; <b>{esc(each.right)}</b></li>"
+        f"<li>line {each.position.line}, column {each.position.column}: {rich(each.found)}; <b>{rich(each.right)}</b></li>"
         for each in checked.problems[:12]
     )
     label = theme.chip(f"{many} problem{'s' if many > 1 else ''}", "broken", "✕")
@@ -161,7 +163,7 @@ def _preview(plan: Plan, devices: int, events: int, target: str) -> None:
         f"<span>sent by each device, {found.cells:,} cells</span></div></div>"
     )
     for line in sentences(plan, forecast(plan, found.layout, datetime.now(UTC))):
-        theme.show(f'<p class="uh-note">{esc(line)}</p>')
+        theme.show(f'<p class="uh-note">{rich(line)}</p>')
     columns = (
         Column("Metric"),
         Column("±, 95%", True),
@@ -174,12 +176,17 @@ def _preview(plan: Plan, devices: int, events: int, target: str) -> None:
         *(f"Numbers of {words(name)} are {of}." for name, of in estimands(plan).items()),
         *found.warnings,
     ):
-        theme.prose(text[:1].upper() + text[1:], "note")
+        theme.prose(_sentence(text), "note")
     if found.suggestions:
-        items = "".join(f"<li>{esc(each.change)}: {esc(each.gain)}</li>" for each in found.suggestions)
+        items = "".join(f"<li>{rich(each.change)}: {rich(each.gain)}</li>" for each in found.suggestions)
         theme.show(
             f'<p class="uh-note">Suggestions to narrow the intervals</p><ul class="uh-list">{items}</ul>'
         )
+
+
+def _sentence(text: str) -> str:
+    """Return a text with its first word capitalised, unless that is a name such as `false_accepts_per_hour`."""
+    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
 def _expected(each: Expectation) -> list[str]:

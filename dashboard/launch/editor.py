@@ -43,7 +43,11 @@ def edit(key: str, text: str, problems: Sequence[Problem], *, locked: bool) -> N
         locked: whether it may only be read.
     """
     listed = [
-        {"line": each.position.line, "column": each.position.column, "text": f"{each.found}; {each.right}"}
+        {
+            "line": each.position.line,
+            "column": each.position.column,
+            "text": f"{each.found}; {each.right}".replace("`", ""),
+        }
         for each in problems
     ]
     _mount(

@@ -1,20 +1,20 @@
 """The page for launching a plan and monitoring its run: cost and budgets, progress of each stage, outcome."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import streamlit as st
 
 from dashboard.auth import session
 from dashboard.data import reading
-from dashboard.data.numbers import cost, day, short
+from dashboard.data.numbers import cost, minute, short
 from dashboard.launch import run_folder
 from dashboard.launch.run_folder import Fleet, Launch
 from dashboard.navigation import links, selection
 from dashboard.settings import active
 from dashboard.style import theme
-from dashboard.style.theme import Column, esc
+from dashboard.style.theme import Column, esc, rich
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
@@ -54,31 +54,42 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
     chosen = selection.choose(
         "Fleet", options, "fleet", lambda each: f"{each.population}: {each.devices:,} devices"
     )
+    selection.notice()
     exceeded = _shortages(plan, chosen)
     layout = compile_plan(plan)
     unit = "ρ" if layout.accounting == "zcdp" else "ε"
     if exceeded:
-        theme.show(f'<p role="alert">{theme.chip("over budget", "broken", "✕")} {esc(exceeded)}</p>')
+        theme.show(f'<p role="alert">{theme.chip("over budget", "broken", "✕")} {rich(exceeded)}</p>')
     else:
         theme.prose(
             f"It would charge every device of {chosen.population} {unit} {cost(layout.cost)}, which its budgets allow."
         )
-    operator = session.may("operator")
+    reason = _why_not(bool(exceeded), chosen.population)
     pressed = st.button(
         "Launch",
         type="primary",
         icon=":material/rocket_launch:",
         key="launch",
-        disabled=not operator or bool(exceeded),
+        disabled=bool(reason),
+        help=reason or None,
     )
-    if not operator:
-        theme.prose("Launching needs the operator role.", "note")
-    if pressed and operator and not exceeded:
+    theme.prose(reason, "note")
+    if pressed and not reason:
         started = run_folder.start(
             active().folder, text, chosen, active().store, session.user().name, plan.name
         )
         session.record("launch", plan=plan.name, hash=plan.hash, fleet=chosen.population, launch=started)
         selection.select(view="runs", launch=started)
+
+
+def _why_not(exceeded: bool, population: str) -> str:
+    """Return why the signed-in user cannot launch, empty where nothing prevents it."""
+    reasons = []
+    if exceeded:
+        reasons.append(f"the budgets of {population} do not allow it now")
+    if not session.may("operator"):
+        reasons.append("launching needs the operator role, which you do not have")
+    return f"Launch is disabled: {', and '.join(reasons)}." if reasons else ""
 
 
 def _shortages(plan: Plan, chosen: Fleet) -> str:
@@ -95,7 +106,7 @@ def _shortages(plan: Plan, chosen: Fleet) -> str:
     )  # fmt: skip
     parts = []
     for each in shortages(policy, store.charges(chosen.population), asked):
-        frees = "it never fits" if each.fits is None else f"it fits from {day(each.fits + timedelta(days=1))}"
+        frees = "it never fits" if each.fits is None else f"it fits from {minute(each.fits)} on"
         parts.append(
             f"{each.balance.budget}: {cost(each.balance.left)} of {cost(each.balance.limit)} is left; {frees}"
         )
@@ -113,6 +124,7 @@ def page() -> None:
         return
     found = {name: run_folder.read(active().folder, name) for name in names}
     chosen = selection.choose("Run", found, "launch", _text)
+    selection.notice()
     _monitor(chosen.id)
     theme.heading("Launched runs")
     columns = (
@@ -165,7 +177,7 @@ def _monitor(identifier: str) -> None:
     else:
         theme.show(
             f'<div role="alert" class="uh-empty"><p>{theme.chip(KINDS[outcome["kind"]], "broken", "✕")}</p>'
-            f"<p>{esc(outcome['reason'], 2000)}</p>"
+            f"<p>{rich(outcome['reason'], 2000)}</p>"
             "<p class=soft>Nothing was released. A charge that was already made stays in the ledger.</p></div>"
         )
 

@@ -4,6 +4,7 @@ A page starts with the selection in its URL, then with the selection made on the
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import TypeVar
 
 import streamlit as st
@@ -17,6 +18,8 @@ from fa_core.store import Entry
 
 T = TypeVar("T")
 MOST_OPTIONS = 2000
+EXACT = {"plan": "plan", "release": "release", "before": "release", "launch": "run"}
+"""Selections that nothing else may take the place of, and what each names."""
 
 
 def choose(
@@ -29,6 +32,9 @@ def choose(
 ) -> T:
     """Show a select box and return the selected option.
 
+    A link to a plan, a release or a run that is not there shows no other one in its place: the box stays empty,
+    and the page ends with a sentence. Of anything else, a sentence says what is shown instead.
+
     Args:
         options: by their value in the URL; at least one.
         name: of the URL's parameter.
@@ -36,15 +42,37 @@ def choose(
     """
     state = _state(name)
     kept = f"kept-{name}"
+
+    def text(key: str) -> str:
+        return show(options[key])
+
     if st.session_state.get(state) not in options:
-        in_url = (st.query_params.get(name), st.session_state.get(kept), first)
-        st.session_state[state] = next((text for text in in_url if text in options), next(iter(options)))
-    chosen = st.selectbox(
-        label, list(options), key=state, format_func=lambda key: show(options[key]), help=help
-    )
+        asked = st.query_params.get(name, "")
+        unknown = _is_foreign(name, asked) and asked not in options
+        if unknown and name in EXACT:
+            st.selectbox(
+                label, list(options), None, key=state, format_func=text, help=help, placeholder="Choose one"
+            )
+            theme.empty(f"There is no {EXACT[name]} “{_truncated(asked)}” here.", "Choose one above.")
+            st.stop()
+        found = (asked, st.session_state.get(kept), first)
+        st.session_state[state] = next((key for key in found if key in options), next(iter(options)))
+        if unknown:
+            shown = text(st.session_state[state])
+            _add_notice(f"{label}: there is no “{_truncated(asked)}” here; {shown} is shown.")
+    chosen = st.selectbox(label, list(options), key=state, format_func=text, help=help)
     st.session_state[kept] = chosen
     remember(name, chosen)
     return options[chosen]
+
+
+def _is_foreign(name: str, value: str) -> bool:
+    """Return whether a selection in the URL is from a link, and not from this session's own selections."""
+    return bool(value) and st.session_state.get(f"written-{name}") != value
+
+
+def _add_notice(text: str) -> None:
+    st.session_state["notice"] = " ".join(filter(None, (st.session_state.get("notice"), text)))
 
 
 def pager(pages: int) -> int:
@@ -89,6 +117,21 @@ def tabs(options: Mapping[str, str], name: str) -> str:
     return str(chosen)
 
 
+def day(label: str, name: str, first: date, least: date, most: date, help: str | None = None) -> date:
+    """Show an input of a day from `least` to `most` and return the selected one."""
+    state = f"select-{name}"
+    kept = st.session_state.get(state)
+    if not isinstance(kept, date) or not least <= kept <= most:
+        try:
+            in_url = date.fromisoformat(st.query_params.get(name, ""))
+        except ValueError:
+            in_url = first
+        st.session_state[state] = in_url if least <= in_url <= most else first
+    chosen = st.date_input(label, min_value=least, max_value=most, key=state, format="YYYY-MM-DD", help=help)
+    remember(name, chosen.isoformat())
+    return chosen
+
+
 def whole_number(label: str, name: str, first: int, least: int, most: int, help: str | None = None) -> int:
     """Show an input of a whole number and return its value."""
     state = f"select-{name}"
@@ -103,6 +146,7 @@ def whole_number(label: str, name: str, first: int, least: int, most: int, help:
 
 def remember(name: str, value: str) -> None:
     """Put a selection into the URL."""
+    st.session_state[f"written-{name}"] = value
     if st.query_params.get(name) != value:
         st.query_params[name] = value
 
@@ -110,11 +154,12 @@ def remember(name: str, value: str) -> None:
 def plan(plans: Mapping[str, Sequence[Entry]]) -> str:
     """Show a select box of the plans with releases and return the selected one; a release in the URL names its plan."""
     in_url = st.query_params.get("release", "")
-    found = next(
-        (e.plan for each in plans.values() for e in each if in_url and e.id.startswith(in_url)), None
-    )
-    if in_url and found is None and "select-plan" not in st.session_state:
-        st.session_state["notice"] = f"No release starts with {in_url[:32]}; the newest one is shown."
+    found = None
+    if _is_foreign("release", in_url) and "select-plan" not in st.session_state:
+        entry = next((e for each in plans.values() for e in each if e.id.startswith(in_url)), None)
+        if entry is not None:
+            found = entry.plan
+            remember("release", short(entry.id))
     return choose("Plan", {name: name for name in plans}, "plan", _truncated, first=found)
 
 
@@ -168,7 +213,7 @@ def _readable(read: Callable[[str, Entry], reading.Body], entry: Entry) -> readi
 
 
 def notice() -> None:
-    """Show the message about the last selection, if there is one."""
+    """Show the sentences about selections that are not there, if there are any."""
     text = st.session_state.pop("notice", "")
     if text:
         theme.prose(text, "note")

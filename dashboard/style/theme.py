@@ -5,6 +5,7 @@ the functions of this module and in the pages that call them. Colours adapt to t
 """
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from fa_core.values import Verdict
 
 LOGO: Final = Path(__file__).parent / "logo.svg"
 ICON: Final = Path(__file__).parent / "icon.svg"
+CODE: Final = re.compile(r"`([^`\n]+)`")
 STYLE: Final = Path(__file__).parent / "style.css"
 
 
@@ -60,6 +62,11 @@ def esc(text: object, most: int = 600) -> str:
     return html.escape(whole if len(whole) <= most else whole[:most] + "…", quote=True)
 
 
+def rich(text: object, most: int = 600) -> str:
+    """Return text as HTML, with what stands between backticks as code."""
+    return CODE.sub(r"<code>\1</code>", esc(text, most))
+
+
 def style() -> None:
     """Send the style sheet."""
     st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
@@ -88,7 +95,7 @@ def prose(text: str, kind: Literal["plain", "note", "answer"] = "plain") -> None
     if not text:
         return
     role = ' role="status"' if kind == "answer" else ""
-    show(f'<p class="uh-{kind}"{role}>{esc(text, 4000)}</p>')
+    show(f'<p class="uh-{kind}"{role}>{rich(text, 4000)}</p>')
 
 
 def chip(text: str, kind: str = "plain", sign: str = "", hint: str = "") -> str:
@@ -127,7 +134,7 @@ def provenance(simulated: bool, synthetic: bool) -> str:
 def empty(what: str, then: str, command: str = "") -> None:
     """Show that there is nothing to display, and what to do next."""
     line = f"<pre><code>{esc(command)}</code></pre>" if command else ""
-    show(f'<div class="uh-empty"><p><b>{esc(what)}</b></p><p>{esc(then)}</p>{line}</div>')
+    show(f'<div class="uh-empty"><p><b>{rich(what)}</b></p><p>{rich(then)}</p>{line}</div>')
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from fa_core.errors import BadInput
 from fa_core.privacy.accounting import epsilon_for
+from fa_core.privacy.forecast import PACE, budget_ends, pace
 from fa_core.privacy.ledger import UNITS, WEEK, YEAR, Balance, Charge, balances
 from fa_core.store import Declaration, LogEntry
 from fa_core.trust.checkpoint import parse
@@ -57,6 +58,18 @@ class Spending:
             f"Of the {self.unit} {cost(year.limit)} for any 365 days, {self.unit} {cost(year.left)} remains."
         )
         return f"{spent}{self._implied(total)}. {left}"
+
+    def forecast(self) -> str:
+        """Return when the budgets of a week and of a year end at the present pace."""
+        daily = pace(self.charges, self.now)
+        if not daily:
+            return f"Nothing was charged in the last {PACE.days} days: at this pace no budget ends."
+        ends = [
+            f"the {each.budget}'s budget "
+            + ("does not run out" if each.ends is None else f"ends on {day(each.ends)}")
+            for each in budget_ends(self.declared.policy, self.charges, self.now)
+        ]
+        return f"At the pace of the last {PACE.days} days ({self.unit} {cost(daily)} a day), {' and '.join(ends)}."
 
     def _implied(self, total: Fraction) -> str:
         if self.declared.currency != "zcdp" or total == 0:
@@ -178,14 +191,15 @@ def _verification_scope() -> str:
         for name, key in (("log", settings.log_key), ("witness", settings.witness_key))
         if key is not None
     ]
-    signed = (
-        f"the signatures of {' and '.join(keys)}"
-        if keys
-        else "no signatures (start the dashboard with --log-key and --witness-key to check them)"
-    )
+    signed = f"checks signatures with the key of the {' and of the '.join(keys)} that it was started with"
+    if not keys:
+        signed = (
+            "checks the log's signatures with the key that the log itself names, which proves no more than that "
+            "the log agrees with itself (start the dashboard with `--log-key` and `--witness-key` for more)"
+        )
     return (
-        f"Verification recomputes every leaf, root and ledger row, compares catalogue and files with the log, and checks {signed}. "
-        "To verify independently of this server, run `fa log verify` on a copy of the store."
+        "Verification recomputes every leaf, root and ledger row, compares catalogue and files with the log, "
+        f"and {signed}. To verify independently of this server, run `fa log verify` on a copy of the store."
     )
 
 
@@ -202,13 +216,18 @@ def _verify() -> None:
             problems = [str(error)]
     session.record("verify", problems=str(len(problems)))
     if not problems:
+        checked = "the keys given" if log and witness else "the log's key" if log else "the witness's key"
+        signed = f"Signatures hold for {checked}." if log or witness else (
+            "No signature was checked with a key from outside the store."
+        )  # fmt: skip
         theme.show(
-            f'<p role="status">{theme.verdict("met")} The log, the ledger and every release agree.</p>'
+            f'<p role="status">{theme.chip("consistent", "met", "✓")} The log, the ledger and every release '
+            f"agree. {signed}</p>"
         )
         return
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems[:SHOWN])
     theme.show(
-        f'<div role="alert">{theme.verdict("broken")} {len(problems)} problems found:<ul>{items}</ul></div>'
+        f'<div role="alert">{theme.chip("not consistent", "broken", "✕")} {len(problems)} problems found:<ul>{items}</ul></div>'
     )
 
 
@@ -223,7 +242,7 @@ def _summary(entry: LogEntry) -> str:
     if entry.kind == "release":
         return f"{esc(body.get('plan', ''), 80)} <code>{esc(short(str(body.get('release', ''))))}</code>"
     if entry.kind == "failure":
-        return f"{esc(body.get('plan', ''), 80)} failed at {esc(body.get('stage', ''))}: {esc(body.get('reason', ''), 200)}"
+        return f"{esc(body.get('plan', ''), 80)} failed at {esc(body.get('stage', ''))}: {theme.rich(body.get('reason', ''), 200)}"
     return esc(", ".join(f"{words(str(key))} {value}" for key, value in body.items()), 200)
 
 

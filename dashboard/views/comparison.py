@@ -142,7 +142,7 @@ def table(found: Sequence[Difference]) -> None:
         interval = esc(of.interval(each.low, each.high))
         number = f'<span class="lead">{esc(of.text(each.difference, half))}</span> <small class="narrow">{interval}</small>'
         if each.difference is None:
-            number = f'<span class="why">not shown: {esc(each.reason)}</span>'
+            number = f'<span class="why">not shown: {theme.rich(each.reason)}</span>'
         row = [esc(group_text(each.group), 120)]
         row += [esc(plain.text(each.before, half)), esc(plain.text(each.after, half))] if both else []
         row += [

@@ -72,8 +72,9 @@ def _matrix(body: Body, result: Estimate) -> None:
     theme.show(
         f'<div class="uh-facts"><span>{theme.provenance(entry.simulated, entry.synthetic)}</span>'
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span><span><b>{entry.counted:,}</b> devices counted"
-        "</span><span>Per cent of each row. Faded: not significantly above 0. ×: not shown. Intervals are in the tooltip of "
-        "each cell.</span></div>"
+        "</span><span>Per cent of each row, intervals in the tooltip of each cell.</span></div>"
+        '<div class="uh-key"><span><i class="ramp"></i>stronger colour: higher share</span>'
+        '<span><i class="outlined"></i>outlined: significantly above 0 (95%, corrected)</span><span>×: not shown</span></div>'
     )
     theme.heading("Most confused", "ranked by the lower bound of the 95% interval corrected for all cells")
     columns = (Column("Actual"), Column("Predicted"), Column("Share", True), Column("95% interval", True),

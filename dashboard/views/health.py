@@ -177,7 +177,7 @@ def _since(subject: Estimate | None, everyone: Estimate | None, changes: Mapping
 
 def _number(result: Estimate) -> str:
     if result.estimate is None:
-        return f'<span class="why">not shown: {esc(result.reason)}</span>'
+        return f'<span class="why">not shown: {theme.rich(result.reason)}</span>'
     of = measure(result.kind, result.unit)
     return (
         f'<span class="lead">{esc(of.estimate(result))}</span> '
@@ -259,6 +259,7 @@ def _links(body: Body) -> None:
     where = {"plan": body.entry.plan, "release": short(body.entry.id)}
     kinds = {result.kind for result in body.estimates.results}
     with st.container(horizontal=True, gap="small"):
+        link("release", "Release", "description", **where)
         if kinds - reading.TABLES:
             link("segments", "Segments", "groups", **where)
             link("trends", "Trends", "compare_arrows", **where)

@@ -61,7 +61,7 @@ def _read() -> None:
         rows.append([esc(name, 80), esc(question, 200), esc(owner, 60), "0", "never"])
     theme.show(theme.table(columns, rows, "Plans", scroll=len(rows) > 15))
     names = [*released, *sorted(found.keys() - released.keys())]
-    chosen = selection.choose("Read", {name: name for name in names}, "plan")
+    chosen = selection.choose("Plan", {name: name for name in names}, "plan")
     _show(chosen, found.get(chosen))
 
 

@@ -8,19 +8,18 @@ import streamlit as st
 from dashboard.charts import base
 from dashboard.charts.burn_down import burn_down
 from dashboard.data import reading
-from dashboard.data.numbers import count, day, group_text, grouping_text, short, span, words
+from dashboard.data.numbers import count, day, group_text, grouping_text, minute, short, span, words
 from dashboard.data.reading import Body
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
-from dashboard.views import accounts
-from fa_core.estimate.sentences import listed
+from dashboard.views import accounts, hidden
 from fa_core.privacy.guarantee import guarantee
 from fa_core.store import Entry
 
 VIEWS: Final = {
-    "budget": "Budget", "releases": "Releases", "coverage": "Coverage", "log": "Transparency log", "audit": "Audit trail",
+    "budget": "Budget", "releases": "Releases", "refused": "Refused", "coverage": "Coverage", "log": "Transparency log", "audit": "Audit trail",
 }  # fmt: skip
 ON_A_PAGE: Final = 25
 MOST_GROUPS: Final = 60
@@ -34,6 +33,8 @@ def page() -> None:
         accounts.log()
     elif view == "audit":
         accounts.audit_trail()
+    elif view == "refused":
+        _refused()
     elif not reading.open_catalogue(active().store).populations():
         theme.empty(
             "Nothing has been spent yet.",
@@ -58,7 +59,9 @@ def _budget(now: datetime) -> None:
     declared, charges = store.declaration(population), reading.charges(active().store, population)
     assert declared is not None, "a population with a ledger has declared its budgets"
     spent = accounts.Spending(declared, charges, now)
+    selection.notice()
     theme.prose(spent.sentence(), "answer")
+    theme.prose(spent.forecast())
     theme.show(f'<div class="uh-gauges">{"".join(spent.gauges())}</div>')
     theme.heading("Burn-down", f"of the year's budget of every device of {population}")
     if charges:
@@ -97,9 +100,36 @@ def _releases() -> None:
         return
     headings = (Column("When"), Column("Plan"), Column("Stage", minor=True), Column("Reason"))
     cells = [
-        [day(each.at), esc(each.plan, 80), esc(each.stage), esc(each.reason)] for each in failures[:ON_A_PAGE]
+        [day(each.at), esc(each.plan, 80), esc(each.stage), theme.rich(each.reason)]
+        for each in failures[:ON_A_PAGE]
     ]
     theme.show(theme.table(headings, cells, "Rounds that failed"))
+
+
+def _refused() -> None:
+    """Show the requests that budgets or policy refused."""
+    found = reading.refusals(active().store)
+    if not found:
+        theme.empty(
+            "No request was refused.",
+            "What the budgets, the least cohort or the enrolment authority's limits refuse is here, with its reason.",
+        )
+        return
+    pages = -(-len(found) // ON_A_PAGE)
+    place = selection.pager(pages) if pages > 1 else 1
+    columns = (
+        Column("When (UTC)"), Column("Plan"), Column("Population", minor=True), Column("Hash of the plan", minor=True),
+        Column("Reason"),
+    )  # fmt: skip
+    rows = [
+        [minute(each.at).removesuffix(" UTC"), esc(each.plan, 80), esc(each.population, 80),
+         f"<code>{esc(each.plan_hash[:12])}</code>", theme.rich(each.reason, 1000)]
+        for each in found[(place - 1) * ON_A_PAGE : place * ON_A_PAGE]
+    ]  # fmt: skip
+    theme.prose(
+        "Nothing was charged and no device was asked. Refusals are not in the transparency log.", "note"
+    )
+    theme.show(theme.table(columns, rows, "Refused requests"))
 
 
 def _release(entry: Entry) -> list[str]:
@@ -126,10 +156,11 @@ def _coverage() -> None:
             plan = selection.plan(plans)
         with right:
             body = selection.glance(selection.release_of(plans[plan]))
+    selection.notice()
     entry = body.entry
     theme.prose(_participation(entry), "answer")
     _group_sizes(body)
-    _not_shown(body)
+    hidden.show(body)
     theme.heading("Privacy guarantee", "of this release, for every device")
     for sentence in guarantee(reading.release(active().store, entry)):
         theme.prose(sentence)
@@ -167,7 +198,11 @@ def _group_sizes(body: Body) -> None:
     for result in sorted(results, key=lambda each: -(each.devices or 0.0)):
         devices, sd = max(result.devices or 0.0, 0.0), result.devices_sd or 0.0
         low, high = max(devices - 2 * sd, 0.0), devices + 2 * sd
-        shown = "" if not result.suppressed else f'<span class="why">not shown: {esc(result.reason)}</span>'
+        shown = (
+            ""
+            if not result.suppressed
+            else f'<span class="why">not shown: {theme.rich(result.reason)}</span>'
+        )
         rows.append([esc(group_text(result.group)), esc(count(devices, sd)), f"{devices / total:.0%}",
                      theme.bar(low, devices, high, 0.0, total / 2), shown])  # fmt: skip
     columns = (
@@ -178,25 +213,3 @@ def _group_sizes(body: Body) -> None:
         Column("", minor=True),
     )
     theme.show(theme.table(columns, rows, "Devices by group"))
-
-
-def _not_shown(body: Body) -> None:
-    hidden: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
-    for result in body.estimates.results:
-        if result.suppressed:
-            key = (result.metric, reading.grouping_of(result), result.reason)
-            hidden.setdefault(key, []).append(group_text(result.group))
-    theme.heading("Not shown", f"{body.entry.suppressed} of {body.entry.results} numbers")
-    if not hidden:
-        theme.prose("Every number of this release is shown.", "note")
-        return
-    columns = (Column("Metric"), Column("Groups"), Column("Reason"))
-    rows = [
-        [
-            f"{esc(words(metric))} <small>by {esc(grouping_text(by))}</small>",
-            esc(listed(groups, 12)),
-            esc(reason),
-        ]
-        for (metric, by, reason), groups in hidden.items()
-    ]
-    theme.show(theme.table(columns, rows, "Numbers that are not shown"))

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard.charts import base
 from dashboard.charts.forest import forest
-from dashboard.charts.heat_map import heat_map
+from dashboard.charts.heat_map import WIDE, heat_map
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import count, group_text, grouping_text, measure_of, span, words
 from dashboard.data.reading import Body
@@ -92,7 +92,7 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
         for r in results[:40]
     )
     guardrail = _limit(body, metric, grouping)
-    limit = None if guardrail is None or guardrail.max is None else float(guardrail.max)
+    limit = None if guardrail is None else guardrail.max
     view = "forest"
     if len(grouping) == 2:
         view = selection.tabs(VIEWS, "view")
@@ -100,9 +100,9 @@ def _chart(body: Body, metric: str, grouping: tuple[str, ...], results: Sequence
         chart = heat_map(body.results(metric, grouping), of, theme.palette(), **marks)
         base.show(chart, theme.palette(), description, "heat")
         theme.show(
-            '<div class="uh-key"><span>Stronger colour: higher.</span><span>Faded: the interval is wider than half '
-            "the difference between the highest and the lowest.</span><span>Dashed: not shown, with the reason on hover and below."
-            "</span></div>"
+            '<div class="uh-key"><span><i class="ramp"></i>stronger colour: higher</span>'
+            f'<span><i class="hatch"></i>hatched: the 95% interval is {WIDE}</span>'
+            '<span><i class="hidden"></i>not shown: the reason is in the tooltip and below</span></div>'
         )
         return chart
     everyone = next(iter(body.results(metric, ())), None) if grouping else None
@@ -138,7 +138,7 @@ def _table(results: Sequence[Estimate]) -> None:
         attributes.append(facts(result))
         devices = esc(count(result.devices, result.devices_sd))
         if result.estimate is None:
-            rows.append([name, '<span class="why">not shown</span>', f'<span class="why">{esc(result.reason)}</span>', "",
+            rows.append([name, '<span class="why">not shown</span>', f'<span class="why">{theme.rich(result.reason)}</span>', "",
                          "", devices, ""])  # fmt: skip
             continue
         rows.append(

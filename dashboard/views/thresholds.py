@@ -61,7 +61,8 @@ def page() -> None:
 def _answer(results: Sequence[Estimate], grouping: tuple[str, ...], limit: int) -> None:
     theme.prose(_summary(highest_thresholds(results, limit / 100), limit, grouping), "answer")
     theme.prose(
-        "Bands are simultaneous 95% bands: over all thresholds, both axes and all groups together.",
+        "Bands are simultaneous 95% bands, over all thresholds, both axes and all groups together, and decide "
+        "up to which threshold a limit is kept. The table has each number's own 95% interval.",
         "note",
     )
 
@@ -122,6 +123,11 @@ def _explore(
         f"<span><b>{span(entry.window_start, entry.window_end)}</b></span>"
         f"<span>{esc(chosen)} in colour, the other groups in grey; shaded: 95% bands.{esc(where)}</span></div>"
     )
+    theme.prose(
+        "Lines are monotone fits of the estimates at each threshold (isotonic regression), dots are the "
+        "estimates, large at the selected threshold. Dotted lines have equal cost.",
+        "note",
+    )
     theme.heading(f"At threshold {threshold:g}", f"by {grouping_text(grouping)}")
     theme.show(_table(results, curves, threshold))
     downloads.offer(body, metric, grouping, chart)
@@ -159,7 +165,9 @@ def _table(results: Sequence[Estimate], curves: Mapping[str, Sequence[Point]], t
         name = group_text(result.group)
         attributes.append(facts(result))
         if result.suppressed:
-            rows.append([esc(name), f'<span class="why">not shown: {esc(result.reason)}</span>', "", "", ""])
+            rows.append(
+                [esc(name), f'<span class="why">not shown: {theme.rich(result.reason)}</span>', "", "", ""]
+            )
             continue
         point = here[name]
         attributes[-1] |= {"rejects": point.rejects.estimate, "accepts": point.accepts.estimate}
@@ -176,7 +184,7 @@ def _table(results: Sequence[Estimate], curves: Mapping[str, Sequence[Point]], t
 
 def _number(of: Measure, cell: Cell) -> str:
     if cell.estimate is None:
-        return f'<span class="why">{esc(cell.reason)}</span>'
+        return f'<span class="why">{theme.rich(cell.reason)}</span>'
     number, interval = of.estimate(cell), of.interval(cell.low, cell.high)
     return f'<span class="lead">{esc(number)}</span> <small>{esc(interval)}</small>'
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, date
 from typing import Any, Final
 
 import streamlit as st
@@ -16,11 +17,11 @@ from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import comparison, downloads
-from fa_core.estimate.compare import compare, unlike_metrics
+from fa_core.estimate.compare import Difference, compare, unlike_metrics
 from fa_core.estimate.integrity import about_difference
 from fa_core.estimate.measure import compared_models, measure
 from fa_core.estimate.sentences import about_estimand, listed
-from fa_core.store import Entry, labels
+from fa_core.store import Annotation, Entry, labels
 from fa_core.values import Estimates
 
 MOST_RELEASES: Final = 104
@@ -54,7 +55,14 @@ def _over_time() -> None:
         first, second, third, fourth = st.columns([1.1, 1.2, 1, 1.2])
         with first:
             plan = selection.plan(plans)
-        body = selection.glance(plans[plan][0])
+        first_day, last_day = _days(plans[plan])
+        entries = [e for e in plans[plan] if first_day <= _last_day(e) <= last_day][:MOST_RELEASES]
+        if not entries:
+            theme.empty(
+                "No window ends between these days.", "Choose an earlier first day or a later last one."
+            )
+            return
+        body = selection.glance(entries[0])
         metrics = body.plain_metrics()
         if not metrics:
             theme.empty(
@@ -65,7 +73,6 @@ def _over_time() -> None:
             metric = selection.metric(metrics)
         with third:
             grouping = selection.grouping(body.groupings(metric))
-        entries = plans[plan][:MOST_RELEASES]
         rows = _history(entries, metric, grouping)
         names = list(dict.fromkeys(row["group"] for row in rows))
         with fourth:
@@ -73,28 +80,77 @@ def _over_time() -> None:
             first_name = None if pair is None else group_text(pair[0].group)
             chosen = selection.choose("Group", {name: name for name in names}, "group", first=first_name)
     selection.notice()
+    theme.prose(_answer(entries, rows, metric, grouping, chosen), "answer")
+    theme.prose(body.about_estimand(metric), "note")
+    noted = [each for each in reading.annotations(active().store, plan) if first_day <= each.day <= last_day]
+    chart = _chart(body, entries, rows, metric, grouping, chosen, noted)
+    _annotations(noted)
+    _numbers([row for row in rows if row["group"] == chosen])
+    downloads.offer(body, metric, grouping, chart)
+
+
+def _chart(
+    body: Body,
+    entries: Sequence[Entry],
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    grouping: tuple[str, ...],
+    chosen: str,
+    noted: Sequence[Annotation],
+) -> base.Figure:
     newest = body.results(metric, grouping)[0]
     of = measure(newest.kind, newest.unit)
-    theme.prose(_answer(rows, chosen, metric), "answer")
-    theme.prose(body.about_estimand(metric), "note")
     guardrails = () if body.plan is None else body.plan.guardrails
     limit = next(
-        (float(g.max) for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None),
-        None,
+        (g.max for g in guardrails if g.metric == metric and g.by == grouping and g.max is not None), None
     )
     marks = {
         "simulated": any(entry.simulated for entry in entries),
         "synthetic": any(entry.synthetic for entry in entries),
     }
-    chart = trend(rows, of, theme.palette(), chosen=chosen, limit=limit, **marks)
-    base.show(chart, theme.palette(), f"{words(metric)} of {chosen} over {len(entries)} releases", "trend")
-    guardrail = "" if limit is None else f"<span>dashed: the guardrail, {esc(of.text(limit))}</span>"
+    chart = trend(
+        rows, of, theme.palette(), chosen=chosen, limit=None if limit is None else float(limit),
+        annotations=noted, **marks,
+    )  # fmt: skip
+    releases = f"{len(entries)} {'release' if len(entries) == 1 else 'releases'}"
+    base.show(chart, theme.palette(), f"{words(metric)} of {chosen} over {releases}", "trend")
+    others = ", the other groups in grey" if len({row["group"] for row in rows}) > 1 else ""
+    guardrail = "" if limit is None else f"<span>dashed: the guardrail, {esc(of.exact(limit))}</span>"
     theme.show(
-        f'<div class="uh-facts"><span>{theme.provenance(**marks)}</span><span>{esc(chosen)} in colour with its 95% '
-        f"interval{', the other groups in grey' if len(names) > 1 else ''}</span>{guardrail}<span>{len(entries)} {'release' if len(entries) == 1 else 'releases'}</span></div>"
+        f'<div class="uh-facts"><span>{theme.provenance(**marks)}</span><span>{esc(chosen)} in colour with its own '
+        f"95% interval{others}</span>{guardrail}<span>{releases}</span></div>"
     )
-    _numbers([row for row in rows if row["group"] == chosen])
-    downloads.offer(body, metric, grouping, chart)
+    return chart
+
+
+def _days(entries: Sequence[Entry]) -> tuple[date, date]:
+    """Show inputs of the first and the last day and return them: windows that end between them are shown."""
+    ends = [_last_day(entry) for entry in entries]
+    left, right, _ = st.columns([1, 1, 2.5])
+    with left:
+        first = selection.day("From", "from", min(ends), min(ends), max(ends))
+    with right:
+        last = selection.day("To", "to", max(ends), min(ends), max(ends))
+    return first, last
+
+
+def _last_day(entry: Entry) -> date:
+    return entry.window_end.astimezone(UTC).date()
+
+
+def _annotations(found: Sequence[Annotation]) -> None:
+    """List the annotations that the chart numbers."""
+    items = "".join(
+        f"<li><b>{number}</b> {each.day:%Y-%m-%d}: {esc(each.text)}</li>"
+        for number, each in enumerate(found, start=1)
+    )
+    if items:
+        theme.show(f'<ul class="uh-list" aria-label="Annotations">{items}</ul>')
+    else:
+        theme.prose(
+            "No annotations. `fa results annotate DATE TEXT` marks a model release or another event here.",
+            "note",
+        )
 
 
 def _history(entries: Sequence[Entry], metric: str, grouping: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -115,18 +171,46 @@ def _history(entries: Sequence[Entry], metric: str, grouping: tuple[str, ...]) -
     return rows
 
 
-def _answer(rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> str:
+def _answer(
+    entries: Sequence[Entry],
+    rows: Sequence[Mapping[str, Any]],
+    metric: str,
+    grouping: tuple[str, ...],
+    chosen: str,
+) -> str:
+    """Return whether a group's number changed from the first to the last release that shows it."""
     mine = [row for row in rows if row["group"] == chosen and row["estimate"] is not None]
+    name = f"{words(metric).capitalize()} of {chosen}"
     if len(mine) < 2:
-        return f"{words(metric).capitalize()} of {chosen} is shown in fewer than two releases, too few for a trend."
+        return f"{name} is shown in fewer than two releases, too few for a trend."
     newest, oldest = mine[0], mine[-1]
-    if newest["low"] > oldest["high"]:
-        word = "significantly higher now than"
-    elif newest["high"] < oldest["low"]:
-        word = "significantly lower now than"
+    before, after = (
+        selection.glance(next(e for e in entries if short(e.id) == row["release"]))
+        for row in (oldest, newest)
+    )
+    unlike = unlike_metrics(before.document, after.document)
+    changed = next(
+        (
+            each
+            for each in compare(before.estimates, after.estimates, unlike=unlike)
+            if each.metric == metric and _grouping(each) == grouping and group_text(each.group) == chosen
+        ),
+        None,
+    )
+    if changed is None or changed.simultaneous_low is None or changed.simultaneous_high is None:
+        word = "cannot be compared with that of"
+    elif changed.simultaneous_low > 0:
+        word = "significantly higher (95%, corrected) now than on"
+    elif changed.simultaneous_high < 0:
+        word = "significantly lower (95%, corrected) now than on"
     else:
-        word = "not significantly different from"
-    return f"{words(metric).capitalize()} of {chosen} is {word} {oldest['day']}: {newest['text']}, against {oldest['text']} then."
+        word = "not significantly different (95%, corrected) from"
+    verb = "" if word.startswith("cannot") else "is "
+    return f"{name} {verb}{word} {oldest['day']}: {newest['text']}, against {oldest['text']} then."
+
+
+def _grouping(found: Difference) -> tuple[str, ...]:
+    return tuple(name for name, _ in found.group)
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -135,7 +219,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         shown = f'<span class="lead">{esc(row["text"])}</span>'
         if row["estimate"] is None:
-            shown = f'<span class="why">not shown: {esc(row["reason"])}</span>'
+            shown = f'<span class="why">not shown: {theme.rich(row["reason"])}</span>'
         cells.append([esc(row["window"]), shown, f"<code>{esc(row['release'])}</code>"])
         attributes.append({name: row[name] for name in ("release", "estimate", "low", "high")})
     theme.heading("The numbers", "newest first")
@@ -224,7 +308,7 @@ def _two_releases() -> None:
     found = [
         each
         for each in compare(before.estimates, after.estimates, margin, comparison.HIGHER_IS_BETTER, unlike)
-        if each.metric == metric and tuple(name for name, _ in each.group) == grouping and not each.cell
+        if each.metric == metric and _grouping(each) == grouping and not each.cell
     ]
     theme.prose(_changes(found), "answer")
     theme.prose(about_estimand(before.estimand(metric), after.estimand(metric)), "note")

@@ -85,6 +85,7 @@ def dashboard(
     from dashboard import serve, settings
     from dashboard.auth.middleware import LOOPBACK, Access, ProxyTrust
     from dashboard.auth.users import ROLES, User, read_passwords
+    from fa_core.cli.report import report_of
 
     base = _base_path(base_path)
     address = serve.Address(host, FIRST_PORT if port is None else port, base)
@@ -107,6 +108,7 @@ def dashboard(
         plans=plans if plans.is_dir() else None,
         fleets=tuple(fleet or ()),
         base=base,
+        report=report_of,
         log_key=_key("--log-key", log_key),
         witness_key=_key("--witness-key", witness_key),
     )

@@ -20,7 +20,7 @@ from fa_core.estimate.integrity import about_integrity, plan_of
 from fa_core.estimate.measure import measure
 from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
-from fa_core.store import DEFAULT, Entry, LogEntry, open_store, verify_commands
+from fa_core.store import DEFAULT, Entry, LogEntry, Store, open_store, verify_commands
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -45,14 +45,19 @@ def report(
     """Write a release as one page: what was asked, signed, spent, found and hidden, and how to verify."""
     with open_store(store, create=False) as opened:
         entry = opened.find(release)
-        found, estimates = opened.read(entry)
-        log = [each for each in opened.entries() if each.subject in (entry.plan_hash, entry.id)]
-    text = page(entry, found, estimates, log)
+        text = report_of(opened, entry)
     try:
         out.write_bytes(_printed(text) if pdf else text.encode())
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error.strerror}") from None
     typer.echo(f"{out}: release {entry.id}")
+
+
+def report_of(store: Store, entry: Entry) -> str:
+    """Return the page of a release in a store."""
+    found, estimates = store.read(entry)
+    log = [each for each in store.entries() if each.subject in (entry.plan_hash, entry.id)]
+    return page(entry, found, estimates, log)
 
 
 def page(entry: Entry, release: Release, estimates: Estimates, log: Sequence[LogEntry]) -> str:

@@ -19,7 +19,7 @@ from tests.dashboard.fleet_tables import write_fleet
 
 PARTS = [f"/{path}" for path in PATHS] + [
     "/trends?view=models", "/trends?view=releases", "/plans?view=write&start=first-look", "/plans?view=runs",
-    "/privacy?view=releases", "/privacy?view=coverage", "/privacy?view=log", "/privacy?view=audit",
+    "/privacy?view=releases", "/privacy?view=refused", "/privacy?view=coverage", "/privacy?view=log", "/privacy?view=audit",
     "/segments?plan=accent-by-device&by=accent,device_class",
 ]  # fmt: skip
 SELECTIONS = [
@@ -30,7 +30,7 @@ TABS = {
     "/segments?plan=accent-by-device&by=accent,device_class": ("Forest plot", "Heat map"),
     "/trends": ("Model comparison", "Two releases", "Over time"),
     "/plans": ("Write and launch", "Runs", "Read"),
-    "/privacy": ("Releases", "Coverage", "Transparency log", "Audit trail", "Budget"),
+    "/privacy": ("Releases", "Refused", "Coverage", "Transparency log", "Audit trail", "Budget"),
 }
 EVERYWHERE = list(product((1280, 390), ("light", "dark")))
 

@@ -70,7 +70,7 @@ def shown(hostile: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 VIEWS = [
     ("health", {}), ("segments", {"metric": "false_reject_rate", "by": "accent"}), ("thresholds", {}), ("confusions", {}),
     ("trends", {"metric": "false_reject_rate", "by": "accent"}), ("plans", {}), ("privacy", {}), ("privacy", {"view": "releases"}),
-    ("privacy", {"view": "coverage"}), ("privacy", {"view": "log"}),
+    ("privacy", {"view": "coverage"}), ("privacy", {"view": "log"}), ("release", {}),
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_a_name_is_escaped_and_a_long_one_truncated() -> None:
 
 @pytest.mark.parametrize("value", ["", "../../etc", "<script>", "x" * 5000, "-1", "1e9", "nan", "٣"])
 def test_a_hostile_link_opens_the_page(value: str) -> None:
-    for name in ("health", "segments", "thresholds", "trends", "plans", "privacy"):
+    for name in ("health", "segments", "thresholds", "trends", "release", "plans", "privacy"):
         keys = (
             "release",
             "plan",
