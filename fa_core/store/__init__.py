@@ -5,7 +5,7 @@ from fa_core.store.annotations import Annotation
 from fa_core.store.catalogue import DEFAULT, Entry, Failure, Query, Refusal, verify_commands
 from fa_core.store.chain import Row
 from fa_core.store.files import ESTIMATES_SCHEMA, labels
-from fa_core.store.store import Store, open_store
+from fa_core.store.store import Store, open_store, shown_as
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "Store",
     "labels",
     "open_store",
+    "shown_as",
     "verify_commands",
 ]
