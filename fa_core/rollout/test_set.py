@@ -1,7 +1,7 @@
 """The result of a controlled test set: the first gate of a rollout, passed before any device hears of it.
 
 A test set is built from a recipe and both models are scored on it offline (`fa testset`). The result is one
-JSON document, which the rollout names by its SHA-256 (`gate.test_set`), so whoever signs the rollout signs it.
+JSON document, which the rollout names by its SHA-256 (`gate.test_set`): who signs the rollout signs it too.
 """
 
 import json

@@ -9,7 +9,7 @@ Who runs a round calls, in this order:
     store.checkpoint(log_key, witness)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from hashlib import sha256
@@ -190,6 +190,12 @@ class Store:
         """Return the release with this id (or its first digits, or `latest`)."""
         return self.read(self.find(release))[0]
 
+    def release_file(self, release: str) -> bytes:
+        """Return the bytes of a release's file, whose SHA-256 is in the log. Raises BadInput if damaged."""
+        with self._database.reading() as connection:
+            found = catalogue.find(connection, release)
+            return fetch(self._bodies, connection, found.id, "release", found.release_sha256)
+
     def estimates(self, release: str) -> Estimates:
         """Return the estimates of the release with this id (or its first digits, or `latest`)."""
         return self.read(self.find(release))[1]
@@ -252,6 +258,27 @@ class Store:
         with self._database.writing() as connection:
             found = translog.find(connection, kind, subject, data)
             return found or translog.append(connection, kind, subject, data)
+
+    def follow(
+        self, kind: Kind, subject: str, next_entry: Callable[[tuple[LogEntry, ...]], bytes]
+    ) -> LogEntry:
+        """Put in the log the entry that follows from those of all rollouts, and return it; one with the same
+        bytes is returned as it is.
+
+        Args:
+            kind, subject: as of `publish`.
+            next_entry: is given the entries of kinds "rollout", "decision" and "manifest", oldest first, and
+                returns the entry's bytes. No other writer comes between the two.
+        """
+        with self._database.writing() as connection:
+            data = next_entry(translog.of_kinds(connection, translog.ROLLOUTS))
+            found = translog.find(connection, kind, subject, data)
+            return found or translog.append(connection, kind, subject, data)
+
+    def rollouts(self) -> tuple[LogEntry, ...]:
+        """Return the log's entries of kinds "rollout", "decision" and "manifest", oldest first."""
+        with self._database.reading() as connection:
+            return translog.of_kinds(connection, translog.ROLLOUTS)
 
     def published(self, kind: Kind, subject: str | None = None) -> tuple[LogEntry, ...]:
         """Return the log's entries of a kind, about one subject where it is given, oldest first."""

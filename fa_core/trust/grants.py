@@ -11,6 +11,7 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -85,7 +86,8 @@ class GrantRequest:
         asked: the stage.
         claim: canonical JSON of the decision that the aggregator computed.
         note: a checkpoint that log and witness signed.
-        entries: the rollout's, the decision's that began the stage before, the releases', and failures'.
+        entries: the rollout's, the decision's that began the stage before, then those of the releases and
+            failures of its plan; each after the one before it in the log.
         bodies: the releases' bytes, in the order of their entries.
     """
 
@@ -151,6 +153,7 @@ class Evidence:
     Attributes:
         asked, claim, bodies: as in the request. entries: their bytes, in the request's order.
         charges: every charge under which this witness signed a roster, oldest first.
+        now: by the witness's clock, UTC.
     """
 
     asked: Asked
@@ -158,6 +161,7 @@ class Evidence:
     entries: tuple[bytes, ...]
     bodies: tuple[bytes, ...]
     charges: Sequence[Charge]
+    now: datetime
 
 
 Recompute = Callable[[Evidence], None]
@@ -183,6 +187,9 @@ def proven(request: GrantRequest, log_key: bytes, witness_key: bytes) -> tuple[b
         raise Refused("the witness grants nothing under a checkpoint that the log did not sign")
     if checkpoint.cosigned_at(note, Ed25519PublicKey.from_public_bytes(witness_key)) is None:
         raise Refused("the witness grants nothing under a checkpoint that it did not cosign")
+    places = [each.index for each in request.entries]
+    if places != sorted(set(places)):
+        raise Refused("the witness grants nothing: the entries that it was handed are not in the log's order")
     for each in request.entries:
         leaf = merkle.leaf_hash(each.entry)
         if not merkle.verify_inclusion(leaf, each.index, note.size, each.inclusion, note.root):

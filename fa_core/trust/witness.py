@@ -333,7 +333,8 @@ class Witness:
             if stage.before is not None and self._journal.read(_grant(stage.rollout, *stage.before)) is None:
                 raise Refused("the witness grants no stage of a rollout before the one that comes before it")
             entries = proven(asked, self._log, self.public_key)
-            self._recompute(Evidence(stage, asked.claim, entries, asked.bodies, self.charges()))
+            known, now = self.charges(), self._clock()
+            self._recompute(Evidence(stage, asked.claim, entries, asked.bodies, known, now))
             entry = digest + self._key.sign(stage.message())
             kept = self._journal.keep(_grant(stage.rollout, stage.state, stage.stage), entry)
         if kept[:32] != digest:
