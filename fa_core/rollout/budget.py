@@ -64,8 +64,7 @@ def _planned(document: Rollout, plans: Mapping[str, Plan], start: datetime) -> I
         planned = due_in(document, stage, at, 0, tested=False)
         assert planned is not None
         at = planned.opens
-        if planned.plan:
-            yield f"live stage {stage}", _charge(document, plans[planned.plan], at)
+        yield f"live stage {stage}", _charge(document, plans[planned.plan], at)
 
 
 def _charge(document: Rollout, plan: Plan, at: datetime) -> Charge:

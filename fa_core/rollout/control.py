@@ -21,7 +21,7 @@ from fa_core.publication.signed import SignedDocument
 from fa_core.rollout.budget import reserved
 from fa_core.rollout.decision import Action, claim
 from fa_core.rollout.document import Rollout
-from fa_core.rollout.evidence import Ended, Judgement, counted
+from fa_core.rollout.evidence import Ended, Judgement, compared_with, counted
 from fa_core.rollout.publish import proofs
 from fa_core.rollout.record import Context, Outcome, Proposal, histories, history_of, idle, record, settle
 from fa_core.rollout.states import Due, History, Status, due_in
@@ -107,7 +107,7 @@ def decide(context: Context, document: Rollout) -> Outcome:
             when = f"{due.opens:%Y-%m-%d %H:%M} UTC"
             return idle(context, history, "hold", f"{due.action} {due.number} is due from {when} on")
         found = counted(due, document.population, [each for _, each in _rounds(context.store, due)])
-        if found is None and due.plan:
+        if found is None:
             if due.closes is None or context.now < due.closes:
                 why = f"{due.action} {due.number} is due: ask plan {due.plan[:12]} with `fa run`"
                 return idle(context, history, "hold", why)
@@ -173,17 +173,17 @@ def complete(context: Context, document: Rollout) -> Outcome:
 # What a decision rests on
 
 
-def _judged(context: Context, history: History, due: Due, found: Ended | None) -> Outcome:
+def _judged(context: Context, history: History, due: Due, found: Ended) -> Outcome:
     """Have the gate decide what is due, and do what it says."""
-    document, store = history.document, context.store
-    ids: tuple[str | None, ...] = () if found is None else (found.release,)
+    document, store, began = history.document, context.store, history.stage_began
+    assert began is not None
     if due.action == "look":
-        ids = (*_looked(history), *ids)
-    releases = [None if each is None else store.release(each) for each in ids]
-    if due.action == "look":
-        judged = context.judge.looks(document, releases)
+        ids = (*_looked(history), found.release)
+        judged = context.judge.looks(document, [None if each is None else store.release(each) for each in ids])
     else:
-        judged = context.judge.stage(document, due.number, releases[0] if releases else None)
+        ids, before = (found.release,), compared_with(document, due.number, began)
+        compared = None if before is None else store.release(before)
+        judged = context.judge.stage(document, due.number, store.release(found.release), compared)
     proposal = Proposal(
         due.action, due.number, judged.verdict, ids, judged.gate, judged.why, "rolled_back", history.stage
     )
@@ -208,11 +208,12 @@ def _granted(
     try:
         store.checkpoint(context.log_key, context.witness)
         own = {each.entry: each for each in store.rollouts()}
-        first, second = own[history.signed.entry()], own[began.entry()]
         due = due_in(history.document, history.stage, began.at, len(releases) - 1, tested=False)
         assert due is not None
-        rounds = [(entry, each) for entry, each in _rounds(store, due) if entry.index > second.index]
-        proved = proofs(store, [first, second, *(entry for entry, _ in rounds)])
+        first, second, started = (own[e] for e in (history.signed.entry(), began.entry(), _started(history)))
+        rounds = [(entry, each) for entry, each in _rounds(store, due) if entry.index > started.index]
+        entries = sorted([first, second, *(entry for entry, _ in rounds)], key=lambda each: each.index)
+        proved = proofs(store, entries)
         request = GrantRequest(
             asked=asked,
             claim=claim(judged.verdict, releases, judged.gate),
@@ -224,6 +225,10 @@ def _granted(
     except (RoundFailed, Refused) as error:
         idle(context, history, "hold", "", renew=True)
         raise Refused(f"nothing expands: {error}\nthe stage was renewed unchanged") from None
+
+
+def _started(history: History) -> bytes:
+    return history.of("start")[0].entry()
 
 
 def _rounds(store: Store, due: Due) -> list[tuple[LogEntry, Ended]]:

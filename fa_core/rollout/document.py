@@ -7,13 +7,13 @@ models and the result of the controlled test set, so that whoever signs the docu
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, TypeAdapter, ValidationError
 
@@ -39,6 +39,7 @@ def _sha256(text: str) -> str:
 
 Sha256 = Annotated[StrictStr, AfterValidator(_sha256)]
 Line = Annotated[StrictStr, AfterValidator(lambda text: " ".join(text.split())), Field(min_length=1)]
+Alpha = Annotated[Exact, Field(gt=0, lt=Fraction(1, 2))]
 Rate = Annotated[Exact, Field(gt=0, le=1)]
 
 
@@ -83,7 +84,7 @@ class Gate(Section):
     every: Window = Field(
         default=timedelta(days=7), description="From one look to the next: 7d. The plan's window at least."
     )
-    alpha: Annotated[Exact, Field(gt=0, lt=Fraction(1, 2))] = Field(
+    alpha: Alpha = Field(
         default=Fraction(1, 20), description="Chance of a false rollback over all looks and groups, as 0.05."
     )
     rollback_above: Rate = Field(
@@ -103,9 +104,24 @@ class Gate(Section):
     )
 
 
+class Measure(Section):
+    """How much higher a measure may be where the candidate acts."""
+
+    below: Annotated[Exact, Field(gt=0)] = Field(
+        description="It must be less than this much higher than the baseline's, in the measure's unit."
+    )
+    sd: Annotated[Exact, Field(gt=0)] = Field(
+        description="Standard deviation expected of the difference between two halves of the devices."
+    )
+
+
 class Live(Section):
     """What each live stage is tested by."""
 
+    alpha: Alpha = Field(default=Fraction(1, 20), description="Type I error of a stage's one test, as 0.05.")
+    measures: Annotated[Mapping[Name, Measure], Field(min_length=1)] = Field(
+        description="The rates of the plan that are tested, each with its margin."
+    )
     plan: Sha256 = Field(description="SHA-256 of the evaluation plan that the live stages are tested by.")
     every: Window = Field(
         default=timedelta(days=7), description="From a stage's begin to its test: the plan's window at least."
@@ -298,9 +314,3 @@ def _stages(stages: Sequence[Stage]) -> Iterator[Finding]:
     if stages[-1].live != 1 and stages[-1].live is not None:
         at = ("stages", len(stages) - 1, "live")
         yield Finding(at, "the last stage is not for all devices", "add a stage {live: 1}")
-
-
-def as_json(rollout: Rollout) -> dict[str, Any]:
-    """Return the document's values as JSON has them."""
-    body: dict[str, Any] = json.loads(canonical(rollout))
-    return body

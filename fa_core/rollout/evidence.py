@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from math import isclose
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fa_core.errors import BadInput, Refused
 from fa_core.publication.signed import SignedDocument
-from fa_core.rollout.decision import Decision, Verdict
+from fa_core.rollout.decision import Decision, Verdict, claim
 from fa_core.rollout.document import Rollout, from_canonical
 from fa_core.rollout.states import Due, due_in
 from fa_core.store.files import read_release
 from fa_core.trust import checkpoint
+from fa_core.trust.checkpoint import Kind
 from fa_core.trust.grants import Evidence
 from fa_core.values import Release
 
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-9
 """How far numbers may differ that two machines compute of the same release."""
+
+_DECISION: Final = checkpoint.entry("decision", b"")
+_ROUNDS: tuple[Kind, ...] = ("release", "failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,9 @@ class Judge(Protocol):
         """Return what follows from the looks so far; None for a look without a release."""
         ...
 
-    def stage(self, document: Rollout, stage: int, release: Release | None) -> Judgement:
-        """Return what follows from a live stage's one test; no release where the stage has no test."""
+    def stage(self, document: Rollout, stage: int, release: Release, before: Release | None) -> Judgement:
+        """Return what follows from a live stage's one test. `before` is the release of the stage before,
+        with which the last stage is compared; None for the others, and where there was none."""
         ...
 
 
@@ -77,6 +82,12 @@ def counted(due: Due, population: str, rounds: Sequence[Ended]) -> Ended | None:
     return None
 
 
+def compared_with(document: Rollout, stage: int, began: Decision) -> str | None:
+    """Return the release of the stage before, where the candidate acts everywhere in this one: else None."""
+    everywhere = document.stages[stage].share == 1 and began.action == "stage"
+    return began.releases[-1] if everywhere else None
+
+
 def recompute(evidence: Evidence, judge: Judge) -> None:
     """Compute again what a stage of a rollout follows from. Raises Refused where it does not.
 
@@ -85,41 +96,58 @@ def recompute(evidence: Evidence, judge: Judge) -> None:
     """
     try:
         document, began, rounds = _read(evidence)
-        claim = json.loads(evidence.claim)
-        claimed = claim["verdict"], list(claim["releases"]), dict(claim["gate"])
-    except (BadInput, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        claimed = json.loads(evidence.claim)
+        verdict, ids, gate = claimed["verdict"], list(claimed["releases"]), dict(claimed["gate"])
+    except (BadInput, ValueError, KeyError, TypeError, AttributeError):
         raise Refused("the witness grants no stage without the rollout, its start and its releases") from None
     before = evidence.asked.stage - (evidence.asked.state == "live")
     _check_stage(evidence, document, began, before)
-    slots = _slots(document, began, before, len(claimed[1]))
-    _check_known(evidence, slots, rounds)
-    bodies = {each.release: body for each, body in _bodies(evidence, rounds)}
-    found = [counted(slot, document.population, rounds) for slot in slots if slot.plan]
-    if [each and each.release for each in found] != claimed[1]:
-        raise Refused("the decision names other releases than the planned ones that the log has")
-    if any(evidence.now < slot.opens for slot in slots):
+    slots = _slots(document, began, before, len(ids))
+    if evidence.now < slots[-1].opens:
         raise Refused("the stage has not lasted as long as the rollout plans")
-    releases = [None if each is None else _release(each, bodies[each.release]) for each in found]
-    if before == 0:
-        judged = judge.looks(document, releases)
-    else:
-        judged = judge.stage(document, before, releases[0] if releases else None)
+    _check_known(evidence, slots, rounds)
+    found = [counted(slot, document.population, rounds) for slot in slots]
+    if [each and each.release for each in found] != ids:
+        raise Refused("the decision names other releases than the planned ones that the log has")
+    judged = _judge(document, before, began, found, _releases(evidence, rounds), judge)
     if judged.verdict != "expand":
         raise Refused(f"the gate does not expand but says {judged.verdict}: {judged.why}")
-    if claimed[0] != "expand" or not same(claimed[2], dict(judged.gate)):
+    if verdict != "expand" or not same(gate, dict(judged.gate)):
         raise Refused("the decision has other numbers than its releases lead to")
 
 
+def _judge(
+    document: Rollout,
+    stage: int,
+    began: Decision,
+    found: Sequence[Ended | None],
+    releases: Mapping[str, Release],
+    judge: Judge,
+) -> Judgement:
+    chosen = [None if each is None else releases[each.release] for each in found]
+    if stage == 0:
+        return judge.looks(document, chosen)
+    before = compared_with(document, stage, began)
+    if chosen[0] is None or (before is not None and before not in releases):
+        raise Refused("the witness grants no stage without the release of its test, and of the stage before")
+    return judge.stage(document, stage, chosen[0], None if before is None else releases[before])
+
+
 def _read(evidence: Evidence) -> tuple[Rollout, Decision, list[Ended]]:
-    first, second, *others = evidence.entries
+    """Return the rollout, the decision that began the stage before, and how its plan's rounds ended."""
+    first, *others = evidence.entries or (b"",)
     signed = SignedDocument.from_entry("rollout", first)
     if not signed.holds or signed.hash != evidence.asked.rollout:
         raise BadInput("the rollout is not signed, or another one")
-    return from_canonical(signed.document), Decision.from_entry(second), [_ended(each) for each in others]
+    decisions = [each for each in others if each.startswith(_DECISION)]
+    rounds = [_ended(each) for each in others if not each.startswith(_DECISION)]
+    if len(decisions) != 1:
+        raise BadInput("one decision began the stage before")
+    return from_canonical(signed.document), Decision.from_entry(decisions[0]), rounds
 
 
 def _ended(entry: bytes) -> Ended:
-    for kind in ("release", "failure"):
+    for kind in _ROUNDS:
         head = checkpoint.entry(kind, b"")
         if entry.startswith(head):
             return Ended.from_body(kind, json.loads(entry.removeprefix(head)))
@@ -138,6 +166,9 @@ def _check_stage(evidence: Evidence, document: Rollout, began: Decision, before:
         or (before == 0) != (began.action == "start")
     ):
         raise Refused("the decision that was handed over did not begin the stage before")
+    granted_for = claim(began.verdict, began.releases, began.gate)
+    if before > 0 and sha256(granted_for).digest() != evidence.earlier:
+        raise Refused("the decision that began the stage before is not the one that was granted")
     if evidence.now.date() > document.metadata.expires:
         raise Refused(f"the rollout expired on {document.metadata.expires}")
 
@@ -162,18 +193,18 @@ def _check_known(evidence: Evidence, slots: Sequence[Due], rounds: Sequence[Ende
             raise Refused(f"release {charge.release} is left out, for which the witness signed a roster")
 
 
-def _bodies(evidence: Evidence, rounds: Sequence[Ended]) -> list[tuple[Ended, bytes]]:
+def _releases(evidence: Evidence, rounds: Sequence[Ended]) -> dict[str, Release]:
+    """Return the releases that were handed over by their id, each with the bytes that the log names."""
     released = [each for each in rounds if each.window is not None]
     if len(released) != len(evidence.bodies):
         raise Refused("the witness needs the bytes of each release, in the order of their entries")
-    for each, body in zip(released, evidence.bodies, strict=True):
-        if sha256(body).hexdigest() != each.sha256:
-            raise Refused(f"the bytes of release {each.release} are not those that the log names")
-    return list(zip(released, evidence.bodies, strict=True))
+    return {each.release: _release(each, body) for each, body in zip(released, evidence.bodies, strict=True)}
 
 
 def _release(ended: Ended, body: bytes) -> Release:
     """Return a release from its bytes. Raises Refused where they are another's than the log's entry says."""
+    if sha256(body).hexdigest() != ended.sha256:
+        raise Refused(f"the bytes of release {ended.release} are not those that the log names")
     try:
         release = read_release(body, f"release {ended.release}")
     except BadInput as error:

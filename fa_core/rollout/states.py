@@ -45,7 +45,7 @@ class Due:
 
     Attributes:
         action, number: as in the decision.
-        plan: hex SHA-256 of the plan whose release decides, "" where there is nothing to measure.
+        plan: hex SHA-256 of the plan whose release decides.
         opens, closes: a release counts whose window ends in [opens, closes), UTC; `closes` is None for a
             stage's test, which waits for its release.
         begin: its window begins here at the earliest.
@@ -174,8 +174,7 @@ def due_in(document: Rollout, stage: int, began: datetime, looks: int, tested: b
         return Due("look", number, gate.plan, begin, opens, opens + gate.every)
     if tested:
         return None
-    plan = document.live.plan if document.stages[stage].share < 1 else ""
-    return Due("stage", stage, plan, begin, begin + document.live.every, None)
+    return Due("stage", stage, document.live.plan, begin, begin + document.live.every, None)
 
 
 def fold(entries: Iterable[tuple[Kind, bytes]]) -> History:

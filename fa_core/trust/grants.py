@@ -86,8 +86,8 @@ class GrantRequest:
         asked: the stage.
         claim: canonical JSON of the decision that the aggregator computed.
         note: a checkpoint that log and witness signed.
-        entries: the rollout's, the decision's that began the stage before, then those of the releases and
-            failures of its plan; each after the one before it in the log.
+        entries: the rollout's, the decision's that began the stage before, those of the releases and failures
+            of the plan that decides; each after the one before it in the log.
         bodies: the releases' bytes, in the order of their entries.
     """
 
@@ -152,6 +152,7 @@ class Evidence:
 
     Attributes:
         asked, claim, bodies: as in the request. entries: their bytes, in the request's order.
+        earlier: SHA-256 of the claim that the stage before was granted for, b"" before the first grant.
         charges: every charge under which this witness signed a roster, oldest first.
         now: by the witness's clock, UTC.
     """
@@ -160,6 +161,7 @@ class Evidence:
     claim: bytes
     entries: tuple[bytes, ...]
     bodies: tuple[bytes, ...]
+    earlier: bytes
     charges: Sequence[Charge]
     now: datetime
 

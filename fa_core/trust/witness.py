@@ -45,7 +45,7 @@ from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
 from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
-from fa_core.trust.grants import Evidence, GrantRequest, Recompute, no_gate, proven
+from fa_core.trust.grants import Asked, Evidence, GrantRequest, Recompute, no_gate, proven
 
 
 class Journal:
@@ -330,16 +330,24 @@ class Witness:
         stage, digest = asked.asked, sha256(asked.asked.message()).digest()
         kept = self._journal.read(_grant(stage.rollout, stage.state, stage.stage))
         if kept is None:
-            if stage.before is not None and self._journal.read(_grant(stage.rollout, *stage.before)) is None:
-                raise Refused("the witness grants no stage of a rollout before the one that comes before it")
+            earlier = self._earlier_claim(stage)
             entries = proven(asked, self._log, self.public_key)
             known, now = self.charges(), self._clock()
-            self._recompute(Evidence(stage, asked.claim, entries, asked.bodies, known, now))
-            entry = digest + self._key.sign(stage.message())
+            self._recompute(Evidence(stage, asked.claim, entries, asked.bodies, earlier, known, now))
+            entry = digest + self._key.sign(stage.message()) + sha256(asked.claim).digest()
             kept = self._journal.keep(_grant(stage.rollout, stage.state, stage.stage), entry)
         if kept[:32] != digest:
             raise Refused("the witness granted this stage of the rollout for another share of the devices")
-        return kept[32:]
+        return kept[32:96]
+
+    def _earlier_claim(self, stage: Asked) -> bytes:
+        """Return the digest of the claim that the stage before was granted for. Refused where it was not."""
+        if stage.before is None:
+            return b""
+        kept = self._journal.read(_grant(stage.rollout, *stage.before))
+        if kept is None:
+            raise Refused("the witness grants no stage of a rollout before the one that comes before it")
+        return kept[96:]
 
     def _last(self) -> checkpoint.Checkpoint | None:
         note = self._journal.read("checkpoint")
