@@ -179,7 +179,9 @@ def _judged(context: Context, history: History, due: Due, found: Ended) -> Outco
     assert began is not None
     if due.action == "look":
         ids = (*_looked(history), found.release)
-        judged = context.judge.looks(document, [None if each is None else store.release(each) for each in ids])
+        judged = context.judge.looks(
+            document, [None if each is None else store.release(each) for each in ids]
+        )
     else:
         ids, before = (found.release,), compared_with(document, due.number, began)
         compared = None if before is None else store.release(before)

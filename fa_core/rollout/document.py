@@ -39,7 +39,7 @@ def _sha256(text: str) -> str:
 
 Sha256 = Annotated[StrictStr, AfterValidator(_sha256)]
 Line = Annotated[StrictStr, AfterValidator(lambda text: " ".join(text.split())), Field(min_length=1)]
-Alpha = Annotated[Exact, Field(gt=0, lt=Fraction(1, 2))]
+Alpha = Annotated[Exact, Field(gt=0, lt=0.5)]
 Rate = Annotated[Exact, Field(gt=0, le=1)]
 
 

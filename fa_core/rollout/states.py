@@ -142,6 +142,11 @@ class History:
         return 0 if self.last is None else self.last.next.stage
 
     @property
+    def last_state(self) -> str:
+        """The state that devices are in, "" before the start."""
+        return "" if self.last is None else self.last.next.state
+
+    @property
     def stage_began(self) -> Decision | None:
         """The decision with which the stage began that it is in."""
         return next((each for each in self.decisions if each.next.stage == self.stage), None)
