@@ -10,6 +10,7 @@ from fa_core.arrays import np
 from fa_core.metrics.centred import ALIKE
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.intervals import (
+    Variances,
     back_in_range,
     convolved_quantile,
     estimated_variance_quantile,
@@ -91,17 +92,12 @@ class Count(MetricSpec):
         return {"events": events, "devices": (events > 0).astype(np.int64), "squares": events * events}
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
-        squares = sums["squares"]
         noise_sd = np.full(shape.cells, sums["events"].variance ** 0.5)
         nothing, one = np.zeros(shape.cells), np.ones(shape.cells)
         values = back_in_range(sums["events"].values, nothing, one * np.inf, noise_sd)
         events = replace(sums["events"], values=values)
         seen = np.maximum(events.values, 1.0)
-        mean = np.minimum(seen / max(reading.counted, 1), 1.0)
-        measured = squares.values - seen * seen / max(reading.counted, 1)
-        noise_of_squares = np.full(shape.cells, squares.variance**0.5)
-        variance_of = lean_on_others if bounds.counters is None else own_or_more
-        found = variance_of(measured, noise_of_squares, seen * (1.0 - mean), seen)
+        found = self.sampling(sums, bounds, reading.counted)
         sampling = np.maximum(found.value, 1.0)
         total = sampling + events.variance
         share = events.variance / total if events.laplace else np.zeros(shape.cells)
@@ -129,6 +125,16 @@ class Count(MetricSpec):
         )
         source = np.where(found.pooled, "pooled", "group").astype(object)
         return Result(numbers, devices, devices_sd, source)
+
+    def sampling(self, sums: Mapping[str, PartSum], bounds: Bounds, counted: int) -> Variances:
+        """Return the sampling variance of each group's total, (K,), of `counted` devices in all."""
+        squares = sums["squares"]
+        seen = np.maximum(sums["events"].values, 1.0)
+        mean = np.minimum(seen / max(counted, 1), 1.0)
+        measured = squares.values - seen * seen / max(counted, 1)
+        noise_of_squares = np.full(len(seen), squares.variance**0.5)
+        variance_of = lean_on_others if bounds.counters is None else own_or_more
+        return variance_of(measured, noise_of_squares, seen * (1.0 - mean), seen)
 
     def one_device(self, bounds: Bounds, number: float, denominator: float) -> float | None:
         return float(bounds.max_events)

@@ -91,6 +91,10 @@ class JointRatio(Centred):
     ) -> list[Result]:
         if bounds.counters != "joint":
             return [super(JointRatio, self).estimate(sums, shape, bounds, reading) for shape, sums in cuts]
+        return [self._result(moments, bounds, reading) for moments in self.moments(cuts, bounds)]
+
+    def moments(self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds) -> list[Moments]:
+        """Return the six sums of every group, by grouping, estimated together. For joint counters alone."""
         moments = [self._moments(sums, shape, bounds) for shape, sums in cuts]
         together = consistent(
             [
@@ -99,7 +103,7 @@ class JointRatio(Centred):
             ],
             (N, R),
         )
-        return [self._result(Moments(cut.values, cut.covariance), bounds, reading) for cut in together]
+        return [Moments(cut.values, cut.covariance) for cut in together]
 
     def expected(self, shape: Shape, bounds: Bounds, devices: float, events: float) -> dict[str, FloatArray]:
         if bounds.counters != "joint":
@@ -117,8 +121,8 @@ class JointRatio(Centred):
         cells = sums[PART]
         return unmapped(self.table(shape), self.domain(bounds), cells.values, cells.variance)
 
-    def _result(self, moments: Moments, bounds: Bounds, reading: Reading) -> Result:
-        """Return the numbers of one grouping."""
+    def ratio(self, moments: Moments, bounds: Bounds) -> Ratio:
+        """Return what the ratio in each group follows from, with the variances of its noise and sampling."""
         a, b = self.centre()
         domain = self.domain(bounds)
 
@@ -126,7 +130,11 @@ class JointRatio(Centred):
             found = self.floor(n)
             return np.zeros_like(p) if found is None else np.maximum(at(found, p - a / b), 0.0)
 
-        ratio = Ratio(moments, -domain.count if domain.signed else 0, domain.count, floor)
+        return Ratio(moments, -domain.count if domain.signed else 0, domain.count, floor)
+
+    def _result(self, moments: Moments, bounds: Bounds, reading: Reading) -> Result:
+        """Return the numbers of one grouping."""
+        ratio = self.ratio(moments, bounds)
         groups = len(moments.values)
         (low, high, valid), (wide_low, wide_high, wide_valid) = ratio.intervals(
             reading.level, simultaneous_level(reading.level, groups)

@@ -96,6 +96,12 @@ class Ratio:
         """Return the standard deviation of the privacy noise on the estimate, (K,)."""
         return np.sqrt(self._noise(self.point)) / np.where(self.n > 0, self.n, np.nan)
 
+    def sampling(self) -> tuple[FloatArray, FloatArray]:
+        """Return the sampling variance of r − p·n at the estimate, and the standard deviation of the noise in
+        it, each (K,); NaN where the size is not positive."""
+        sampling, _, left, _ = self._variance(self.point)
+        return sampling, left
+
     def intervals(self, *levels: float) -> list[tuple[FloatArray, FloatArray, BoolArray]]:
         """Return (low, high, valid) at each level, each (K,): there is no interval where the size cannot be
         distinguished from nothing, or where no value of the range is refused.
@@ -129,6 +135,14 @@ class Ratio:
 
     def _holds(self, z: FloatArray, p: FloatArray) -> BoolArray:
         """Say which ratios (…, K) are inside the intervals of quantiles z, which broadcast against them."""
+        sampling, floor, left, noise = self._variance(p)
+        variance = sampling + noise
+        wide = estimated_variance_quantile(z, np.minimum(left, sampling - floor) / variance)
+        return np.asarray((self.r - p * self.n) ** 2 <= wide**2 * variance)
+
+    def _variance(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return of r − p·n the sampling variance, its floor, the standard deviation of what is left of the
+        noise in it, and the variance of the privacy noise, each of p's shape (…, K)."""
         zero, one = np.zeros_like(p), np.ones_like(p)
         linear = np.stack([zero, -p, one, zero, zero, zero], axis=-1)
         squares = np.stack([zero, zero, zero, p * p, -2 * p, one], axis=-1)
@@ -140,9 +154,7 @@ class Ratio:
         along = (noised * linear).sum(axis=-1)
         sampling = np.maximum(measured - along / total * off, floor)
         left = np.sqrt(np.maximum((noised * squares).sum(axis=-1) - along**2 / total, 0.0))
-        variance = sampling + noise
-        wide = estimated_variance_quantile(z, np.minimum(left, sampling - floor) / variance)
-        return np.asarray(off**2 <= wide**2 * variance)
+        return sampling, floor, left, noise
 
     def _noise(self, p: FloatArray) -> FloatArray:
         """Return ν(p), the variance of the privacy noise in r − p·n, of p's shape."""

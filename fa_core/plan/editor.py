@@ -41,7 +41,7 @@ def editor_schema() -> Schema:
     models: list[type[Plan] | type[MetricSpec]] = [Plan, *(kind for _, kind in kinds)]
     refs, generated = models_json_schema([(model, "validation") for model in models], by_alias=True)
     names = {model: ref["$ref"].rpartition("/")[2] for (model, _), ref in refs.items()}
-    defs: Schema = {name: _plain(body) for name, body in generated["$defs"].items()}
+    defs: Schema = {name: plain(body) for name, body in generated["$defs"].items()}
     plan: Schema = defs.pop(names[Plan])
     del defs["Condition"], defs["MetricSpec"]
     for name, kind in kinds:
@@ -64,17 +64,17 @@ def editor_schema() -> Schema:
     }
 
 
-def _plain(schema: Any) -> Any:
+def plain(schema: Any) -> Any:
     """Return pydantic's schema as an editor wants it: no titles, no null, and draft 07's way with `$ref`."""
     if isinstance(schema, list):
-        return [_plain(item) for item in schema]
+        return [plain(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
     if {key: schema[key] for key in _FILTER if key in schema} == _FILTER:
         body: Schema = {"allOf": [{"$ref": "#/$defs/Filter"}]}
         return {**_described(schema), **body}
     out = {
-        key: {name: _plain(body) for name, body in value.items()} if key == "properties" else _plain(value)
+        key: {name: plain(body) for name, body in value.items()} if key == "properties" else plain(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str))
     }

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from cryptography.exceptions import InvalidSignature
@@ -19,6 +20,7 @@ from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.trust import checkpoint
 from fa_core.trust.checkpoint import NO_CALENDAR
+from fa_core.trust.grants import Asked
 
 State = Literal["shadow", "live", "complete", "rolled_back", "killed"]
 """`shadow`: both models score, the baseline acts. `live`: the candidate acts on a share of the devices.
@@ -112,7 +114,7 @@ class RolloutManifest:
 
     def granted(self, witness: bytes) -> bool:
         """Whether the witness with this public key (raw Ed25519, 32 bytes) granted the manifest's stage."""
-        message = _grant_message(self.rollout, self.state, self.stage, self.share)
+        message = Asked(self.rollout, self.state, self.stage, self.share).message()
         try:
             Ed25519PublicKey.from_public_bytes(witness).verify(self.grant, message)
         except (InvalidSignature, ValueError):
@@ -120,14 +122,15 @@ class RolloutManifest:
         return True
 
 
+def rollout_name(population: str, wake_word: str) -> str:
+    """Return the name of the published file of a rollout: the document's entry and the newest manifest's."""
+    pair = canonical({"population": population, "wake_word": wake_word})
+    return f"rollouts/{sha256(pair).hexdigest()}.json"
+
+
 def grant(rollout: bytes, state: State, stage: int, share: Fraction, witness: Ed25519PrivateKey) -> bytes:
     """Return the witness's signature, 64 bytes, that a rollout may be in a stage; `RolloutManifest.grant`."""
-    return witness.sign(_grant_message(rollout, state, stage, share))
-
-
-def _grant_message(rollout: bytes, state: str, stage: int, share: Fraction) -> bytes:
-    body = {"rollout": rollout.hex(), "state": state, "stage": stage, "share": str(share)}
-    return b"unheard-rollout-stage-1\n" + canonical(body)
+    return witness.sign(Asked(rollout, state, stage, share).message())
 
 
 def _moment(seconds: int) -> datetime:

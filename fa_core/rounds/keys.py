@@ -20,6 +20,7 @@ from fa_core.privacy.ledger import DEFAULT_POLICIES, Currency
 from fa_core.store import DEFAULT, Cosigner, Declaration, Store
 from fa_core.trust import budgets
 from fa_core.trust.enrolment import Authority, read_key, write_key
+from fa_core.trust.grants import Evidence
 from fa_core.trust.witness import Witness as LocalWitness
 
 _NAMES = ("plan", "log", "witness", "authority")
@@ -71,10 +72,23 @@ def local_keys(folder: Path) -> LocalKeys:
 
 def local_signers(keys: LocalKeys, clock: Callable[[], datetime]) -> Signers:
     """Return the signers within this process. `clock` gives the witness's time, UTC."""
+    return Signers(keys.log, keys.authority.public_key, local_witness(keys, clock))
+
+
+def local_witness(keys: LocalKeys, clock: Callable[[], datetime]) -> LocalWitness:
+    """Return the witness within this process. `clock` gives its time, UTC."""
     log = keys.log.public_key().public_bytes_raw()
-    authority = keys.authority.public_key
-    witness = LocalWitness(keys.witness, authority, keys.journal, log, clock)
-    return Signers(keys.log, authority, witness)
+    return LocalWitness(
+        keys.witness, keys.authority.public_key, keys.journal, log, clock, recompute=_recompute
+    )
+
+
+def _recompute(evidence: Evidence) -> None:
+    # Imported here: most of those who need local keys grant no stage of a rollout.
+    from fa_core.rollout.evidence import recompute
+    from fa_core.rollout.judging import Gate
+
+    recompute(evidence, Gate())
 
 
 def give_budgets(

@@ -9,7 +9,7 @@ Who runs a round calls, in this order:
     store.checkpoint(log_key, witness)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from hashlib import sha256
@@ -27,8 +27,8 @@ from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.ledger_rows import Declaration
 from fa_core.store import annotations as annotated
+from fa_core.store import artefacts, catalogue, chain, translog
 from fa_core.store import backup as backups
-from fa_core.store import catalogue, chain, translog
 from fa_core.store.annotations import Annotation
 from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
@@ -207,6 +207,12 @@ class Store:
         """Return the release with this id (or its first digits, or `latest`)."""
         return self.read(self.find(release))[0]
 
+    def release_file(self, release: str) -> bytes:
+        """Return the bytes of a release's file, whose SHA-256 is in the log. Raises BadInput if damaged."""
+        with self._database.reading() as connection:
+            found = catalogue.find(connection, release)
+            return fetch(self._bodies, connection, found.id, "release", found.release_sha256)
+
     def estimates(self, release: str) -> Estimates:
         """Return the estimates of the release with this id (or its first digits, or `latest`)."""
         return self.read(self.find(release))[1]
@@ -287,10 +293,48 @@ class Store:
             found = translog.find(connection, kind, subject, data)
             return found or translog.append(connection, kind, subject, data)
 
+    def follow(
+        self, kind: Kind, subject: str, next_entry: Callable[[tuple[LogEntry, ...]], bytes]
+    ) -> LogEntry:
+        """Put in the log the entry that follows from those of all rollouts, and return it; one with the same
+        bytes is returned as it is.
+
+        Args:
+            kind, subject: as of `publish`.
+            next_entry: is given the entries of kinds "rollout", "decision" and "manifest", oldest first, and
+                returns the entry's bytes. No other writer comes between the two.
+        """
+        with self._database.writing() as connection:
+            data = next_entry(translog.of_kinds(connection, translog.ROLLOUTS))
+            found = translog.find(connection, kind, subject, data)
+            return found or translog.append(connection, kind, subject, data)
+
+    def rollouts(self) -> tuple[LogEntry, ...]:
+        """Return the log's entries of kinds "rollout", "decision" and "manifest", oldest first."""
+        with self._database.reading() as connection:
+            return translog.of_kinds(connection, translog.ROLLOUTS)
+
     def published(self, kind: Kind, subject: str | None = None) -> tuple[LogEntry, ...]:
         """Return the log's entries of a kind, about one subject where it is given, oldest first."""
         with self._database.reading() as connection:
             return translog.of_kind(connection, kind, subject)
+
+    def keep_artefact(self, subject: str, entry: bytes, data: bytes) -> LogEntry:
+        """Keep an artefact's bytes and put the entry that names them in the log; what is there stays.
+
+        Args:
+            subject: hex SHA-256 of the manifest. entry: of kind "model", `checkpoint.entry`'s bytes.
+        Raises:
+            BadInput: the manifest names other bytes.
+        """
+        with self._database.writing() as connection:
+            return artefacts.keep(connection, self._bodies, subject, entry, data)
+
+    def artefact(self, digest: str) -> bytes:
+        """Return the bytes of an artefact by their hex SHA-256. Raises BadInput where they are gone or were
+        changed."""
+        with self._database.reading() as connection:
+            return artefacts.fetch(connection, self._bodies, digest)
 
     def plan(self, plan_hash: str) -> bytes:
         """Return the canonical bytes of a plan that was announced, by its hash. Raises BadInput for none."""
@@ -363,7 +407,9 @@ class Store:
             except BadInput as error:
                 return [str(error)]
             problems = translog.verify(connection, keys, witness_key, tuple(earlier))
-            return problems or catalogue.verify(connection, self._bodies)
+            if problems:
+                return problems
+            return catalogue.verify(connection, self._bodies) + artefacts.verify(connection, self._bodies)
 
     # Backup
 

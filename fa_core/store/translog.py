@@ -25,6 +25,9 @@ from fa_core.trust.checkpoint import Kind, cosigned_at, entry, parse, sign, sign
 LOG, PLAN = "log", "plan"
 """Names under which the keys of the log itself and of those who sign plans come into use."""
 
+ROLLOUTS: tuple[Kind, ...] = ("rollout", "decision", "manifest")
+"""The kinds of entries from which the state of a rollout follows."""
+
 
 class Cosigner(Protocol):
     """A witness of the log: it signs a checkpoint only if that extends the last one it signed."""
@@ -115,6 +118,12 @@ def of_kind(connection: Connection, kind: Kind, subject: str | None = None) -> t
     query = select(log).where(log.c.kind == kind).order_by(log.c.seq)
     if subject is not None:
         query = query.where(log.c.subject == subject)
+    return tuple(LogEntry(row.seq, row.kind, row.subject, row.entry) for row in connection.execute(query))
+
+
+def of_kinds(connection: Connection, kinds: Sequence[Kind]) -> tuple[LogEntry, ...]:
+    """Return the entries of some kinds, oldest first."""
+    query = select(log).where(log.c.kind.in_(kinds)).order_by(log.c.seq)
     return tuple(LogEntry(row.seq, row.kind, row.subject, row.entry) for row in connection.execute(query))
 
 

@@ -12,6 +12,9 @@ No roster is signed unless its release is charged: the row of the ledger is in t
 that this witness cosigned, and the budgets that the enrolment authority signed have room for it beside all
 that this witness signed for the population before, by its own clock and its own sum. So an aggregator that
 charges nothing, too little, to another name or by a clock that runs ahead gets no sum.
+
+It grants the stages of a rollout, too: each once, after the gate was computed again from logged releases
+(`fa_core.trust.grants`).
 """
 
 import fcntl
@@ -42,6 +45,7 @@ from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
 from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
+from fa_core.trust.grants import Asked, Evidence, GrantRequest, Recompute, no_gate, proven
 
 
 class Journal:
@@ -114,6 +118,7 @@ class Witness:
 
     Without `log` it signs nothing. `clock` gives the time (UTC) that stands in its cosignatures and by which
     budgets free up. `owner_of` names the owner of a device (32 bytes); by default each has one of its own.
+    `recompute` computes a rollout's gate again; by default no stage of a rollout is granted.
     """
 
     def __init__(
@@ -124,6 +129,7 @@ class Witness:
         log: bytes | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         owner_of: Callable[[bytes], str] = bytes.hex,
+        recompute: Recompute = no_gate,
     ) -> None:
         self._key = key
         self._authority = authority
@@ -131,6 +137,7 @@ class Witness:
         self._log = log
         self._clock = clock
         self._owner_of = owner_of
+        self._recompute = recompute
 
     @property
     def public_key(self) -> bytes:
@@ -309,6 +316,39 @@ class Witness:
             self._journal.replace("checkpoint", note)
         return line
 
+    def grant(self, request: bytes) -> bytes:
+        """Return the signature, 64 bytes, that a rollout may be in a stage. Refused where no gate says so.
+
+        The same stage again gets the same signature without its evidence: it was decided.
+        """
+        if self._log is None:
+            raise Refused("the witness was not given the key of a transparency log, so it grants no stage")
+        try:
+            asked = GrantRequest.decode(request)
+        except BadInput as error:
+            raise Refused(str(error)) from None
+        stage, digest = asked.asked, sha256(asked.asked.message()).digest()
+        kept = self._journal.read(_grant(stage.rollout, stage.state, stage.stage))
+        if kept is None:
+            earlier = self._earlier_claim(stage)
+            entries = proven(asked, self._log, self.public_key)
+            known, now = self.charges(), self._clock()
+            self._recompute(Evidence(stage, asked.claim, entries, asked.bodies, earlier, known, now))
+            entry = digest + self._key.sign(stage.message()) + sha256(asked.claim).digest()
+            kept = self._journal.keep(_grant(stage.rollout, stage.state, stage.stage), entry)
+        if kept[:32] != digest:
+            raise Refused("the witness granted this stage of the rollout for another share of the devices")
+        return kept[32:96]
+
+    def _earlier_claim(self, stage: Asked) -> bytes:
+        """Return the digest of the claim that the stage before was granted for. Refused where it was not."""
+        if stage.before is None:
+            return b""
+        kept = self._journal.read(_grant(stage.rollout, *stage.before))
+        if kept is None:
+            raise Refused("the witness grants no stage of a rollout before the one that comes before it")
+        return kept[96:]
+
     def _last(self) -> checkpoint.Checkpoint | None:
         note = self._journal.read("checkpoint")
         return None if note is None else checkpoint.parse(note)
@@ -321,6 +361,10 @@ class Witness:
                 f"the witness signed another {what} for release {task.release.hex()}, attempt {task.attempt}"
             )
         return kept[32:]
+
+
+def _grant(rollout: bytes, state: str, stage: int) -> str:
+    return f"{rollout.hex()}-grant-{state}-{stage}"
 
 
 def _name(task: Task, what: str) -> str:

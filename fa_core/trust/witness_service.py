@@ -30,6 +30,7 @@ class _Operation(IntEnum):
     SEEN = 3
     COSIGN = 4
     COMPLAINT = 5
+    GRANT = 6
 
 
 class WitnessServer(socketserver.UnixStreamServer):
@@ -42,6 +43,7 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.SEEN: lambda _: witness.seen().to_bytes(8, "little"),
             _Operation.COMPLAINT: witness.record_complaint,
             _Operation.COSIGN: lambda body: witness.cosign(*_read_cosign(body)),
+            _Operation.GRANT: witness.grant,
         }
         clear(path)
         before = os.umask(0o117)
@@ -78,7 +80,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 class WitnessClient:
-    """The witness at the other end of a socket: the same five calls, each raising what the witness raised.
+    """The witness at the other end of a socket: the same six calls, each raising what the witness raised.
 
     RoundFailed where it does not answer for `retry_seconds`. A witness that restarts signs the same again, so
     retrying is safe.
@@ -107,6 +109,10 @@ class WitnessClient:
     def cosign(self, note: bytes, proof: Proof) -> bytes:
         """As `Witness.cosign`."""
         return self._ask(_Operation.COSIGN, len(note).to_bytes(4, "little") + note + b"".join(proof))
+
+    def grant(self, request: bytes) -> bytes:
+        """As `Witness.grant`."""
+        return self._ask(_Operation.GRANT, request)
 
     def _ask(self, operation: _Operation, body: bytes) -> bytes:
         end = time.monotonic() + self._retry_seconds

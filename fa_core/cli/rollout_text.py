@@ -1,0 +1,146 @@
+"""A rollout as rows for a person and as one JSON object."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import typer
+
+from fa_core.canonical_json import utc_text
+from fa_core.cli.text_table import table
+from fa_core.rollout.decision import Decision
+from fa_core.rollout.record import Outcome
+from fa_core.rollout.states import History, Status
+
+
+def row(history: History, now: datetime) -> dict[str, Any]:
+    """Return where a rollout is, in one line's fields."""
+    document, manifest, due = history.document, history.manifest, history.due
+    going = history.active(now)
+    return {
+        "rollout": document.name,
+        "hash": document.hash.hex(),
+        "population": document.population,
+        "wake_word": document.wake_word,
+        "state": str(history.status(now)),
+        "held": history.held and going,
+        "stage": history.stage,
+        "share": "0" if manifest is None else str(manifest.share),
+        "sequence": None if manifest is None else manifest.sequence,
+        "lease": None if manifest is None else utc_text(manifest.expires),
+        "next": None
+        if due is None or not going
+        else {"what": f"{due.action} {due.number}", "from": utc_text(due.opens)},
+    }
+
+
+def whole(history: History, now: datetime) -> dict[str, Any]:
+    """Return everything of a rollout: its document, its decisions with their numbers, its manifests."""
+    from fa_core.rollout.document import canonical
+
+    return row(history, now) | {
+        "document": json.loads(canonical(history.document)),
+        "signer": history.signed.key.hex(),
+        "decisions": [_decision(each) for each in history.decisions],
+        "manifests": [
+            {"sequence": m.sequence, "state": m.state, "stage": m.stage, "share": str(m.share),
+             "issued": utc_text(m.issued), "expires": utc_text(m.expires), "granted": bool(m.grant)}
+            for m in history.manifests
+        ],
+    }  # fmt: skip
+
+
+def outcome(found: Outcome, now: datetime) -> dict[str, Any]:
+    """Return what came of an action."""
+    decision = None if found.decision is None else _decision(found.decision)
+    said = {
+        "verdict": found.verdict,
+        "why": found.why,
+        "undelivered": found.undelivered,
+        "decision": decision,
+    }
+    return row(found.history, now) | said
+
+
+def where(history: History, now: datetime) -> str:
+    """Return in a sentence where a rollout is."""
+    found = row(history, now)
+    state = history.status(now)
+    text = str(state).replace("_", " ")
+    if state is Status.LIVE:
+        text += f" on {float(history.document.stages[history.stage].share):.0%} of the devices"
+    text += ", held by an operator" if found["held"] else ""
+    if found["next"] is not None:
+        text += f"; {found['next']['what']} is due from {_minute(found['next']['from'])} on"
+    return text
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print rollouts, one a line."""
+    shown = [
+        (
+            each["rollout"], each["wake_word"], each["population"],
+            each["state"].replace("_", " ") + (", held" if each["held"] else ""), each["share"],
+            "" if each["next"] is None else f"{each['next']['what']} from {_minute(each['next']['from'])}",
+            _minute(each["lease"] or ""),
+        )
+        for each in rows
+    ]  # fmt: skip
+    table(
+        f"{len(rows)} rollouts",
+        ("rollout", "wake word", "population", "state", "share", "next", "lease until"),
+        shown,
+    )
+
+
+def print_whole(history: History, now: datetime) -> None:
+    """Print where a rollout is, its groups at the last look, and what was decided."""
+    print_rows([row(history, now)])
+    judged = [each for each in history.decisions if each.gate.get("groups")]
+    if judged:
+        _print_groups(judged[-1])
+    rows = [
+        (f"{each.at:%Y-%m-%d %H:%M}", f"{each.action.replace('_', ' ')} {each.number}",
+         each.verdict.replace("_", " "), _granted(each), each.why)
+        for each in history.decisions
+    ]  # fmt: skip
+    table("Decisions", ("when (UTC)", "what", "verdict", "granted", "why"), rows)
+    typer.echo(where(history, now))
+
+
+def _print_groups(decision: Decision) -> None:
+    rows = [
+        (
+            each["group"], _points(each["estimate_low"]), _points(each["estimate_high"]),
+            _points(each["interval_low"]), _points(each["interval_high"]), f"{each['fraction']:.0%}",
+            "yes" if each["shipped"] else "no", each["reason"],
+        )
+        for each in (*decision.gate["groups"], decision.gate["overall"])
+    ]  # fmt: skip
+    headers = ("group", "at least", "at most", "low", "high", "information", "good enough", "")
+    table(f"Look {decision.number}: how much more is missed, in points", headers, rows)
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "action": decision.action,
+        "number": decision.number,
+        "verdict": decision.verdict,
+        "at": utc_text(decision.at),
+        "releases": list(decision.releases),
+        "why": decision.why,
+        "gate": dict(decision.gate),
+        "granted": bool(decision.next.grant),
+    }
+
+
+def _granted(decision: Decision) -> str:
+    return "by the witness" if decision.next.grant and decision.verdict == "expand" else ""
+
+
+def _points(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.2f}"
+
+
+def _minute(text: str) -> str:
+    return text[:16].replace("T", " ")

@@ -1,0 +1,211 @@
+"""A decision into the log, its manifest after it, and on to the devices; whatever broke off is continued."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fa_core.errors import Refused, RoundFailed
+from fa_core.publication.rollout import State
+from fa_core.rollout.decision import Action, Decision, Next, Verdict
+from fa_core.rollout.document import Rollout
+from fa_core.rollout.evidence import Judge
+from fa_core.rollout.publish import Granter, deliver, log_manifest
+from fa_core.rollout.states import History, fold, next_sequence
+from fa_core.store import LogEntry, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an action needs from outside.
+
+    Attributes:
+        log_key: signs the log. witness: cosigns it and grants stages. judge: computes the gate.
+        folder: the publication directory, None where there is none.
+        now: the time, UTC, a whole second.
+    """
+
+    store: Store
+    log_key: Ed25519PrivateKey
+    witness: Granter
+    judge: Judge
+    folder: Path | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an action.
+
+    Attributes:
+        history: the rollout after it.
+        verdict, why: as in the decision; `hold` where nothing was decided.
+        decision: the one that was made, None where there was nothing to decide.
+        undelivered: why devices do not have it yet, "" where they do.
+    """
+
+    history: History
+    verdict: Verdict
+    why: str
+    decision: Decision | None = None
+    undelivered: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A decision before it has its place and its time; the fields are `Decision`'s and its manifest's."""
+
+    action: Action
+    number: int
+    verdict: Verdict
+    releases: tuple[str | None, ...]
+    gate: Mapping[str, Any]
+    why: str
+    state: State
+    stage: int
+    grant: bytes = b""
+
+    def unchanged(self, history: History) -> "Proposal":
+        """Return it for the stage that the rollout is in: devices go on as they do."""
+        last = history.last
+        assert last is not None
+        return replace(self, state=last.next.state, stage=last.next.stage, grant=last.next.grant)
+
+
+def histories(entries: Sequence[LogEntry]) -> dict[bytes, History]:
+    """Return every rollout in the log by the SHA-256 of its document, in the log's order."""
+    by_subject: dict[str, list[LogEntry]] = {}
+    for each in entries:
+        by_subject.setdefault(each.subject, []).append(each)
+    rollouts = (own for own in by_subject.values() if own[0].kind == "rollout")
+    found = (fold((each.kind, each.entry) for each in own) for own in rollouts)
+    return {each.document.hash: each for each in found}
+
+
+def history_of(store: Store, document: Rollout) -> History:
+    """Return a rollout's history. Raises Refused where it is not in the log."""
+    found = histories(store.rollouts()).get(document.hash)
+    if found is None:
+        raise Refused(f"{document.name} was not started; `fa rollout start` does")
+    return found
+
+
+def record(
+    context: Context,
+    document: Rollout,
+    proposal: Proposal,
+    check: Callable[[Mapping[bytes, History]], None] = lambda every: None,
+) -> Outcome:
+    """Write a decision, its manifest and what devices fetch. Where somebody decided the same meanwhile, that
+    decision stands and is returned.
+
+    `check` is given every rollout within the transaction that writes, and raises Refused where it may not be.
+    """
+
+    def make(entries: Sequence[LogEntry]) -> bytes:
+        every = histories(entries)
+        own = every[document.hash]
+        before = next(
+            (each for each in own.decisions if each.key == (proposal.action, proposal.number)), None
+        )
+        if before is not None:
+            return before.entry()
+        check(every)
+        _require_open(own, proposal, every)
+        sequence = next_sequence(list(every.values()), document.pair)
+        return _decision(context, own, proposal, sequence).entry()
+
+    written = context.store.follow("decision", document.hash.hex(), make)
+    decision = Decision.from_entry(written.entry)
+    settle(context, document)
+    history = history_of(context.store, document)
+    return Outcome(history, decision.verdict, decision.why, decision, _delivered(context, history))
+
+
+def settle(context: Context, document: Rollout) -> None:
+    """Write the manifests of decisions that have none, of every rollout for the population and wake word."""
+    for history in histories(context.store.rollouts()).values():
+        if history.document.pair == document.pair:
+            log_manifest(context.store, history)
+
+
+def idle(context: Context, history: History, verdict: Verdict, why: str, *, renew: bool = False) -> Outcome:
+    """Return that nothing was decided. A lease of which less than half is left is renewed, and `renew` does
+    so always; devices get what they do not have yet."""
+    document, manifest = history.document, history.manifest
+    under_way = history.active(context.now) and manifest is not None
+    if under_way and manifest is not None:
+        half = manifest.issued + (manifest.expires - manifest.issued) / 2
+        if renew or context.now >= half:
+            context.store.follow(
+                "manifest", document.hash.hex(), lambda entries: _renewed(context, entries, document)
+            )
+            history = history_of(context.store, document)
+    return Outcome(history, verdict, why, None, _delivered(context, history))
+
+
+def _renewed(context: Context, entries: Sequence[LogEntry], document: Rollout) -> bytes:
+    every = histories(entries)
+    own = every[document.hash]
+    manifest = own.manifest
+    if manifest is None or own.pending is not None or not own.active(context.now):
+        raise Refused(f"{document.name} was decided about meanwhile; nothing was renewed")
+    sequence = next_sequence(list(every.values()), document.pair)
+    expires = _expires(context, own, manifest.state)
+    return replace(manifest, sequence=sequence, issued=context.now, expires=expires).entry()
+
+
+def _require_open(own: History, proposal: Proposal, every: Mapping[bytes, History]) -> None:
+    """Raise Refused where something else was decided since the proposal was computed."""
+    name = own.document.name
+    if own.ended is not None:
+        raise Refused(f"{name} has ended for good: {own.ended.why}")
+    if any(each.pending for each in every.values() if each.document.pair == own.document.pair):
+        raise Refused(f"{name}: another decision is being made; try again")
+    due = own.due
+    if proposal.action in ("look", "stage") and (
+        due is None or (due.action, due.number) != (proposal.action, proposal.number)
+    ):
+        raise Refused(f"{name}: another decision was made meanwhile; try again")
+
+
+def _decision(context: Context, own: History, proposal: Proposal, sequence: int) -> Decision:
+    document, state = own.document, proposal.state
+    shares: dict[State, Fraction] = {"live": document.stages[proposal.stage].share, "complete": Fraction(1)}
+    expires = _expires(context, own, state)
+    return Decision(
+        rollout=document.hash,
+        action=proposal.action,
+        number=proposal.number,
+        verdict=proposal.verdict,
+        releases=proposal.releases,
+        gate=proposal.gate,
+        why=proposal.why,
+        next=Next(
+            state,
+            proposal.stage,
+            shares.get(state, Fraction(0)),
+            sequence,
+            context.now,
+            expires,
+            proposal.grant,
+        ),
+    )
+
+
+def _expires(context: Context, own: History, state: State) -> datetime:
+    """Return until when a manifest holds: its lease, and no longer than the rollout where it is under way."""
+    lease = context.now + own.document.lease
+    return min(lease, own.expires) if state in ("shadow", "live") else lease
+
+
+def _delivered(context: Context, history: History) -> str:
+    try:
+        deliver(context.store, history, context.folder, context.log_key, context.witness)
+    except (RoundFailed, Refused) as error:
+        return str(error)
+    return ""
