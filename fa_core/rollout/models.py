@@ -1,0 +1,119 @@
+"""The models of a store: signed, logged, kept, and published as files that devices can check."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fa_core.errors import BadInput, Refused
+from fa_core.publication import directory
+from fa_core.publication.artefact import ArtefactManifest
+from fa_core.publication.proofs import LoggedEntry, Publication
+from fa_core.publication.signed import SignedDocument
+from fa_core.store import LogEntry, Store
+from fa_core.trust.checkpoint import parse
+
+_LEAST_PREFIX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model in the log: its entry, its manifest, and who signed it (raw Ed25519, 32 bytes)."""
+
+    entry: LogEntry
+    manifest: ArtefactManifest
+    signer: bytes
+
+
+def models(store: Store) -> tuple[Model, ...]:
+    """Return every model in the log, oldest first. Raises BadInput for an entry that nobody signed."""
+    return tuple(map(_model, store.published("model")))
+
+
+def newest(found: Sequence[Model]) -> tuple[Model, ...]:
+    """Return for each artefact the last of its manifests, in the order of these."""
+    last = {each.manifest.sha256: each for each in found}
+    return tuple(sorted(last.values(), key=lambda each: each.entry.index))
+
+
+def find(store: Store, text: str) -> Model:
+    """Return the model meant by a version or the first digits of its artefact's hash; the newest manifest.
+
+    Raises BadInput where none is meant, or more than one.
+    """
+    every = newest(models(store))
+    found = [each for each in every if each.manifest.version == text]
+    if not found and len(text) >= _LEAST_PREFIX:
+        found = [each for each in every if each.manifest.sha256.startswith(text.lower())]
+    if not found:
+        raise BadInput(f"no model is called {text}; `fa model list` shows those there are")
+    if len(found) > 1:
+        names = ", ".join(f"{each.manifest.sha256[:12]} ({each.manifest.wake_word})" for each in found)
+        raise BadInput(f"more than one model is meant by {text}: {names}; give the digits of one")
+    return found[0]
+
+
+def add(store: Store, manifest: ArtefactManifest, data: bytes, key: Ed25519PrivateKey) -> Model:
+    """Sign a manifest, put it in the log and keep the artefact's bytes. The same again changes nothing.
+
+    Raises:
+        BadInput: the manifest cannot be, or its base is not in this store.
+        Refused: another artefact has this version already; events could not tell the two apart.
+    """
+    if (what := manifest.wrong) is not None:
+        raise BadInput(f"this is no manifest of an artefact: {what}")
+    before = models(store)
+    if manifest.base and manifest.base not in {each.manifest.sha256 for each in before}:
+        raise BadInput(f"there is no artefact {manifest.base} here to be the base; add that one first")
+    for each in before:
+        same = (each.manifest.wake_word, each.manifest.version) == (manifest.wake_word, manifest.version)
+        if same and each.manifest.sha256 != manifest.sha256:
+            raise Refused(
+                f"{manifest.version} of {manifest.wake_word or 'all wake words'} is artefact "
+                f"{each.manifest.sha256[:12]} already; another artefact needs another version"
+            )
+    signed = SignedDocument.sign("model", manifest.document(), key)
+    store.note_key("plan", signed.key)
+    return _model(store.keep_artefact(signed.hash.hex(), signed.entry(), data))
+
+
+def publication(store: Store, entries: Sequence[LogEntry]) -> Publication:
+    """Return entries with their proofs under the newest checkpoint. Raises BadInput where it is older."""
+    while True:
+        proofs = [store.prove(each.index) for each in entries]
+        notes = {each.note for each in proofs}
+        if len(notes) == 1:
+            break  # else a checkpoint was made in between
+    (note,) = notes
+    logged = tuple(LoggedEntry(each.entry.index, each.entry.entry, each.proof) for each in proofs)
+    return Publication(note, store.consistency_to(parse(note).size), logged)
+
+
+def covered(store: Store, found: Sequence[Model]) -> bool:
+    """Return whether the newest checkpoint covers these models."""
+    note = store.note()
+    return note is not None and all(each.entry.index < parse(note).size for each in found)
+
+
+def publish(store: Store, folder: Path) -> tuple[Model, ...]:
+    """Write every model into a publication directory, under the newest checkpoint, and return them.
+
+    Models that are there already are written anew: a device that has seen a later checkpoint takes no
+    earlier one. Raises BadInput where bytes are gone or were changed, or no checkpoint covers a model.
+    """
+    found = newest(models(store))
+    for each in found:
+        digest = each.manifest.sha256
+        data = store.artefact(digest)
+        if directory.read(folder, directory.artefact_name(digest)) != data:
+            directory.write(folder, directory.artefact_name(digest), data)
+        directory.write(folder, directory.model_name(digest), publication(store, [each.entry]).encode())
+    return found
+
+
+def _model(entry: LogEntry) -> Model:
+    signed = SignedDocument.from_entry("model", entry.entry)
+    if not signed.holds:
+        raise BadInput(f"log entry {entry.index}: the signature of the model's manifest does not hold")
+    return Model(entry, ArtefactManifest.from_document(signed.document), signed.key)
