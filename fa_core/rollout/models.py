@@ -64,8 +64,8 @@ def add(store: Store, manifest: ArtefactManifest, data: bytes, key: Ed25519Priva
     if (what := manifest.wrong) is not None:
         raise BadInput(f"this is no manifest of an artefact: {what}")
     before = models(store)
-    if manifest.base and manifest.base not in {each.manifest.sha256 for each in before}:
-        raise BadInput(f"there is no artefact {manifest.base} here to be the base; add that one first")
+    if manifest.base:
+        _check_base(manifest, [each.manifest for each in before if each.manifest.sha256 == manifest.base])
     for each in before:
         same = (each.manifest.wake_word, each.manifest.version) == (manifest.wake_word, manifest.version)
         if same and each.manifest.sha256 != manifest.sha256:
@@ -76,6 +76,17 @@ def add(store: Store, manifest: ArtefactManifest, data: bytes, key: Ed25519Priva
     signed = SignedDocument.sign("model", manifest.document(), key)
     store.note_key("plan", signed.key)
     return _model(store.keep_artefact(signed.hash.hex(), signed.entry(), data))
+
+
+def _check_base(manifest: ArtefactManifest, found: Sequence[ArtefactManifest]) -> None:
+    if not found:
+        raise BadInput(f"there is no artefact {manifest.base} here to be the base; add that one first")
+    base = found[-1]
+    if (base.runtime, base.wake_word) != (manifest.runtime, manifest.wake_word):
+        raise BadInput(
+            f"its base {base.version} is for {base.wake_word or 'all wake words'} on {base.runtime}, "
+            f"this for {manifest.wake_word or 'all wake words'} on {manifest.runtime}; they must be the same"
+        )
 
 
 def publication(store: Store, entries: Sequence[LogEntry]) -> Publication:
