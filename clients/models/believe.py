@@ -21,7 +21,7 @@ from fa_core.publication.signed import SignedDocument
 class Reason(StrEnum):
     """Why a device refused a model, in fixed words, for the owner's journal."""
 
-    MISSING = "the model or its bytes are not published"
+    MISSING = "the model or its bytes are neither here nor published"
     MALFORMED = "what is published is not in the form of a model's manifest with its proofs"
     NOT_LOGGED = "the model is not shown to be in the transparency log"
     LOG_FORKED = "the transparency log does not agree with what this device saw before"

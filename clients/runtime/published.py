@@ -16,6 +16,7 @@ from clients.models.head import Head
 from clients.models.kept import Models
 from clients.models.policy import Policy
 from clients.models.sources import Folder, Source
+from clients.models.thresholds import Thresholds
 from clients.runtime.detectors import (
     WAKE_WORDS,
     Detector,
@@ -74,11 +75,12 @@ def open_published(models: Models, digest: str) -> Detector:
         return EmbeddingDetector(inside)
     if manifest.kind == "adapter" and isinstance(inside, Head):
         return EmbeddingDetector(_head(models, manifest.base).adapted(inside))
-    if manifest.kind == "thresholds" and isinstance(inside, dict):
+    if isinstance(inside, Thresholds):
         detector = open_published(models, manifest.base)
-        if detector.wake_word not in inside:
+        if detector.wake_word not in inside.by_wake_word:
             raise BadInput(f"the thresholds {manifest.version} have none for {detector.wake_word}")
-        detector.threshold, detector.model_version = inside[detector.wake_word], manifest.version
+        detector.threshold = inside.by_wake_word[detector.wake_word]
+        detector.model_version = manifest.version
         return detector
     raise BadInput(f"{manifest.version} is no detector but {manifest.kind}")
 

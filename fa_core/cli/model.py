@@ -76,7 +76,7 @@ def add(
     from fa_core.rollout import models
     from fa_core.store import open_store
 
-    data = published_form(kind, file)
+    data = published_form(kind, file, version)
     with open_store(store) as opened:
         below = None if base is None else models.find(opened, base).manifest
         usual = POLICY_RUNTIME if kind == "policy" else EMBEDDING_RUNTIME
@@ -229,7 +229,7 @@ def quantise(
     from clients.models import head
     from clients.models.formats import published_form
 
-    whole = head.decode(published_form("head", file))
+    whole = head.decode(published_form("head", file, version))
     data = head.encode(replace(whole, model_version=version), encoding="int8")
     lost = head.loss(whole, head.decode(data), _clips(clips))
     try:

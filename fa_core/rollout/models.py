@@ -59,7 +59,8 @@ def add(store: Store, manifest: ArtefactManifest, data: bytes, key: Ed25519Priva
 
     Raises:
         BadInput: the manifest cannot be, or its base is not in this store.
-        Refused: another artefact has this version already; events could not tell the two apart.
+        Refused: another artefact has this version already, and events could not tell the two apart; or this
+            artefact is something else already.
     """
     if (what := manifest.wrong) is not None:
         raise BadInput(f"this is no manifest of an artefact: {what}")
@@ -67,15 +68,28 @@ def add(store: Store, manifest: ArtefactManifest, data: bytes, key: Ed25519Priva
     if manifest.base:
         _check_base(manifest, [each.manifest for each in before if each.manifest.sha256 == manifest.base])
     for each in before:
-        same = (each.manifest.wake_word, each.manifest.version) == (manifest.wake_word, manifest.version)
-        if same and each.manifest.sha256 != manifest.sha256:
-            raise Refused(
-                f"{manifest.version} of {manifest.wake_word or 'all wake words'} is artefact "
-                f"{each.manifest.sha256[:12]} already; another artefact needs another version"
-            )
+        _check_one_name(manifest, each.manifest)
     signed = SignedDocument.sign("model", manifest.document(), key)
     store.note_key("plan", signed.key)
     return _model(store.keep_artefact(signed.hash.hex(), signed.entry(), data))
+
+
+def _check_one_name(manifest: ArtefactManifest, before: ArtefactManifest) -> None:
+    """Raise Refused unless one version means one artefact, and one artefact one thing."""
+    names = [(each.wake_word, each.version) for each in (manifest, before)]
+    facts = [
+        (each.kind, each.wake_word, each.version, each.runtime, each.base) for each in (manifest, before)
+    ]
+    if names[0] == names[1] and manifest.sha256 != before.sha256:
+        raise Refused(
+            f"{manifest.version} of {manifest.wake_word or 'all wake words'} is artefact "
+            f"{before.sha256[:12]} already; another artefact needs another version"
+        )
+    if manifest.sha256 == before.sha256 and facts[0] != facts[1]:
+        raise Refused(
+            f"artefact {before.sha256[:12]} is {before.version} already, {before.kind} on {before.runtime}; "
+            "the same bytes are one model"
+        )
 
 
 def _check_base(manifest: ArtefactManifest, found: Sequence[ArtefactManifest]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clients.device import database
 from clients.device.store import Store
+from clients.models import policy
 from clients.runtime.detectors import SAMPLE_RATE, Pcm
 from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import Labeller, Reaction, command_row, label
@@ -254,3 +255,35 @@ def test_other_rates_channels_and_files_are_refused_by_name(tmp_path: Path) -> N
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
+
+
+# A policy.
+
+
+def policy_session(tmp_path: Path, rule: str, scores: dict[int, float]) -> Session:
+    database.create(tmp_path / "store.db", KEY)
+    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    rules = policy.parse(f'{{"rules": [{rule}]}}'.encode())
+    return Session(Listener(Scripted(scores), NOW), store, "quality_metrics", rules)
+
+
+def accepted(session: Session, seconds: int, *, playback: bool = False) -> list[bool]:
+    samples = np.zeros(seconds * SAMPLE_RATE, np.int16)
+    return [each.accepted for each in session.feed(samples, NOW, playback=playback)]
+
+
+def test_a_policy_raises_the_threshold_while_nobody_interacts(tmp_path: Path) -> None:
+    rule = '{"action": "tighter_threshold", "threshold": "0.95", "contexts": ["nobody_interacts"]}'
+    session = policy_session(tmp_path, rule, {20: 0.9, 120: 0.9, 6_300: 0.9})
+    assert accepted(session, 5) == [False]  # a near miss
+    session.react(Reaction(NOW + timedelta(seconds=6), "confirmed"))
+    assert accepted(session, 10) == [True]
+    accepted(session, 600)
+    assert accepted(session, 30) == [False]
+
+
+def test_a_policy_says_what_is_required_while_it_holds(tmp_path: Path) -> None:
+    session = policy_session(tmp_path, '{"action": "confirm", "contexts": ["playback"]}', {})
+    assert session.required("lights_on", NOW, playback=True) == "confirm"
+    assert session.required("lights_on", NOW) is None
+    assert Session(Listener(Scripted({}), NOW), session._store, "debug").required("lights_on", NOW) is None

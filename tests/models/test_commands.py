@@ -118,6 +118,18 @@ def test_a_version_means_one_artefact(store: str, tmp_path: Path) -> None:
         add(store, tmp_path / "head.npz", "test-1", "--wake-word", "okay_nabu")
 
 
+def test_the_same_bytes_are_one_model(store: str, tmp_path: Path) -> None:
+    (tmp_path / "p").write_text('{"rules": [{"action": "confirm"}]}')
+    first = add(store, tmp_path / "p", "p-1", "--kind", "policy")
+    assert first["runtime"] == "policy-1"
+    with pytest.raises(Refused, match="the same bytes are one model"):
+        add(store, tmp_path / "p", "p-2", "--kind", "policy")
+    added_head(store, tmp_path)
+    (tmp_path / "t").write_text('{"thresholds": {"okay_nabu": "0.9"}}')
+    with pytest.raises(BadInput, match="they must be the same"):
+        add(store, tmp_path / "t", "t", "--kind", "thresholds", "--base", "test-1")
+
+
 def test_verify_finds_a_missing_artefact_and_another_signer(store: str, tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
     write_key(tmp_path / "plan.key", key)

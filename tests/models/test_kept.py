@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from clients.models import believe, head, kept
+from clients.models import believe, head, kept, thresholds
 from clients.models.believe import Model, Reason, RefusedModel
 from clients.models.head import Head
 from fa_core import merkle
@@ -212,7 +212,7 @@ def test_thresholds_need_the_base_that_they_name(
     device: Device, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def limits(value: str, **changes: object) -> str:
-        data = b'{"thresholds":{"okay_nabu":"0.%s"}}' % value.encode()
+        data = thresholds.encode(f"t-{value}", {"okay_nabu": f"0.{value}"})
         return publisher.publish(data, kind="thresholds", version=f"t-{value}", **changes)
 
     on_shipped, nowhere = limits("91", base=SHIPPED), limits("92", base="ab" * 32)
@@ -239,7 +239,7 @@ def test_a_base_is_fetched_before_what_changes_it(device: Device, publisher: Pub
 
 
 def test_bases_that_go_round_in_a_circle_end(device: Device, publisher: Publisher) -> None:
-    one, two = (b'{"thresholds":{"okay_nabu":"0.%d"}}' % number for number in (1, 2))
+    one, two = (thresholds.encode("test-1", {"okay_nabu": f"0.{number}"}) for number in (1, 2))
     names = [sha256(each).hexdigest() for each in (one, two)]
     publisher.publish(one, kind="thresholds", base=names[1])
     publisher.publish(two, kind="thresholds", base=names[0])
