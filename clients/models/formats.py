@@ -17,7 +17,7 @@ MICRO_RUNTIME = "micro-1"
 """What runs a network of microWakeWord: pymicro-wakeword."""
 
 POLICY_RUNTIME = "policy-1"
-"""What follows a `Policy`: the session of `clients.runtime`."""
+"""What follows a `Policy`: `clients.runtime.policy`."""
 
 Content = Head | Thresholds | Policy | bytes
 """A head or an adapter, thresholds, a policy; bytes of any other kind or runtime."""

@@ -67,6 +67,15 @@ class Models:
             each.name for each in sorted(found, key=lambda each: (each.stat().st_mtime_ns, each.name))
         )
 
+    def here(self) -> frozenset[str]:
+        """Return the hashes of the models that would load now, those that came with the program among them."""
+        found = set(self._able.shipped)
+        for name in self.kept():
+            with suppress(RefusedModel):
+                self._load(name, DEEPEST)
+                found.add(name)
+        return frozenset(found)
+
     def obtain(self, sha256: str, now: datetime, keep: Collection[str] = NOTHING) -> Model | Shipped:
         """Return a model, from the folder or else from the source, and keep it.
 
@@ -77,7 +86,7 @@ class Models:
             Unreachable: the source did not answer.
         """
         try:
-            return self._obtain(sha256, now, frozenset(keep) | {sha256}, DEEPEST)
+            return self._used(self._obtain(sha256, now, frozenset(keep) | {sha256}, DEEPEST))
         except RefusedModel as refused:
             self._note_refusal(sha256, refused.reason, now)
             raise
@@ -87,7 +96,7 @@ class Models:
 
         Raises RefusedModel where it is not here, its key was revoked since, or it was damaged.
         """
-        return self._load(sha256, DEEPEST)
+        return self._used(self._load(sha256, DEEPEST))
 
     def _obtain(self, sha256: str, now: datetime, keep: frozenset[str], depth: int) -> Model | Shipped:
         try:
@@ -166,8 +175,12 @@ class Models:
         data = directory.read(self._folder, directory.artefact_name(sha256))
         if data is None:
             raise RefusedModel(Reason.MISSING)
-        found = Model(manifest, read_artefact(manifest, data), signer)
-        os.utime(self._file(sha256))
+        return Model(manifest, read_artefact(manifest, data), signer)
+
+    def _used(self, found: Model | Shipped) -> Model | Shipped:
+        """Return a model, and write that it was used now."""
+        if isinstance(found, Model):
+            os.utime(self._file(found.manifest.sha256))
         return found
 
     def _manifest(self, sha256: str, now: datetime | None) -> tuple[ArtefactManifest, str]:

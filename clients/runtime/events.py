@@ -96,15 +96,6 @@ class Listener:
         return events
 
     @property
-    def threshold(self) -> float:
-        """The score over which the detector wakes the device; the near-miss level does not follow it."""
-        return self._detector.threshold
-
-    @threshold.setter
-    def threshold(self, value: float) -> None:
-        self._detector.threshold = value
-
-    @property
     def now(self) -> datetime:
         """The time up to which the stream was processed."""
         return self._start + timedelta(microseconds=self._samples * 1_000_000 // SAMPLE_RATE)

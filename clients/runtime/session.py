@@ -1,39 +1,36 @@
 """One microphone at work: audio in, labelled events into the store, and nothing kept beside them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from clients.device.consent import Purpose
 from clients.device.store import Store
-from clients.models.policy import NOBODY_INTERACTS, Context, Policy, Required
 from clients.runtime.detectors import Pcm
 from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import REACTION, Labeller, Reaction
+from clients.runtime.policy import FollowedPolicy
 
 
 class Session:
     """Processes one stream and writes its events for one purpose, once it is known what followed them.
 
-    Without consent to the purpose the store writes nothing, and the events are gone. A policy raises the
-    threshold in its contexts; what it keeps from waking is a near miss.
+    Without consent to the purpose the store writes nothing, and the events are gone. `policy` is followed by
+    the listener's detector.
     """
 
     def __init__(
-        self, listener: Listener, store: Store, purpose: Purpose, policy: Policy | None = None
+        self, listener: Listener, store: Store, purpose: Purpose, policy: FollowedPolicy | None = None
     ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
         self._policy = policy
         self._labeller = Labeller()
-        self._threshold = listener.threshold
-        self._interacted: datetime | None = None
         self.written = 0
 
     def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Detection]:
         """Take in samples; return the events that ended with them. `now` is the device's clock."""
         if self._policy is not None:
-            context = self._context(self._listener.now, playback)
-            self._listener.threshold = self._policy.threshold(self._threshold, context)
+            self._policy.apply(self._listener.now, playback=playback)
         detections = self._listener.feed(pcm, playback=playback)
         for event in detections:
             self._labeller.add(event)
@@ -42,33 +39,26 @@ class Session:
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
-        if reaction.kind != "silence":
-            self._interacted = reaction.time
+        if self._policy is not None and reaction.kind != "silence":
+            self._policy.interacted(reaction.time)
         self._labeller.react(reaction)
-
-    def required(self, intent: str, at: datetime, *, playback: bool = False) -> Required | None:
-        """Return what the policy requires before an intent is carried out; whoever asks, for a confirmation,
-        takes in the answer as the reaction `confirmed` or `denied`."""
-        return self._policy.required(intent, self._context(at, playback)) if self._policy else None
 
     def command(self, row: dict[str, object], now: datetime) -> None:
         """Write what became of a command, a row of `labels.command_row`."""
-        self._interacted = now
+        if self._policy is not None:
+            self._policy.interacted(now)
         self._write("command_events", [row], now)
 
     def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
         detections, listened = self._listener.finish()
-        self._listener.threshold = self._threshold
+        if self._policy is not None:
+            self._policy.end()
         for event in detections:
             self._labeller.add(event)
         self._settle(self._listener.now + REACTION, now)
         self._write("listening", [each.row() for each in listened], now)
         return detections
-
-    def _context(self, at: datetime, playback: bool) -> Context:
-        nobody = self._interacted is None or at - self._interacted >= NOBODY_INTERACTS
-        return Context(at.astimezone(UTC).hour, playback, nobody)
 
     def _settle(self, until: datetime, now: datetime) -> None:
         self._write("wake_events", [each.row() for each in self._labeller.settle(until)], now)

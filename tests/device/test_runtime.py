@@ -18,6 +18,7 @@ from clients.models import policy
 from clients.runtime.detectors import SAMPLE_RATE, Pcm
 from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import Labeller, Reaction, command_row, label
+from clients.runtime.policy import FollowedPolicy
 from clients.runtime.ring import FRAME, Ring, snr_db
 from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files, stream_pieces
@@ -260,11 +261,8 @@ def _empty(folder: Path) -> Path:
 # A policy.
 
 
-def policy_session(tmp_path: Path, rule: str, scores: dict[int, float]) -> Session:
-    database.create(tmp_path / "store.db", KEY)
-    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
-    rules = policy.parse(f'{{"rules": [{rule}]}}'.encode())
-    return Session(Listener(Scripted(scores), NOW), store, "quality_metrics", rules)
+def followed(rule: str, detector: Scripted) -> FollowedPolicy:
+    return FollowedPolicy(policy.parse(f'{{"rules": [{rule}]}}'.encode()), detector)
 
 
 def accepted(session: Session, seconds: int, *, playback: bool = False) -> list[bool]:
@@ -274,16 +272,27 @@ def accepted(session: Session, seconds: int, *, playback: bool = False) -> list[
 
 def test_a_policy_raises_the_threshold_while_nobody_interacts(tmp_path: Path) -> None:
     rule = '{"action": "tighter_threshold", "threshold": "0.95", "contexts": ["nobody_interacts"]}'
-    session = policy_session(tmp_path, rule, {20: 0.9, 120: 0.9, 6_300: 0.9})
+    database.create(tmp_path / "store.db", KEY)
+    store, detector = (
+        Store.open(tmp_path / "store.db", KEY, RULES, NOW),
+        Scripted({20: 0.9, 120: 0.9, 6_300: 0.9}),
+    )
+    session = Session(Listener(detector, NOW), store, "quality_metrics", followed(rule, detector))
     assert accepted(session, 5) == [False]  # a near miss
     session.react(Reaction(NOW + timedelta(seconds=6), "confirmed"))
     assert accepted(session, 10) == [True]
     accepted(session, 600)
     assert accepted(session, 30) == [False]
+    assert detector.threshold == 0.95
+    session.finish(NOW)
+    assert detector.threshold == 0.8
 
 
-def test_a_policy_says_what_is_required_while_it_holds(tmp_path: Path) -> None:
-    session = policy_session(tmp_path, '{"action": "confirm", "contexts": ["playback"]}', {})
-    assert session.required("lights_on", NOW, playback=True) == "confirm"
-    assert session.required("lights_on", NOW) is None
-    assert Session(Listener(Scripted({}), NOW), session._store, "debug").required("lights_on", NOW) is None
+def test_a_policy_says_what_is_required_while_it_holds() -> None:
+    rule = '{"action": "confirm", "contexts": ["playback", "nobody_interacts"]}'
+    found = followed(rule, Scripted({}))
+    assert found.required("lights_on", NOW, playback=True) == "confirm"
+    assert found.required("lights_on", NOW, playback=False) is None
+    found.interacted(NOW)
+    assert found.required("lights_on", NOW + timedelta(minutes=9), playback=True) is None
+    assert found.required("lights_on", NOW + timedelta(minutes=10), playback=True) == "confirm"

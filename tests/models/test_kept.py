@@ -55,6 +55,8 @@ def test_a_published_head_is_kept_and_loaded_again(device: Device, publisher: Pu
         each.unlink() if each.is_file() else None  # what is kept needs no source
     assert device.models().load(digest).manifest == found.manifest  # type: ignore[union-attr]
     assert device.models().obtain(digest, NOW + 100 * DAY).manifest == found.manifest  # type: ignore[union-attr]
+    assert device.models().here() == {SHIPPED, digest}
+    assert device.models(plan_keys=()).here() == {SHIPPED}
     assert device.journal() == ["Took in the head test-1 for okay_nabu, signed by quality."]
 
 
