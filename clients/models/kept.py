@@ -68,7 +68,7 @@ class Models:
         )
 
     def here(self) -> frozenset[str]:
-        """Return the hashes of the models that would load now, those that came with the program among them."""
+        """Return the hashes of the models that would load now, those that were shipped among them."""
         found = set(self._able.shipped)
         for name in self.kept():
             with suppress(RefusedModel):

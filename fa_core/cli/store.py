@@ -22,7 +22,7 @@ def backup(
     store: Where = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Write ledger, log, catalogue, releases and artefacts into one file, after verifying them. Keys are not in it."""
+    """Write ledger, log, catalogue, releases and artefacts into one file, verified. Keys are not in it."""
     with open_store(store, create=False) as opened:
         contents = opened.backup(file)
         _say(file, opened, contents.rows, contents.parts, as_json, f"written to {file}")
