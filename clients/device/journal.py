@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Kind = Literal["created", "granted", "revoked", "contributed", "declined", "expired", "forgotten"]
+Kind = Literal["created", "granted", "revoked", "contributed", "declined", "expired", "forgotten", "rollout"]
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
 GENESIS = "0" * 64
@@ -72,6 +72,9 @@ def sentence(entry: Entry) -> str:
         return f"You asked to forget {body['scope']}; {_deleted(body)}."
     if entry.kind == "declined":
         return f"Said no to a request: {body['why']}."
+    if entry.kind == "rollout":
+        state = str(body["state"]).replace("_", " ")
+        return f"Rollout {body['rollout']} for {body['wake_word']} is {state}: {body['meaning']}."
     return (
         f"Took part in {body['plan']} revision {body['revision']} ({body['question']}), signed by "
         f"{body['signer']}, for the {body['window']} up to {body['until']}. It read {body['columns']} of "

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from cryptography.exceptions import InvalidSignature
@@ -118,6 +119,12 @@ class RolloutManifest:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+def rollout_name(population: str, wake_word: str) -> str:
+    """Return the name of the published file of a rollout: the document's entry and the newest manifest's."""
+    pair = canonical({"population": population, "wake_word": wake_word})
+    return f"rollouts/{sha256(pair).hexdigest()}.json"
 
 
 def grant(rollout: bytes, state: State, stage: int, share: Fraction, witness: Ed25519PrivateKey) -> bytes:
