@@ -43,7 +43,7 @@ class Known:
 
     Attributes:
         held: None before the first manifest for this wake word.
-        over: rollouts (SHA-256) that ended, and those that another one followed: they do not come back.
+        over: rollouts (SHA-256) that another one followed: they do not come back.
         floors: the oldest versions that may be loaded, one for each name of a model.
         log: the log as this device knows it from invitations; nothing where it never had one.
     """
@@ -59,8 +59,6 @@ class Known:
         over = set(self.over)
         if before and before.rollout != manifest.rollout:
             over.add(before.rollout)
-        if manifest.state in ENDED:
-            over.add(manifest.rollout)
         floor = held.terms.models.floor
         floors = {each for each in self.floors if not older(each, floor)} | {floor}
         return Known(held, frozenset(over), frozenset(floors), self.log)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -93,17 +93,17 @@ class Publisher:
         signed = SignedDocument.sign("rollout", rollout or document(), key or self.world.plan_key)
         return self.file(signed.entry(), manifest.entry())
 
-    def file(self, *entries: bytes) -> bytes:
+    def file(self, *entries: bytes, at: datetime = NOW) -> bytes:
         """Log entries that are not there yet and publish them."""
         leaves = [leaf_hash(each) for each in entries]
         self.world.leaves += [each for each in leaves if each not in self.world.leaves]
         tree = Tree(self.world.leaves)
         logged = tuple(
-            LoggedEntry(at, entry, tree.inclusion(at))
-            for entry, at in zip(entries, map(self.world.leaves.index, leaves), strict=True)
+            LoggedEntry(index, entry, tree.inclusion(index))
+            for entry, index in zip(entries, map(self.world.leaves.index, leaves), strict=True)
         )
         sizes = {size: tree.consistency(size) for size in range(1, tree.size)}
-        return Publication(self.world.note(NOW), sizes, logged).encode()
+        return Publication(self.world.note(at), sizes, logged).encode()
 
 
 @pytest.fixture
@@ -415,6 +415,13 @@ def test_a_clock_set_back_does_not_prolong_a_lease(
     assert chosen(rollouts, days=7.5).acting == OLD
     assert "ran out" in chosen(rollouts, days=7.5).why
     assert "disagree" in chosen(rollouts).why
+
+
+def test_the_latest_time_that_the_witness_said_counts(publisher: Publisher, receive: Receive) -> None:
+    signed = SignedDocument.sign("rollout", document(), publisher.world.plan_key).entry()
+    receive(publisher.file(signed, publisher.manifest("shadow").entry(), at=NOW + DAY / 2))
+    later = publisher.file(signed, publisher.manifest("shadow").entry(), at=NOW)
+    assert receive(later).witnessed == NOW + DAY / 2
 
 
 # What is remembered.
