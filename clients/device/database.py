@@ -32,6 +32,17 @@ _SQL_TYPES: dict[ColumnType, str] = {
     "boolean": "INTEGER",
 }
 
+ROLLOUT_TABLES = (
+    "CREATE TABLE IF NOT EXISTS rollout (wake_word TEXT PRIMARY KEY, manifest BLOB NOT NULL, "
+    "signed BLOB NOT NULL, witnessed INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS rollout_over (wake_word TEXT NOT NULL, rollout BLOB NOT NULL, "
+    "PRIMARY KEY (wake_word, rollout)) STRICT",
+    "CREATE TABLE IF NOT EXISTS rollout_floor (wake_word TEXT NOT NULL, version TEXT NOT NULL, "
+    "PRIMARY KEY (wake_word, version)) STRICT",
+    "CREATE TABLE IF NOT EXISTS rollout_refused (wake_word TEXT PRIMARY KEY, why TEXT NOT NULL) STRICT",
+)
+"""What a device saw of rollouts (`clients.rollout`). A store that is older than they are gets them too."""
+
 
 class Connection(Protocol):
     """What we use of a DB-API connection, so that the benchmark can put plain SQLite in its place."""
@@ -56,6 +67,7 @@ def schema() -> list[str]:
     """
     return [
         *event_tables(),
+        *ROLLOUT_TABLES,
         "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
         "CREATE TABLE consent (purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, "
         "until INTEGER NOT NULL) STRICT",
@@ -112,13 +124,13 @@ def create(path: Path, key: StoreKey) -> None:
 def connect(path: Path, key: StoreKey) -> Connection:
     """Open the store at `path`. Raises BadInput or Refused, and changes nothing, where it is not one.
 
-    A store of before may lack an event table that is younger; it is made.
+    A store of before may lack a table that is younger; it is made.
     """
     check_file(path)
     connection = _connect(path, key)
     try:
         _check_store(connection, path)
-        for statement in event_tables():
+        for statement in (*event_tables(), *ROLLOUT_TABLES):
             connection.execute(statement)
     except sqlcipher.DatabaseError as error:
         connection.close()

@@ -15,7 +15,7 @@ from typing import Literal
 
 Kind = Literal[
     "created", "granted", "revoked", "contributed", "declined", "expired", "forgotten",
-    "model_kept", "model_refused",
+    "model_kept", "model_refused", "rollout",
 ]  # fmt: skip
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -80,6 +80,9 @@ def sentence(entry: Entry) -> str:
         return f"Refused the model {str(body['model'])[:12]}: {body['why']}."
     if entry.kind == "declined":
         return f"Said no to a request: {body['why']}."
+    if entry.kind == "rollout":
+        state = str(body["state"]).replace("_", " ")
+        return f"Rollout {body['rollout']} for {body['wake_word']} is {state}: {body['meaning']}."
     return (
         f"Took part in {body['plan']} revision {body['revision']} ({body['question']}), signed by "
         f"{body['signer']}, for the {body['window']} up to {body['until']}. It read {body['columns']} of "

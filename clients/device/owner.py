@@ -15,7 +15,7 @@ from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.journal import Entry, Json, sentence
 from clients.device.keys import create_key, load_key
 from clients.device.odometer import Moment, frees_up, settles, spent
-from clients.device.policy import FileReader, nothing_known
+from clients.device.policy import ConditionReader, FileReader, nothing_known
 from clients.device.records import Records
 from clients.device.rows import moment
 from clients.device.store import Store
@@ -57,8 +57,12 @@ class DeviceHome:
         """Return the device that takes part in rounds. Raises BadInput where it was never enrolled."""
         config = self.config
         terms = Terms(config.device_budget(), config.device_policy(), config.pins())
-        conditions = FileReader(self.folder / config.conditions) if config.conditions else nothing_known
-        return StoredDevice(self.store, terms, Records(self.store).identity(), conditions, clock)
+        return StoredDevice(self.store, terms, Records(self.store).identity(), self.conditions(), clock)
+
+    def conditions(self) -> ConditionReader:
+        """Return what reads the conditions of the moment."""
+        named = self.config.conditions
+        return FileReader(self.folder / named) if named else nothing_known
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 An *episode* opens when the score passes the near-miss level and lasts for the refractory time; once it
 passes the detector's threshold it is a wake, and lasts for the refractory time from there. So the frames
-of one spoken word are one event, and false accepts are counted per event.
+of one spoken word are one event, and false accepts are counted per event. Where several detectors hear one
+stream, one episode is of them all: any of them opens it, and the first wake of each prolongs it.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -50,109 +51,181 @@ class Listened:
 
 
 @dataclass(slots=True)
+class _Model:
+    """One detector: its near-miss level, the samples it had, and those of a hop that is not yet whole."""
+
+    detector: Detector
+    near: float
+    samples: int = 0
+    waiting: list[Pcm] = field(default_factory=list)
+    missing: int = 0
+
+    def __post_init__(self) -> None:
+        self.missing = self.detector.hop
+        self.detector.reset()
+
+
+@dataclass(slots=True)
 class _Episode:
+    """The open episode; `end` is of its last frame at the earliest, `scores` are each model's highest."""
+
     time: datetime
     end: datetime
-    score: float
-    accepted: bool
+    scores: list[float]
+    accepted: list[bool]
     playback: bool
     snr_db: float | None
 
 
-class Listener:
-    """One detector on one stream. Feed it pieces of any length; it holds a few seconds of audio at most.
+class Episodes:
+    """Some detectors on one stream. Feed it pieces of any length; it holds a few seconds of audio at most.
+
+    Each detector gets whole hops from the start of the stream, in the order in which the hops end and then of
+    the detectors, so how the stream is split changes nothing.
 
     Args:
+        detectors: for one wake word; the minutes listened are the first one's.
         start: when the stream starts, UTC; the time of every event is counted from it in samples.
-        refractory, near: see the module; `near` is a share of the detector's threshold.
+        refractory, near: see the module; `near` is a share of a detector's threshold.
     """
 
     def __init__(
-        self, detector: Detector, start: datetime, refractory: timedelta = REFRACTORY, near: float = NEAR
+        self, detectors: Sequence[Detector], start: datetime, refractory: timedelta, near: float
     ) -> None:
-        self._detector = detector
+        self._models = [_Model(each, near * each.threshold) for each in detectors]
         self._ring = Ring()
         self._start = start
         self._refractory = refractory
-        self._near = near * detector.threshold
         self._samples = 0
-        self._rest = np.empty(0, np.int16)
         self._episode: _Episode | None = None
         self._minutes: dict[tuple[datetime, bool], int] = {}
         self._levels: dict[datetime, list[float]] = {}
-        detector.reset()
-
-    def feed(self, pcm: Pcm, *, playback: bool = False) -> list[Detection]:
-        """Take in samples and return the events that ended with them. `playback`: the device is sounding.
-
-        The detector gets whole hops from the start of the stream, so how the stream is split changes nothing.
-        """
-        events: list[Detection] = []
-        pcm, hop = np.concatenate([self._rest, pcm]), self._detector.hop
-        whole = pcm.size - pcm.size % hop
-        for first in range(0, whole, hop):
-            events += self._hop(pcm[first : first + hop], playback)
-        self._rest = pcm[whole:].copy()
-        return events
 
     @property
     def now(self) -> datetime:
-        """The time up to which the stream was processed."""
-        return self._start + timedelta(microseconds=self._samples * 1_000_000 // SAMPLE_RATE)
+        """The time up to which the first detector heard the stream."""
+        return self._at(self._models[0].samples)
 
-    def finish(self) -> tuple[list[Detection], list[Listened]]:
-        """End the stream: return the open event and the minutes listened, and wipe the audio."""
-        events = [self._close()] if self._episode else []
+    @property
+    def settled(self) -> datetime:
+        """The time from which on events may yet be returned."""
+        return self._episode.time if self._episode else self._at(min(each.samples for each in self._models))
+
+    def feed(self, pcm: Pcm, *, playback: bool = False) -> list[tuple[Detection, ...]]:
+        """Take in samples and return the episodes that ended with them, a detection by each detector."""
+        ended: list[tuple[Detection, ...]] = []
+        while pcm.size:
+            size = min(pcm.size, *(each.missing for each in self._models))
+            ended += self._step(pcm[:size].copy(), playback)
+            pcm = pcm[size:]
+        return ended
+
+    def finish(self) -> tuple[list[tuple[Detection, ...]], list[Listened]]:
+        """End the stream: return the open episode and the minutes listened, and wipe the audio."""
+        ended, first = [self._close()] if self._episode else [], self._models[0].detector
         rows = [
-            Listened(hour, self._detector.wake_word, self._detector.model_version, snr, playback, minutes)
+            Listened(hour, first.wake_word, first.model_version, snr, playback, minutes)
             for (hour, playback), samples in self._minutes.items()
             if (minutes := round(samples / SAMPLE_RATE / 60))
             for snr in [_median(self._levels.get(hour, []))]
         ]
-        self._rest = self._rest[:0]
         self._minutes.clear()
         self._levels.clear()
         self._ring.wipe()
-        self._detector.reset()
-        return events, rows
+        for each in self._models:
+            each.waiting.clear()
+            each.detector.reset()
+        return ended, rows
 
-    def _hop(self, pcm: Pcm, playback: bool) -> Iterable[Detection]:
-        at = self.now
+    def _step(self, pcm: Pcm, playback: bool) -> Iterator[tuple[Detection, ...]]:
+        """Take in samples up to the end of a hop at most."""
         self._ring.push(pcm)
-        self._minutes[_hour(at), playback] = self._minutes.get((_hour(at), playback), 0) + pcm.size
         self._samples += pcm.size
-        for score in self._detector.feed(pcm):
-            yield from self._frame(at, float(score), playback)
+        for number, model in enumerate(self._models):
+            model.waiting.append(pcm)
+            model.missing -= pcm.size
+            if not model.missing:
+                yield from self._hop(number, model, playback)
 
-    def _frame(self, at: datetime, score: float, playback: bool) -> Iterable[Detection]:
-        if self._episode and at >= self._episode.end:
+    def _hop(self, number: int, model: _Model, playback: bool) -> Iterator[tuple[Detection, ...]]:
+        at, pcm = self._at(model.samples), np.concatenate(model.waiting)
+        model.waiting.clear()
+        model.samples, model.missing = self._samples, model.detector.hop
+        if number == 0:
+            key = _hour(at), playback
+            self._minutes[key] = self._minutes.get(key, 0) + pcm.size
+        for score in model.detector.feed(pcm):
+            yield from self._frame(number, at, float(score), playback)
+
+    def _frame(
+        self, number: int, at: datetime, score: float, playback: bool
+    ) -> Iterator[tuple[Detection, ...]]:
+        model, end = self._models[number], self._at(self._samples)
+        if self._episode and end >= self._episode.end:
             yield self._close()
-        wakes = accepts(self._detector, score)
         if self._episode is None:
-            if score >= self._near:
-                snr = self._ring.snr_db()
-                if snr is not None:
-                    self._levels.setdefault(_hour(at), []).append(snr)
-                self._episode = _Episode(at, at + self._refractory, score, wakes, playback, snr)
-            return
-        self._episode.score = max(self._episode.score, score)
-        self._episode.playback |= playback
-        if wakes and not self._episode.accepted:
-            self._episode.accepted = True
-            self._episode.end = at + self._refractory
+            if score < model.near:
+                return
+            self._episode = self._opened(at, end, playback)
+        episode = self._episode
+        episode.scores[number] = max(episode.scores[number], score)
+        episode.playback |= playback
+        if accepts(model.detector, score) and not episode.accepted[number]:
+            episode.accepted[number] = True
+            episode.end = end + self._refractory
 
-    def _close(self) -> Detection:
+    def _opened(self, at: datetime, end: datetime, playback: bool) -> _Episode:
+        snr, count = self._ring.snr_db(), len(self._models)
+        if snr is not None:
+            self._levels.setdefault(_hour(at), []).append(snr)
+        return _Episode(at, end + self._refractory, [0.0] * count, [False] * count, playback, snr)
+
+    def _close(self) -> tuple[Detection, ...]:
         episode, self._episode = self._episode, None
         assert episode is not None
-        return Detection(
-            episode.time,
-            self._detector.wake_word,
-            self._detector.model_version,
-            min(1.0, episode.score),
-            episode.accepted,
-            episode.snr_db,
-            episode.playback,
+        return tuple(
+            Detection(
+                episode.time,
+                model.detector.wake_word,
+                model.detector.model_version,
+                min(1.0, score),
+                accepted,
+                episode.snr_db,
+                episode.playback,
+            )
+            for model, score, accepted in zip(self._models, episode.scores, episode.accepted, strict=True)
         )
+
+    def _at(self, samples: int) -> datetime:
+        return self._start + timedelta(microseconds=samples * 1_000_000 // SAMPLE_RATE)
+
+
+class Listener:
+    """One detector on one stream; see `Episodes`."""
+
+    def __init__(
+        self, detector: Detector, start: datetime, refractory: timedelta = REFRACTORY, near: float = NEAR
+    ) -> None:
+        self._episodes = Episodes((detector,), start, refractory, near)
+
+    def feed(self, pcm: Pcm, *, playback: bool = False) -> list[Detection]:
+        """Take in samples and return the events that ended with them. `playback`: the device is sounding."""
+        return [event for (event,) in self._episodes.feed(pcm, playback=playback)]
+
+    @property
+    def now(self) -> datetime:
+        """The time up to which the stream was processed."""
+        return self._episodes.now
+
+    @property
+    def settled(self) -> datetime:
+        """The time from which on events may yet be returned."""
+        return self._episodes.settled
+
+    def finish(self) -> tuple[list[Detection], list[Listened]]:
+        """End the stream: return the open event and the minutes listened, and wipe the audio."""
+        ended, listened = self._episodes.finish()
+        return [event for (event,) in ended], listened
 
 
 def _hour(at: datetime) -> datetime:

@@ -34,7 +34,7 @@ class Session:
         detections = self._listener.feed(pcm, playback=playback)
         for event in detections:
             self._labeller.add(event)
-        self._settle(self._listener.now, now)
+        self._settle(self._listener.settled, now)
         return detections
 
     def react(self, reaction: Reaction) -> None:

@@ -37,6 +37,7 @@ VERBS: Final = {
 NOUNS: Final = {
     "plan": "Check, show and sign evaluation plans.",
     "fleet": "Build the device tables of many devices, or bring your own.",
+    "testset": "Make controlled test sets, and score models on them offline.",
     "results": "List, show and export what was released.",
     "ledger": "Show the privacy ledger, verify it, and set budgets.",
     "log": "Show the transparency log, prove entries, and verify it.",

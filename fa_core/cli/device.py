@@ -66,9 +66,10 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Show consents, what is stored, what was spent, and the journal's head to note down."""
     from clients.device.owner import status as status_of
 
-    found = status_of(_open(folder), _now())
+    home, now = _open(folder), _now()
+    found, acting = status_of(home, now), _acting(home, now)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        typer.echo(json.dumps({**asdict(found), "acting": acting}, indent=2))
         return
     table = Table("", "", title=f"device {found.name}", show_header=False)
     for purpose, until in found.consents.items():
@@ -82,6 +83,8 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     table.add_row("takes part from", found.takes_part_from or "it has not been invited yet")
     table.add_row("central noise", "allowed" if found.central_noise else "declined")
     table.add_row("enrolled", "yes" if found.enrolled else "no")
+    for wake_word, why in acting.items():
+        table.add_row(f"model for {wake_word}", why)
     table.add_row("journal", f"{found.journal_entries} entries")
     Console().print(table)
     typer.echo(f"this device's public key: {found.key}")
@@ -321,6 +324,19 @@ def connect(
     from clients.device.process import connect as connect_device
 
     connect_device(folder, gateway, ca)
+
+
+def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
+    """Return which model acts and why, by wake word, where there was ever a rollout for it."""
+    from clients.device.records import Records
+    from clients.rollout.state import Rollouts
+
+    records = Records(home.store)
+    if not records.enrolled():
+        return {}
+    rollouts = Rollouts(home.store, home.config.pins(), records.identity().population)
+    charging = home.conditions()(now).charging
+    return {word: rollouts.choice(word, frozenset(), charging, now).why for word in rollouts.wake_words()}
 
 
 def _open(folder: Path) -> "DeviceHome":

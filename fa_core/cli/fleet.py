@@ -20,7 +20,7 @@ SHIPPED = Path("eval_plans")
 Out = Annotated[Path, typer.Option(help="The fleet directory to write; must not exist, or be empty.")]
 
 
-class _Steps:
+class Steps:
     """Progress of one step: a bar on a terminal, a line at each quarter elsewhere."""
 
     def __init__(self, console: Console, what: str) -> None:
@@ -30,7 +30,7 @@ class _Steps:
         self._console, self._what, self._said = console, what, 0
         self._task = self._bar.add_task(what, total=None)
 
-    def __enter__(self) -> "_Steps":
+    def __enter__(self) -> "Steps":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,10 +70,10 @@ def make(
     require_devices(devices)
     require_empty(out)
     console = Console(file=sys.stderr)
-    with _Steps(console, "utterances scored") as steps:
+    with Steps(console, "utterances scored") as steps:
         scored = open_bank(bank or default_bank_path(), steps)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with _Steps(console, "devices drawn") as steps:
+    with Steps(console, "devices drawn") as steps:
         make_fleet(scored, devices, out, seed=seed, until=midnight, progress=steps, weeks=weeks)
     typer.echo(f"{out}: {devices:,} devices, {7 * weeks} days until {midnight:%Y-%m-%d %H:%M} UTC")
 

@@ -15,6 +15,7 @@ from scripts.bench import (
     gateway,
     local_eval,
     previews,
+    shadow,
     tables_engine,
 )
 from tests.bench.running import run
@@ -111,6 +112,14 @@ def test_dashboard() -> None:
     lines = printed.splitlines()
     for what in ("first view", "to Confusions", "Segments: another metric", "Trends: another group"):
         assert any(line.startswith(what) for line in lines), printed
+
+
+def test_shadow() -> None:
+    _, printed = run(shadow, "--seconds", "3")
+    rows = [line.split() for line in printed.splitlines()]
+    assert [row[0] for row in rows[1:4]] == ["micro-1", "embed-1", "both"]
+    assert all(float(figure) > 0 for row in rows[1:4] for figure in row[1:])
+    assert "the second detector adds" in printed
 
 
 def test_startup() -> None:

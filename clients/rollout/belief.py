@@ -1,0 +1,156 @@
+"""Why a device believes a rollout's manifest: pinned keys, a public log, a witness, what it saw before. Pure.
+
+Whoever holds the log's key can renew a stage, take a candidate back or end a rollout, and nothing else: what
+lets a candidate act on a device is granted by the witness, and the shares, the models and the longest lease
+are those that a plan key signed.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from clients.device.trust import Pins
+from clients.rollout.terms import Terms
+from fa_core.errors import BadInput, Refused
+from fa_core.publication.proofs import Publication, Seen, verified
+from fa_core.publication.rollout import ENDED, RolloutManifest
+from fa_core.publication.signed import SignedDocument
+from fa_core.publication.versions import older
+from fa_core.secagg.identity import population_id
+
+NOTHING = Seen()
+"""The log before it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The manifest that a device holds for a wake word.
+
+    Attributes:
+        manifest: the one that it accepted last. signed: the rollout's document; terms: what it says.
+        witnessed: the highest time of the witness's that came with one. seen: the log then.
+    """
+
+    manifest: RolloutManifest
+    signed: SignedDocument
+    terms: Terms
+    witnessed: datetime
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a device saw of rollouts before.
+
+    Attributes:
+        held: None before the first manifest for this wake word.
+        over: rollouts (SHA-256) that another one followed: they do not come back.
+        floors: the oldest versions that may be loaded, one for each name of a model.
+        log: the log as this device knows it from invitations; nothing where it never had one.
+    """
+
+    held: Held | None = None
+    over: frozenset[bytes] = frozenset()
+    floors: frozenset[str] = frozenset()
+    log: Seen = NOTHING
+
+    def after(self, held: Held) -> "Known":
+        """Return what is known once `held` is accepted."""
+        manifest, before = held.manifest, self.held.manifest if self.held else None
+        over = set(self.over)
+        if before and before.rollout != manifest.rollout:
+            over.add(before.rollout)
+        floor = held.terms.models.floor
+        floors = {each for each in self.floors if not older(each, floor)} | {floor}
+        return Known(held, frozenset(over), frozenset(floors), self.log)
+
+
+def believe(
+    publication: Publication, pins: Pins, population: bytes, wake_word: str, known: Known, now: datetime
+) -> Held:
+    """Return what a publication says of the rollout for a wake word. Raises Refused with the first check that
+    failed, in words without any of the publication's.
+
+    Args:
+        population: the one that this device's certificate names, 32 bytes.
+        now: the device's clock, UTC.
+    """
+    before = known.held
+    found = verified(publication, pins.log, pins.witness, before.seen if before else NOTHING)
+    if known.log.size and known.log.size <= found.seen.size:
+        verified(publication, pins.log, pins.witness, known.log)
+    if len(found.entries) != 2:
+        raise Refused("the publication is not a rollout and its manifest")
+    try:
+        signed = SignedDocument.from_entry("rollout", found.entries[0])
+        _signed(signed, pins, now)
+        manifest, terms = RolloutManifest.from_entry(found.entries[1]), Terms.from_document(signed.document)
+    except BadInput:
+        raise Refused("the rollout or its manifest is not one that this version understands") from None
+    _about(manifest, signed.hash, terms, population, wake_word)
+    _in_order(manifest, known)
+    _permitted(manifest, terms, known, pins.witness)
+    if found.witnessed > now + pins.skew or manifest.issued > max(now, found.witnessed) + pins.skew:
+        raise Refused("the device's clock and the witness's disagree")
+    latest = max(found.witnessed, before.witnessed) if before else found.witnessed
+    return Held(manifest, signed, terms, latest, found.seen)
+
+
+def _signed(signed: SignedDocument, pins: Pins, now: datetime) -> None:
+    if signed.key in pins.revoked:
+        raise Refused("the rollout is signed by a key that was revoked")
+    pinned = any(each.key == signed.key and each.start <= now < each.end for each in pins.plan_keys)
+    if not pinned or not signed.holds:
+        raise Refused("the rollout is not signed by a key that this device trusts")
+
+
+def _about(
+    manifest: RolloutManifest, document: bytes, terms: Terms, population: bytes, wake_word: str
+) -> None:
+    """Refuse a manifest that is not of the document, or is for others."""
+    models = terms.models
+    said = (manifest.rollout, manifest.baseline.hex(), manifest.candidate.hex())
+    if said != (document, models.baseline.sha256, models.candidate.sha256):
+        raise Refused("the manifest is of another rollout, or of other models than were signed")
+    if {population_id(manifest.population), population_id(terms.population)} != {population}:
+        raise Refused("the rollout is for another population")
+    if {manifest.wake_word, terms.wake_word} != {wake_word}:
+        raise Refused("the rollout is for another wake word")
+
+
+def _in_order(manifest: RolloutManifest, known: Known) -> None:
+    """Refuse a manifest that comes from before, or one of a rollout that is over."""
+    before = known.held.manifest if known.held else None
+    if before is not None:
+        if manifest.sequence < before.sequence:
+            raise Refused("a newer manifest was seen before")
+        if manifest.sequence == before.sequence and manifest != before:
+            raise Refused("another manifest of the same number was seen before")
+        if manifest.rollout == before.rollout and before.state in ENDED and manifest.state != before.state:
+            raise Refused("the rollout was taken back or stopped, for good")
+    follows = before is not None and manifest.rollout == before.rollout
+    if manifest.rollout in known.over and not follows:
+        raise Refused("the rollout is over, and another one followed")
+
+
+def _permitted(manifest: RolloutManifest, terms: Terms, known: Known, witness: bytes) -> None:
+    """Refuse a stage that was not signed or not granted, too long a lease, and a version under a floor.
+
+    A rollout's end is never refused for any of these: it lets nothing act that did not before.
+    """
+    if manifest.state in ENDED:
+        return
+    if manifest.state != "complete":
+        stage = terms.stages[manifest.stage] if manifest.stage < len(terms.stages) else None
+        right = stage is not None and (
+            stage.shadow is not None if manifest.state == "shadow" else stage.live == manifest.share
+        )
+        if not right:
+            raise Refused("the manifest's stage is not one of those that were signed")
+        if manifest.expires - manifest.issued > terms.lease:
+            raise Refused("the manifest's lease is longer than was signed")
+    if manifest.state != "shadow" and not manifest.granted(witness):
+        raise Refused("the stage is not granted by the witness")
+    models = terms.models
+    for version in (models.baseline.version, models.candidate.version):
+        if any(older(version, floor) for floor in {models.floor, *known.floors}):
+            raise Refused("a model of the rollout is older than this device may load")
