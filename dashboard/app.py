@@ -7,7 +7,17 @@ from dashboard.data import reading
 from dashboard.navigation import links
 from dashboard.settings import active
 from dashboard.style import theme
-from dashboard.views import confusions, health, plans, privacy, release, segments, thresholds, trends
+from dashboard.views import (
+    confusions,
+    health,
+    plans,
+    privacy,
+    release,
+    rollouts,
+    segments,
+    thresholds,
+    trends,
+)
 from fa_core.errors import UnheardError
 
 PAGES = (
@@ -17,6 +27,7 @@ PAGES = (
     (confusions.page, "Confusions", "confusions"),
     (trends.page, "Trends", "trends"),
     (release.page, "Release", "release"),
+    (rollouts.page, "Rollouts", "rollouts"),
     (plans.page, "Plans", "plans"),
     (privacy.page, "Privacy", "privacy"),
 )

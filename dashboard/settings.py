@@ -15,6 +15,10 @@ Report = Callable[[Store, Entry], str]
 """Returns a release as one HTML page."""
 
 
+Operate = Callable[[str, str, str, str], str]
+"""Holds, resumes, takes back or decides a rollout: (store, its hash, action, by whom) -> what came of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Attributes:
@@ -24,6 +28,7 @@ class Settings:
     fleets: fleet directories that a run may be launched over.
     base: the path under which a proxy serves the dashboard, "" for none.
     report: writes a release as a page to file, None where this dashboard offers none.
+    operate: does what an operator says with a rollout, None where this dashboard does not.
     log_key, witness_key: raw Ed25519 public keys that the log's signatures are checked against, 32 bytes each.
     """
 
@@ -33,6 +38,7 @@ class Settings:
     fleets: tuple[Path, ...] = ()
     base: str = ""
     report: Report | None = None
+    operate: Operate | None = None
     log_key: bytes | None = None
     witness_key: bytes | None = None
 

@@ -19,6 +19,8 @@ from fa_core.estimate import estimands
 from fa_core.estimate.sentences import about_estimand
 from fa_core.plan import Plan, from_canonical
 from fa_core.privacy.ledger import Charge
+from fa_core.rollout.record import histories
+from fa_core.rollout.states import History
 from fa_core.store import Annotation, Entry, Failure, Query, Refusal, Store, labels, open_store
 from fa_core.values import Estimate, Estimates, Release
 
@@ -137,6 +139,14 @@ def charges(where: str, population: str) -> tuple[Charge, ...]:
     """Return every charge of a population, oldest first."""
     found: tuple[Charge, ...] = _cache.get(
         where, f"charges of {population}", lambda store: store.charges(population)
+    )
+    return found
+
+
+def rollouts(where: str) -> tuple[History, ...]:
+    """Return every rollout, oldest first."""
+    found: tuple[History, ...] = _cache.get(
+        where, "rollouts", lambda store: tuple(histories(store.rollouts()).values())
     )
     return found
 
