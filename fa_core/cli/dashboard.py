@@ -86,6 +86,8 @@ def dashboard(
     from dashboard.auth.middleware import LOOPBACK, Access, ProxyTrust
     from dashboard.auth.users import ROLES, User, read_passwords
     from fa_core.cli.report import report_of
+    from fa_core.cli.rollout import operated
+    from fa_core.rounds.keys import keys_folder
 
     base = _base_path(base_path)
     address = serve.Address(host, FIRST_PORT if port is None else port, base)
@@ -109,6 +111,7 @@ def dashboard(
         fleets=tuple(fleet or ()),
         base=base,
         report=report_of,
+        operate=operated if keys_folder(store).is_dir() else None,
         log_key=_key("--log-key", log_key),
         witness_key=_key("--witness-key", witness_key),
     )

@@ -350,6 +350,32 @@ def verify(
         )
 
 
+def operated(store: str, rollout: str, action: str, who: str) -> str:
+    """Do what an operator of the dashboard says with a rollout, with the store's own signers.
+
+    Args:
+        rollout: the hash of its document. action: hold, resume, rollback or decide. who: for the log.
+
+    Returns what came of it, a sentence. Raises Refused or RoundFailed where nothing did.
+    """
+    from fa_core.cli import rollout_text
+    from fa_core.rollout import control
+    from fa_core.store import open_store
+
+    now = _clock(None, None)
+    with open_store(store, create=False) as opened:
+        context = _context(opened, store, None, None, None, now)
+        document = control.find(opened, rollout).document
+        if action == "decide":
+            outcome = control.decide(context, document)
+        else:
+            asked: Any = "roll_back" if action == "rollback" else action
+            outcome = control.operate(context, document, asked, f"{who} asked for it in the dashboard")
+    where = rollout_text.where(outcome.history, now)
+    late = f" Devices do not have it yet: {outcome.undelivered}." if outcome.undelivered else ""
+    return f"{outcome.verdict.replace('_', ' ')}: {outcome.why}. {where}{late}"
+
+
 # What the commands share
 
 _Shared = tuple[Path | None, Path | None, Path | None, str | None, str, bool]
