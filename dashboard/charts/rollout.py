@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, LayerBuilder, beside, reasons
+from dashboard.charts.base import AXIS_HEIGHT, Figure, LayerBuilder, beside, reasons
 from dashboard.style.theme import Palette
 
 ROW = 34
@@ -52,8 +52,11 @@ def rollout(
         .mark_rule(color=palette.ink, strokeWidth=1.2)
         .encode(x=alt.X("zero:Q", scale=scale)),
         rule.mark_rule(strokeDash=[5, 4], color=palette.muted).encode(x=alt.X("at:Q", scale=scale)),
-        rule.mark_text(align="left", dx=4, dy=-6, fontSize=12, color=palette.muted, baseline="bottom").encode(
-            x=alt.X("at:Q", scale=scale), y=alt.value(0), text="words:N"
+        *(
+            builder.chart([margin]).mark_text(
+                align="center", dy=dy, fontSize=12, color=palette.muted, baseline="bottom"
+            ).encode(x=alt.X("at:Q", scale=scale), y=alt.value(0), text="words:N")
+            for margin, dy in zip(margins, (-3, -18), strict=True)
         ),
         base.mark_rule(strokeWidth=1).encode(y=y, x=x, x2="high:Q", color=color, tooltip=tips),
         base.mark_rule(strokeWidth=5, strokeCap="round").encode(
@@ -65,7 +68,7 @@ def rollout(
         ).encode(y=y, x=alt.value(0), text="seen:N", tooltip=tips),
         beside(base, "state", palette).encode(y=y),
     ]  # fmt: skip
-    return builder.figure(layers, ROW * max(len(rows), 1))
+    return builder.figure(layers, ROW * max(len(rows), 1) + AXIS_HEIGHT)
 
 
 _TIPS = (("group", "group"), ("text", "estimate"), ("state", "state"), ("reason", "why"))
