@@ -82,6 +82,7 @@ def page(files: Mapping[str, Path]) -> None:
         with four:
             target = selection.choose("Target half-width", {text: text for text in TARGETS}, "wished", _target, "1",
                                   "The half-width of a 95% interval that you need; the table shows how many devices it takes.")  # fmt: skip
+    selection.notice()
     key = f"editor-{start}"
     typed = editor.text_of(key, text)
     checked = check(typed, devices)

@@ -227,7 +227,7 @@ def _verify() -> None:
         return
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems[:SHOWN])
     theme.show(
-        f'<div role="alert">{theme.chip("not consistent", "broken", "✕")} {len(problems)} problems found:<ul>{items}</ul></div>'
+        f'<div role="alert">{theme.chip("not verified", "broken", "✕")} {len(problems)} problems found:<ul>{items}</ul></div>'
     )
 
 
