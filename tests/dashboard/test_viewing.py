@@ -203,7 +203,7 @@ def test_backticks_become_code_and_hostile_text_stays_text(opened: Path) -> None
     for name, query in (
         ("privacy", {"view": "releases"}),
         ("privacy", {"view": "log"}),
-        ("plans", {"view": "write"}),
+        ("plans", {"view": "write", "start": "wake-word-weekly"}),
     ):
         assert "`" not in words(markup(render(name, **query))), (name, query)
 
