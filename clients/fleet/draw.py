@@ -175,10 +175,10 @@ class Drawn:
     dictation_events: Events
 
 
-def draw(bank: Bank, count: int, randomness: np.random.Generator) -> Drawn:
-    """Draw `count` devices and their week. The same bank and seed give the same draw."""
+def draw(bank: Bank, count: int, weeks: int, randomness: np.random.Generator) -> Drawn:
+    """Draw `count` devices and their weeks. The same bank and seed give the same draw."""
     devices = draw_devices(count, randomness)
-    hours = draw_hours(devices, randomness)
+    hours = draw_hours(devices, weeks, randomness)
     week = share_of_week(devices, hours)
     wakes = randomness.poisson(devices.wakes_a_week[hours.device] * week)
     exposures = _exposures(devices, hours)

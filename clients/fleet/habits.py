@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clients.fleet.voices import ACCENTS
 
-WINDOW_HOURS = 7 * 24
+WEEK_HOURS = 7 * 24
 CLASSES = ("phone", "speaker", "watch")
 CLASS_SHARES = (0.55, 0.30, 0.15)
 APP_VERSIONS = ("5.0", "5.1", "5.2")
@@ -28,7 +28,7 @@ RHYTHM = np.array([1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 6, 6, 8, 7, 6, 6, 7, 9, 12, 13,
 """How much is said in each hour of the day, UTC."""
 
 TELEVISION_HOURS = (19, 20)
-"""Hours of the day of the game show."""
+"""Hours of the day of the game show, which is on in the last week alone."""
 TELEVISION_HOUSEHOLDS = 0.4
 """Share of households with a smart speaker that follow it,"""
 TELEVISION_EVENINGS = 0.8
@@ -83,7 +83,7 @@ class Hours:
 
     device: NDArray[np.int64]
     hour: NDArray[np.int64]
-    """Hours since the window began, 0 to 167; the window begins at midnight UTC."""
+    """Hours since the first week began, at midnight UTC; 168 a week."""
     environment: NDArray[np.int64]
     """0 quiet, 1 moderate, 2 noisy."""
     playback: NDArray[np.bool_]
@@ -119,16 +119,17 @@ def draw_devices(count: int, randomness: np.random.Generator) -> Devices:
     )
 
 
-def draw_hours(devices: Devices, randomness: np.random.Generator) -> Hours:
-    """Draw the hours of the week in which each device listens, and what they are like."""
+def draw_hours(devices: Devices, weeks: int, randomness: np.random.Generator) -> Hours:
+    """Draw the hours of these weeks in which each device listens, and what they are like."""
     habits = [HABITS[name] for name in CLASSES]
-    shape = (devices.accent.size, WINDOW_HOURS)
-    hour_of_day = np.arange(WINDOW_HOURS) % 24
+    shape = (devices.accent.size, weeks * WEEK_HOURS)
+    hour_of_day = np.arange(weeks * WEEK_HOURS) % 24
     daily = RHYTHM[hour_of_day] >= 5
     by_day = np.array([h.listens_by_day for h in habits])[devices.device_class, None]
     by_night = np.array([h.listens_by_night for h in habits])[devices.device_class, None]
     watching = devices.television[:, None] & np.isin(hour_of_day, TELEVISION_HOURS)
     watching &= randomness.random(shape) < TELEVISION_EVENINGS
+    watching[:, :-WEEK_HOURS] = False
     listens = (randomness.random(shape) < np.where(daily, by_day, by_night)) | watching
     device, hour = np.nonzero(listens)
     count = device.size
@@ -146,7 +147,8 @@ def draw_hours(devices: Devices, randomness: np.random.Generator) -> Hours:
 def share_of_week(devices: Devices, hours: Hours) -> NDArray[np.float64]:
     """Return the share of its device's week of speech that falls into each listening hour, (R,)."""
     weight = RHYTHM[hours.hour % 24] * hours.minutes
-    return weight / np.bincount(hours.device, weight, devices.accent.size)[hours.device]
+    week = hours.hour // WEEK_HOURS * devices.accent.size + hours.device
+    return weight / np.bincount(week, weight)[week]
 
 
 def draw_speaker(

@@ -31,7 +31,7 @@ from clients.fleet import draw as d
 from clients.fleet.audio import DEVICE_CLASSES
 from clients.fleet.bank import MODEL_VERSIONS, SNR_LEVELS
 from clients.fleet.check import DEVICES_SCHEMA
-from clients.fleet.habits import APP_VERSIONS, CLASSES, WINDOW_HOURS
+from clients.fleet.habits import APP_VERSIONS, CLASSES, WEEK_HOURS
 from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
@@ -85,12 +85,19 @@ class Chunk:
 
 
 def make_fleet(
-    table: pa.Table, devices: int, out: Path, *, seed: int, until: datetime, progress: Progress
+    table: pa.Table,
+    devices: int,
+    out: Path,
+    *,
+    seed: int,
+    until: datetime,
+    progress: Progress,
+    weeks: int = 1,
 ) -> None:
     """Draw `devices` devices from the bank `table` and write them to the directory `out`.
 
-    `until` is midnight UTC, the end of the seven days drawn. The fleet is the same for the same bank, seed,
-    number of devices and `until`. Raises BadInput for no devices, or where `out` exists and is not empty;
+    `until` is midnight UTC, the end of the weeks drawn. The fleet is the same for the same bank, seed,
+    numbers of devices and weeks, and `until`. Raises BadInput for no devices, or where `out` exists and is not empty;
     writes the directory whole or not at all.
     """
     require_devices(devices)
@@ -99,7 +106,7 @@ def make_fleet(
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _write(bank, devices, beside, seed, until, progress)
+        _write(bank, devices, weeks, beside, seed, until, progress)
         if out.exists():
             out.rmdir()
         beside.chmod(0o755)
@@ -120,7 +127,9 @@ def require_empty(out: Path) -> None:
         raise BadInput(f"{out}: already exists and is not empty; name a new directory with --out")
 
 
-def _write(bank: d.Bank, devices: int, out: Path, seed: int, until: datetime, progress: Progress) -> None:
+def _write(
+    bank: d.Bank, devices: int, weeks: int, out: Path, seed: int, until: datetime, progress: Progress
+) -> None:
     made = [source for source in SOURCES.values() if source != DETECTIONS]  # every outcome is known here
     schemas = {source.name: source.arrow_schema(device_id=True) for source in made}
     schemas |= {"devices": DEVICES_SCHEMA, "truth": TRUTH_SCHEMA}
@@ -135,8 +144,8 @@ def _write(bank: d.Bank, devices: int, out: Path, seed: int, until: datetime, pr
             count = min(CHUNK, devices - first)
             randomness = np.random.default_rng([seed, first])
             ids = pa.array([f"device-{number:0{width}d}" for number in range(first, first + count)])
-            since = until - timedelta(hours=WINDOW_HOURS)
-            chunk = Chunk(bank, d.draw(bank, count, randomness), ids, since, randomness)
+            since = until - timedelta(hours=weeks * WEEK_HOURS)
+            chunk = Chunk(bank, d.draw(bank, count, weeks, randomness), ids, since, randomness)
             for name, table in _tables(chunk).items():
                 writers[name].write_table(table.select(schemas[name].names).cast(schemas[name]))
             progress(first + count, devices)

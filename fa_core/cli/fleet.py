@@ -52,6 +52,7 @@ class _Steps:
 def make(
     devices: Annotated[int, typer.Option(help="How many devices.")],
     out: Out,
+    weeks: Annotated[int, typer.Option(min=1, max=12, help="How many weeks of events each device has.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and bank give the same fleet.")] = 1,
     bank: Annotated[
         Path | None,
@@ -73,8 +74,8 @@ def make(
         scored = open_bank(bank or default_bank_path(), steps)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with _Steps(console, "devices drawn") as steps:
-        make_fleet(scored, devices, out, seed=seed, until=midnight, progress=steps)
-    typer.echo(f"{out}: {devices:,} devices, seven days until {midnight:%Y-%m-%d %H:%M} UTC")
+        make_fleet(scored, devices, out, seed=seed, until=midnight, progress=steps, weeks=weeks)
+    typer.echo(f"{out}: {devices:,} devices, {7 * weeks} days until {midnight:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command("import")

@@ -79,6 +79,22 @@ def test_everything_happened_within_seven_days(fleet: Fleet) -> None:
         assert times.max() < pd.Timestamp(UNTIL)
 
 
+def test_weeks_are_alike_but_for_the_game_show_of_the_last(tmp_path: Path) -> None:
+    out = tmp_path / "fleet"
+    make_fleet(small_bank(), 300, out, seed=7, until=UNTIL, progress=lambda done, total: None, weeks=2)
+    read_fleet(out)
+    truth = pd.read_parquet(out / "truth.parquet")
+    truth = truth[(truth["source"] == "wake_events") & (truth["model_version"] == MODEL_VERSIONS[0])]
+    last = truth["time"] >= pd.Timestamp(UNTIL) - pd.Timedelta(days=7)
+    assert truth["time"].min() < pd.Timestamp(UNTIL) - pd.Timedelta(days=13)
+    # Each device is as busy in each week: two Poisson counts with the same mean (below 1e-9 with the seed free).
+    first_wakes, last_wakes = truth[~last]["events"].sum(), truth[last]["events"].sum()
+    assert abs(last_wakes - first_wakes) < 6.2 * math.sqrt(first_wakes + last_wakes)
+    evening = truth["time"].dt.hour.isin(TELEVISION_HOURS)
+    assert truth[evening & last]["false_accept"].mean() > 2 * truth[evening & ~last]["false_accept"].mean()
+    assert truth[~evening & last]["false_accept"].mean() < 1.5 * truth[~evening & ~last]["false_accept"].mean()
+
+
 def test_a_listening_key_is_there_once_and_every_event_has_its_own(fleet: Fleet, wakes: pd.DataFrame) -> None:
     listening = plain(fleet, "listening")
     assert not listening.duplicated(KEY).any()

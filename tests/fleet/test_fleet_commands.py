@@ -20,10 +20,11 @@ def test_make_says_how_far_it_is_and_what_it_wrote(tmp_path: Path) -> None:
     write_bank(small_bank(), tmp_path / "bank.parquet")
     out = tmp_path / "fleet"
     result = run(
-        app, ["make", "--devices", "12", "--out", str(out), "--bank", str(tmp_path / "bank.parquet")]
+        app,
+        ["make", "--devices", "12", "--weeks", "2", "--out", str(out), "--bank", str(tmp_path / "bank.parquet")],
     )
     assert result.exit_code == 0
-    assert f"{out}: 12 devices, seven days until" in result.output.replace("\n", "")
+    assert f"{out}: 12 devices, 14 days until" in result.output.replace("\n", "")
     assert "devices drawn: 12 of 12" in result.output
     assert len(read_fleet(out).devices) == 12
 
