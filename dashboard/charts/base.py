@@ -12,6 +12,8 @@ from dashboard.style.theme import LIGHT, Palette
 FONT: Final = "Source Sans, Liberation Sans, sans-serif"
 NARROW: Final = 520
 """Plots narrower than this, in pixels, leave out what is also in the table under them."""
+AXIS_HEIGHT: Final = 68
+"""Pixels of a chart's height that the axis below its plot takes, with its labels and title."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -63,8 +65,8 @@ class LayerBuilder:
             word for word, on in (("SIMULATION", simulated), ("SYNTHETIC VOICES", synthetic)) if on
         )
         mark = self.chart([{"words": words}]).mark_text(
-            fontSize=alt.ExprRef("max(13, min(34, width / 17))"), fontWeight=700, color=palette.ink, opacity=0.075,
-            angle=344, align="center", baseline="middle", aria=False, tooltip=None,
+            fontSize=alt.ExprRef("max(13, min(34, width / 17, height / 5))"), fontWeight=700, color=palette.ink, opacity=0.075,
+            angle=344, align="center", baseline="middle", aria=False, tooltip=None, clip=True,
         )  # fmt: skip
         middle = {"x": alt.value(alt.expr("width / 2")), "y": alt.value(alt.expr("height / 2"))}
         return [mark.encode(**middle, text="words:N")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, LayerBuilder, beside
+from dashboard.charts.base import AXIS_HEIGHT, Figure, LayerBuilder, beside
 from dashboard.data.numbers import group_text
 from dashboard.style.theme import Palette
 from fa_core.estimate.compare import Difference
@@ -60,7 +60,7 @@ def differences(
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
         beside(base, "verdict", palette).encode(y=y),
     ]  # fmt: skip
-    return builder.figure(layers, ROW * max(len(rows), 1))
+    return builder.figure(layers, ROW * max(len(rows), 1) + AXIS_HEIGHT)
 
 
 _TIPS = (("group", "group"), ("text", "difference"), ("corrected", "95%, corrected"),

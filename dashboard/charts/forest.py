@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from dashboard.charts.base import Figure, LayerBuilder, beside
+from dashboard.charts.base import AXIS_HEIGHT, Figure, LayerBuilder, beside
 from dashboard.data.numbers import group_text
 from dashboard.style.theme import Palette
 from fa_core.estimate.measure import Measure, half_width
@@ -66,7 +66,7 @@ def forest(
         ).encode(y=y, x=alt.value(0), text="reason:N", tooltip=tips),
     ]  # fmt: skip
     layers.append(beside(shown, "text", palette).encode(y=y))
-    return builder.figure(layers, ROW * max(len(rows), 1))
+    return builder.figure(layers, ROW * max(len(rows), 1) + AXIS_HEIGHT)
 
 
 _TIPS = (("group", "group"), ("text", "estimate"), ("corrected", "95%, corrected"),
