@@ -29,6 +29,10 @@ class Settings:
     log_key: bytes | None = None
     witness_key: bytes | None = None
 
+    def plan_files(self) -> dict[str, Path]:
+        """Return the plan files of the folder of plans to start from, by name."""
+        return {} if self.plans is None else {path.stem: path for path in sorted(self.plans.glob("*.yaml"))}
+
 
 def folder_of(store: str) -> Path:
     """Return the folder that the dashboard of a store writes its own files to."""

@@ -1,5 +1,6 @@
 """The page for launching a plan and monitoring its run: cost and budgets, progress of each stage, outcome."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,6 +20,7 @@ from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, shortages
+from fa_core.store import shown_as
 
 STAGES: Final = {
     "join": "Devices join", "shares": "Keys are shared", "confirm": "Shares are checked", "masked": "Devices count and mask",
@@ -47,14 +49,15 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
     if not found:
         theme.empty(
             "This dashboard has no fleet.", "Start it with a fleet directory to launch plans from here.",
-            "fa dashboard --fleet DIR",
+            "fa fleet make --devices 2000 --out fleet\n"
+            + shlex.join(["fa", "dashboard", "--store", shown_as(active().store), "--fleet", "fleet"]),
         )  # fmt: skip
         return
     options = {each.path.name: each for each in found}
     chosen = selection.choose(
         "Fleet", options, "fleet", lambda each: f"{each.population}: {each.devices:,} devices"
     )
-    exceeded = _shortages(plan, chosen)
+    exceeded = exceeded_budgets(plan, chosen)
     layout = compile_plan(plan)
     unit = "ρ" if layout.accounting == "zcdp" else "ε"
     if exceeded:
@@ -81,7 +84,7 @@ def offer(plan: Plan, text: str, found: list[Fleet]) -> None:
         selection.select(view="runs", launch=started)
 
 
-def _shortages(plan: Plan, chosen: Fleet) -> str:
+def exceeded_budgets(plan: Plan, chosen: Fleet) -> str:
     """Return which budgets a launch would exceed, empty where none."""
     store, layout = reading.open_catalogue(active().store), compile_plan(plan)
     declared = store.declaration(chosen.population)

@@ -3,6 +3,7 @@
 A page starts with the selection in its URL, then with the selection made on the previous page.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from dashboard.data.numbers import grouping_text, short, span, words
 from dashboard.settings import active
 from dashboard.style import theme
 from fa_core.errors import BadInput
-from fa_core.store import Entry
+from fa_core.store import Entry, shown_as
 
 T = TypeVar("T")
 MOST_OPTIONS = 2000
@@ -163,7 +164,8 @@ def _readable(read: Callable[[str, Entry], reading.Body], entry: Entry) -> readi
     try:
         return read(active().store, entry)
     except BadInput as error:
-        theme.empty("This release cannot be read.", str(error), f"fa log verify --store {active().store}")
+        verify = shlex.join(["fa", "log", "verify", "--store", shown_as(active().store)])
+        theme.empty("This release cannot be read.", str(error), verify)
         st.stop()
 
 

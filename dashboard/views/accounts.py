@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from dashboard.auth import audit, session
 from dashboard.data import reading
 from dashboard.data.numbers import cost, day, short, words
+from dashboard.launch.suggestion import run_command
 from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
@@ -145,7 +146,7 @@ def log() -> None:
         theme.empty(
             "The log has no checkpoint yet.",
             "A run makes one, and a witness cosigns it.",
-            "fa run PLAN --fleet DIR",
+            run_command(),
         )
         return
     found = parse(note)

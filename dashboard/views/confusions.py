@@ -11,6 +11,7 @@ from dashboard.charts.matrix import matrix
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import group_text, measure_of, short, span, words
 from dashboard.data.reading import Body
+from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
@@ -32,7 +33,7 @@ def page() -> None:
         theme.empty(
             "No release has a confusion matrix yet.",
             "A plan with a `confusion` metric counts actual commands against predicted ones.",
-            "fa run eval_plans/command-confusions.yaml --fleet DIR",
+            run_command("command-confusions"),
         )
         return
     with st.container(key="selection"):
@@ -131,7 +132,7 @@ def _corrections() -> None:
         theme.empty(
             "No release has a correction rate by intent.",
             "A plan that breaks `correction_rate` down by intent provides it.",
-            "fa run eval_plans/correction-rate-by-intent.yaml --fleet DIR",
+            run_command("correction-rate-by-intent"),
         )
         return
     body, metric, grouping = found

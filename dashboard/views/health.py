@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import group_text, grouping_text, short, span, words
 from dashboard.data.reading import Body
+from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
 from dashboard.navigation.links import link
 from dashboard.settings import active
@@ -34,7 +35,7 @@ def page() -> None:
         theme.empty(
             "There is no release yet.",
             "Check a plan, see its expected precision, and run it; its results appear here.",
-            "fa run eval_plans/wake-word-weekly.yaml --fleet DIR",
+            run_command(),
         )
         return
     newest = [selection.glance(each[0]) for each in plans.values()]

@@ -33,8 +33,7 @@ def page() -> None:
 
 def files() -> dict[str, Path]:
     """Return the plan files of the folder of plans to start from, by name."""
-    folder = active().plans
-    return {} if folder is None else {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return active().plan_files()
 
 
 def _read() -> None:

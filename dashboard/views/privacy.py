@@ -10,6 +10,7 @@ from dashboard.charts.burn_down import burn_down
 from dashboard.data import reading
 from dashboard.data.numbers import count, day, group_text, grouping_text, short, span, words
 from dashboard.data.reading import Body
+from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
@@ -38,7 +39,7 @@ def page() -> None:
         theme.empty(
             "Nothing has been spent yet.",
             "The first run charges the ledger before it contacts a device.",
-            "fa run PLAN --fleet DIR",
+            run_command(),
         )
     elif view == "budget":
         _budget(datetime.now(UTC))

@@ -11,6 +11,7 @@ from dashboard.charts.heat_map import heat_map
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import count, group_text, grouping_text, measure_of, span, words
 from dashboard.data.reading import Body
+from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
@@ -30,7 +31,7 @@ def page() -> None:
         theme.empty(
             "There is no release yet.",
             "Run a plan first; its groups are compared here.",
-            "fa run PLAN --fleet DIR",
+            run_command(),
         )
         return
     with st.container(key="selection"):

@@ -10,6 +10,7 @@ from dashboard.charts.det import ACCEPTS, REJECTS, det
 from dashboard.data import reading
 from dashboard.data.numbers import group_text, grouping_text, span
 from dashboard.data.reading import Body
+from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
@@ -32,7 +33,7 @@ def page() -> None:
         theme.empty(
             "No release has a DET curve yet.",
             "A plan with a `det` metric measures false rejects and false accepts at every threshold.",
-            "fa run eval_plans/det-by-accent.yaml --fleet DIR",
+            run_command("det-by-accent"),
         )
         return
     with st.container(key="selection"):

@@ -11,6 +11,7 @@ from dashboard.charts.trend import trend
 from dashboard.data import reading, sentences
 from dashboard.data.numbers import day, group_text, grouping_text, short, span, words
 from dashboard.data.reading import Body
+from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
 from dashboard.settings import active
 from dashboard.style import theme
@@ -36,7 +37,7 @@ def page() -> None:
         theme.empty(
             "There is no release yet.",
             "After two releases of a plan this page compares them.",
-            "fa run PLAN --fleet DIR",
+            run_command(),
         )
         return
     view = selection.tabs(VIEWS, "view")
@@ -148,7 +149,7 @@ def _models() -> None:
         theme.empty(
             "No release compares two models on the same speech.",
             "A plan with a `paired_difference` metric does, with far lower noise than two separate rates.",
-            "fa run eval_plans/model-a-against-b.yaml --fleet DIR",
+            run_command("model-a-against-b"),
         )
         return
     with st.container(key="selection"):
@@ -194,7 +195,7 @@ def _two_releases() -> None:
             theme.empty(
                 "This plan has one release.",
                 "Run it again, or choose another plan.",
-                f"fa run {plan}.yaml --fleet DIR",
+                run_command(plan),
             )
             return
         with second:

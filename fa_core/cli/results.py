@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from fa_core.estimate.integrity import about_integrity, plan_of
 from fa_core.estimate.measure import measure
 from fa_core.estimate.sentences import WHICH_DECIDES, about_estimand, about_groups
 from fa_core.privacy.guarantee import guarantee
-from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store
+from fa_core.store import DEFAULT, Entry, Failure, Query, Store, open_store, shown_as
 from fa_core.values import Cell, Estimate, Estimates, Release
 
 app = typer.Typer(help="List, show and export what was released.", no_args_is_help=True)
@@ -88,7 +89,7 @@ def show(release: Wanted = "latest", store: Where = DEFAULT, as_json: AsJson = F
     with open_store(store, create=False) as opened:
         entry = opened.find(release)
         found, estimates = opened.read(entry)
-    show_release(found, estimates, synthetic=entry.synthetic, as_json=as_json)
+    show_release(found, estimates, synthetic=entry.synthetic, as_json=as_json, store=store)
 
 
 @app.command()
@@ -113,15 +114,18 @@ def export(
     typer.echo(f"{out}: {len(data):,} bytes")
 
 
-def show_release(release: Release, estimates: Estimates, *, synthetic: bool, as_json: bool) -> None:
-    """Print a release as one JSON object or for a person."""
+def show_release(
+    release: Release, estimates: Estimates, *, synthetic: bool, as_json: bool, store: str
+) -> None:
+    """Print a release of a store as one JSON object or for a person."""
     if as_json:
         render.as_json(render.release_object(release, estimates, synthetic=synthetic))
         return
     _print_head(release, synthetic)
+    more = shlex.join(["fa", "results", "show", release.id[:12], "--store", shown_as(store), "--json"])
     of = render.estimands_of(release)
     for (metric, names), results in groupby(estimates.results, _by_grouping):
-        _print_results(metric, names, list(results), of.get(metric, ""))
+        _print_results(metric, names, list(results), of.get(metric, ""), more)
     if estimates.judgements:
         verdicts = {"met": "met", "broken": "BROKEN", "not_enough_evidence": "not enough evidence"}
         rows = [
@@ -156,12 +160,15 @@ def _by_grouping(result: Estimate) -> tuple[str, tuple[str, ...]]:
     return result.metric, tuple(name for name, _ in result.group)
 
 
-def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate], estimand: str) -> None:
+def _print_results(
+    metric: str, names: tuple[str, ...], results: list[Estimate], estimand: str, more: str
+) -> None:
+    """Print one metric in one grouping. `more` is the command that prints all of it."""
     first = results[0]
     axis = measure(first.kind, first.unit).axis
     title = f"{metric} by {', '.join(names)} ({axis})" if names else f"{metric}, everyone ({axis})"
     if any(result.cells for result in results):
-        _print_cells(title, names, results)
+        _print_cells(title, names, results, more)
         if estimand:
             typer.echo(about_estimand(estimand))
         return
@@ -183,14 +190,14 @@ def _print_results(metric: str, names: tuple[str, ...], results: list[Estimate],
             rows.append((*group, *_numbers(result), _devices(result), result.reason))
     render.table(title, headers, rows)
     if hidden:
-        _print_hidden(hidden, len(results))
+        _print_hidden(hidden, len(results), more)
     for sentence in filter(None, (about_estimand(estimand), about_groups(results, brief=True))):
         typer.echo(sentence)
 
 
-def _print_hidden(hidden: Sequence[Estimate], of: int) -> None:
+def _print_hidden(hidden: Sequence[Estimate], of: int, more: str) -> None:
     """Say in a few lines how many groups are not shown, and why."""
-    typer.echo(f"{len(hidden)} of {of} groups are not shown (`fa results show --json` names them):")
+    typer.echo(f"{len(hidden)} of {of} groups are not shown (`{more}` names them):")
     for reason, count in Counter(result.reason for result in hidden).most_common():
         typer.echo(f"  {count}: {reason}")
 
@@ -210,7 +217,7 @@ def _numbers(result: Estimate) -> tuple[str, str, str]:
     )
 
 
-def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) -> None:
+def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate], more: str) -> None:
     """Print the tables of a histogram, DET or confusion: of each group the cells that say most."""
     axes = next(tuple(axis for axis, _ in cell.labels) for result in results for cell in result.cells)
     level = f"{100 * results[0].level:g} % interval"
@@ -235,7 +242,7 @@ def _print_cells(title: str, names: tuple[str, ...], results: list[Estimate]) ->
         rows += [(*group, *_cell(cell, result), _devices(result), cell.reason) for cell in shown]
     render.table(title, headers, rows)
     if hidden:
-        typer.echo(f"{hidden} more cells: `fa results show --json` or `fa results export` has them")
+        typer.echo(f"{hidden} more cells: `{more}` has them")
 
 
 def _most_informative(result: Estimate) -> list[Cell]:

@@ -69,7 +69,7 @@ def run(
         release, estimates = launch(Order(plan, fleet, engine, seed, place, end))
     with open_store(place, create=False) as opened:
         synthetic = opened.find(release.id).synthetic
-    show_release(release, estimates, synthetic=synthetic, as_json=as_json)
+    show_release(release, estimates, synthetic=synthetic, as_json=as_json, store=place)
 
 
 def _on_federation(
@@ -109,6 +109,8 @@ def _on_federation(
         raise typer.Exit(DETACHED) from None
     except (Unanswered, Unavailable) as error:
         raise type(error)(f"{error}; how the run ends is not known here. Come back with: {back}") from None
-    show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json)
+    show_release(
+        found.release, found.estimates, synthetic=found.synthetic, as_json=as_json, store=federation.store
+    )
     if not as_json:
         typer.echo(f"stored in {federation.store}")

@@ -4,7 +4,7 @@ from fa_core.privacy.ledger_rows import Declaration
 from fa_core.store.catalogue import Entry, Failure, Query
 from fa_core.store.chain import Row
 from fa_core.store.files import ESTIMATES_SCHEMA, labels
-from fa_core.store.store import DEFAULT, Store, open_store
+from fa_core.store.store import DEFAULT, Store, open_store, shown_as
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "Store",
     "labels",
     "open_store",
+    "shown_as",
 ]

@@ -67,6 +67,11 @@ def open_store(where: str | Path = DEFAULT, *, create: bool = True) -> "Store":
     return _prepared(connect_folder(folder), FolderBodies(files))
 
 
+def shown_as(where: str) -> str:
+    """Return a store's place as it may be printed: without a database's password."""
+    return connect_server(where).name if "://" in where else where
+
+
 def _prepared(database: Database, bodies: Bodies) -> "Store":
     try:
         database.prepare()
