@@ -148,7 +148,8 @@ def share_of_week(devices: Devices, hours: Hours) -> NDArray[np.float64]:
     """Return the share of its device's week of speech that falls into each listening hour, (R,)."""
     weight = RHYTHM[hours.hour % 24] * hours.minutes
     week = hours.hour // WEEK_HOURS * devices.accent.size + hours.device
-    return weight / np.bincount(week, weight)[week]
+    share: NDArray[np.float64] = weight / np.bincount(week, weight)[week]
+    return share
 
 
 def draw_speaker(

@@ -97,8 +97,8 @@ def make_fleet(
     """Draw `devices` devices from the bank `table` and write them to the directory `out`.
 
     `until` is midnight UTC, the end of the weeks drawn. The fleet is the same for the same bank, seed,
-    numbers of devices and weeks, and `until`. Raises BadInput for no devices, or where `out` exists and is not empty;
-    writes the directory whole or not at all.
+    numbers of devices and weeks, and `until`. Raises BadInput for no devices, or where `out` exists and is
+    not empty; writes the directory whole or not at all.
     """
     require_devices(devices)
     require_empty(out)

@@ -28,7 +28,7 @@ VERBS: Final = {
     "audit": "Audit the noise: try to distinguish two fleets that differ in one device; broken noise must be "
     "caught.",
     "dashboard": "Open the results in a browser: on this machine alone, unless you say who else may come in.",
-    "demo": "Build a fleet, look before asking, ask three plans, read the answers, leave the dashboard "
+    "demo": "Build a fleet, look before asking, ask six plans, read the answers, leave the dashboard "
     "running.",
     "doctor": "Check a set-up and say what to mend. Changes nothing. Exit code 2 where something is broken.",
 }

@@ -21,7 +21,17 @@ def test_make_says_how_far_it_is_and_what_it_wrote(tmp_path: Path) -> None:
     out = tmp_path / "fleet"
     result = run(
         app,
-        ["make", "--devices", "12", "--weeks", "2", "--out", str(out), "--bank", str(tmp_path / "bank.parquet")],
+        [
+            "make",
+            "--devices",
+            "12",
+            "--weeks",
+            "2",
+            "--out",
+            str(out),
+            "--bank",
+            str(tmp_path / "bank.parquet"),
+        ],
     )
     assert result.exit_code == 0
     assert f"{out}: 12 devices, 14 days until" in result.output.replace("\n", "")
