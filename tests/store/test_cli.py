@@ -259,12 +259,16 @@ def test_many_groups_without_a_number_are_counted_by_reason(capsys: pytest.Captu
     gone = replace(shown, suppressed=True, estimate=None, low=None, high=None, reason="fewer than 50 devices")
     group = [(("accent", f"accent-{number}"),) for number in range(13)]
     few = [replace(gone, group=each) for each in group[:10]]
-    results._print_results("misses", ("accent",), [replace(shown, group=group[12]), *few], "of all")
+    results._print_results(
+        "misses", ("accent",), [replace(shown, group=group[12]), *few], "of all", "fa results show 1 --json"
+    )
     assert "accent-9" in capsys.readouterr().out
     many = [replace(gone, group=each) for each in group[:11]]
-    results._print_results("misses", ("accent",), [replace(shown, group=group[12]), *many], "of all")
+    results._print_results(
+        "misses", ("accent",), [replace(shown, group=group[12]), *many], "of all", "fa results show 1 --json"
+    )
     printed = capsys.readouterr().out
     assert "accent-12" in printed
     assert "accent-9" not in printed
-    assert "11 of 12 groups are not shown" in printed
+    assert "11 of 12 groups are not shown (`fa results show 1 --json` names them)" in printed
     assert "  11: fewer than 50 devices" in printed
