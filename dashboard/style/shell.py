@@ -9,7 +9,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-PATHS: Final = ("", "segments", "thresholds", "confusions", "trends", "release", "plans", "privacy")
+PATHS: Final = (
+    "",
+    "segments",
+    "thresholds",
+    "confusions",
+    "trends",
+    "release",
+    "rollouts",
+    "plans",
+    "privacy",
+)
 """The pages' paths, Health first."""
 
 POLICY: Final = "; ".join(
