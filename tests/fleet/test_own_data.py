@@ -67,7 +67,7 @@ def write_csv(file: Path, rows: Rows, separator: str = ",") -> None:
 
 
 def write(folder: Path, given: Mapping[str, Rows], suffix: str = "jsonl") -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, rows in given.items():
         file = folder / f"{name}.{suffix}"
         if suffix == "jsonl":
