@@ -42,8 +42,8 @@ has commas and a header; JSON Lines has one object a line. `fleet.json` may say 
 …, "synthetic": …}}`.
 
 **Columns.** `--rename wake_events.ts=time` reads your column `ts` as `time`, and `--drop-extra` leaves out
-what no table has. Text, whole numbers and fractions of nothing (`60.0`) mean the same, and so do `true` and
-`1`.
+what no table has. Text, whole numbers and fractions of nothing (`60.0`) mean the same, and so do `true`,
+`yes` and `1`.
 
 **Times** are ISO 8601 with a zone, or whole milliseconds since 1970. Without a zone they are refused,
 unless `--assume-utc` says that all are in UTC. They are kept to the microsecond, lie from

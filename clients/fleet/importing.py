@@ -146,7 +146,7 @@ def _check_files(
     """Note what is missing: the devices, every table, or the table of a --rename."""
     if "devices" not in files:
         problems.add("devices" + SUFFIXES[0], "", f"is not in {source}, nor devices in any other format")
-    if not files.keys() & SOURCES.keys():
+    if not files.keys() & SOURCES.keys() and not problems.rows:
         problems.add(str(source), "", f"holds none of the tables {', '.join(SOURCES)}")
     for table, old in accepting.rename:
         if table not in files:

@@ -78,7 +78,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: no such directory; `fa fleet make` or `fa fleet import` builds a fleet")
     for name in (METADATA_FILE, DEVICES_FILE):
         if not (path / name).is_file():
-            raise BadInput(f"{path}: not a fleet directory: it has no {name}")
+            raise BadInput(
+                f"{path}: not a fleet directory: it has no {name}; tables of your own become one with "
+                f"`fa fleet import {path} --out DIR`"
+            )
     try:
         metadata = json.loads((path / METADATA_FILE).read_text("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -119,6 +119,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "of": "insertions",
             "over": "words",
             "expect": "0.05",
+            "max_of": 4,
+            "max_over": 16,
         },
         "deletion_rate": {
             "kind": "ratio",
@@ -126,6 +128,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "of": "deletions",
             "over": "words",
             "expect": "0.1",
+            "max_of": 8,
+            "max_over": 16,
         },
         "substitution_rate": {
             "kind": "ratio",
@@ -133,6 +137,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "of": "substitutions",
             "over": "words",
             "expect": "0.2",
+            "max_of": 8,
+            "max_over": 16,
         },
         "hallucinated_words": {
             "kind": "mean",

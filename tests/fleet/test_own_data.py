@@ -139,6 +139,10 @@ ACCEPTED: dict[str, tuple[dict[str, Rows], tuple[str, str, object]]] = {
         tables(wake_events=[WAKE | {"accepted": "TRUE"}]),
         ("wake_events", "accepted", True),
     ),
+    "truth as a word": (
+        tables(wake_events=[WAKE | {"accepted": "yes", "playback": "No"}]),
+        ("wake_events", "accepted", True),
+    ),
     "truth as 1.0": (tables(wake_events=[WAKE | {"accepted": 1.0}]), ("wake_events", "accepted", True)),
     "milliseconds since 1970": (
         tables(wake_events=[WAKE | {"time": 1795159800123}]),
@@ -341,6 +345,12 @@ def test_an_entry_that_is_no_table_is_refused(tmp_path: Path, name: str, message
     source = write(tmp_path / "mine", tables())
     (source / name).mkdir() if "." not in name else (source / name).write_bytes(b"")
     assert message in str(refused(source))
+
+
+def test_a_table_of_another_name_is_all_that_is_wrong(tmp_path: Path) -> None:
+    """Once its name is right there may be no table missing."""
+    source = write(tmp_path / "mine", {"devices": DEVICES, "wakes": [WAKE]}, "csv")
+    assert str(refused(source)) == "wakes.csv: is no table: did you mean `wake_events.csv`?"
 
 
 def test_a_systems_own_files_and_a_readme_are_no_tables(tmp_path: Path) -> None:
