@@ -93,7 +93,7 @@ def cohort_of_fleet(devices: pa.Table, tables: Mapping[str, pa.Table]) -> Cohort
     Raises:
         BadInput: where a row belongs to no device.
     """
-    ids = devices.column("device_id").combine_chunks().cast(pa.string())
+    ids = devices.column("device_id").cast(pa.string())
     facts = {}
     for name in devices.column_names:
         if name != "device_id":
@@ -106,22 +106,39 @@ def cohort_of_fleet(devices: pa.Table, tables: Mapping[str, pa.Table]) -> Cohort
     return Cohort(tuple(ids.to_pylist()), facts, sorted_tables, offsets)
 
 
-def _by_device(name: str, table: pa.Table, ids: pa.Array) -> tuple[pa.Table, Int64Array]:
-    column = table.column("device_id").combine_chunks()
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    # A dictionary may hold more than the column does: only what a row has must be a device.
-    place = pc.index_in(column.dictionary.cast(pa.string()), value_set=ids).fill_null(-1)
-    of_entry = np.append(place.to_numpy(zero_copy_only=False).astype(np.int64), -1)
-    device = of_entry[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+def _by_device(name: str, table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, Int64Array]:
+    device = places_in(table.column("device_id"), ids)
     if (device < 0).any():
         raise BadInput(f"{name}: a row belongs to no device in devices.parquet")
-    if len(device) and (np.diff(device) < 0).any():
+    table = table.drop_columns(["device_id"])
+    if (np.diff(device) < 0).any():
         order = np.argsort(device, kind="stable")
         table, device = table.take(order), device[order]
-    return table.drop_columns(["device_id"]), np.searchsorted(device, np.arange(len(ids) + 1)).astype(
-        np.int64
-    )
+    sizes = np.bincount(device, minlength=len(ids))
+    return table, np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+
+
+def places_in(column: pa.ChunkedArray, known: pa.ChunkedArray) -> Int64Array:
+    """Return the place of each row's text in `known`, int64, and -1 where it is not there or missing.
+
+    Args:
+        column: text, plain or as a dictionary, which may hold more than the rows do. known: unique text.
+    """
+    entries: list[pa.Array] = [pa.array([], pa.string())]
+    rows = [np.empty(0, np.int64)]
+    before = 0
+    for chunk in column.chunks:
+        coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        # Chunks often share one dictionary, as large as the fleet: it is looked up once.
+        if not coded.dictionary.equals(entries[-1]):
+            before += len(entries[-1])
+            entries.append(coded.dictionary)
+        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        rows.append(np.where(codes < 0, -1, codes + before))
+    texts = pa.concat_arrays([each.cast(pa.string()) for each in entries])
+    found = pc.index_in(texts, value_set=known.combine_chunks()).fill_null(-1)
+    places = np.append(found.to_numpy(zero_copy_only=False).astype(np.int64), -1)
+    return np.asarray(places[np.concatenate(rows)])
 
 
 Randomness = Callable[[Cohort], Callable[[str, Int64Array, Int64Array], NDArray[np.uint64]]]

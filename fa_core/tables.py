@@ -148,21 +148,40 @@ COMMAND_EVENTS = Source(
         ),
     },
 )
+
+
+def _errors(why: str, example: str) -> Column:
+    return Column("integer", low=0, unit="words", optional=True, why=why, example=example)
+
+
+ERROR_KINDS = ("insertions", "deletions", "substitutions")
+"""Columns that say which word errors there were: a row has all three or none, and they add up to them."""
+
 DICTATION_EVENTS = Source(
     "dictation_events",
-    "One dictated utterance. No text is ever recorded.",
+    "One dictated utterance, or one recording in which nobody spoke, with 0 words. No text is ever recorded.",
     {
         "time": Column("time", why="When it was.", example="2026-11-20T08:02:51Z"),
         "model_version": MODEL_VERSION,
-        "words": Column("integer", low=0, unit="words", why="How many words were said.", example="12"),
+        "words": Column(
+            "integer",
+            low=0,
+            unit="words",
+            why="How many words were said; 0 where nobody spoke.",
+            example="12",
+        ),
         "word_errors": Column(
             "integer",
             low=0,
             unit="words",
-            why="Words inserted, deleted or replaced, as far as it became known.",
+            why="Words inserted, deleted or replaced, as far as it became known. Where nobody spoke: the "
+            "words that were recognised.",
             example="2",
         ),
         "corrected": Column("boolean", why="Whether the person corrected it.", example="true"),
+        "insertions": _errors("Words recognised that nobody said.", "0"),
+        "deletions": _errors("Words said that were not recognised.", "1"),
+        "substitutions": _errors("Words recognised as others.", "1"),
     },
 )
 

@@ -15,7 +15,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device.keys import StoreKey
 from fa_core.errors import BadInput, Refused
-from fa_core.tables import SOURCES, ColumnType
+from fa_core.tables import SOURCES, Column, ColumnType
 
 APPLICATION_ID = 0x556E6872
 """Marks a file as a store of ours ("Unhr"), in SQLite's header."""
@@ -88,10 +88,38 @@ def event_tables() -> list[str]:
     """Return the statements that make the event tables which are not there yet."""
     statements = []
     for source in SOURCES.values():
-        columns = [f"{name} {_SQL_TYPES[column.type]}" for name, column in source.columns.items()]
+        columns = [_definition(name, column) for name, column in source.columns.items()]
         head = ["id INTEGER PRIMARY KEY AUTOINCREMENT", "purpose TEXT NOT NULL"]
         statements.append(f"CREATE TABLE IF NOT EXISTS {source.name} ({', '.join(head + columns)}) STRICT")
     return statements
+
+
+def _definition(name: str, column: Column) -> str:
+    return f"{name} {_SQL_TYPES[column.type]}"
+
+
+def _added_columns(connection: Connection) -> list[str]:
+    """Return the statements that add the columns which may be empty and are younger than the store."""
+    statements = []
+    for source in SOURCES.values():
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({source.name})").fetchall()}
+        statements += [
+            f"ALTER TABLE {source.name} ADD COLUMN {_definition(name, column)}"
+            for name, column in source.columns.items()
+            if column.optional and name not in there
+        ]
+    return statements
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    """Make the tables and columns that a store of before lacks; where it lacks none, write nothing."""
+    for statement in (*event_tables(), *ROLLOUT_TABLES):
+        connection.execute(statement)
+    if _added_columns(connection):
+        with transaction(connection):
+            # Asked again under the lock: another process may have opened the store at the same moment.
+            for statement in _added_columns(connection):
+                connection.execute(statement)
 
 
 def create(path: Path, key: StoreKey) -> None:
@@ -124,14 +152,13 @@ def create(path: Path, key: StoreKey) -> None:
 def connect(path: Path, key: StoreKey) -> Connection:
     """Open the store at `path`. Raises BadInput or Refused, and changes nothing, where it is not one.
 
-    A store of before may lack a table that is younger; it is made.
+    A store of before may lack a table that is younger, or a column that may be empty; they are made.
     """
     check_file(path)
     connection = _connect(path, key)
     try:
         _check_store(connection, path)
-        for statement in (*event_tables(), *ROLLOUT_TABLES):
-            connection.execute(statement)
+        _bring_up_to_date(connection)
     except sqlcipher.DatabaseError as error:
         connection.close()
         raise _unreadable(path, error) from None

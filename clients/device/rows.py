@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clients.device.redaction import Redactor, label
 from fa_core.errors import BadInput
-from fa_core.tables import Column, Source, arrow_type
+from fa_core.tables import DICTATION_EVENTS, ERROR_KINDS, Column, Source, arrow_type
 
 Cell = str | int | float | None
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,10 +47,26 @@ def to_row(
     unknown = set(event) - set(source.columns)
     if unknown:
         raise BadInput(f"{source.name} has no such column; there are {', '.join(source.columns)}")
-    return tuple(
-        _cell(f"{source.name}.{name}", column, event.get(name), allowed.get(name, ()), redactor)
+    row = {
+        name: _cell(f"{source.name}.{name}", column, event.get(name), allowed.get(name, ()), redactor)
         for name, column in source.columns.items()
-    )
+    }
+    if source is DICTATION_EVENTS:
+        _check_word_errors(row)
+    return tuple(row.values())
+
+
+def _check_word_errors(row: Mapping[str, Cell]) -> None:
+    """Raise BadInput where the kinds of word errors are not all there, or not what the other counts say."""
+    kinds = [row[name] for name in ERROR_KINDS]
+    given = [number for number in kinds if isinstance(number, int)]
+    where = f"dictation_events: {', '.join(ERROR_KINDS)}"
+    if given and len(given) < len(kinds):
+        raise BadInput(f"{where}: give all three or none")
+    if given and sum(given) != row["word_errors"]:
+        raise BadInput(f"{where}: they must add up to word_errors")
+    if given and isinstance(words := row["words"], int) and sum(given[1:]) > words:
+        raise BadInput(f"{where}: more words are deleted and substituted than were said")
 
 
 def _cell(where: str, column: Column, value: object, allowed: Collection[str], redactor: Redactor) -> Cell:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from clients.fleet.convert import Place, convert, mask
 from clients.fleet.problems import Problems
 from fa_core.plan.problems import suggestion
-from fa_core.tables import DEVICE_FACTS, FACTS, LARGEST, Column, Source, arrow_type
+from fa_core.tables import DEVICE_FACTS, ERROR_KINDS, FACTS, LARGEST, Column, Source, arrow_type
 
 DEVICES_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("device_id", *DEVICE_FACTS)])
 """The columns of devices.parquet: a unique name for each device, and its facts."""
@@ -132,3 +132,25 @@ def _check_together(
         if off.any():
             what = "contradicts `accepted`: an accept was accepted, a reject was not"
             Place(file, "outcome", first_row, problems).add(what, off, arrays.pop("outcome"))
+    needed = ("words", "word_errors", *ERROR_KINDS)
+    if source.name == "dictation_events" and all(name in arrays for name in needed):
+        _check_word_errors(arrays, file, first_row, problems)
+
+
+def _check_word_errors(arrays: dict[str, pa.Array], file: str, first_row: int, problems: Problems) -> None:
+    """Check that a row has all three kinds of word errors or none, and that they add up."""
+    given = [arrays[name].is_valid().to_numpy(zero_copy_only=False) for name in ERROR_KINDS]
+    inserted, deleted, substituted = (
+        arrays[name].fill_null(0).to_numpy(zero_copy_only=False) for name in ERROR_KINDS
+    )
+    whole = np.logical_and.reduce(given)
+    words, errors = (arrays[name].to_numpy() for name in ("words", "word_errors"))
+    place = Place(file, ", ".join(ERROR_KINDS), first_row, problems)
+    place.add(
+        "some of them are given and some are empty; give all three or none",
+        np.logical_or.reduce(given) & ~whole,
+    )
+    off = whole & (inserted + deleted + substituted != errors)
+    place.add("do not add up to `word_errors`", off)
+    missed = whole & ~off & (deleted + substituted > words)
+    place.add("more words are deleted and substituted than `words` were said", missed)

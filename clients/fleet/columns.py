@@ -42,8 +42,8 @@ has commas and a header; JSON Lines has one object a line. `fleet.json` may say 
 …, "synthetic": …}}`.
 
 **Columns.** `--rename wake_events.ts=time` reads your column `ts` as `time`, and `--drop-extra` leaves out
-what no table has. Text, whole numbers and fractions of nothing (`60.0`) mean the same, and so do `true` and
-`1`.
+what no table has. Text, whole numbers and fractions of nothing (`60.0`) mean the same, and so do `true`,
+`yes` and `1`.
 
 **Times** are ISO 8601 with a zone, or whole milliseconds since 1970. Without a zone they are refused,
 unless `--assume-utc` says that all are in UTC. They are kept to the microsecond, lie from
@@ -56,9 +56,16 @@ column that differ only by case, width or the kind of a space are refused. The s
 `device.toml` and for plans (`fa_core/labels.py`). A plan's segment counts other spellings as its label
 with `aliases: {{en-GB-scotland: [scottish english, "Scots, broad"]}}`.
 
-**Numbers** are at most {LARGEST:.0e}. Only `snr_db`, and the `score` of a detection, may be empty or
-missing altogether: they are unknown then. A row without `snr_db` meets no condition on it, not even
-`not`. In a segment by it the row is `other`, and nothing else is.
+**Numbers** are at most {LARGEST:.0e}. Only `snr_db`, the `score` of a detection and the three kinds of
+word errors may be empty or missing altogether: they are unknown then. A row without `snr_db` meets no
+condition on it, not even `not`. In a segment by it the row is `other`, and nothing else is.
+
+**Dictation.** `insertions`, `deletions` and `substitutions` are all given in a row or all empty; they add up
+to `word_errors`, and no more words are deleted and substituted than were said. A recording in which nobody
+spoke is a row with `words` 0, and its `word_errors` are the words that were recognised all the same. Such
+rows count in `word_error_rate` as insertions do; `hallucinated_words` (words a silent recording) and
+`hallucination_rate` (the share of silent recordings with any word) read nothing else. A plan leaves them out
+with `where: {{words: {{ge: 1}}}}`.
 
 **Logs.** `fa fleet import-log LOGS --out mine --zone Europe/Berlin --date 2026-11-20` reads when devices
 woke from logs of ESPHome, also as Home Assistant passes them on, into `detections` and `listening`.

@@ -24,7 +24,7 @@ _ISO = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?"
 _ZONED, _NAIVE = _ISO + r"(Z|[+-]\d\d:?\d\d)$", _ISO + "$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^[+-]?\d{1,18}(\.0*)?$"
-_TRUE, _FALSE = ["true", "1", "1.0"], ["false", "0", "0.0"]
+_TRUE, _FALSE = ["true", "yes", "1", "1.0"], ["false", "no", "0", "0.0"]
 _PLAIN = r"^[!-~]([ -~]{0,62}[!-~])?$"
 """Labels that need no further look: printable ASCII, without spaces around it, not too long."""
 

@@ -109,13 +109,15 @@ def fit(plan: Plan, cohort: Cohort, until: datetime, *, closely: bool = True) ->
     if missing:
         return Fit(plan.name, len(cohort), window, least, missing)
     rows = {name: rows_in_window(cohort, name, plan, until) for name in sources(plan)}
-    counted = [rows[str(metric.source)].device for metric in plan.metrics.values()]
+    counted = np.zeros(len(cohort), np.bool_)
+    for metric in plan.metrics.values():
+        counted[rows[str(metric.source)].device] = True
     found = Fit(
         plan.name,
         len(cohort),
         window,
         least,
-        in_window=len(np.unique(np.concatenate(counted))),
+        in_window=int(np.count_nonzero(counted)),
         unknown=tuple(_unknown(plan, cohort, rows)),
         unmet=tuple(_unmet(plan, rows)),
     )
@@ -151,7 +153,8 @@ def _uses(metric: MetricSpec, plan: Plan, segment: str) -> bool:
 
 def _labels(rows: Rows, column: str) -> set[str]:
     codes, names = rows.labels(column)
-    return {names[code] for code in np.unique(codes) if code >= 0}
+    met = np.bincount(codes + 1, minlength=len(names) + 1)[1:]  # -1 stands for missing
+    return {name for name, count in zip(names, met, strict=True) if count}
 
 
 def _unmet(plan: Plan, rows: Mapping[str, Rows]) -> Iterator[tuple[str, str]]:

@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clients.evaluate import places_in
 from clients.fleet.check import DEVICES_SCHEMA, MICROSECONDS_AN_HOUR, normalise
 from clients.fleet.make import require_empty
 from clients.fleet.problems import ROWS_NAMED, Problems, Rows
 from clients.fleet.sources import SUFFIXES, Accepting, File, Reader, find_tables
-from clients.fleet.tables import METADATA_FILE, Fleet, device_places, parse_until
+from clients.fleet.tables import METADATA_FILE, Fleet, parse_until
 from fa_core.errors import BadInput
 from fa_core.labels import lookalikes
 from fa_core.tables import LISTENING_KEY, SOURCES
@@ -100,7 +101,7 @@ def import_fleet(source: Path, out: Path, accepting: Accepting, now: datetime) -
     devices = tables.pop("devices")
     _check_devices(devices, problems)
     for each in tables.values():
-        unknown = np.flatnonzero(device_places(each.table["device_id"], devices.table["device_id"]) < 0)
+        unknown = np.flatnonzero(places_in(each.table["device_id"], devices.table["device_id"]) < 0)
         each.add(problems, "device_id", "is no device of the devices table", unknown)
         if not metadata["synthetic"]:
             _check_clock(each, now, problems)
@@ -145,7 +146,7 @@ def _check_files(
     """Note what is missing: the devices, every table, or the table of a --rename."""
     if "devices" not in files:
         problems.add("devices" + SUFFIXES[0], "", f"is not in {source}, nor devices in any other format")
-    if not files.keys() & SOURCES.keys():
+    if not files.keys() & SOURCES.keys() and not problems.rows:
         problems.add(str(source), "", f"holds none of the tables {', '.join(SOURCES)}")
     for table, old in accepting.rename:
         if table not in files:
@@ -247,9 +248,9 @@ def _keys(
     table: pa.Table, devices: pa.Table, names: dict[str, list[str]]
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return one int64 for each row, its device and listening key: 24 bits of hours, then the rest."""
-    key = device_places(table["device_id"], devices["device_id"])
+    key = places_in(table["device_id"], devices["device_id"])
     for name, labels in names.items():
-        key = key * len(labels) + device_places(table[name], pa.chunked_array([pa.array(labels)]))
+        key = key * len(labels) + places_in(table[name], pa.chunked_array([pa.array(labels)]))
     key = key * 2 + table["playback"].to_numpy().astype(np.int64)
     hour = table["time"].cast(pa.int64()).to_numpy() // MICROSECONDS_AN_HOUR
     whole: np.ndarray[Any, np.dtype[np.int64]] = (key << 24) + (hour & 0xFFFFFF)
@@ -262,7 +263,7 @@ def _fleet(metadata: Mapping[str, Any], devices: pa.Table, tables: dict[str, _Re
     ordered = {}
     for name in list(tables):
         rows = tables.pop(name).table
-        place = device_places(rows["device_id"], devices["device_id"])
+        place = places_in(rows["device_id"], devices["device_id"])
         time = rows["time"].cast(pa.int64()).to_numpy()
         ordered[name] = rows.take(pa.array(np.lexsort((time, place))))
     return Fleet(metadata["population"], until, metadata["synthetic"], devices, MappingProxyType(ordered))

@@ -36,7 +36,7 @@ from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
 from fa_core.errors import BadInput
-from fa_core.tables import DETECTIONS, LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
+from fa_core.tables import DETECTIONS, ERROR_KINDS, LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
 
 CHUNK = 2_000
 COMMAND_MODEL, DICTATION_MODEL = "sphinx-commands-1", "sphinx-dictation-1"
@@ -269,6 +269,8 @@ def _dictation_events(chunk: Chunk) -> Columns:
         "words": bank.words[events.bank],
         "word_errors": errors,
         "corrected": chunk.randomness.random(errors.size) < chance,
+        # The bank has how many words were wrong, not how.
+        **{name: pa.nulls(errors.size, pa.int64()) for name in ERROR_KINDS},
     }
 
 

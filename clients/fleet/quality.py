@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clients.evaluate import cohort_of_fleet
+from clients.evaluate import cohort_of_fleet, places_in
 from clients.fleet.fit import Fit, fit
-from clients.fleet.tables import Fleet, device_places
+from clients.fleet.tables import Fleet
 from fa_core.metrics.confusion import Confusion
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.paired_difference import PairedDifference
@@ -128,7 +128,7 @@ def _clocks(fleet: Fleet) -> Clocks:
             ends += list(pc.min_max(table["time"]).as_py().values())
             time = table["time"].cast(pa.int64()).to_numpy()
             late += int((time >= end).sum())
-            place = device_places(table["device_id"], fleet.devices["device_id"])
+            place = places_in(table["device_id"], fleet.devices["device_id"])
             np.maximum.at(newest, place[time < end], time[time < end])
     since = end - int(WEEK.total_seconds()) * 1_000_000
     return Clocks(
@@ -144,7 +144,7 @@ def _clocks(fleet: Fleet) -> Clocks:
 def _silent(fleet: Fleet) -> int:
     heard = np.zeros(len(fleet.devices), np.bool_)
     for table in fleet.tables.values():
-        heard[device_places(table["device_id"], fleet.devices["device_id"])] = True
+        heard[places_in(table["device_id"], fleet.devices["device_id"])] = True
     return int((~heard).sum())
 
 

@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, Fleet, device_places
+from clients.evaluate import places_in
+from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, Fleet
 from fa_core.tables import DETECTIONS, LABEL_SOURCES, LISTENING, OUTCOMES, WAKE_EVENTS
 
 Bools = NDArray[np.bool_]
@@ -125,7 +126,7 @@ def _moments(fleet: Fleet, staging: Staging) -> Moments:
     retried = np.random.default_rng([staging.seed, 1, len(row)]).random(len(row)) < staging.reactions
     return Moments(
         row=row,
-        device=device_places(table["device_id"], fleet.devices["device_id"])[row],
+        device=places_in(table["device_id"], fleet.devices["device_id"])[row],
         meant=np.isin(outcome[row], meant),
         scores=found,
         wakes=found > limits,
@@ -154,7 +155,7 @@ def _live(fleet: Fleet, moments: Moments, acts: Bools, staging: Staging) -> dict
         events = pa.concat_tables(
             [events, _own_wakes(fleet, acts, staging, events.schema)]
         ).unify_dictionaries()
-        order = np.argsort(device_places(events["device_id"], fleet.devices["device_id"]), kind="stable")
+        order = np.argsort(places_in(events["device_id"], fleet.devices["device_id"]), kind="stable")
         events = events.take(pa.array(order))
     return {WAKE_EVENTS.name: events}
 
@@ -162,7 +163,7 @@ def _live(fleet: Fleet, moments: Moments, acts: Bools, staging: Staging) -> dict
 def _own_wakes(fleet: Fleet, acts: Bools, staging: Staging, schema: pa.Schema) -> pa.Table:
     """Return the false wakes that the candidate has only where it acts."""
     hours = _listening(fleet, acts, staging)
-    acting = acts[device_places(hours["device_id"], fleet.devices["device_id"])]
+    acting = acts[places_in(hours["device_id"], fleet.devices["device_id"])]
     randomness = np.random.default_rng([staging.seed, 2, len(acting)])
     minutes = hours["minutes"].to_numpy()
     count = randomness.poisson(staging.candidate.own_wakes * minutes / 60 * acting)
@@ -212,7 +213,7 @@ def _listening(fleet: Fleet, acts: Bools, staging: Staging) -> pa.Table:
     table = fleet.tables[LISTENING.name]
     version, _ = _codes(table["model_version"])
     kept = table.take(pa.array(np.flatnonzero(version == version[:1])))
-    device = device_places(kept["device_id"], fleet.devices["device_id"])
+    device = places_in(kept["device_id"], fleet.devices["device_id"])
     model = acts[device].astype(np.int64)
     names = (staging.baseline.version, staging.candidate.version)
     return _replaced(kept, {"model_version": _labels(model, names)})

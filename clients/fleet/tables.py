@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clients.evaluate import places_in
 from clients.fleet.check import check_names, normalise
 from clients.fleet.problems import Problems
 from fa_core.errors import BadInput
@@ -78,7 +78,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: no such directory; `fa fleet make` or `fa fleet import` builds a fleet")
     for name in (METADATA_FILE, DEVICES_FILE):
         if not (path / name).is_file():
-            raise BadInput(f"{path}: not a fleet directory: it has no {name}")
+            raise BadInput(
+                f"{path}: not a fleet directory: it has no {name}; tables of your own become one with "
+                f"`fa fleet import {path} --out DIR`"
+            )
     try:
         metadata = json.loads((path / METADATA_FILE).read_text("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -150,7 +153,7 @@ def _read(file: Path, source: Source | None, problems: Problems) -> pa.Table:
 
 def _check_order(table: pa.Table, devices: pa.Table, file: str, problems: Problems) -> None:
     """Note rows whose device has no row in devices.parquet, and rows that are not in its order."""
-    place = device_places(table["device_id"], devices["device_id"])
+    place = places_in(table["device_id"], devices["device_id"])
     unknown = np.flatnonzero(place < 0)
     if unknown.size:
         problems.add(file, "device_id", f"has no row in {DEVICES_FILE}", unknown)
@@ -158,15 +161,3 @@ def _check_order(table: pa.Table, devices: pa.Table, file: str, problems: Proble
         problems.add(
             file, "device_id", f"must be in the order of {DEVICES_FILE}; `fa fleet import` sorts", disorder
         )
-
-
-def device_places(column: pa.ChunkedArray, known: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return each row's place in `known`, int64, and -1 for a device that is not there."""
-    found = [np.empty(0, np.int64)]
-    values = known.combine_chunks()
-    for chunk in column.chunks:
-        place = pc.index_in(chunk.dictionary, values).fill_null(-1).to_numpy(zero_copy_only=False)
-        found.append(
-            place.astype(np.int64)[chunk.indices.to_numpy()] if len(place) else np.empty(0, np.int64)
-        )
-    return np.concatenate(found)

@@ -40,7 +40,7 @@ def new(
         str | None, typer.Option(help="A limit for the first metric, such as 0.1.", show_default=False)
     ] = None,
     window: Annotated[str, typer.Option(help="How far back events count.")] = "7d",
-    epsilon: Annotated[str, typer.Option(help="Privacy loss of one release for each device.")] = "2",
+    epsilon: Annotated[str, typer.Option(help="Privacy loss of one release for each device.")] = "1",
     min_cohort: Annotated[int, typer.Option(help="Groups of fewer devices are not shown.")] = 100,
     expires: Annotated[
         str | None, typer.Option(help="Its last day; in 90 days where left out.", show_default=False)

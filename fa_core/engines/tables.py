@@ -35,8 +35,9 @@ def count(job: Job, cohort: Cohort, context: RunContext, randomness: Randomness)
     """
     with refusing(job, context):
         asked = require_devices(job.plan, len(cohort))
-    chosen = np.array(invite(range(len(cohort)), job.plan.eligibility.sample), np.int64)
-    devices = cohort if asked == len(cohort) else cohort.choose(chosen)
+    devices = cohort
+    if asked < len(cohort):
+        devices = cohort.choose(np.array(invite(range(len(cohort)), job.plan.eligibility.sample), np.int64))
 
     def ask(layout: Layout, task: Task, invitation: Invitation) -> Release:
         sums = _noised(job, layout, devices, randomness)

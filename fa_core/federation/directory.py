@@ -161,7 +161,10 @@ def open_federation(place: Path) -> Federation:
         said = tomllib.loads(file.read_text(encoding="utf-8"))
         return Federation(folder.resolve(), Settings(**said))
     except FileNotFoundError:
-        raise BadInput(f"there is no federation at {place}; `fa federation init {place}` makes one") from None
+        raise BadInput(
+            f"there is no federation at {place}; `fa federation init {place}` makes one, and the engines "
+            f"{', '.join(HERE)} need none"
+        ) from None
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
     except ValidationError as error:

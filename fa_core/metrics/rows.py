@@ -179,14 +179,10 @@ class View:
         if len(device) == 0 or counts.max() <= limit:
             return np.arange(len(device), dtype=np.int64)
         crowded = np.flatnonzero(counts[unit] > limit)
-        owner = unit[crowded]
-        ordinal = crowded - np.searchsorted(device, device[crowded], side="left")
+        ordinal = crowded - _starts(device)[device[crowded]]
         priority = self._priorities(purpose, device[crowded], ordinal)
-        order = np.lexsort((priority, owner))
-        sorted_owner = owner[order]
-        first = np.searchsorted(sorted_owner, sorted_owner, side="left")
         keep = np.ones(len(device), np.bool_)
-        keep[crowded[order[np.arange(len(order)) - first >= limit]]] = False
+        keep[crowded] = _smallest(priority, unit[crowded], limit)
         return np.flatnonzero(keep)
 
     def round_at_random(
@@ -204,10 +200,32 @@ class View:
         """
         whole, rest = numerator // denominator, numerator % denominator
         open_ = np.flatnonzero(rest)
-        ordinal = open_ - np.searchsorted(device, device[open_], side="left")
+        ordinal = open_ - _starts(device)[device[open_]]
         drawn = self._priorities(purpose, device[open_], ordinal) >> np.uint64(11)
         whole[open_] += drawn * 2.0**-53 < rest[open_] / denominator[open_]
         return whole
+
+
+def _starts(device: Int64Array) -> Int64Array:
+    """Return where each device's entries start, by device, int64. `device` is nondecreasing."""
+    counts = np.bincount(device)
+    return np.cumsum(counts) - counts
+
+
+def _smallest(priority: UInt64Array, owner: Int64Array, limit: int) -> BoolArray:
+    """Return which entries are among the `limit` of smallest priority of their owner, bool (M,).
+
+    `owner` is nondecreasing, each with at least `limit` entries; of equal priorities the first come first.
+    """
+    number = np.cumsum(np.diff(owner, prepend=owner[0]) != 0)
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    # One sort of plain integers decides by the upper half of each priority, which is seldom equal.
+    upper = (number.astype(np.uint64) << np.uint64(32)) | (priority >> np.uint64(32))
+    keep = np.asarray(upper <= np.sort(upper)[first + limit - 1][number])
+    if np.count_nonzero(keep) > limit * len(first):
+        order = np.lexsort((priority, number))
+        keep[order] = np.arange(len(order)) - first[number] < limit
+    return keep
 
 
 def _column(table: "pa.Table", name: str) -> "pa.Array":

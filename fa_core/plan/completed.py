@@ -80,13 +80,17 @@ def default_shares(reported: Groupings) -> tuple[Share, ...]:
     found = []
     for name, groupings in reported.items():
         part = Fraction(len(groupings), count)
-        coarser = {g for g in groupings if any(set(g) < set(other) for other in groupings)}
+        coarser = {g for g in groupings if _is_coarser(g, groupings)}
         each = min(COARSER, Fraction(1, 2 * max(len(coarser), 1)))
         finest = (1 - each * len(coarser)) / (len(groupings) - len(coarser))
         found += [
             Share(metric=name, by=g, share=part * (each if g in coarser else finest)) for g in groupings
         ]
     return tuple(found)
+
+
+def _is_coarser(grouping: tuple[str, ...], groupings: Iterable[tuple[str, ...]]) -> bool:
+    return any(set(grouping) < set(other) for other in groupings)
 
 
 def _divided(named: Iterable[Share], default: tuple[Share, ...]) -> tuple[Share, ...]:

@@ -17,6 +17,11 @@ QUESTIONS: Mapping[str, str] = {
     "correction_rate": "How often do people correct a command",
     "command_success_rate": "How often does a command do what was asked",
     "word_error_rate": "How many words does dictation get wrong",
+    "insertion_rate": "How many words does dictation add that nobody said",
+    "deletion_rate": "How many words does dictation leave out",
+    "substitution_rate": "How many words does dictation take for others",
+    "hallucinated_words": "How many words does dictation recognise in a recording in which nobody spoke",
+    "hallucination_rate": "How often does dictation recognise words where nobody spoke",
     "wakes_per_hour": "How often does a device wake, rightly or not",
     "detection_scores": "With which scores do devices wake",
 }

@@ -62,7 +62,7 @@ def plan_of(cap: int) -> Plan:
         },
         "source": "wake_events",
         "window": "7d",
-        "where": {"wake_word": "okay_nabu", "model_version": ["2.1"]},
+        "where": {"wake_word": "okay_nabu", "model_version": ["micro-1"]},
         "segments": SEGMENTS,
         "group_by": GROUPINGS,
         "metrics": {
@@ -167,7 +167,7 @@ def by_pandas(plan: Plan, frames: Frames) -> Sums:
     cap, hours_cap = plan.privacy.max_events, plan.metrics["fires"].max_hours  # type: ignore[attr-defined]
     sums: Sums = {}
     events, hours = frames.events, frames.hours
-    events = events[(events["wake_word"] == "okay_nabu") & events["model_version"].isin(["2.1"])]
+    events = events[(events["wake_word"] == "okay_nabu") & events["model_version"].isin(["micro-1"])]
     over = _capped(events[events["outcome"].isin(["false_reject", "true_accept"])], cap)
     over = over.assign(
         count=(over["outcome"] == "false_reject").astype(np.int64), size=1, environment=_environment(over)
@@ -175,7 +175,7 @@ def by_pandas(plan: Plan, frames: Frames) -> Sums:
     for grouping in GROUPINGS:
         found = [cells for _, cells in _pairs(over, grouping, "count", "size")]
         sums["misses", grouping, "joint"] = _joint(plan, "misses", grouping, found)
-    hours = hours[(hours["wake_word"] == "okay_nabu") & hours["model_version"].isin(["2.1"])]
+    hours = hours[(hours["wake_word"] == "okay_nabu") & hours["model_version"].isin(["micro-1"])]
     hours = _capped(hours, hours_cap)
     fired = events[events["outcome"] == "false_accept"]
     fired = (
@@ -253,14 +253,14 @@ select device, accent, device_class, outcome, least(greatest(floor(score * 25), 
        case when outcome in ('false_reject', 'true_accept') then
          row_number() over (partition by device, outcome in ('false_reject', 'true_accept') order by luck)
        end as place_over
-from (select *, random() as luck from events) where wake_word = 'okay_nabu' and model_version = '2.1'
+from (select *, random() as luck from events) where wake_word = 'okay_nabu' and model_version = 'micro-1'
 """
 DUCK_HOURS: Final = """
 create or replace temp table heard as
 with drawn as (
   select *, row_number() over (partition by device order by luck) as place
   from (select *, random() as luck from hours)
-  where wake_word = 'okay_nabu' and model_version = '2.1'
+  where wake_word = 'okay_nabu' and model_version = 'micro-1'
 ), fired as (
   select device, hour, playback, count(*) as fires from kept where outcome = 'false_accept' group by all
 )

@@ -65,7 +65,7 @@ def _wake(random: np.random.Generator, hour: np.ndarray, events: int) -> pa.Tabl
     columns: Mapping[str, pa.Array] = {
         "time": pa.array(time).cast(pa.timestamp("us", "UTC")),
         "wake_word": _code(random, rows, ("okay_nabu",)),
-        "model_version": _code(random, rows, ("2.1",)),
+        "model_version": _code(random, rows, ("micro-1",)),
         "score": pa.array(random.random(rows)),
         "accepted": pa.array((outcome == 0) | (outcome == 2)),
         "outcome": pa.DictionaryArray.from_arrays(pa.array(outcome), pa.array(OUTCOMES)),
@@ -82,7 +82,7 @@ def _listening(random: np.random.Generator, hour: np.ndarray) -> pa.Table:
     columns: Mapping[str, pa.Array] = {
         "time": pa.array(start + hour.ravel() * HOUR).cast(pa.timestamp("us", "UTC")),
         "wake_word": _code(random, rows, ("okay_nabu",)),
-        "model_version": _code(random, rows, ("2.1",)),
+        "model_version": _code(random, rows, ("micro-1",)),
         "snr_db": pa.array(random.normal(14.0, 6.0, rows)),
         "playback": pa.array(np.zeros(rows, np.bool_)),
         "minutes": pa.array(np.full(rows, 60)),

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clients.evaluate import Cohort, cohort_of_fleet
-from fa_core.tables import COMMAND_EVENTS, DICTATION_EVENTS, LISTENING, WAKE_EVENTS
+from fa_core.tables import COMMAND_EVENTS, DICTATION_EVENTS, ERROR_KINDS, LISTENING, WAKE_EVENTS
 
 START = datetime(2026, 9, 21, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -245,5 +245,6 @@ def _dictation(
         "words": pa.array(words),
         "word_errors": pa.array(errors),
         "corrected": pa.array(random.random(rows) < np.minimum(errors / words * 1.2, 1.0)),
+        **{name: pa.nulls(rows, pa.int64()) for name in ERROR_KINDS},
     }
     return pa.table(columns, schema=DICTATION_EVENTS.arrow_schema(device_id=True))

@@ -11,7 +11,17 @@ from fa_core.cli.render import release_object
 from fa_core.store import Query, open_store
 from tests.dashboard.rendering import exact, markup, render, rows, words
 
-PAGES = ("health", "segments", "thresholds", "confusions", "trends", "release", "rollouts", "plans", "privacy")
+PAGES = (
+    "health",
+    "segments",
+    "thresholds",
+    "confusions",
+    "trends",
+    "release",
+    "rollouts",
+    "plans",
+    "privacy",
+)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -111,7 +111,9 @@ def test_a_federation_is_never_made_over_another(federation: Federation) -> None
 
 
 def test_a_missing_federation_lab_or_run_is_named(federation: Federation, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="there is no federation at"):
+    with pytest.raises(
+        BadInput, match=r"no federation at .*, and the engines local, simulation, tables need"
+    ):
         open_federation(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="has no lab yet"):
         read_lab(federation)

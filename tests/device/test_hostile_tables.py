@@ -101,8 +101,8 @@ RAW: st.SearchStrategy[Raw] = st.fixed_dictionaries(
 EMPTY: Raw = {}
 OVERFLOWING: Raw = {
     "dictation_events": [
-        (micros(NOW - timedelta(hours=1)), b"a", None, 2**53 + 1, 0),
-        (micros(NOW - timedelta(hours=1)), b"a", 2**53 + 1, None, 0),
+        (micros(NOW - timedelta(hours=1)), b"a", None, 2**53 + 1, 0, None, 2**63 - 1, None),
+        (micros(NOW - timedelta(hours=1)), b"a", 2**53 + 1, None, 0, None, None, 0),
     ],
     "listening": [(micros(NOW - timedelta(hours=1)), b"a", b"a", 1.0, 0, 2**63 - 1)] * 2,
     "wake_events": [(micros(NOW - timedelta(hours=1)), b"\xff", b"a", 0.5, 1, b"true_accept", None, 1.0, 0)],
@@ -245,7 +245,7 @@ def test_a_device_that_cannot_count_at_masked_drops_out_there(setup: Setup) -> N
 
 def test_a_device_that_answers_when_it_is_done_is_caught(setup: Setup) -> None:
     """The broken control: without the delay, the time of the reply is the number of rows."""
-    at, rows = micros(NOW - timedelta(hours=1)), (b"a", 10, 1, 0)
+    at, rows = micros(NOW - timedelta(hours=1)), (b"a", 10, 1, 0, None, None, None)
     tables: Raw = {"dictation_events": [(at, *rows)] * 40}
     assert seen(setup, tables) == whole(setup)
     setup.terms = replace(setup.terms, policy=replace(setup.terms.policy, reply_after=timedelta(0)))

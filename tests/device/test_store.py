@@ -317,6 +317,49 @@ def test_a_store_of_before_gets_the_tables_that_are_younger(tmp_path: Path) -> N
     store.close()
 
 
+DICTATION = {"time": NOW, "model_version": "other", "words": 12, "word_errors": 3, "corrected": True}
+KINDS = {"insertions": 1, "deletions": 0, "substitutions": 2}
+
+
+def test_a_store_of_before_gets_the_columns_that_are_younger(tmp_path: Path) -> None:
+    """Its rows stay, with those columns empty; a second opening finds nothing to do."""
+    database.create(tmp_path / "store.db", KEY)
+    before = database.connect(tmp_path / "store.db", KEY)
+    for name in KINDS:
+        before.execute(f"ALTER TABLE dictation_events DROP COLUMN {name}")
+    at = int(NOW.timestamp()) * 1_000_000
+    before.execute(
+        "INSERT INTO dictation_events (purpose, time, model_version, words, word_errors, corrected) "
+        f"VALUES ('quality_metrics', {at}, 'other', 5, 1, 0)"
+    )
+    before.close()
+    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    store.grant("quality_metrics", NOW + timedelta(days=9), NOW)
+    assert store.record("dictation_events", [DICTATION | KINDS], "quality_metrics", NOW) == 1
+    store.close()
+    bytes_before = (tmp_path / "store.db").read_bytes()
+    again = database.connect(tmp_path / "store.db", KEY)
+    found = again.execute(f"SELECT words, word_errors, {', '.join(KINDS)} FROM dictation_events").fetchall()
+    again.close()
+    assert found == [(5, 1, None, None, None), (12, 3, 1, 0, 2)]
+    assert (tmp_path / "store.db").read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"deletions": None}, "all three or none"),
+        ({"insertions": 2}, "add up to word_errors"),
+        ({"words": 1}, "than were said"),
+    ],
+)
+def test_kinds_of_word_errors_that_cannot_be_are_refused(
+    consenting: Store, changed: dict[str, object], words: str
+) -> None:
+    with pytest.raises(BadInput, match=f"insertions, deletions, substitutions: .*{words}"):
+        consenting.record("dictation_events", [DICTATION | KINDS | changed], "quality_metrics", NOW)
+
+
 # Facts.
 
 

@@ -67,7 +67,7 @@ def write_csv(file: Path, rows: Rows, separator: str = ",") -> None:
 
 
 def write(folder: Path, given: Mapping[str, Rows], suffix: str = "jsonl") -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, rows in given.items():
         file = folder / f"{name}.{suffix}"
         if suffix == "jsonl":
@@ -137,6 +137,10 @@ ACCEPTED: dict[str, tuple[dict[str, Rows], tuple[str, str, object]]] = {
     ),
     "truth in capitals": (
         tables(wake_events=[WAKE | {"accepted": "TRUE"}]),
+        ("wake_events", "accepted", True),
+    ),
+    "truth as a word": (
+        tables(wake_events=[WAKE | {"accepted": "yes", "playback": "No"}]),
         ("wake_events", "accepted", True),
     ),
     "truth as 1.0": (tables(wake_events=[WAKE | {"accepted": 1.0}]), ("wake_events", "accepted", True)),
@@ -341,6 +345,12 @@ def test_an_entry_that_is_no_table_is_refused(tmp_path: Path, name: str, message
     source = write(tmp_path / "mine", tables())
     (source / name).mkdir() if "." not in name else (source / name).write_bytes(b"")
     assert message in str(refused(source))
+
+
+def test_a_table_of_another_name_is_all_that_is_wrong(tmp_path: Path) -> None:
+    """Once its name is right there may be no table missing."""
+    source = write(tmp_path / "mine", {"devices": DEVICES, "wakes": [WAKE]}, "csv")
+    assert str(refused(source)) == "wakes.csv: is no table: did you mean `wake_events.csv`?"
 
 
 def test_a_systems_own_files_and_a_readme_are_no_tables(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from clients.evaluate import places_in
 from clients.fleet.make import make_fleet
 from clients.fleet.tables import read_fleet
 from fa_core.errors import BadInput
@@ -62,7 +64,7 @@ def test_plain_strings_are_as_good_as_dictionaries(fleet: Path) -> None:
 def test_no_directory_and_no_fleet(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such directory"):
         read_fleet(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match=r"not a fleet directory: it has no fleet\.json"):
+    with pytest.raises(BadInput, match=r"it has no fleet\.json; .* `fa fleet import .* --out DIR`"):
         read_fleet(tmp_path)
     (tmp_path / "fleet.json").write_text("{}")
     with pytest.raises(BadInput, match=r"not a fleet directory: it has no devices\.parquet"):
@@ -235,3 +237,32 @@ def test_metadata_says_that_voices_are_synthetic(fleet: Path) -> None:
     assert metadata["synthetic"] is True
     assert metadata["devices"] == 20
     assert all(text.startswith("synthetic voice: ") for text in metadata["accents"].values())
+
+
+def test_places_of_rows_in_chunks_of_any_kind() -> None:
+    """Chunks with one dictionary, with others, with entries that no row has, plain text, and no chunk."""
+    known = pa.chunked_array([["b", "a"], ["c"]])
+    shared = pa.array(["a", "b", "nobody"])
+    mixed = [
+        pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int32()), shared),
+        pa.DictionaryArray.from_arrays(pa.array([0, None, 2], pa.int32()), shared),
+        pa.DictionaryArray.from_arrays(pa.array([1], pa.int32()), pa.array(["a", "c"])),
+    ]
+    assert places_in(pa.chunked_array(mixed), known).tolist() == [0, 1, 1, -1, -1, 2]
+    assert places_in(pa.chunked_array([["c"], ["d", None]]), known).tolist() == [2, -1, -1]
+    assert places_in(pa.chunked_array([], pa.dictionary(pa.int32(), pa.string())), known).tolist() == []
+
+
+def test_one_dictionary_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dictionary as large as the fleet in each of a hundred chunks would be looked up a hundred times."""
+    looked_up = []
+
+    def index_in(values: pa.ChunkedArray, **options: object) -> pa.ChunkedArray:
+        looked_up.append(len(values))
+        return pc.index_in(values, **options)
+
+    monkeypatch.setattr("clients.evaluate.pc", SimpleNamespace(index_in=index_in))
+    names = pa.array([str(number) for number in range(50)])
+    chunks = [pa.DictionaryArray.from_arrays(pa.array([each], pa.int32()), names) for each in range(20)]
+    assert places_in(pa.chunked_array(chunks), pa.chunked_array([names])).tolist() == list(range(20))
+    assert looked_up == [50]

@@ -35,7 +35,7 @@ from fa_core.metrics.kind import CellOf, FloatArray, Int64Array, Units, tally
 from fa_core.metrics.reading import assemble, shown_devices
 from fa_core.plan import canonical
 from fa_core.privacy.mechanisms import central_noise
-from fa_core.tables import DICTATION_EVENTS
+from fa_core.tables import DICTATION_EVENTS, ERROR_KINDS
 from fa_core.values import Participation, Release
 from tests.metrics.samples import UNTIL, plan_with
 
@@ -136,6 +136,7 @@ def test_a_new_kind_goes_all_the_way() -> None:
             "words": words,
             "word_errors": [0] * events,
             "corrected": [False] * events,
+            **{name: pa.nulls(events, pa.int64()) for name in ERROR_KINDS},
         }
     ).cast(DICTATION_EVENTS.arrow_schema(device_id=True))
     fleet = cohort_of_fleet(facts, {"dictation_events": table})

@@ -1,12 +1,15 @@
 """`fa plan new`: a commented plan that checks, from options, or from answers on a terminal."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from clients.device.forecast import forecast
 from fa_core.cli import build
 from fa_core.errors import BadInput
+from fa_core.layout import compile_plan
 from fa_core.metrics import PRESETS
 from fa_core.plan import load
 from fa_core.plan.new import QUESTIONS
@@ -47,6 +50,15 @@ def test_options_are_what_the_plan_says(tmp_path: Path) -> None:
     assert (plan.metadata.schedule, plan.source) == ("weekly", None)
     assert plan.segments["accent"].labels == ("en-US", "en-GB", "other")
     assert float(plan.privacy.epsilon) == 1.5
+
+
+def test_left_to_itself_a_weekly_plan_is_within_a_devices_budget(tmp_path: Path) -> None:
+    """Epsilon 1, as in `eval_plans/schedule.toml`."""
+    file = tmp_path / "mine.yaml"
+    new(file, *OPTIONS, "--metric", "false_reject_rate", "--schedule", "weekly")
+    assert float(load(file).privacy.epsilon) == 1
+    found = forecast(load(file), compile_plan(load(file)), datetime(2026, 11, 22, tzinfo=UTC))
+    assert (found.declined, found.zeros) == ((), 0)
 
 
 def test_what_no_option_says_is_asked_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
