@@ -100,6 +100,8 @@ def exactly(random: np.random.Generator, heard: Heard, difference: float) -> Hea
     while lacks:
         source, sink = (neither, candidate) if lacks > 0 else (candidate, neither)
         eligible = np.flatnonzero(source > 0)
+        if not len(eligible):
+            raise ValueError(f"no moments are left to make a difference of {difference}")
         chosen = random.permutation(eligible)[: abs(lacks)]
         source.flat[chosen] -= 1
         sink.flat[chosen] += 1
