@@ -1,9 +1,9 @@
 """A small form of the bench: the gate's false rollbacks and shipments, beside gates that are wrong.
 
-Statistical, with fleets and noise by seed, so that no run fails by chance. Drawn anew, a sound gate would fail
-where so many rollouts went wrong as a rate of 5% gives with probability below 1e-7, in each of five figures; the
-rates of the controls (.6, .13 and .4 in the bench) and of what is seen (.98) are further than five standard
-deviations from what is asked of them: false alarms below 1e-6 in all.
+Statistical, with fleets and noise by seed, so that no run fails by chance. Drawn anew, a sound gate would
+fail where so many rollouts went wrong as a rate of 5% gives with probability below 1e-7, in each of five
+figures; the rates of the controls (.6, .13 and .4 in the bench) and of what is seen (.98) are further than
+five standard deviations from what is asked of them: false alarms below 1e-6 in all.
 """
 
 from functools import cache

@@ -166,7 +166,8 @@ def test_a_skipped_look_spends_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "times, fractions", [(0.5, (0.125, 0.25, 0.375)), (0.62, (0.15, 0.3, 0.45)), (3.0, (0.25, 0.5, 0.75))]
+    "times, fractions",
+    [(0.5, (0.125, 0.25, 0.375)), (0.63, (7 / 48, 7 / 24, 7 / 16)), (3.0, (0.25, 0.5, 0.75))],
 )
 def test_information_other_than_planned(times: float, fractions: tuple[float, ...]) -> None:
     """Too little spends less, too much no more than the calendar; the last look spends what is left."""

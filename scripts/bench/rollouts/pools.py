@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 EVENTS: Final = 8
 """Moments that one device counts in a look at most (`max_events`)."""
 
-TYPES: Final = 500
+TYPES: Final = 250
 """Histories of a pool, each of which stands there once for every look."""
 
 MISSES, DISAGREE = 0.08, 0.06
