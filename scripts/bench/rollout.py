@@ -64,7 +64,9 @@ class Case:
     def __str__(self) -> str:
         kind = "detectors" if self.bank else f"corr {1 / (self.alike + 1):.2f}"
         marked = f"q {self.marked:.2f}" if self.counted else ""
-        return f"{self.devices // 1000:>4}k  rho {self.rho:<5g} K {self.looks:<2} {kind:<9} {marked:<6}"
+        worst = "".join(f", {100 * d:+g} at {1 / (a + 1):.2f}" for d, a in self.worst.values())
+        world = f"{kind}, {100 * self.worse:+g}{worst}"
+        return f"{self.devices // 1000:>4}k  rho {self.rho:<5g} K {self.looks:<2} {marked:<6} {world}"
 
 
 @dataclass(frozen=True)
@@ -211,11 +213,12 @@ def boundary() -> Table:
     for devices, rho, count, alike in (
         (14_000, 0.025, 4, 20.0), (20_000, 0.025, 4, 20.0), (20_000, 0.025, 4, 4.0), (20_000, 0.025, 4, 1.0),
         (20_000, 0.05, 4, 1.0), (100_000, 0.025, 4, 20.0), (100_000, 0.025, 4, 4.0), (100_000, 0.025, 4, 1.0),
-        (100_000, 0.05, 4, 1.0), (20_000, 0.025, 8, 4.0), (100_000, 0.025, 8, 1.0), (20_000, 0.025, 12, 4.0),
+        (100_000, 0.05, 4, 1.0), (20_000, 0.025, 8, 4.0),
     ):  # fmt: skip
         wrong = fails if alike == 1.0 else _is
         promised = [back("gate", at_most(0.05)), ships("gate", at_most(0.05))]
-        promised += [back("naive", at_least(0.20)), back("alone"), back("added", wrong)]
+        promised += [back("naive", at_least(0.20)), back("alone")]
+        promised += [back("added", wrong)] if count == 4 else []
         cases.append((Case(devices, rho, count, alike, POINT), promised))
     return Table(
         "Every accent, and everyone, one point worse: each rollback and each shipment is false", cases
