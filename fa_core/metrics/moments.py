@@ -97,10 +97,10 @@ class Ratio:
         return np.sqrt(self._noise(self.point)) / np.where(self.n > 0, self.n, np.nan)
 
     def sampling(self) -> tuple[FloatArray, FloatArray]:
-        """Return the sampling variance of r − p·n at the estimate, and the standard deviation of the noise in
-        it, each (K,); NaN where the size is not positive."""
-        sampling, _, left, _ = self._variance(self.point)
-        return sampling, left
+        """Return the sampling variance of r − p·n at the estimate, and by how much noise may have made it too
+        small, in standard deviations of one, each (K,); NaN where the size is not positive."""
+        sampling, floor, left, _ = self._variance(self.point)
+        return sampling, np.minimum(left, sampling - floor)
 
     def intervals(self, *levels: float) -> list[tuple[FloatArray, FloatArray, BoolArray]]:
         """Return (low, high, valid) at each level, each (K,): there is no interval where the size cannot be

@@ -13,8 +13,8 @@ variance falls; *all* sampling is taken to persist, as devices keep their own wa
 part never falls. Where some of it does not persist that is too large, which is safe. Var θ_k = 1/I_k and
 Cov(θ_j, θ_k) = Var θ_k for j ≤ k, so Z_k(x) = (θ_k − x)·√I_k has the covariance that `boundaries` supposes.
 
-α·t² is spent, t = min(k/K, I_k/I_K), rounded down to 1/100; it never falls. The last planned look spends all
-that is left; a look in which a group was not measured spends nothing of the group's.
+α·t² is spent, t = min(k/K, I_k/I_K), the latter rounded down to twelfths of k/K; t never falls. The last
+planned look spends all that is left; a look in which a group was not measured spends nothing of the group's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,9 @@ from fa_core.arrays import BoolArray, FloatArray, np
 from fa_core.metrics.intervals import estimated_variance_quantile
 from fa_core.rollout.boundaries import STEP, boundaries
 
-FRACTIONS: Final = 100
-"""Information fractions are rounded down to one of so many parts."""
+PARTS: Final = 12
+"""Where information falls short of the plan, the share of k/K that is taken is rounded down to twelfths, in
+which four looks of which one or two are lost come out even."""
 
 OVERALL: Final = "everyone"
 """The name of all groups together."""
@@ -257,7 +258,7 @@ def _line(
 def _fractions(looks: int, there: BoolArray, reached: FloatArray) -> FloatArray:
     """Return t_k, (looks, …, groups), from I_k/I_K of the same shape; 0 before a group was measured."""
     calendar = np.arange(1, len(there) + 1).reshape(-1, *[1] * (there.ndim - 1)) / looks
-    share = np.minimum(np.floor(FRACTIONS * reached + 1e-6) / FRACTIONS, calendar)
+    share = calendar * np.minimum(np.floor(PARTS * reached / calendar + 1e-6) / PARTS, 1.0)
     share = np.where(there, np.where(calendar == 1.0, 1.0, share), 0.0)
     return np.asarray(np.maximum.accumulate(share, axis=0))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.fleet.bank import write_bank
 from scripts.bench import (
     dashboard,
     demo_coverage,
@@ -15,6 +16,7 @@ from scripts.bench import (
     gateway,
     local_eval,
     previews,
+    rollout,
     shadow,
     tables_engine,
 )
@@ -71,6 +73,18 @@ def test_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [line.split()[:3] for line in printed.splitlines()]
     assert ["wake-word-weekly", "false_reject_rate", "everyone"] in rows
     assert ["dictation-word-error-rate", "word_error_rate", "accent"] in rows
+
+
+def test_rollout(tmp_path: Path) -> None:
+    """That it runs: what it says of the gate is in tests/rollout."""
+    write_bank(small_bank(), tmp_path / "bank.parquet")
+    tables = ("--only", "reactions", "detectors")
+    written = tmp_path / "figures.json"
+    _, printed = run(
+        rollout, "--rollouts", "3", *tables, "--bank", str(tmp_path / "bank.parquet"), "--json", str(written)
+    )
+    assert "Scores of real detectors" in printed
+    assert {figure["of"] for figure in json.loads(written.read_text())} == {3}
 
 
 def test_secagg(tmp_path: Path) -> None:
