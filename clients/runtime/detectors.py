@@ -183,8 +183,13 @@ class EmbeddingDetector:
         self._recent = np.empty((0, EMBEDDING_SIZE), np.float32)
 
 
+def shipped_head(wake_word: str) -> Head:
+    """Return the head of B that came with this program."""
+    return Head.load(Path(__file__).with_name(f"embed_{wake_word}.npz"))
+
+
 def _candidate_b(wake_word: str) -> Detector:
-    return EmbeddingDetector(Head.load(Path(__file__).with_name(f"embed_{wake_word}.npz")))
+    return EmbeddingDetector(shipped_head(wake_word))
 
 
 MODELS: Mapping[str, Callable[[str], Detector]] = MappingProxyType(

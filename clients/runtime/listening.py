@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from clients.device.store import Store
-from clients.runtime.detectors import Pcm, open_detector
+from clients.runtime.detectors import Detector, Pcm
 from clients.runtime.events import Listener
 from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, file_seconds, folder_files, stream_pieces
@@ -25,15 +25,12 @@ class Played:
     written: int
 
 
-def play(
-    sources: Sequence[Path], wake_word: str, model: str, store: Store, clock: Callable[[], datetime]
-) -> Played:
+def play(sources: Sequence[Path], detector: Detector, store: Store, clock: Callable[[], datetime]) -> Played:
     """Play each source in turn, as a stream of its own, for quality metrics.
 
     A recording is played as if it ended now; standard input is a microphone that starts now. Raises
-    BadInput for a detector that is not there and for what is no audio; events written before stay.
+    BadInput for what is no audio; events written before stay.
     """
-    detector = open_detector(model, wake_word)
     wakes = near = written = 0
     seconds = 0.0
     for pieces, length in _streams(sources):

@@ -46,6 +46,7 @@ NOUNS: Final = {
     "gateway": "Stand in front of many devices that connect over HTTPS.",
     "federation": "Make a federation's keys and units; start, look at and stop a lab of it.",
     "alerts": "Send a webhook or an e-mail when a guardrail breaks, a round fails or a budget runs low.",
+    "model": "Sign, keep and publish what devices load: heads, adapters, thresholds, policies.",
     "rollout": "Take a candidate model to devices in stages, behind a gate that the witness computes again.",
     "store": "Back up, restore and verify the whole store.",
 }

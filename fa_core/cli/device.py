@@ -211,14 +211,25 @@ def listen(
         typer.Argument(help="Audio files, folders of them, or - for raw samples from standard input."),
     ],
     wake_word: Annotated[str, typer.Option(help="The wake word to listen for.")] = "okay_nabu",
-    model: Annotated[str, typer.Option(help="The detector's version.")] = "micro-1",
+    model: Annotated[
+        str, typer.Option(help="The detector's version; or the SHA-256 of a published one that is here.")
+    ] = "micro-1",
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Play 16 kHz audio to this device as if it were recorded now: events are stored, audio never is."""
+    from clients.models.believe import RefusedModel
+    from clients.runtime.detectors import open_detector
     from clients.runtime.listening import play
+    from clients.runtime.published import models_of, open_published
 
-    found = play(sources, wake_word, model, _open(folder).store, _now)
+    home = _open(folder)
+    try:
+        published = open_published(models_of(home), model) if _is_hex(model, 32) else None
+    except RefusedModel as refused:
+        raise Refused(f"{model} is not loaded: {refused}") from None
+    detector = published or open_detector(model, wake_word)
+    found = play(sources, detector, home.store, _now)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
@@ -227,6 +238,49 @@ def listen(
         typer.echo("nothing was stored: there is no consent to quality_metrics")
     else:
         typer.echo(f"{found.written} rows were stored")
+
+
+@app.command()
+def fetch(
+    model: Annotated[str, typer.Argument(help="The SHA-256 of a published artefact.", show_default=False)],
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            help="A gateway, https://HOST:PORT; else the directory in device.toml.", show_default=False
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authority of the gateway's certificate; else the system's.", show_default=False
+        ),
+    ] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a published model and keep it, if every check passes. Exit code 3 where it is refused."""
+    from clients.device.records import Records
+    from clients.device.remote import Unreachable, line
+    from clients.models.believe import RefusedModel, Shipped
+    from clients.models.sources import Gateway
+    from clients.runtime.published import models_of
+
+    if not _is_hex(model, 32):
+        raise BadInput(f"{model}: the SHA-256 of an artefact is expected, 64 hexadecimal digits")
+    home = _open(folder)
+    source = None if gateway is None else Gateway(line(gateway, Records(home.store).identity(), ca))
+    try:
+        found = models_of(home, source).obtain(model.lower(), _now())
+    except RefusedModel as refused:
+        raise Refused(f"{model} is refused: {refused}") from None
+    except Unreachable:
+        raise BadInput(f"{gateway} does not answer, or does not admit this device") from None
+    about = found if isinstance(found, Shipped) else found.manifest
+    if as_json:
+        typer.echo(json.dumps(asdict(about), indent=2))
+        return
+    how = "came with this program" if isinstance(found, Shipped) else f"is kept, signed by {found.signer}"
+    typer.echo(f"{about.version} for {about.wake_word or 'all wake words'} {how}")
 
 
 @app.command()

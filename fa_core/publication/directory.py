@@ -72,10 +72,11 @@ def read(folder: Path, name: str) -> bytes | None:
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes(name):
+        os.close(handle)
+        return None
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes(name):
-            return None
         data = file.read(most_bytes(name) + 1)
     return data if len(data) <= most_bytes(name) else None
 

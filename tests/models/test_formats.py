@@ -127,7 +127,7 @@ def test_a_pickle_inside_an_npz_is_refused_and_never_run(tmp_path: Path) -> None
     with pytest.raises(BadInput, match="is no head"):
         Head.load(file)
     with pytest.raises(BadInput, match="is no head"):
-        published_form("head", file)
+        published_form("head", file, "v")
     for raw in (file.read_bytes(), pickle.dumps(Evil(mark))):
         with pytest.raises(BadInput):
             content(manifest_of(raw), raw)
@@ -139,21 +139,23 @@ def test_a_pickle_inside_an_npz_is_refused_and_never_run(tmp_path: Path) -> None
 
 def test_a_file_is_published_in_the_form_that_devices_read(tmp_path: Path) -> None:
     HEAD.save(tmp_path / "head.npz")
-    data = published_form("head", tmp_path / "head.npz")
+    data = published_form("head", tmp_path / "head.npz", "v")
     assert data == head.encode(HEAD)
     assert content(manifest_of(data), data).model_version == "test-1"  # type: ignore[union-attr]
     with pytest.raises(BadInput, match="its manifest of okay_nabu test-2"):
         content(manifest_of(data, version="test-2"), data)
     (tmp_path / "t").write_text('{ "thresholds": {"okay_nabu": "0.9"} }')
-    assert published_form("thresholds", tmp_path / "t") == b'{"thresholds":{"okay_nabu":"0.9"}}'
+    assert published_form("thresholds", tmp_path / "t", "t-1") == (
+        b'{"thresholds":{"okay_nabu":"0.9"},"version":"t-1"}'
+    )
     (tmp_path / "p").write_text('{"rules": [{"action": "confirm", "intents": []}]}')
-    assert published_form("policy", tmp_path / "p") == b'{"rules":[{"action":"confirm"}]}'
-    assert published_form("anchors", tmp_path / "p") == (tmp_path / "p").read_bytes()
+    assert published_form("policy", tmp_path / "p", "v") == b'{"rules":[{"action":"confirm"}]}'
+    assert published_form("anchors", tmp_path / "p", "v") == (tmp_path / "p").read_bytes()
 
 
 def test_thresholds_are_read_back() -> None:
-    data = thresholds.encode({"okay_nabu": "0.935", "alexa": "0.5"})
-    assert thresholds.decode(data) == {"okay_nabu": 0.935, "alexa": 0.5}
+    data = thresholds.encode("test-1", {"okay_nabu": "0.935", "alexa": "0.5"})
+    assert thresholds.decode(data).by_wake_word == {"okay_nabu": 0.935, "alexa": 0.5}
     with pytest.raises(BadInput, match="no threshold for hey_jarvis"):
         content(manifest_of(data, kind="thresholds", wake_word="hey_jarvis"), data)
 
@@ -164,14 +166,16 @@ def test_thresholds_are_read_back() -> None:
         b"",
         b"{}",
         b"[]",
-        b'{"thresholds":{}}',
-        b'{"thresholds":{"a":0.5}}',
-        b'{"thresholds":{"a":"0.0"}}',
-        b'{"thresholds":{"a":"1.0"}}',
-        b'{"thresholds":{"a":"0.1234567"}}',
-        b'{"thresholds":{"a":"5e-1"}}',
-        b'{"thresholds": {"a":"0.5"}}',
-        b'{"more":1,"thresholds":{"a":"0.5"}}',
+        b'{"thresholds":{"a":"0.5"}}',
+        b'{"thresholds":{},"version":"v"}',
+        b'{"thresholds":{"a":0.5},"version":"v"}',
+        b'{"thresholds":{"a":"0.0"},"version":"v"}',
+        b'{"thresholds":{"a":"1.0"},"version":"v"}',
+        b'{"thresholds":{"a":"0.1234567"},"version":"v"}',
+        b'{"thresholds":{"a":"5e-1"},"version":"v"}',
+        b'{"thresholds": {"a":"0.5"},"version":"v"}',
+        b'{"thresholds":{"a":"0.5"},"version":""}',
+        b'{"more":1,"thresholds":{"a":"0.5"},"version":"v"}',
         b"[" * 100_000,
     ],
 )
