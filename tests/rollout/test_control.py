@@ -61,7 +61,7 @@ def test_a_good_candidate_goes_through_every_stage(fleet: Rolling) -> None:
 def test_a_worse_candidate_is_taken_back_for_good(fleet: Rolling) -> None:
     fleet.start()
     assert fleet.week("gate", -1).verdict == "roll_back"
-    assert (published(fleet).state, published(fleet).share) == ("rolled_back", 0)
+    assert (published(fleet).state, published(fleet).share) == ("rolled_back", Fraction(0))
     before = fleet.entries()
     fleet.now += WEEK
     fleet.release("gate", 1)
@@ -316,7 +316,12 @@ def test_what_a_start_needs(fleet: Rolling) -> None:
     about = rollout()
 
     def refused(match: str, **changed: Any) -> None:
-        given = {"document": about, "signed": signed(about), "result": RESULT, "plans": plans()} | changed
+        given: dict[str, Any] = {
+            "document": about,
+            "signed": signed(about),
+            "result": RESULT,
+            "plans": plans(),
+        } | changed
         with pytest.raises(Refused, match=match):
             control.start(fleet.context, **given)
 
