@@ -85,12 +85,16 @@ def test_an_end_stands_whatever_is_logged_after_it(fleet: Rolling) -> None:
     assert end is not None
     later = replace(live, sequence=end.sequence + 5, issued=fleet.now + WEEK, expires=fleet.now + 2 * WEEK)
     fleet.store.publish("manifest", rollout().hash.hex(), later.entry())
+    began = fleet.history().of("look")[0]
+    again = replace(began, action="resume", next=replace(began.next, sequence=end.sequence + 6))
+    fleet.store.publish("decision", rollout().hash.hex(), again.entry())
     assert fleet.history().status(fleet.now) == "rolled_back"
     assert fleet.history().manifest == end
     assert fleet.decide().verdict == "roll_back"
     assert published(fleet) == end
     problems = verify(fleet.store, fleet.history(), fleet.judge, WITNESS_PUBLIC)
     assert any("renews none" in each for each in problems)
+    assert any("after the rollout had ended" in each for each in problems)
 
 
 class Broken(Exception):
