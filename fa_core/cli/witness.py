@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fa_core.rollout.evidence import recomputation
-from fa_core.rollout.judging import Gate
+from fa_core.rollout import recompute_gate
 from fa_core.trust.enrolment import Owners, read_hex, read_key, write_key
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessServer
@@ -58,7 +57,7 @@ def serve(
         directory / "journal",
         read_hex(log),
         owner_of=Owners(devices),
-        recompute=recomputation(Gate()),
+        recompute=recompute_gate,
     )
     with WitnessServer(witness, listen) as server:
         typer.echo(f"the witness {witness.public_key.hex()} listens on {listen}")

@@ -22,7 +22,7 @@ from fa_core.rollout.budget import reserved
 from fa_core.rollout.decision import Action, claim
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Ended, Judgement, compared_with, counted
-from fa_core.rollout.publish import proofs
+from fa_core.rollout.models import publication
 from fa_core.rollout.record import Context, Outcome, Proposal, histories, history_of, idle, record, settle
 from fa_core.rollout.states import Due, History, Status, due_in
 from fa_core.rollout.test_set import ControlledResult
@@ -215,12 +215,12 @@ def _granted(
         first, second, started = (own[e] for e in (history.signed.entry(), began.entry(), _started(history)))
         rounds = [(entry, each) for entry, each in _rounds(store, due) if entry.index > started.index]
         entries = sorted([first, second, *(entry for entry, _ in rounds)], key=lambda each: each.index)
-        proved = proofs(store, entries)
+        proved = publication(store, entries)
         request = GrantRequest(
             asked=asked,
             claim=claim(judged.verdict, releases, judged.gate),
-            note=proved[0].note,
-            entries=tuple(ProvenEntry(p.entry.index, p.entry.entry, p.proof) for p in proved),
+            note=proved.note,
+            entries=tuple(ProvenEntry(each.index, each.entry, each.inclusion) for each in proved.entries),
             bodies=tuple(store.release_file(each.release) for _, each in rounds if each.window is not None),
         )
         return context.witness.grant(request.encode())

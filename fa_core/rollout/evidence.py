@@ -5,7 +5,7 @@ entries that it is handed. It signs where both come to the same.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -234,8 +234,3 @@ def same(one: object, other: object) -> bool:
     ):
         return isclose(one, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
     return type(one) is type(other) and one == other
-
-
-def recomputation(judge: Judge) -> Callable[[Evidence], None]:
-    """Return what a witness computes gates with."""
-    return lambda evidence: recompute(evidence, judge)

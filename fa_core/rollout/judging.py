@@ -28,9 +28,8 @@ class Gate:
     def looks(self, document: Rollout, releases: Sequence[Release | None]) -> Judgement:
         """As `evidence.Judge.looks`. Raises BadInput where the plan is not a gate's, or of other models."""
         plan = _plan(next(each for each in releases if each is not None))
-        design = design_of(document, plan)
         looks = [None if each is None else look_of(each, plan) for each in releases]
-        found = decide(design, looks)
+        found = decide(design_of(document, plan), looks)
         gate = {
             "groups": [_plain(asdict(each)) for each in found.groups],
             "overall": _plain(asdict(found.overall)),

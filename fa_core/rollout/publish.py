@@ -10,11 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.errors import BadInput
 from fa_core.publication import directory
-from fa_core.publication.proofs import LoggedEntry, Publication
+from fa_core.publication.proofs import Publication
 from fa_core.publication.rollout import rollout_name
 from fa_core.rollout.decision import manifest_of
+from fa_core.rollout.models import publication
 from fa_core.rollout.states import History
-from fa_core.store import Cosigner, Inclusion, LogEntry, Store
+from fa_core.store import Cosigner, LogEntry, Store
 from fa_core.trust.checkpoint import parse
 
 
@@ -72,18 +73,3 @@ def _holds(written: bytes, entries: list[LogEntry]) -> bool:
     except BadInput:
         return False  # it was damaged
     return [each.entry for each in found] == [each.entry for each in entries]
-
-
-def proofs(store: Store, entries: list[LogEntry]) -> list[Inclusion]:
-    """Return the proof of each entry, all under one checkpoint: the newest."""
-    while True:
-        found = [store.prove(each.index) for each in entries]
-        if len({each.note for each in found}) == 1:
-            return found  # else a checkpoint was made in between
-
-
-def publication(store: Store, entries: list[LogEntry]) -> Publication:
-    """Return entries with their proofs under the newest checkpoint. Raises BadInput where it is older."""
-    found = proofs(store, entries)
-    logged = tuple(LoggedEntry(each.entry.index, each.entry.entry, each.proof) for each in found)
-    return Publication(found[0].note, store.consistency_to(parse(found[0].note).size), logged)

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from fa_core.errors import Refused
+from fa_core.errors import BadInput, Refused
 from fa_core.estimate.expect import Source, noise_variance
 from fa_core.layout import compile_plan
 from fa_core.metrics.paired_difference import PairedDifference
@@ -48,7 +48,10 @@ def _gate(document: Rollout, plan: Plan, at: Loc) -> Iterator[Finding]:
         right = f"give the plan a metric `{DIFFERENCE}` of kind paired_difference, with zCDP accounting"
         yield Finding(at, f"{plan.name} is no plan of a gate", right)
         return
-    segment_of(plan)
+    try:
+        segment_of(plan)
+    except BadInput as error:
+        yield Finding(at, str(error), "write the plan so")
     compared = (metric.compare.baseline, metric.compare.candidate)
     if compared != (models.baseline.version, models.candidate.version):
         found = f"{plan.name} compares {compared[0]} and {compared[1]}"
@@ -68,11 +71,12 @@ def _live(document: Rollout, plan: Plan, at: Loc) -> Iterator[Finding]:
         yield Finding(at, f"{plan.name} does not tell the two versions apart", right)
 
 
-def expected_look(plan: Plan, devices: int, source: Source) -> Look:
-    """Return the sums that a look of an equal candidate is expected to give.
+def expected_release(plan: Plan, devices: int, source: Source) -> Release:
+    """Return a release of expected sums, with the noise's variance and none of its noise.
 
     Args:
-        plan: a gate's. devices: that take part. source: of the expected sums (`estimate.expect`).
+        plan: a gate's. devices: that take part. source: of the expected sums (`estimate.expect`). Moments
+            that nobody labelled are taken to be none.
     """
     layout = compile_plan(plan)
     sums = source(plan, layout, devices)
@@ -80,7 +84,7 @@ def expected_look(plan: Plan, devices: int, source: Source) -> Look:
     for block in layout.blocks:
         if block.metric != UNLABELLED:
             whole[block.slice] = sums[block.metric, block.grouping, block.part]
-    release = Release(
+    return Release(
         id="0" * 32,
         plan=canonical(plan),
         layout=layout,
@@ -96,7 +100,11 @@ def expected_look(plan: Plan, devices: int, source: Source) -> Look:
         noise_variance=noise_variance(plan, layout, devices),
         secure_aggregation=False,
     )
-    found = look_of(release, plan)
+
+
+def expected_look(plan: Plan, devices: int, source: Source) -> Look:
+    """Return what a look of an equal candidate is expected to give, of `expected_release`'s arguments."""
+    found = look_of(expected_release(plan, devices, source), plan)
     equal = {
         name: None if cell is None else replace(cell, difference=0.0) for name, cell in found.groups.items()
     }

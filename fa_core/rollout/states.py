@@ -83,10 +83,13 @@ class History:
 
     @property
     def pending(self) -> Decision | None:
-        """The decision whose manifest is not in the log: something broke off between the two."""
+        """The decision whose manifest is not in the log: something broke off between the two. What was logged
+        after the end gets none."""
         for decision in self.decisions:
             if manifest_of(self.document, decision) not in self.manifests:
                 return decision
+            if decision is self.ended:
+                break
         return None
 
     @property

@@ -17,10 +17,10 @@ from fa_core import secagg
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, SignedPlan
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Currency
+from fa_core.rollout import recompute_gate
 from fa_core.store import DEFAULT, Cosigner, Declaration, Store
 from fa_core.trust import budgets
 from fa_core.trust.enrolment import Authority, read_key, write_key
-from fa_core.trust.grants import Evidence
 from fa_core.trust.witness import Witness as LocalWitness
 
 _NAMES = ("plan", "log", "witness", "authority")
@@ -79,16 +79,8 @@ def local_witness(keys: LocalKeys, clock: Callable[[], datetime]) -> LocalWitnes
     """Return the witness within this process. `clock` gives its time, UTC."""
     log = keys.log.public_key().public_bytes_raw()
     return LocalWitness(
-        keys.witness, keys.authority.public_key, keys.journal, log, clock, recompute=_recompute
+        keys.witness, keys.authority.public_key, keys.journal, log, clock, recompute=recompute_gate
     )
-
-
-def _recompute(evidence: Evidence) -> None:
-    # Imported here: most of those who need local keys grant no stage of a rollout.
-    from fa_core.rollout.evidence import recompute
-    from fa_core.rollout.judging import Gate
-
-    recompute(evidence, Gate())
 
 
 def give_budgets(

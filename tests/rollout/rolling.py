@@ -19,7 +19,7 @@ from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, document
 from fa_core.rollout.document import Model, Rollout
-from fa_core.rollout.evidence import Judgement, recomputation
+from fa_core.rollout.evidence import Judgement, recompute
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
 from fa_core.rollout.test_set import Condition, ControlledResult
@@ -191,7 +191,12 @@ def opened(folder: Path, template: Path) -> Rolling:
     clock: list[Rolling] = []
     log = LOG.public_key().public_bytes_raw()
     witness = Witness(
-        WITNESS, bytes(32), folder / "witness", log, lambda: clock[0].now, recompute=recomputation(StandIn())
+        WITNESS,
+        bytes(32),
+        folder / "witness",
+        log,
+        lambda: clock[0].now,
+        recompute=lambda evidence: recompute(evidence, StandIn()),
     )
     rolling = Rolling(open_store(folder / "store"), witness, folder / "published")
     clock.append(rolling)

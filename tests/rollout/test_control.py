@@ -61,7 +61,7 @@ def test_a_good_candidate_goes_through_every_stage(fleet: Rolling) -> None:
 def test_a_worse_candidate_is_taken_back_for_good(fleet: Rolling) -> None:
     fleet.start()
     assert fleet.week("gate", -1).verdict == "roll_back"
-    assert (published(fleet).state, published(fleet).share) == ("rolled_back", 0)
+    assert (published(fleet).state, published(fleet).share) == ("rolled_back", Fraction(0))
     before = fleet.entries()
     fleet.now += WEEK
     fleet.release("gate", 1)
@@ -85,12 +85,16 @@ def test_an_end_stands_whatever_is_logged_after_it(fleet: Rolling) -> None:
     assert end is not None
     later = replace(live, sequence=end.sequence + 5, issued=fleet.now + WEEK, expires=fleet.now + 2 * WEEK)
     fleet.store.publish("manifest", rollout().hash.hex(), later.entry())
+    began = fleet.history().of("look")[0]
+    again = replace(began, action="resume", next=replace(began.next, sequence=end.sequence + 6))
+    fleet.store.publish("decision", rollout().hash.hex(), again.entry())
     assert fleet.history().status(fleet.now) == "rolled_back"
     assert fleet.history().manifest == end
     assert fleet.decide().verdict == "roll_back"
     assert published(fleet) == end
     problems = verify(fleet.store, fleet.history(), fleet.judge, WITNESS_PUBLIC)
     assert any("renews none" in each for each in problems)
+    assert any("after the rollout had ended" in each for each in problems)
 
 
 class Broken(Exception):
@@ -316,7 +320,12 @@ def test_what_a_start_needs(fleet: Rolling) -> None:
     about = rollout()
 
     def refused(match: str, **changed: Any) -> None:
-        given = {"document": about, "signed": signed(about), "result": RESULT, "plans": plans()} | changed
+        given: dict[str, Any] = {
+            "document": about,
+            "signed": signed(about),
+            "result": RESULT,
+            "plans": plans(),
+        } | changed
         with pytest.raises(Refused, match=match):
             control.start(fleet.context, **given)
 

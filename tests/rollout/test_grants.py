@@ -242,20 +242,20 @@ def test_a_grant_over_the_socket(fleet: Rolling, asked: GrantRequest, tmp_path: 
 @pytest.mark.parametrize(
     "bad",
     [
-        {"asked": replace(FIRST, state="../live")},
-        {"asked": replace(FIRST, stage=0)},
-        {"asked": replace(FIRST, stage=-1)},
-        {"asked": replace(FIRST, share=Fraction(2))},
-        {"asked": replace(FIRST, state="shadow", share=Fraction(0))},
-        {"asked": replace(FIRST, rollout=b"short")},
-        {"asked": Asked(FIRST.rollout, "complete", 3, Fraction(1, 2))},
+        replace(FIRST, state="../live"),
+        replace(FIRST, stage=0),
+        replace(FIRST, stage=-1),
+        replace(FIRST, share=Fraction(2)),
+        replace(FIRST, state="shadow", share=Fraction(0)),
+        replace(FIRST, rollout=b"short"),
+        Asked(FIRST.rollout, "complete", 3, Fraction(1, 2)),
     ],
 )
-def test_a_request_that_cannot_be_is_not_read(bad: dict[str, Asked]) -> None:
+def test_a_request_that_cannot_be_is_not_read(bad: Asked) -> None:
     sound = GrantRequest(FIRST, b"{}", b"note", (), ())
     assert GrantRequest.decode(sound.encode()) == sound
     with pytest.raises(BadInput):
-        GrantRequest.decode(replace(sound, **bad).encode())
+        GrantRequest.decode(replace(sound, asked=bad).encode())
     for data in (sound.encode()[:-1], sound.encode() + b" ", b"[]", b"\xff"):
         with pytest.raises(BadInput):
             GrantRequest.decode(data)
