@@ -32,7 +32,7 @@ from fa_core.errors import BadInput, problems
 from fa_core.labels import lookalikes, normal, wrong
 from fa_core.tables import SOURCES
 
-CONFIG, STORE, KEY, SOCKET = "device.toml", "store.db", "store.key", "device.sock"
+CONFIG, STORE, KEY, SOCKET, MODELS = "device.toml", "store.db", "store.key", "device.sock", "models"
 
 
 def _exact(value: object) -> object:
@@ -161,6 +161,18 @@ class TrustSection(Section):
     skew_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = SKEW // timedelta(minutes=1)
 
 
+class ModelsSection(Section):
+    """Where published models are read, a directory on this machine, and the space that kept ones may take.
+
+    Without a directory a device that connects to a gateway reads that one's. `population` is the name of the
+    device's; where it is given, the device follows that population's rollouts.
+    """
+
+    published: str | None = None
+    population: str | None = None
+    space_mb: Annotated[int, Field(ge=1, le=4096)] = 32
+
+
 class ServeSection(Section):
     """The socket (a path; beside this file by default) and the users, by number, that may connect."""
 
@@ -181,6 +193,7 @@ class DeviceConfig(Section):
     policy: PolicySection = PolicySection()
     trust: TrustSection
     serve: ServeSection = ServeSection()
+    models: ModelsSection = ModelsSection()
 
     def rules(self, folder: Path) -> Rules:
         """Return the store's rules. Raises BadInput where the contact list that is named cannot be read."""

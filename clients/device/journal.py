@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Kind = Literal["created", "granted", "revoked", "contributed", "declined", "expired", "forgotten", "rollout"]
+Kind = Literal[
+    "created", "granted", "revoked", "contributed", "declined", "expired", "forgotten",
+    "model_kept", "model_refused", "rollout",
+]  # fmt: skip
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
 GENESIS = "0" * 64
@@ -70,6 +73,11 @@ def sentence(entry: Entry) -> str:
         return f"Kept long enough: {_deleted(body)}."
     if entry.kind == "forgotten":
         return f"You asked to forget {body['scope']}; {_deleted(body)}."
+    if entry.kind == "model_kept":
+        about = f" for {body['wake_word']}" if body["wake_word"] else ""
+        return f"Took in the {body['kind']} {body['version']}{about}, signed by {body['signer']}."
+    if entry.kind == "model_refused":
+        return f"Refused the model {str(body['model'])[:12]}: {body['why']}."
     if entry.kind == "declined":
         return f"Said no to a request: {body['why']}."
     if entry.kind == "rollout":

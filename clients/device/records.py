@@ -16,6 +16,7 @@ from clients.device.policy import Past
 from clients.device.rows import micros, moment
 from clients.device.store import Store
 from fa_core.errors import BadInput
+from fa_core.publication import proofs as publications
 from fa_core.secagg import DeviceIdentity
 
 
@@ -170,6 +171,17 @@ class Records:
         assert seen.first is not None
         values = {"size": seen.size, "latest": micros(seen.latest), "first": micros(seen.first)}
         rows = [(name, value.to_bytes(8, "big")) for name, value in values.items()] + [("root", seen.root)]
+        self._connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", rows)
+
+    def publication_seen(self) -> publications.Seen:
+        """Return the log as publications showed it last; nothing before the first."""
+        said = dict(self._connection.execute("SELECT name, value FROM state").fetchall())
+        size = _number(said.get("published_size", b"\0"))
+        return publications.Seen(size, bytes(said.get("published_root", b"")))
+
+    def see_publication(self, seen: publications.Seen) -> None:
+        """Write the log as a publication showed it."""
+        rows = [("published_size", seen.size.to_bytes(8, "big")), ("published_root", seen.root)]
         self._connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", rows)
 
     def revision(self, family: str) -> int:

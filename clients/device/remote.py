@@ -11,11 +11,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from secrets import SystemRandom
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from clients.device.interface import STAGES, Declined, Device, Stage
@@ -35,6 +36,7 @@ AWAY_SECONDS = 300.0
 KEEP_ALIVE_SECONDS = 30
 RETRY_SECONDS = (1.0, 60.0)
 MAX_BYTES = 64 * 1024 * 1024
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,20 @@ class Line:
             raise Unreachable
         return status == 204
 
+    def published(self, name: str, most: int, tag: str = "") -> tuple[int, str, bytes]:
+        """Return the status (200, 304 or 404), tag and bytes of a file that the gateway has for all devices.
+
+        Args:
+            most: bytes at most; more are none. tag: the one of the bytes that are here already, for a 304.
+        Raises:
+            Unreachable: where the gateway does not answer, or answers otherwise.
+        """
+        more = {"If-None-Match": tag} if tag else {}
+        status, headers, body = self._ask("GET", f"/v1/published/{name}", b"", 0, most, more)
+        if status not in (200, 304, 404):
+            raise Unreachable
+        return status, headers.get("etag", ""), body
+
     def close(self) -> None:
         """Hang up for good, also under a request that waits or begins in another thread."""
         self._closed = True
@@ -120,18 +136,27 @@ class Line:
         connection.close()
 
     def _ask(
-        self, method: str, target: str, body: bytes, wait: int
+        self,
+        method: str,
+        target: str,
+        body: bytes,
+        wait: int,
+        most: int = MAX_BYTES,
+        more: Mapping[str, str] = NO_HEADERS,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Ask, and once more by the gateway's clock where it says that ours is off."""
-        answer = self._exchange(method, target, body, wait)
+        """Ask, and once more by the gateway's clock where it says that ours is off.
+
+        `most` bytes are read of the answer; `more` are headers beside the signature.
+        """
+        answer = self._exchange(method, target, body, wait, most, more)
         if answer[0] == 401 and self._set_clock(answer[1]):
-            answer = self._exchange(method, target, body, wait)
+            answer = self._exchange(method, target, body, wait, most, more)
         if answer[0] == 401:
             raise NotAdmitted
         return answer
 
     def _exchange(
-        self, method: str, target: str, body: bytes, wait: int
+        self, method: str, target: str, body: bytes, wait: int, most: int, more: Mapping[str, str]
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         self._timestamp = max(self._timestamp + 1, int((self.clock() + self._ahead) * 1_000_000))
         request = Request(method, target, digest_of(body))
@@ -145,9 +170,9 @@ class Line:
             _opened(connection).settimeout(wait + ANSWER_SECONDS)
             if self._closed:
                 raise Unreachable
-            connection.request(method, target, body or None, headers)
+            connection.request(method, target, body or None, headers | dict(more))
             response = connection.getresponse()
-            data = response.read(MAX_BYTES)
+            data = response.read(most)
             # http.client returns a truncated body as it is: half a message is none.
             if response.length or (not response.isclosed() and response.read(1)):
                 raise Unreachable

@@ -11,7 +11,7 @@ root (RFC 6962) over the rows that were left. `clients.device.proof` checks that
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -72,6 +72,10 @@ class Rules:
     retention: Mapping[str, timedelta]
     labels: Mapping[str, Collection[str]]
     redactor: Redactor = field(default=Redactor(), repr=False)
+
+    def allowing(self, column: str, label: str) -> "Rules":
+        """Return rules that let one more label into an open label column."""
+        return replace(self, labels={**self.labels, column: {*self.labels.get(column, ()), label}})
 
     def kept_since(self, source: str, now: datetime) -> datetime:
         """Return the time before which rows of a table are deleted at `now`; it moves once an hour."""

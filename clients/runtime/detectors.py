@@ -10,7 +10,6 @@ Nothing here keeps audio for longer than the model needs it: under one second of
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +21,9 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures, Model
 
+from clients.models.head import EMBEDDING_SIZE as EMBEDDING_SIZE
+from clients.models.head import Head as Head
+from clients.models.head import head_scores as head_scores
 from fa_core.errors import BadInput
 
 SAMPLE_RATE = 16_000
@@ -99,7 +101,6 @@ class MicroDetector:
         self._frames = 0
 
 
-EMBEDDING_SIZE = 96
 EMBEDDING_HOP = 1_280
 MEL_BLOCK = EMBEDDING_HOP + 352
 """Samples that give the eight mel frames (10 ms apart, 512 samples each) of one hop."""
@@ -157,41 +158,6 @@ class EmbeddingStream:
         return levels / np.float32(10) + np.float32(2)
 
 
-@dataclass(frozen=True)
-class Head:
-    """A logistic head over the last `frames` embeddings: score = 1 / (1 + exp(-(<weights, x> + bias)))."""
-
-    wake_word: str
-    model_version: str
-    threshold: float
-    weights: NDArray[np.float32]
-    """Shape (frames, 96), oldest embedding first; any standardisation is folded in."""
-    bias: float
-
-    def save(self, path: Path) -> None:
-        """Write the head as a compressed .npz (a few kilobytes)."""
-        np.savez_compressed(
-            path,
-            wake_word=np.array(self.wake_word),
-            model_version=np.array(self.model_version),
-            threshold=np.array(self.threshold),
-            weights=self.weights,
-            bias=np.array(self.bias),
-        )
-
-    @staticmethod
-    def load(path: Path) -> "Head":
-        """Read a head that `save` wrote."""
-        with np.load(path) as stored:
-            return Head(
-                wake_word=str(stored["wake_word"]),
-                model_version=str(stored["model_version"]),
-                threshold=float(stored["threshold"]),
-                weights=stored["weights"],
-                bias=float(stored["bias"]),
-            )
-
-
 class EmbeddingDetector:
     """Detector B: a `Head` over an `EmbeddingStream`, one score each 80 ms."""
 
@@ -217,19 +183,13 @@ class EmbeddingDetector:
         self._recent = np.empty((0, EMBEDDING_SIZE), np.float32)
 
 
-def head_scores(head: Head, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Score every full window of embeddings (k, 96): shape (max(0, k - frames + 1),), in [0, 1]."""
-    frames = len(head.weights)
-    if len(embeddings) < frames:
-        return np.empty(0, np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(embeddings, (frames, EMBEDDING_SIZE))[:, 0]
-    logits = np.einsum("kfe,fe->k", windows, head.weights, dtype=np.float64) + head.bias
-    scores: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * logits))
-    return scores
+def shipped_head(wake_word: str) -> Head:
+    """Return the head of B that came with this program."""
+    return Head.load(Path(__file__).with_name(f"embed_{wake_word}.npz"))
 
 
 def _candidate_b(wake_word: str) -> Detector:
-    return EmbeddingDetector(Head.load(Path(__file__).with_name(f"embed_{wake_word}.npz")))
+    return EmbeddingDetector(shipped_head(wake_word))
 
 
 MODELS: Mapping[str, Callable[[str], Detector]] = MappingProxyType(

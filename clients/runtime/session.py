@@ -7,23 +7,30 @@ from clients.device.store import Store
 from clients.runtime.detectors import Pcm
 from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import REACTION, Labeller, Reaction
+from clients.runtime.policy import FollowedPolicy
 
 
 class Session:
     """Processes one stream and writes its events for one purpose, once it is known what followed them.
 
-    Without consent to the purpose the store writes nothing, and the events are gone.
+    Without consent to the purpose the store writes nothing, and the events are gone. `policy` is followed by
+    the listener's detector.
     """
 
-    def __init__(self, listener: Listener, store: Store, purpose: Purpose) -> None:
+    def __init__(
+        self, listener: Listener, store: Store, purpose: Purpose, policy: FollowedPolicy | None = None
+    ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
+        self._policy = policy
         self._labeller = Labeller()
         self.written = 0
 
     def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Detection]:
         """Take in samples; return the events that ended with them. `now` is the device's clock."""
+        if self._policy is not None:
+            self._policy.apply(self._listener.now, playback=playback)
         detections = self._listener.feed(pcm, playback=playback)
         for event in detections:
             self._labeller.add(event)
@@ -32,15 +39,21 @@ class Session:
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
+        if self._policy is not None and reaction.kind != "silence":
+            self._policy.interacted(reaction.time)
         self._labeller.react(reaction)
 
     def command(self, row: dict[str, object], now: datetime) -> None:
         """Write what became of a command, a row of `labels.command_row`."""
+        if self._policy is not None:
+            self._policy.interacted(now)
         self._write("command_events", [row], now)
 
     def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
         detections, listened = self._listener.finish()
+        if self._policy is not None:
+            self._policy.end()
         for event in detections:
             self._labeller.add(event)
         self._settle(self._listener.now + REACTION, now)

@@ -47,6 +47,7 @@ NOUNS: Final = {
     "gateway": "Stand in front of many devices that connect over HTTPS.",
     "federation": "Make a federation's keys and units; start, look at and stop a lab of it.",
     "alerts": "Send a webhook or an e-mail when a guardrail breaks, a round fails or a budget runs low.",
+    "model": "Sign, keep and publish what devices load: heads, adapters, thresholds, policies.",
     "store": "Back up, restore and verify the whole store.",
 }
 """Groups of commands, one module each, with a Typer called `app`. The text is its help."""

@@ -14,6 +14,7 @@ from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from clients.device.owner import DeviceHome
+    from clients.runtime.detectors import Detector
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -214,14 +215,23 @@ def listen(
         typer.Argument(help="Audio files, folders of them, or - for raw samples from standard input."),
     ],
     wake_word: Annotated[str, typer.Option(help="The wake word to listen for.")] = "okay_nabu",
-    model: Annotated[str, typer.Option(help="The detector's version.")] = "micro-1",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The detector's version, or the SHA-256 of a published one that is here; else the one that "
+            "acts in a rollout, or micro-1.",
+            show_default=False,
+        ),
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Play 16 kHz audio to this device as if it were recorded now: events are stored, audio never is."""
     from clients.runtime.listening import play
 
-    found = play(sources, wake_word, model, _open(folder).store, _now)
+    home = _open(folder)
+    detector, candidate = _detectors(home, wake_word, model)
+    found = play(sources, detector, home.store, _now, candidate)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
@@ -230,6 +240,49 @@ def listen(
         typer.echo("nothing was stored: there is no consent to quality_metrics")
     else:
         typer.echo(f"{found.written} rows were stored")
+
+
+@app.command()
+def fetch(
+    model: Annotated[str, typer.Argument(help="The SHA-256 of a published artefact.", show_default=False)],
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            help="A gateway, https://HOST:PORT; else the directory in device.toml.", show_default=False
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authority of the gateway's certificate; else the system's.", show_default=False
+        ),
+    ] = None,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a published model and keep it, if every check passes. Exit code 3 where it is refused."""
+    from clients.device.records import Records
+    from clients.device.remote import Unreachable, line
+    from clients.models.believe import RefusedModel, Shipped
+    from clients.models.sources import Gateway
+    from clients.runtime.published import models_of
+
+    if not _is_hex(model, 32):
+        raise BadInput(f"{model}: the SHA-256 of an artefact is expected, 64 hexadecimal digits")
+    home = _open(folder)
+    source = None if gateway is None else Gateway(line(gateway, Records(home.store).identity(), ca))
+    try:
+        found = models_of(home, source).obtain(model.lower(), _now())
+    except RefusedModel as refused:
+        raise Refused(f"{model} is refused: {refused}") from None
+    except Unreachable:
+        raise BadInput(f"{gateway} does not answer, or does not admit this device") from None
+    about = found if isinstance(found, Shipped) else found.manifest
+    if as_json:
+        typer.echo(json.dumps(asdict(about), indent=2))
+        return
+    how = "came with this program" if isinstance(found, Shipped) else f"is kept, signed by {found.signer}"
+    typer.echo(f"{about.version} for {about.wake_word or 'all wake words'} {how}")
 
 
 @app.command()
@@ -247,12 +300,13 @@ def serve(
 ) -> None:
     """Hold store, keys, consent and budget in this process, and answer invitations at its socket."""
     from clients.device.process import serve as serve_devices
+    from clients.runtime.following import beside_hub
 
     if hub is not None:
         folders = sorted(each.parent for each in hub.glob("*/device.toml"))
         if not folders:
             raise BadInput(f"{hub} holds no device: no folder in it has a device.toml")
-    serve_devices(folders or [folder])
+    serve_devices(folders or [folder], beside_hub)
 
 
 @app.command()
@@ -268,21 +322,43 @@ def connect(
 ) -> None:
     """Take part in rounds through a gateway. Nothing listens here: this device asks, and decides."""
     from clients.device.process import connect as connect_device
+    from clients.runtime.following import beside_gateway
 
-    connect_device(folder, gateway, ca)
+    connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
+
+
+def _detectors(home: "DeviceHome", wake_word: str, model: str | None) -> "tuple[Detector, Detector | None]":
+    """Return the detector that was named, or the one that acts; and the one in shadow beside that."""
+    from clients.device.records import Records
+    from clients.models.believe import RefusedModel
+    from clients.runtime.detectors import open_detector
+    from clients.runtime.following import choice, opened
+    from clients.runtime.published import models_of, open_published
+
+    models = models_of(home)
+    if model is None and Records(home.store).enrolled():
+        acting, candidate = opened(models, choice(home, models, wake_word, _now()))
+        return acting or open_detector("micro-1", wake_word), candidate
+    try:
+        published = open_published(models, model) if model and _is_hex(model, 32) else None
+    except RefusedModel as refused:
+        raise Refused(f"{model} is not loaded: {refused}") from None
+    return published or open_detector(model or "micro-1", wake_word), None
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
     """Return which model acts and why, by wake word, where there was ever a rollout for it."""
     from clients.device.records import Records
-    from clients.rollout.state import Rollouts
+    from clients.rollout.state import wake_words
 
-    records = Records(home.store)
-    if not records.enrolled():
+    if not Records(home.store).enrolled() or not (words := wake_words(home.store)):
         return {}
-    rollouts = Rollouts(home.store, home.config.pins(), records.identity().population)
-    charging = home.conditions()(now).charging
-    return {word: rollouts.choice(word, frozenset(), charging, now).why for word in rollouts.wake_words()}
+    # Imported here: a device without a rollout needs no detector to show its state.
+    from clients.runtime.following import choice
+    from clients.runtime.published import models_of
+
+    models = models_of(home)
+    return {word: choice(home, models, word, now).why for word in words}
 
 
 def _open(folder: Path) -> "DeviceHome":

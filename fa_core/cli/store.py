@@ -22,7 +22,7 @@ def backup(
     store: Where = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Write ledger, log, catalogue and releases into one file, after verifying them. Keys are not in it."""
+    """Write ledger, log, catalogue, releases and artefacts into one file, verified. Keys are not in it."""
     with open_store(store, create=False) as opened:
         contents = opened.backup(file)
         _say(file, opened, contents.rows, contents.parts, as_json, f"written to {file}")
@@ -55,7 +55,7 @@ def restore(
 
 @app.command()
 def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Verify ledger, log, catalogue and the bytes of every release."""
+    """Verify ledger, log, catalogue and the bytes of every release and artefact."""
     with open_store(store, create=False) as opened:
         problems = [*opened.verify_ledger(), *opened.verify_log()]
     if as_json:
@@ -63,7 +63,7 @@ def verify(store: Where = DEFAULT, as_json: AsJson = False) -> None:
     if problems:
         raise BadInput("the store does not verify:\n" + "\n".join(f"  {each}" for each in problems))
     if not as_json:
-        typer.echo("ledger, log, catalogue and releases agree")
+        typer.echo("ledger, log, catalogue, releases and artefacts agree")
 
 
 def _say(file: Path, opened: Store, rows: dict[str, int], parts: int, as_json: bool, done: str) -> None:

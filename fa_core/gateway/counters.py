@@ -28,7 +28,7 @@ HELP = {
     REQUESTS: ("counter", "Requests answered, by method and status."),
     WORK: ("counter", "Seconds of work on requests, without waiting."),
     RECEIVED: ("counter", "Bytes of replies taken from devices."),
-    SENT: ("counter", "Bytes of requests handed to devices."),
+    SENT: ("counter", "Bytes of requests and published files handed to devices."),
     MESSAGES: ("counter", "Messages to devices, by stage and by whether they were answered in time."),
     STAGES_ENDED: ("counter", "Stages that ended."),
     ERRORS: ("counter", "Times that the database could not be used."),

@@ -1,13 +1,17 @@
-"""What devices see of a gateway: two requests over HTTPS, each signed, and whether the gateway is well.
+"""What devices see of a gateway: three requests over HTTPS, each signed, and whether the gateway is well.
 
     GET /v1/letters?wait=240   the next request for this device, by long poll; 204: none
     PUT /v1/letters/{number}   the device's reply to it; 204
+    GET /v1/published/{name}   a file of the publication directory; 304: as the device has it; 404: none
     GET /health, GET /ready    whether the process runs; whether its database does
 
 An unauthenticated request gets 401, whatever the reason: wrong certificate, wrong signature, a timestamp used
 before, a clock far off (every answer carries the gateway's `Date`). A rejected reply gets 409, whatever the
 reason: another device's message, no message, a second reply, a stage that is over. A device that declines
 sends nothing; its silence cannot be distinguished from any other.
+
+What is published is the same for every device and proves itself, so who asks for it spends no timestamp: a
+device may fetch it while its long poll waits, and who repeats a request gets public bytes.
 """
 
 import asyncio
@@ -16,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, TypeVar
 
 import anyio.to_thread
@@ -31,6 +36,7 @@ from fa_core.gateway.notifier import Notifier
 from fa_core.gateway.queue import DeviceRequest, Queue, Replayed, ReplyOutcome
 from fa_core.gateway.schema import MAX_MESSAGE
 from fa_core.gateway.settings import Home
+from fa_core.publication import directory
 from fa_core.trust.request_signing import MESSAGE, SKEW_SECONDS, STAGE, Credentials, digest_of
 
 LOOKS_A_SECOND = 5.0
@@ -40,6 +46,9 @@ LOOKING, POSTING = 4, 4
 When a stage begins, all devices poll at once. Replies have connections of their own, so they do not wait
 behind the polls; each reply that is in also means one poll less.
 """
+
+PUBLISHED = "published"
+"""What counters of bytes call files of the publication directory, beside the stages of a round."""
 
 FAILURES_A_SECOND, FAILURE_BURST = 1.0, 30.0
 """Unauthenticated requests of one address; after these they get 429, and its devices are still served."""
@@ -213,6 +222,20 @@ def _routes(app: FastAPI, state: _WorkerState) -> None:
             raise _Ended(409)
         state.counters.add(RECEIVED, len(body))
         return Response(status_code=204)
+
+    @app.get("/v1/published/{name:path}")
+    async def published(request: Request, name: str) -> Response:
+        who = state.admit(request)
+        await state.body(request, who.digest)
+        data = await state.work(lambda: directory.read(state.home.published, name))
+        if data is None:
+            raise _Ended(404)
+        tag = f'"{sha256(data).hexdigest()}"'
+        headers = {"etag": tag, "cache-control": "no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        state.counters.add(SENT, len(data), stage=PUBLISHED)
+        return Response(data, media_type="application/octet-stream", headers=headers)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -71,6 +71,7 @@ class Settings(Section):
         database: postgresql://…, or a file's path; left out: `gateway.db`, which one worker may use.
         authority: file with the enrolment authority's public key.
         certificate, key: files for TLS, PEM.
+        published: the publication directory, which devices may fetch from.
         relay: called `door` in files of older versions, which are read too.
     """
 
@@ -81,6 +82,7 @@ class Settings(Section):
     authority: str = "authority.pub"
     certificate: str = "server.crt"
     key: str = "server.key"
+    published: str = "published"
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     cohort: CohortSection = CohortSection()
     relay: RelaySection = Field(default=RelaySection(), validation_alias=AliasChoices("relay", "door"))
@@ -110,6 +112,11 @@ class Home:
     def authority(self) -> bytes:
         """Return the enrolment authority's public key. Raises BadInput."""
         return read_hex(self.folder / self.settings.authority)
+
+    @property
+    def published(self) -> Path:
+        """The publication directory; nothing is published where it is not there."""
+        return self.folder / self.settings.published
 
     @property
     def counts(self) -> Path:

@@ -17,6 +17,7 @@ database = "{database}"           # a file, for one worker; or postgresql://…
 authority = "authority.pub"       # whose certificates admit devices
 certificate = "server.crt"        # TLS, PEM; `ca.crt` signed it, which devices are given
 key = "server.key"
+published = "published"           # what `fa model publish` and `fa rollout` write, for devices to fetch
 workers = {workers}
 
 [cohort]

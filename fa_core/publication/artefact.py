@@ -13,6 +13,12 @@ from fa_core.errors import BadInput
 
 ArtefactKind = Literal["head", "adapter", "thresholds", "policy", "anchors"]
 
+MAX_SIZE = 16 << 20
+"""Bytes of an artefact at most: what a device may have to fetch over a phone's connection."""
+
+MAX_TEXT = 500
+"""Characters of a manifest's text at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArtefactManifest:
@@ -47,13 +53,34 @@ class ArtefactManifest:
         """Return the manifest in signed bytes. Raises BadInput where they are none."""
         try:
             found = cls(**json.loads(document))
-            whole = found.document() == document and _is_hash(found.sha256)
+            whole = found.document() == document
         except (ValueError, TypeError, RecursionError):
             raise BadInput("these bytes are no manifest of an artefact") from None
-        if not whole or found.kind not in get_args(ArtefactKind) or (found.base and not _is_hash(found.base)):
-            raise BadInput("these bytes are no manifest of an artefact")
+        if not whole or (what := found.wrong) is not None:
+            raise BadInput("these bytes are no manifest of an artefact" + (f": {what}" if whole else ""))
         return found
 
+    @property
+    def wrong(self) -> str | None:
+        """What is wrong with the manifest, None where nothing is."""
+        texts = {name: value for name, value in asdict(self).items() if name != "size"}
+        for name, value in texts.items():
+            if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+                return f"its {name} is not one line of at most {MAX_TEXT} characters"
+        for name in ("name", "version", "runtime", "licence", "trained_by"):
+            if not texts[name].strip():
+                return f"its {name} is empty"
+        if self.kind not in get_args(ArtefactKind):
+            return f"its kind is none of {', '.join(get_args(ArtefactKind))}"
+        if not is_hash(self.sha256) or (self.base and not is_hash(self.base)):
+            return "an artefact is named by its SHA-256, 64 hexadecimal digits in lower case"
+        if self.kind in ("adapter", "thresholds") and not self.base:
+            return f"a manifest of kind {self.kind} names the artefact that it changes, as its base"
+        if not isinstance(self.size, int) or isinstance(self.size, bool) or not 0 < self.size <= MAX_SIZE:
+            return f"an artefact has 1 to {MAX_SIZE:,} bytes"
+        return None
 
-def _is_hash(text: str) -> bool:
+
+def is_hash(text: str) -> bool:
+    """Return whether a text is a SHA-256 in hexadecimal digits, in lower case."""
     return len(text) == 64 and all(each in "0123456789abcdef" for each in text)

@@ -1,8 +1,9 @@
 """A store in one file, and a store again from it, between any two kinds of database.
 
 The file is a tar: `store.json` (version, revision of the tables, when, how many rows and parts), a file of
-JSON lines for each table, and the parts of every release as they are. All is read in one snapshot. What
-comes back is verified before it is kept: ledger, transparency log, catalogue and the bytes of every release.
+JSON lines for each table, and the parts of every release and the log's artefacts as they are. All is read in
+one snapshot. What comes back is verified before it is kept: ledger, transparency log, catalogue, and the
+bytes of every release and artefact.
 """
 
 import base64
@@ -11,11 +12,12 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -24,7 +26,7 @@ from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, sel
 
 from fa_core.canonical_json import utc_text
 from fa_core.errors import BadInput, Refused
-from fa_core.store import catalogue, chain, schema, translog
+from fa_core.store import artefacts, catalogue, chain, schema, translog
 from fa_core.store.bodies import Bodies, body_name, fetch
 from fa_core.store.migrations import LINEAGE
 from fa_core.store.schema import Exact, UtcTime
@@ -41,7 +43,7 @@ _UNREADABLE = (tarfile.TarError, ValueError, KeyError, TypeError, ArithmeticErro
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a backup holds: when it was made, rows by table, parts of releases, and the log's size."""
+    """What a backup holds: when it was made, rows by table, releases' parts and artefacts, the log's size."""
 
     at: datetime
     rows: dict[str, int]
@@ -90,13 +92,13 @@ def restore(connection: Connection, bodies: Bodies, file: Path) -> Contents:
 
 
 def verify(connection: Connection, bodies: Bodies) -> list[str]:
-    """Return what is wrong with ledger, log, catalogue and releases; empty where nothing is."""
+    """Return what is wrong with ledger, log, catalogue, releases and artefacts; empty where nothing is."""
     try:
         keys = [Ed25519PublicKey.from_public_bytes(key) for key in translog.keys(connection, translog.LOG)]
     except (BadInput, ValueError):
         return ["the log names a key that is none; it was changed"]
     problems = chain.verify(connection) + translog.verify(connection, keys, None, ())
-    return problems or catalogue.verify(connection, bodies)
+    return problems or catalogue.verify(connection, bodies) + artefacts.verify(connection, bodies)
 
 
 def _write(connection: Connection, bodies: Bodies, archive: tarfile.TarFile) -> Contents:
@@ -108,8 +110,8 @@ def _write(connection: Connection, bodies: Bodies, archive: tarfile.TarFile) -> 
         lines = [json.dumps({each.name: _as_json(each, row[each.name]) for each in table.c}) for row in found]
         rows[table.name] = len(lines)
         _add(archive, f"{table.name}.jsonl", "".join(line + "\n" for line in lines).encode())
-    for name, release, part, digest in _parts(connection):
-        _add(archive, f"parts/{name}", fetch(bodies, connection, release, part, digest))
+    for name, read in _parts(connection, bodies):
+        _add(archive, f"parts/{name}", read())
         parts += 1
     contents = Contents(datetime.now(UTC), rows, parts, rows["log"])
     said = {
@@ -136,7 +138,7 @@ def _read(connection: Connection, bodies: Bodies, archive: tarfile.TarFile) -> C
             rows = [_row(table, json.loads(line)) for line in lines[start : start + _BATCH]]
             connection.execute(insert(table), rows)
     parts = 0
-    for name, *_ in _parts(connection):
+    for name, _ in _parts(connection, bodies):
         bodies.write(connection, name, _bytes(archive, members[f"parts/{name}"]))
         parts += 1
     if parts != said["parts"]:
@@ -144,12 +146,14 @@ def _read(connection: Connection, bodies: Bodies, archive: tarfile.TarFile) -> C
     return Contents(datetime.fromisoformat(said["at"]), said["rows"], parts, said["rows"]["log"])
 
 
-def _parts(connection: Connection) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (name, release, part, digest) of every part of every release."""
+def _parts(connection: Connection, bodies: Bodies) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield the name of every part of every release and of every artefact, and what reads its bytes."""
     columns = [schema.releases.c[column] for _, column in _PARTS]
     for row in connection.execute(select(schema.releases.c.id, *columns).order_by(schema.releases.c.id)):
         for (part, _), digest in zip(_PARTS, row[1:], strict=True):
-            yield body_name(row.id, part, digest), row.id, part, digest
+            yield body_name(row.id, part, digest), partial(fetch, bodies, connection, row.id, part, digest)
+    for digest in artefacts.digests(connection):
+        yield artefacts.artefact_body(digest), partial(artefacts.fetch, connection, bodies, digest)
 
 
 def _row(table: Table, said: dict[str, Any]) -> dict[str, Any]:

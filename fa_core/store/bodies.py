@@ -1,4 +1,4 @@
-"""Where the bytes of a release lie: files in a folder beside SQLite, or rows beside PostgreSQL's.
+"""Where the bytes of releases and artefacts lie: files in a folder beside SQLite, or rows of PostgreSQL.
 
 A name holds the SHA-256 of its bytes, so no writer can replace another's file, and what is read back is
 checked against the catalogue. PostgreSQL keeps bodies itself, so that a team needs one address and no share.
@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from fa_core.errors import BadInput
 from fa_core.store.schema import bodies
@@ -67,7 +67,8 @@ class TableBodies:
     """Rows of the table `bodies`."""
 
     def write(self, connection: Connection, name: str, data: bytes) -> None:
-        """Insert a row."""
+        """Insert a row, in place of one whose bytes were damaged."""
+        connection.execute(delete(bodies).where(bodies.c.name == name))
         connection.execute(insert(bodies).values(name=name, data=data))
 
     def read(self, connection: Connection, name: str) -> bytes | None:

@@ -26,8 +26,8 @@ from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.ledger_rows import Declaration
+from fa_core.store import artefacts, catalogue, chain, translog
 from fa_core.store import backup as backups
-from fa_core.store import catalogue, chain, translog
 from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
 from fa_core.store.catalogue import Entry, Failure, Query
@@ -258,6 +258,23 @@ class Store:
         with self._database.reading() as connection:
             return translog.of_kind(connection, kind, subject)
 
+    def keep_artefact(self, subject: str, entry: bytes, data: bytes) -> LogEntry:
+        """Keep an artefact's bytes and put the entry that names them in the log; what is there stays.
+
+        Args:
+            subject: hex SHA-256 of the manifest. entry: of kind "model", `checkpoint.entry`'s bytes.
+        Raises:
+            BadInput: the manifest names other bytes.
+        """
+        with self._database.writing() as connection:
+            return artefacts.keep(connection, self._bodies, subject, entry, data)
+
+    def artefact(self, digest: str) -> bytes:
+        """Return the bytes of an artefact by their hex SHA-256. Raises BadInput where they are gone or were
+        changed."""
+        with self._database.reading() as connection:
+            return artefacts.fetch(connection, self._bodies, digest)
+
     def plan(self, plan_hash: str) -> bytes:
         """Return the canonical bytes of a plan that was announced, by its hash. Raises BadInput for none."""
         with self._database.reading() as connection:
@@ -329,7 +346,9 @@ class Store:
             except BadInput as error:
                 return [str(error)]
             problems = translog.verify(connection, keys, witness_key, tuple(earlier))
-            return problems or catalogue.verify(connection, self._bodies)
+            if problems:
+                return problems
+            return catalogue.verify(connection, self._bodies) + artefacts.verify(connection, self._bodies)
 
     # Backup
 

