@@ -101,8 +101,8 @@ class Models:
     def _obtain(self, sha256: str, now: datetime, keep: frozenset[str], depth: int) -> Model | Shipped:
         try:
             return self._load(sha256, depth)
-        except RefusedModel as refused:
-            if refused.reason in (Reason.REVOKED, Reason.SIGNATURE) or self._source is None:
+        except RefusedModel:
+            if self._source is None:
                 raise
         manifest, signer, publication = self._fetch_manifest(self._source, sha256, now)
         check_fits(manifest, self._able)

@@ -16,7 +16,7 @@ from fa_core import merkle
 from fa_core.publication import directory
 from fa_core.publication.proofs import Seen, Verified
 from fa_core.publication.signed import SignedDocument
-from tests.models.samples import DAY, NOW, SHIPPED, Device, Publisher, random_head
+from tests.models.samples import DAY, NOW, SHIPPED, Device, Publisher, random_head, raw
 
 HEAD = head.encode(random_head())
 
@@ -110,6 +110,16 @@ def test_a_revoked_key_counts_for_nothing_before_and_after(device: Device, publi
     assert obtained(device, digest) == ""  # the control: nothing else was wrong with it
     assert why(lambda: device.models(revoked=revoked).load(digest)) == "REVOKED"
     assert obtained(device, digest, revoked=revoked) == "REVOKED"
+
+
+def test_a_model_whose_key_was_revoked_comes_back_under_another(device: Device, publisher: Publisher) -> None:
+    digest, revoked = publisher.publish(HEAD), frozenset({raw(publisher.plan)})
+    assert obtained(device, digest) == ""
+    publisher.plan = Ed25519PrivateKey.generate()
+    assert obtained(device, digest, revoked=revoked) == "REVOKED"
+    publisher.publish(HEAD)
+    assert obtained(device, digest, revoked=revoked) == ""
+    assert why(lambda: device.models(revoked=revoked).load(digest)) == ""
 
 
 def test_a_key_counts_within_its_dates_where_a_model_is_new(device: Device, publisher: Publisher) -> None:

@@ -83,6 +83,12 @@ def test_a_missing_or_changed_artefact_is_found(
     assert filled.verify_log() == []
 
 
+def test_a_name_that_is_no_hash_names_no_file(tmp_path: Path) -> None:
+    with open_store(tmp_path / "store") as store:
+        store.publish("model", *entry_of(DATA, sha256="/../../outside".ljust(64, "0")))
+        assert store.verify_log() == ["log entry 0 is no manifest of an artefact"]
+
+
 def test_artefacts_come_back_on_either_database(filled: Store, elsewhere: str, tmp_path: Path) -> None:
     contents = filled.backup(tmp_path / "backup")
     assert contents.parts == 1
