@@ -164,10 +164,12 @@ class TrustSection(Section):
 class ModelsSection(Section):
     """Where published models are read, a directory on this machine, and the space that kept ones may take.
 
-    Without a directory a device that connects to a gateway reads that one's.
+    Without a directory a device that connects to a gateway reads that one's. `population` is the name of the
+    device's; where it is given, the device follows that population's rollouts.
     """
 
     published: str | None = None
+    population: str | None = None
     space_mb: Annotated[int, Field(ge=1, le=4096)] = 32
 
 

@@ -155,6 +155,11 @@ class StoredDevice:
             except sqlcipher.Error:
                 raise Declined(Reason.STORE) from None
 
+    @property
+    def alone(self) -> AbstractContextManager[object]:
+        """Held while a request uses the store; whoever else uses its connection holds it as well."""
+        return self._lock
+
     def tidy(self) -> None:
         """Delete what is past its retention or its consent, as `Store.transaction` does; call it hourly."""
         with self._lock, self._store.transaction(self._clock.now()):

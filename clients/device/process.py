@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sqlcipher3 import dbapi2 as sqlcipher
@@ -28,7 +29,17 @@ LOGGERS = ("clients", "fa_core")
 """Our own loggers; of others only the fact that they logged something is shown."""
 
 
-def connect(folder: Path, url: str, authority: Path | None) -> None:
+Work = Callable[[threading.Event], None]
+Beside = Callable[[Sequence[tuple[DeviceHome, StoredDevice]]], Work | None]
+"""Given the devices of a process, returns what runs beside them until it is stopped, None for nothing."""
+
+
+def nothing_beside(devices: Sequence[tuple[DeviceHome, StoredDevice]]) -> Work | None:
+    """Run nothing beside the devices."""
+    return None
+
+
+def connect(folder: Path, url: str, authority: Path | None, beside: Beside = nothing_beside) -> None:
     """Have the device in `folder` take part through the gateway at `url`, until SIGTERM or SIGINT.
 
     Raises BadInput or Refused before anything is asked where it cannot be opened or was not enrolled.
@@ -47,14 +58,14 @@ def connect(folder: Path, url: str, authority: Path | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    threading.Thread(target=enforce_retention, args=([device], stopped), daemon=True).start()
+    _start([(home, device)], beside, stopped)
     try:
         attend(device, gateway, stopped)
     finally:
         home.store.close()
 
 
-def serve(folders: Sequence[Path]) -> None:
+def serve(folders: Sequence[Path], beside: Beside = nothing_beside) -> None:
     """Serve the devices in `folders` (slot 0, 1, …) at the first one's socket, until SIGTERM or SIGINT.
 
     Raises BadInput or Refused before anything is served where one of them cannot be opened, is not
@@ -70,12 +81,22 @@ def serve(folders: Sequence[Path]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     server = Server(devices, homes[0].config.endpoint(folders[0]))
-    threading.Thread(target=enforce_retention, args=(list(devices.values()), stopped), daemon=True).start()
+    _start(list(zip(homes, devices.values(), strict=True)), beside, stopped)
     try:
         server.run(stopped.is_set)
     finally:
         for home in homes:
             home.store.close()
+
+
+def _start(
+    devices: Sequence[tuple[DeviceHome, StoredDevice]], beside: Beside, stopped: threading.Event
+) -> None:
+    """Start what runs beside the devices until `stopped`: retention, and what was asked for."""
+    retention = partial(enforce_retention, [device for _, device in devices])
+    for work in (retention, beside(devices)):
+        if work is not None:
+            threading.Thread(target=work, args=(stopped,), daemon=True).start()
 
 
 def enforce_retention(devices: Sequence[StoredDevice], stopped: threading.Event) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
 
 from clients.device.journal import Json
@@ -15,13 +15,10 @@ from clients.rollout.belief import Held, Known, believe
 from clients.rollout.terms import Terms
 from fa_core.errors import BadInput, Refused
 from fa_core.publication.proofs import Publication, Seen
-from fa_core.publication.rollout import RolloutManifest, State, rollout_name
+from fa_core.publication.rollout import RolloutManifest, State
 from fa_core.publication.signed import SignedDocument
 
 SECRET_BYTES = 32
-
-ASK_SECONDS = 240
-"""How often a connected device asks for the newest manifest: a rollback reaches it within five minutes."""
 
 _MEANING: dict[State, str] = {
     "shadow": "{baseline} acts, and {candidate} scores too",
@@ -47,22 +44,12 @@ class Rollouts:
         self._pins = pins
         self._population = population
 
-    def ask(
-        self, fetch: Callable[[str], bytes | None], population: str, wake_words: Iterable[str], now: datetime
-    ) -> None:
-        """Fetch what is published for some wake words, and keep what is believed.
-
-        Args:
-            fetch: returns the published file of a name, None where there is none.
-            population: the name that the certificate's 32 bytes are of.
-        """
-        for wake_word in wake_words:
-            data = fetch(rollout_name(population, wake_word))
-            if data is not None:
-                try:
-                    self.receive(data, wake_word, now)
-                except Refused:
-                    logger.warning("a rollout was refused; the journal says why")
+    def take(self, data: bytes, wake_word: str, now: datetime) -> None:
+        """Do as `receive`, and leave a refusal to the journal."""
+        try:
+            self.receive(data, wake_word, now)
+        except Refused:
+            logger.warning("a rollout was refused; the journal says why")
 
     def receive(self, data: bytes, wake_word: str, now: datetime) -> Held:
         """Read a published file, and keep the manifest in it. Raises Refused where it is not believed.
@@ -108,11 +95,6 @@ class Rollouts:
             Seen(size, bytes(root)),
         )
 
-    def wake_words(self) -> list[str]:
-        """Return the wake words that a manifest is held for."""
-        rows = self._connection.execute("SELECT wake_word FROM rollout ORDER BY wake_word").fetchall()
-        return [str(word) for (word,) in rows]
-
     def choice(
         self, wake_word: str, models: Collection[bytes], charging: bool | None, now: datetime
     ) -> Choice:
@@ -156,6 +138,12 @@ class Rollouts:
             write = "INSERT OR REPLACE INTO rollout_refused VALUES (?, ?)"
             self._connection.execute(write, (wake_word, why))
             self._store.append(now, "declined", {"wake_word": wake_word, "why": why})
+
+
+def wake_words(store: Store) -> list[str]:
+    """Return the wake words that a manifest is held for."""
+    rows = store.connection.execute("SELECT wake_word FROM rollout ORDER BY wake_word").fetchall()
+    return [str(word) for (word,) in rows]
 
 
 def _decoded(data: bytes) -> Publication:

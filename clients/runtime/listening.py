@@ -10,6 +10,7 @@ from clients.device.store import Store
 from clients.runtime.detectors import Detector, Pcm
 from clients.runtime.events import Listener
 from clients.runtime.session import Session
+from clients.runtime.shadow import ShadowListener, ShadowSession
 from clients.runtime.sources import file_pieces, file_seconds, folder_files, stream_pieces
 
 STANDARD_INPUT = Path("-")
@@ -25,8 +26,14 @@ class Played:
     written: int
 
 
-def play(sources: Sequence[Path], detector: Detector, store: Store, clock: Callable[[], datetime]) -> Played:
-    """Play each source in turn, as a stream of its own, for quality metrics.
+def play(
+    sources: Sequence[Path],
+    detector: Detector,
+    store: Store,
+    clock: Callable[[], datetime],
+    candidate: Detector | None = None,
+) -> Played:
+    """Play each source in turn, as a stream of its own, for quality metrics; a candidate scores in shadow.
 
     A recording is played as if it ended now; standard input is a microphone that starts now. Raises
     BadInput for what is no audio; events written before stay.
@@ -34,8 +41,15 @@ def play(sources: Sequence[Path], detector: Detector, store: Store, clock: Calla
     wakes = near = written = 0
     seconds = 0.0
     for pieces, length in _streams(sources):
-        listener = Listener(detector, start := clock() - timedelta(seconds=length))
-        session = Session(listener, store, "quality_metrics")
+        start = clock() - timedelta(seconds=length)
+        listener: Listener | ShadowListener
+        session: Session | ShadowSession
+        if candidate is None:
+            listener = Listener(detector, start)
+            session = Session(listener, store, "quality_metrics")
+        else:
+            listener = ShadowListener(detector, candidate, start)
+            session = ShadowSession(listener, store, "quality_metrics")
         detections = [event for piece in pieces for event in session.feed(piece, clock())]
         detections += session.finish(clock())
         wakes += sum(event.accepted for event in detections)

@@ -1,38 +1,57 @@
-"""The models that a test set scores: those that came with this program, and heads from files."""
+"""The models that a test set scores: those that came with this program, and artefacts from files."""
 
+import json
 from hashlib import sha256
 from pathlib import Path
 
-import pymicro_wakeword
-
-from clients.runtime import detectors
-from clients.runtime.detectors import MODELS, Detector, EmbeddingDetector, Head, open_detector
+from clients.models import head, thresholds
+from clients.models.formats import published_form
+from clients.runtime.detectors import MODELS, Detector, EmbeddingDetector, open_detector
+from clients.runtime.published import shipped
 from fa_core.errors import BadInput
 
 
 def open_model(text: str, wake_word: str) -> tuple[Detector, str]:
-    """Return a fresh detector for a wake word, and the hex SHA-256 of the model's bytes.
+    """Return a fresh detector for a wake word, and the hex SHA-256 of its artefact as it is published.
 
     Args:
-        text: a version that came with this program, or the path of a head's .npz.
+        text: a version that came with this program, the path of a head (.npz or published), or MODEL+FILE for
+            a model with the thresholds in a file.
     Raises:
         BadInput: where there is no such model, or it listens for another wake word.
     """
+    model, plus, file = text.rpartition("+")
+    if plus and not Path(text).is_file():
+        detector, _ = open_model(model, wake_word)
+        return _with_thresholds(detector, Path(file))
     if text in MODELS:
-        return open_detector(text, wake_word), sha256(_shipped(text, wake_word).read_bytes()).hexdigest()
+        detector = open_detector(text, wake_word)
+        digests = {(each.version, each.wake_word): digest for digest, each in shipped().items()}
+        return detector, digests[text, wake_word]
     path = Path(text)
     if not path.is_file():
-        raise BadInput(f"{text} is no model: one of {', '.join(MODELS)} or a head's file is expected")
+        raise BadInput(
+            f"{text} is no model: one of {', '.join(MODELS)}, a head's file or MODEL+THRESHOLDS is expected"
+        )
+    data = published_form("head", path, "")
+    found = head.decode(data)
+    if found.wake_word != wake_word:
+        raise BadInput(f"{path} listens for {found.wake_word}, the test set is for {wake_word}")
+    return EmbeddingDetector(found), sha256(data).hexdigest()
+
+
+def _with_thresholds(detector: Detector, path: Path) -> tuple[Detector, str]:
+    """Return a detector with the thresholds in a file, and the hash of these as they are published."""
     try:
-        head = Head.load(path)
-    except (OSError, ValueError, KeyError):
-        raise BadInput(f"{path} is no head: an .npz that training wrote is expected") from None
-    if head.wake_word != wake_word:
-        raise BadInput(f"{path} listens for {head.wake_word}, the test set is for {wake_word}")
-    return EmbeddingDetector(head), sha256(path.read_bytes()).hexdigest()
-
-
-def _shipped(version: str, wake_word: str) -> Path:
-    if version == "micro-1":
-        return Path(pymicro_wakeword.__file__).parent / "models" / f"{wake_word}.tflite"
-    return Path(detectors.__file__).with_name(f"embed_{wake_word}.npz")
+        said = json.loads(path.read_bytes())
+        data = thresholds.encode(said["version"], said["thresholds"])
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        right = '{"thresholds": {"WAKE WORD": "0.5"}, "version": "NAME"}'
+        raise BadInput(f"{path}: {right} is expected") from None
+    found = thresholds.decode(data)
+    if detector.wake_word not in found.by_wake_word:
+        raise BadInput(f"{path} has no threshold for {detector.wake_word}")
+    detector.threshold, detector.model_version = found.by_wake_word[detector.wake_word], found.version
+    return detector, sha256(data).hexdigest()

@@ -14,6 +14,7 @@ from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from clients.device.owner import DeviceHome
+    from clients.runtime.detectors import Detector
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -215,24 +216,22 @@ def listen(
     ],
     wake_word: Annotated[str, typer.Option(help="The wake word to listen for.")] = "okay_nabu",
     model: Annotated[
-        str, typer.Option(help="The detector's version; or the SHA-256 of a published one that is here.")
-    ] = "micro-1",
+        str | None,
+        typer.Option(
+            help="The detector's version, or the SHA-256 of a published one that is here; else the one that "
+            "acts in a rollout, or micro-1.",
+            show_default=False,
+        ),
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Play 16 kHz audio to this device as if it were recorded now: events are stored, audio never is."""
-    from clients.models.believe import RefusedModel
-    from clients.runtime.detectors import open_detector
     from clients.runtime.listening import play
-    from clients.runtime.published import models_of, open_published
 
     home = _open(folder)
-    try:
-        published = open_published(models_of(home), model) if _is_hex(model, 32) else None
-    except RefusedModel as refused:
-        raise Refused(f"{model} is not loaded: {refused}") from None
-    detector = published or open_detector(model, wake_word)
-    found = play(sources, detector, home.store, _now)
+    detector, candidate = _detectors(home, wake_word, model)
+    found = play(sources, detector, home.store, _now, candidate)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
@@ -301,12 +300,13 @@ def serve(
 ) -> None:
     """Hold store, keys, consent and budget in this process, and answer invitations at its socket."""
     from clients.device.process import serve as serve_devices
+    from clients.runtime.following import beside_hub
 
     if hub is not None:
         folders = sorted(each.parent for each in hub.glob("*/device.toml"))
         if not folders:
             raise BadInput(f"{hub} holds no device: no folder in it has a device.toml")
-    serve_devices(folders or [folder])
+    serve_devices(folders or [folder], beside_hub)
 
 
 @app.command()
@@ -322,21 +322,43 @@ def connect(
 ) -> None:
     """Take part in rounds through a gateway. Nothing listens here: this device asks, and decides."""
     from clients.device.process import connect as connect_device
+    from clients.runtime.following import beside_gateway
 
-    connect_device(folder, gateway, ca)
+    connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
+
+
+def _detectors(home: "DeviceHome", wake_word: str, model: str | None) -> "tuple[Detector, Detector | None]":
+    """Return the detector that was named, or the one that acts; and the one in shadow beside that."""
+    from clients.device.records import Records
+    from clients.models.believe import RefusedModel
+    from clients.runtime.detectors import open_detector
+    from clients.runtime.following import choice, opened
+    from clients.runtime.published import models_of, open_published
+
+    models = models_of(home)
+    if model is None and Records(home.store).enrolled():
+        acting, candidate = opened(models, choice(home, models, wake_word, _now()))
+        return acting or open_detector("micro-1", wake_word), candidate
+    try:
+        published = open_published(models, model) if model and _is_hex(model, 32) else None
+    except RefusedModel as refused:
+        raise Refused(f"{model} is not loaded: {refused}") from None
+    return published or open_detector(model or "micro-1", wake_word), None
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
     """Return which model acts and why, by wake word, where there was ever a rollout for it."""
     from clients.device.records import Records
-    from clients.rollout.state import Rollouts
+    from clients.rollout.state import wake_words
 
-    records = Records(home.store)
-    if not records.enrolled():
+    if not Records(home.store).enrolled() or not (words := wake_words(home.store)):
         return {}
-    rollouts = Rollouts(home.store, home.config.pins(), records.identity().population)
-    charging = home.conditions()(now).charging
-    return {word: rollouts.choice(word, frozenset(), charging, now).why for word in rollouts.wake_words()}
+    # Imported here: a device without a rollout needs no detector to show its state.
+    from clients.runtime.following import choice
+    from clients.runtime.published import models_of
+
+    models = models_of(home)
+    return {word: choice(home, models, word, now).why for word in words}
 
 
 def _open(folder: Path) -> "DeviceHome":

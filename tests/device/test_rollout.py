@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,88 +21,15 @@ from clients.device.trust import Pins
 from clients.rollout.acting import Choice, bucket
 from clients.rollout.belief import Held
 from clients.rollout.state import Rollouts
-from fa_core.canonical_json import canonical
 from fa_core.errors import Refused
 from fa_core.merkle import Tree, leaf_hash
-from fa_core.publication.proofs import LoggedEntry, Publication
-from fa_core.publication.rollout import RolloutManifest, State, grant, rollout_name
+from fa_core.publication.rollout import State, grant
 from fa_core.publication.signed import SignedDocument
 from fa_core.secagg.identity import population_id
+from tests.device.publishing import DAY, NEW, NEWEST, OLD, WORD, Publisher, document
 from tests.device.setup import KEY, NOW, POPULATION, RULES, World
 
-OLD, NEW, NEWEST = b"a" * 32, b"b" * 32, b"c" * 32
 HERE = frozenset({OLD, NEW, NEWEST})
-WORD = "okay_nabu"
-DAY = timedelta(days=1)
-SHARES = {"shadow": Fraction(0), "live": Fraction(1, 10), "complete": Fraction(1)}
-
-
-def document(revision: int = 1, **changes: Any) -> bytes:
-    """Return the canonical bytes of a rollout from embed-1 to embed-2."""
-    body: dict[str, Any] = {
-        "apiVersion": "fa/v1",
-        "kind": "Rollout",
-        "metadata": {
-            "name": "embed",
-            "revision": revision,
-            "owner": "us",
-            "question": "?",
-            "expires": "2026-12-31",
-        },
-        "population": POPULATION,
-        "wake_word": WORD,
-        "models": {
-            "baseline": {"version": "embed-1", "sha256": OLD.hex()},
-            "candidate": {"version": "embed-2", "sha256": NEW.hex()},
-            "floor": "embed-1",
-        },
-        "gate": {"looks": 4},
-        "stages": [{"shadow": "1"}, {"live": "0.1"}, {"live": "0.5"}, {"live": "1"}],
-        "lease": "7d",
-    }
-    return canonical(body | changes)
-
-
-class Publisher:
-    """Signs, logs and publishes rollouts in a world, as an aggregator does."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.sequence = 0
-
-    def manifest(
-        self, state: State, stage: int = 0, rollout: bytes | None = None, **changes: Any
-    ) -> RolloutManifest:
-        """Return the next manifest; granted where that is needed."""
-        self.sequence += 1
-        named = SignedDocument.sign("rollout", rollout or document(), self.world.plan_key).hash
-        share = changes.pop("share", SHARES.get(state, Fraction(0)))
-        key = self.world.witness_key
-        signature = grant(named, state, stage, share, key) if state in ("live", "complete") else b""
-        made = RolloutManifest(
-            named, POPULATION, WORD, self.sequence, state, stage, share, OLD, NEW, NOW, NOW + 7 * DAY, b"",
-            signature,
-        )  # fmt: skip
-        return replace(made, **changes)
-
-    def publish(
-        self, manifest: RolloutManifest, rollout: bytes | None = None, key: Ed25519PrivateKey | None = None
-    ) -> bytes:
-        """Log a document and a manifest of it, and return the published file."""
-        signed = SignedDocument.sign("rollout", rollout or document(), key or self.world.plan_key)
-        return self.file(signed.entry(), manifest.entry())
-
-    def file(self, *entries: bytes, at: datetime = NOW) -> bytes:
-        """Log entries that are not there yet and publish them."""
-        leaves = [leaf_hash(each) for each in entries]
-        self.world.leaves += [each for each in leaves if each not in self.world.leaves]
-        tree = Tree(self.world.leaves)
-        logged = tuple(
-            LoggedEntry(index, entry, tree.inclusion(index))
-            for entry, index in zip(entries, map(self.world.leaves.index, leaves), strict=True)
-        )
-        sizes = {size: tree.consistency(size) for size in range(1, tree.size)}
-        return Publication(self.world.note(at), sizes, logged).encode()
 
 
 @pytest.fixture
@@ -467,17 +393,6 @@ def test_a_crash_while_a_manifest_is_kept_leaves_the_one_before(
             receive(data)
     assert rollouts.held(WORD) == first
     assert receive(data).manifest.state == "live"
-
-
-def test_asking_keeps_what_is_published_and_survives_what_is_not(
-    publisher: Publisher, rollouts: Rollouts
-) -> None:
-    files = {
-        rollout_name(POPULATION, WORD): publisher.publish(publisher.manifest("shadow")),
-        rollout_name(POPULATION, "alexa"): b"nonsense",
-    }
-    rollouts.ask(files.get, POPULATION, ["alexa", WORD, "hey_jarvis"], NOW)
-    assert rollouts.wake_words() == [WORD]
 
 
 def test_the_owner_sees_which_model_acts_and_why(tmp_path: Path) -> None:

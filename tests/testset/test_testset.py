@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom, multinomial, poisson
 from typer.testing import CliRunner
 
-from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm
+from clients.models import thresholds
+from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm, shipped_head
 from clients.runtime.events import Listener
+from clients.runtime.published import shipped
 from clients.testset import judge, models
 from clients.testset.clips import MANIFEST, Clip, ControlledSet, digest, read_set, write_clip
 from clients.testset.make import make
@@ -346,12 +349,30 @@ def test_the_command_line_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(each.false_wakes_of_candidate > 0 for each in written.conditions)
 
 
-def test_models_are_those_that_came_with_the_program_or_a_heads_file(tmp_path: Path) -> None:
-    detector, old = models.open_model("micro-1", "okay_nabu")
-    assert (detector.model_version, len(old)) == ("micro-1", 64)
-    _, new = models.open_model("embed-1", "okay_nabu")
-    assert new != old
-    (tmp_path / "head.npz").write_bytes(b"no head")
-    for text in ("embed-9", str(tmp_path / "head.npz")):
+def test_models_are_those_that_came_with_the_program_or_in_files(tmp_path: Path) -> None:
+    """And each is named by the hash of what is published of it, as a rollout names it."""
+    digests = {(each.version, each.wake_word): digest for digest, each in shipped().items()}
+    for version in ("micro-1", "embed-1"):
+        detector, digest = models.open_model(version, "okay_nabu")
+        assert (detector.model_version, digest) == (version, digests[version, "okay_nabu"])
+    file = tmp_path / "head.npz"
+    shipped_head("okay_nabu").save(file)
+    assert models.open_model(str(file), "okay_nabu")[1] == digests["embed-1", "okay_nabu"]
+
+    limits = tmp_path / "tighter.json"
+    limits.write_text('{"version": "embed-1-t", "thresholds": {"okay_nabu": "0.9"}}')
+    for base in ("embed-1", str(file)):
+        detector, digest = models.open_model(f"{base}+{limits}", "okay_nabu")
+        assert (detector.threshold, detector.model_version) == (0.9, "embed-1-t")
+        assert digest == sha256(thresholds.encode("embed-1-t", {"okay_nabu": "0.9"})).hexdigest()
+
+    (tmp_path / "none.npz").write_bytes(b"no head")
+    (tmp_path / "none.json").write_text('{"thresholds": {"alexa": "0.9"}, "version": "x"}')
+    for text in (
+        "embed-9",
+        str(tmp_path / "none.npz"),
+        f"embed-1+{tmp_path}/none.json",
+        "embed-1+nowhere.json",
+    ):
         with pytest.raises(BadInput):
             models.open_model(text, "okay_nabu")

@@ -1,0 +1,215 @@
+"""A device asks for its rollouts, fetches their models, and opens the one that acts."""
+
+import json
+import threading
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.device.contribution import Clock
+from clients.device.owner import DeviceHome
+from clients.device.records import Records
+from clients.device.remote import Unreachable
+from clients.models import head
+from clients.models.sources import Folder
+from clients.runtime import following
+from clients.runtime.detectors import open_detector
+from clients.runtime.following import (
+    Follower,
+    beside_gateway,
+    beside_hub,
+    choice,
+    follow,
+    opened,
+    rollouts_of,
+)
+from clients.runtime.published import models_of, shipped
+from clients.runtime.shadow import ShadowListener
+from fa_core.errors import BadInput
+from fa_core.publication import directory
+from fa_core.publication.rollout import rollout_name
+from fa_core.publication.signed import SignedDocument
+from tests.device.publishing import DAY, WORD, Publisher, document
+from tests.device.setup import NOW, POPULATION, World
+from tests.device.test_cli import example
+from tests.models.samples import manifest_of, random_head
+
+CANDIDATE = head.encode(random_head(version="embed-2"))
+BASELINE = next(
+    digest for digest, each in shipped().items() if (each.version, each.wake_word) == ("embed-1", WORD)
+)
+MODELS = {
+    "baseline": {"version": "embed-1", "sha256": BASELINE},
+    "candidate": {"version": "embed-2", "sha256": sha256(CANDIDATE).hexdigest()},
+    "floor": "embed-1",
+}
+ROLLOUT = document(models=MODELS)
+
+
+@dataclass
+class Served:
+    """A device, and the directory in which its rollouts and models are published."""
+
+    home: DeviceHome
+    publisher: Publisher
+    folder: Path
+
+    def publish(self, state: Any, stage: int = 0, **changes: Any) -> None:
+        """Publish the next manifest."""
+        named = {name: bytes.fromhex(MODELS[name]["sha256"]) for name in ("baseline", "candidate")}  # type: ignore[index]
+        manifest = self.publisher.manifest(state, stage, rollout=ROLLOUT, **named, **changes)
+        directory.write(
+            self.folder, rollout_name(POPULATION, WORD), self.publisher.publish(manifest, ROLLOUT)
+        )
+
+    def publish_model(self) -> None:
+        """Publish the candidate's bytes and manifest."""
+        manifest = manifest_of(CANDIDATE, version="embed-2")
+        entry = SignedDocument.sign("model", manifest.document(), self.publisher.world.plan_key).entry()
+        directory.write(self.folder, directory.model_name(manifest.sha256), self.publisher.file(entry))
+        directory.write(self.folder, directory.artefact_name(manifest.sha256), CANDIDATE)
+
+    def follower(self) -> Follower:
+        return Follower(self.home, Folder(self.folder), POPULATION, nullcontext())
+
+    def why(self) -> str:
+        return choice(self.home, models_of(self.home), WORD, NOW).why
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Served:
+    world = World(tmp_path)
+    pins = world.pins()
+    text = example()
+    for name, key in (("log", pins.log), ("witness", pins.witness), ("authority", pins.authority)):
+        text = text.replace(f'\n{name} = "{"0" * 64}"', f'\n{name} = "{key.hex()}"')
+    text = text.replace(f'key = "{"0" * 64}"', f'key = "{pins.plan_keys[0].key.hex()}"')
+    text = text.replace('"/srv/unheard/published"', '"published"\npopulation = "homes"')
+    (tmp_path / "device.toml").write_text(text, "utf-8")
+    said = {"at": NOW.isoformat(), "charging": True}
+    (tmp_path / "conditions.json").write_text(json.dumps(said))
+    home = DeviceHome.make(tmp_path, NOW)
+    with home.store.transaction(NOW):
+        records = Records(home.store)
+        records.certify(world.authority.certify(records.key().public_key().public_bytes_raw(), POPULATION))
+    return Served(home, Publisher(world), tmp_path / "published")
+
+
+def test_a_device_follows_a_rollout_and_opens_what_acts(served: Served) -> None:
+    follower = served.follower()
+    follower.ask(NOW)
+    assert served.why() == "there is no rollout"
+    assert opened(models_of(served.home), choice(served.home, models_of(served.home), WORD, NOW)) == (
+        None,
+        None,
+    )
+
+    served.publish("shadow")
+    follower.ask(NOW)
+    assert served.why() == "embed-1 acts: embed-2 is not on this device yet"
+
+    served.publish_model()
+    served.publish("shadow")
+    follower.ask(NOW)
+    models = models_of(served.home)
+    acting, candidate = opened(models, choice(served.home, models, WORD, NOW))
+    assert acting is not None
+    assert candidate is not None
+    assert (acting.model_version, candidate.model_version) == ("embed-1", "embed-2")
+    ShadowListener(acting, candidate, NOW)
+
+    served.publish("complete", 3)
+    follower.ask(NOW)
+    acting, candidate = opened(models, choice(served.home, models, WORD, NOW + 99 * DAY))
+    assert acting is not None
+    assert (acting.model_version, candidate) == ("embed-2", None)
+
+    served.publish("rolled_back", 3)
+    follower.ask(NOW)
+    assert served.why() == "embed-1 acts: embed@1 was taken back"
+    kinds = [each.kind for each in served.home.store.entries()]
+    assert kinds == ["created", "rollout", "model_refused", "model_kept", "rollout", "rollout"]
+
+
+def test_what_is_published_wrongly_changes_nothing(served: Served) -> None:
+    directory.write(served.folder, rollout_name(POPULATION, WORD), b"nonsense")
+    served.follower().ask(NOW)
+    assert rollouts_of(served.home).held(WORD) is None
+
+
+def test_a_damaged_model_is_not_opened(served: Served) -> None:
+    served.publish("live", 3, share=1)
+    served.publish_model()
+    served.follower().ask(NOW)
+    assert "this is one of them" in served.why()
+    kept = served.home.folder / "models" / directory.artefact_name(sha256(CANDIDATE).hexdigest())
+    kept.write_bytes(CANDIDATE[:-1] + bytes([CANDIDATE[-1] ^ 1]))
+    assert served.why() == "embed-1 acts: embed-2 is not on this device yet"
+
+
+def test_a_hub_follows_those_of_its_devices_that_name_a_population(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "utc_now", lambda: NOW)
+    served.publish_model()
+    served.publish("shadow")
+    home = served.home
+    device = home.device(Clock(lambda: NOW, lambda: 0.0))
+    work = beside_hub([(home, device)])
+    assert work is not None
+    stopped = threading.Event()
+    monkeypatch.setattr(stopped, "wait", lambda seconds: stopped.set())
+    work(stopped)
+    assert rollouts_of(home).held(WORD) is not None
+
+    silent = replace(home, config=home.config.model_copy(update={"models": type(home.config.models)()}))
+    assert beside_hub([(silent, device)]) is None
+    assert beside_gateway("https://gateway:1", None)([(silent, device)]) is None
+    other = home.config.models.model_copy(update={"population": "offices"})
+    strange = replace(home, config=home.config.model_copy(update={"models": other}))
+    with pytest.raises(BadInput, match="not of the population"):
+        beside_hub([(strange, device)])
+
+
+def test_a_source_that_does_not_answer_is_asked_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    class Silent:
+        def read(self, name: str, most: int) -> bytes | None:
+            raise Unreachable
+
+    stopped = threading.Event()
+
+    def wait(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 3:
+            stopped.set()
+
+    monkeypatch.setattr(stopped, "wait", wait)
+    follow([replace(served.follower(), source=Silent())], stopped)
+    assert len(asked) == 3
+    assert max(asked) <= 240
+
+
+def test_listening_uses_the_model_that_acts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fa_core.cli import device as command
+
+    monkeypatch.setattr(command, "_now", lambda: NOW)
+    served.publish_model()
+    served.publish("shadow")
+    alone, none = command._detectors(served.home, WORD, None)
+    assert (alone.model_version, none) == ("micro-1", None)
+    served.follower().ask(NOW)
+    acting, candidate = command._detectors(served.home, WORD, None)
+    assert candidate is not None
+    assert (acting.model_version, candidate.model_version) == ("embed-1", "embed-2")
+    named, none = command._detectors(served.home, WORD, "micro-1")
+    assert type(named) is type(open_detector("micro-1", WORD))
+    assert none is None
+    assert command._acting(served.home, NOW)[WORD].startswith("embed-1 acts: embed@1 is in shadow")
