@@ -7,23 +7,15 @@ from typing import Final
 
 import numpy as np
 
-from fa_core.estimate.read import part_sums
 from fa_core.plan import Plan, load
 from fa_core.privacy.distributed import shares_of, variance_in_sum
 from fa_core.values import Layout
 from scripts.bench.naive import naive, wilson
-from scripts.bench.worlds.coverage import (
-    BATCH,
-    REACH,
-    Bounds,
-    bounds_of,
-    cover,
-    estimates_of_many,
-    fails,
-)
+from scripts.bench.worlds.coverage import BATCH, REACH, cover, fails
 from scripts.bench.worlds.fleets import Setting, setting, textbook
 from scripts.bench.worlds.groups import WEEKLY_WORLD, WORLDS, Floats, Ints
 from scripts.bench.worlds.kinds import CASES, EVENTS, WEEKLY
+from scripts.bench.worlds.many import bounds_of_many
 
 METRIC: Final = "false_reject_rate"
 LARGEST: Final = slice(1, 6)
@@ -102,11 +94,10 @@ def _weekly(exact: Setting, ways: Mapping[str, Setting], devices: int, releases:
     for start in range(0, releases, BATCH):
         fleets = exact.draw(rng, devices, min(BATCH, releases - start))
         for name, where in ways.items():
-            noised = where.noised(rng, where.sums(fleets)).astype(np.float64)
-            parts = [part_sums(where.release(devices), sums) for sums in noised]
-            for each in estimates_of_many(where.plan, parts, devices):
-                shown: Bounds = bounds_of([number for number in each if number.metric == METRIC])
-                found[name].add(shown.low, shown.high, truth)
+            noised = where.noised(rng, where.sums(fleets))
+            shown = bounds_of_many(where.release(devices), where.plan, noised, devices)[METRIC]
+            for low, high in zip(shown.low, shown.high, strict=True):
+                found[name].add(low, high, truth)
         for middle, around in zip(*textbook(exact, fleets, devices), strict=True):
             found["no privacy noise"].add(middle - around, middle + around, truth)
         for each_fleet in range(len(fleets[0])):
