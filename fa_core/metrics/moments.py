@@ -27,6 +27,13 @@ DEVICES, N, R, NN, NR, RR = range(6)
 STEPS: Final = 40
 """Halvings of a bracket: the ends are found to 1e-12 of the range."""
 
+MEASURED: Final = 0.8
+"""The least variance of r − p·n, in standard deviations of the noise that is left in what was measured of it.
+
+Less cannot be told from that noise. Where a variance that is hardly measured came out low, or below nothing,
+the interval would be far too narrow: with a noise of 1.5 times the variance only 76% of them would hold.
+"""
+
 Floor = Callable[[FloatArray, FloatArray], FloatArray]
 """Returns the least sampling variance of r − p·n for sizes n (K,) and ratios p (…, K)."""
 
@@ -161,11 +168,11 @@ class Ratio:
             _at(each, p) for each in (terms.off, terms.noise, terms.measured, terms.along, terms.own)
         )
         floor = self.floor(np.maximum(self.n, 0.0), p)
-        total = np.maximum(measured, floor) + noise
-        sampling = np.maximum(measured - along / total * off, floor)
+        total = np.maximum(np.maximum(measured, floor) + noise, MEASURED * np.sqrt(own))
         left = np.sqrt(np.maximum(own - along**2 / total, 0.0))
-        variance = sampling + noise
-        wide = estimated_variance_quantile(z, np.minimum(left, sampling - floor) / variance)
+        sampling = np.maximum(measured - along / total * off, floor)
+        variance = np.maximum(sampling + noise, MEASURED * left)
+        wide = estimated_variance_quantile(z, np.minimum(left, variance - noise - floor) / variance)
         return np.asarray(off**2 <= wide**2 * variance)
 
     def _noise(self, p: FloatArray) -> FloatArray:

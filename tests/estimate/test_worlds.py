@@ -105,10 +105,10 @@ def test_many_releases_are_estimated_as_each_by_itself(kind: str) -> None:
     where, random = setting(CASES[kind], WORLDS["mixed"], 30), np.random.default_rng(4)
     noised, release = where.noised(random, where.sums(where.draw(random, 20_000, 3))), where.release(20_000)
     found = bounds_of_many(release, where.plan, noised, 20_000)["metric"]
-    for low, high, noise_sd, sums in zip(found.low, found.high, found.noise_sd, noised, strict=True):
+    for low, high, sums in zip(found.low, found.high, noised, strict=True):
         results = estimates_of_sums(where.plan, part_sums(release, sums.astype(np.float64)), 20_000)
         alone = [number for each in results for number in (each.cells or (each,))]
-        for shown, name in ((low, "low"), (high, "high"), (noise_sd, "noise_sd")):
+        for shown, name in ((low, "low"), (high, "high")):
             values = np.array([getattr(number, name) for number in alone], np.float64)
             np.testing.assert_allclose(shown, values, rtol=1e-9, atol=1e-9)
         assert not np.isnan(low).all()

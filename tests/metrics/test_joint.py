@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from fa_core.metrics import joint
+from fa_core.metrics import joint, moments
 from fa_core.metrics.intervals import estimated_variance_quantile, normal_quantile
 from fa_core.metrics.joint import Domain, mapped, matrix, norms
 from fa_core.metrics.kind import Axis, BoolArray, FloatArray
@@ -229,6 +231,23 @@ def holds(moments: Moments, p: float) -> BoolArray:
     return np.asarray(off**2 <= wide**2 * (sampling + noise))
 
 
+GROUPS = 20_000
+
+
+def covered(noise_sd: float, floor: float) -> float:
+    """Return the share of 95% intervals that hold p = 1/2, of `GROUPS` groups. A tenth of the variance of
+    r − p·n is noise; the rest is measured with noise of that relative sd, at least `floor` of it."""
+    random, n, p = np.random.default_rng(6), 1e6, 0.5
+    variance = n * p * (1 - p) / floor
+    off = random.normal(0.0, (variance / 0.9) ** 0.5, GROUPS)
+    measured = variance + noise_sd * variance / 0.9 * random.normal(size=GROUPS)
+    nothing = np.zeros(GROUPS)
+    values = np.stack([nothing, nothing + n, p * n + off, nothing, nothing, measured], axis=1)
+    covariance = np.diag([0.0, 0.0, variance / 9, 0.0, 0.0, (noise_sd * variance / 0.9) ** 2])
+    ((low, high, _),) = Ratio(Moments(values, covariance), 0, 1, bernoulli).intervals(0.95)
+    return float(((low <= p) & (p <= high)).mean())
+
+
 class TestTheInterval:
     def test_without_noise_and_with_no_more_variance_than_independent_events_have_it_is_wilson(self) -> None:
         n, hits, z = 5000.0, 400.0, normal_quantile(0.95)
@@ -254,6 +273,18 @@ class TestTheInterval:
             assert (inside == ((low <= p) & (p <= high)))[
                 (abs(low - p) > 1e-9) & (abs(high - p) > 1e-9)
             ].all()
+
+    @pytest.mark.parametrize("noise_sd", [0.4, 0.7, 1.0, 1.5])
+    @pytest.mark.parametrize("floor", [0.02, 0.3])
+    def test_holds_where_its_variance_is_hardly_measured(self, noise_sd: float, floor: float) -> None:
+        """At least 94% where the noise of the variance is as large as the variance; false alarms below 1e-7.
+
+        Without `MEASURED` intervals are too narrow where it is.
+        """
+        assert covered(noise_sd, floor) >= stats.binom.ppf(1e-8, GROUPS, 0.94) / GROUPS
+        if noise_sd >= 0.7:
+            with patch.object(moments, "MEASURED", 0.0):
+                assert covered(noise_sd, floor) < 0.925
 
     def test_sums_come_back_from_what_devices_send(self) -> None:
         domain = Domain(24, 60, 4, False)

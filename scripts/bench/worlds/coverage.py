@@ -38,7 +38,6 @@ class Found:
         under, over: those whose interval lies under the truth, or over it: nominally 2.5% each.
         under_5, over_5: those whose one-sided 95% bound lies on the wrong side: nominally 5% each.
         half: mean half-width, given shown.
-        noisy: share of them in which privacy noise is more than half of the variance.
         edge: share of them in which the interval ends at 0 or at 1.
         plain_held, plain_half: releases whose `textbook` interval holds the truth, and its mean half-width.
     """
@@ -54,7 +53,6 @@ class Found:
     under_5: Ints
     over_5: Ints
     half: Floats
-    noisy: Floats
     edge: Floats
     plain_held: Ints
     plain_half: Floats
@@ -75,7 +73,7 @@ def cover(where: Setting, devices: int, releases: int, seed: int = 1) -> Found:
     rng, release = np.random.default_rng((seed, devices, releases)), where.release(devices)
     truth = where.truth(devices)
     shown, under, over, under_5, over_5, plain_held = np.zeros((6, len(truth)), np.int64)
-    half, noisy, edge, plain_half = np.zeros((4, len(truth)))
+    half, edge, plain_half = np.zeros((3, len(truth)))
     for start in range(0, releases, BATCH):
         fleets = where.draw(rng, devices, min(BATCH, releases - start))
         middle, around = textbook(where, fleets, devices)
@@ -94,7 +92,6 @@ def cover(where: Setting, devices: int, releases: int, seed: int = 1) -> Found:
         under_5 += (seen & ~(one_sided.high >= truth)).sum(axis=0)
         over_5 += (seen & ~(one_sided.low <= truth)).sum(axis=0)
         half += width.sum(axis=0)
-        noisy += (seen & (1.96 * two_sided.noise_sd > 0.71 * width)).sum(axis=0)
         edge += ((two_sided.low == 0.0) | (two_sided.high == 1.0)).sum(axis=0)
     given = np.maximum(shown, 1)
     return Found(
@@ -109,7 +106,6 @@ def cover(where: Setting, devices: int, releases: int, seed: int = 1) -> Found:
         under_5=under_5,
         over_5=over_5,
         half=half / given,
-        noisy=noisy / given,
         edge=edge / given,
         plain_held=plain_held,
         plain_half=plain_half / releases,
@@ -161,10 +157,13 @@ def failures(all_found: Sequence[Found], chance: float) -> Iterator[Failure]:
 
 
 def _excuse(found: Found, place: int) -> str:
-    """Return why the intervals of a place may cover too much; "" where they may not."""
+    """Return why the intervals of a place may cover too much; "" where they may not.
+
+    Privacy noise is most of an interval that is more than √2 times as wide as with none.
+    """
     if found.edge[place] > 0.5:
         return "clipped to the possible range"
-    return "mostly privacy noise" if found.noisy[place] > 0.5 else ""
+    return "mostly privacy noise" if found.half[place] > 2**0.5 * found.plain_half[place] else ""
 
 
 @dataclass(frozen=True)

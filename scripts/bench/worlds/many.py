@@ -47,7 +47,6 @@ class Bounds:
 
     low: Floats
     high: Floats
-    noise_sd: Floats
 
 
 def bounds_of_many(
@@ -95,7 +94,7 @@ def _bounds(result: Result, many: int, possible: list[bool]) -> Bounds:
         return values.reshape(many, len(possible), -1)[:, possible].reshape(many, -1)
 
     numbers = result.numbers
-    return Bounds(by_release(numbers.low), by_release(numbers.high), by_release(numbers.noise_sd))
+    return Bounds(by_release(numbers.low), by_release(numbers.high))
 
 
 @contextmanager
@@ -126,7 +125,15 @@ def _one_release_at_a_time(many: int) -> Iterator[None]:
             [whole(self, replace(ratio, moments=Moments(one, covariance)), mine, z) for one, mine in each]
         )
 
+    def sizes(own: Callable[..., Any]) -> Callable[..., Any]:
+        def each(size: Floats, devices: Floats, *rest: float) -> NDArray[np.bool_]:
+            both = zip(size.reshape(many, -1), devices.reshape(many, -1), strict=True)
+            return np.concatenate([own(*mine, *rest) for mine in both])
+
+        return each
+
     wrapped = {
+        "well_measured": sizes,
         "simultaneous_level": simultaneous,
         "own_or_more": variances,
         "lean_on_others": variances,
