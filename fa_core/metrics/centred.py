@@ -310,6 +310,8 @@ def well_measured(size: FloatArray, devices: FloatArray, sd: float, z: float) ->
         sd: of the noise on the sizes.
         z: the limit below which there is no interval, in standard deviations.
     """
+    if len(size) == 1:
+        return size > z * sd  # nothing else says what size to expect
     typical = devices * size.sum() / max(float(devices.sum()), 1.0)
     return np.asarray((typical > (z + 1.0) * sd) | (size > (z + FAR) * sd))
 
