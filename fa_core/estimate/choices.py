@@ -19,7 +19,7 @@ LADDER: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 168)
 COARSER: Final = ("0.05", "0.1", "0.2", "0.3", "0.5")
 """Shares of a metric's budget that are tried for its coarser groupings together."""
 
-FEW: Final = 3
+FEW: Final = 4
 """Releases that each choice is simulated in: all with the same draws, so that few tell them apart."""
 
 WORTH: Final = 0.97

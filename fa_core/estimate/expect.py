@@ -18,8 +18,9 @@ from fa_core.plan import Plan
 from fa_core.privacy.distributed import shares_of, variance_in_sum
 from fa_core.values import Estimate, FloatArray, Layout
 
-DRAWS: Final = 8
-"""Releases that a preview simulates."""
+DRAWS: Final = 16
+"""Releases that a preview simulates, in pairs of opposite noise. Where noise weighs much, the mean half-width
+of eight without pairs has a standard error of 7%, and that of these one of 3%."""
 
 Key = tuple[str, tuple[str, ...]]
 """A metric and a grouping."""
@@ -100,24 +101,34 @@ def simulated(
 
     Where noise weighs much, the intervals of noised sums are not those of exact ones: they are cut off at the
     possible range, variances are never below their least, and groups come and go. This noise is by seed, so
-    that plans are compared with the same draws; it protects nothing.
+    that plans are compared with the same draws; it protects nothing. Two releases in turn have opposite
+    noise: a group is too large in one and too small in the other, and their mean width is nearer to that of
+    many (antithetic variates; Hammersley & Morton 1956).
     """
     laplace = layout.mechanism == "geometric"
     sums, rng = source(plan, layout, devices), np.random.default_rng(0)
-    sds = np.sqrt(noise_variance(plan, layout, devices))
+    variances = noise_variance(plan, layout, devices)
     found = []
-    for _ in range(draws):
+    for place in range(draws):
+        if place % 2 == 0:
+            noise = [
+                _noise(rng, variance, block.cells, laplace=laplace)
+                for block, variance in zip(layout.blocks, variances, strict=True)
+            ]
+        else:
+            noise = [-each for each in noise]
         noised = {}
-        for block, sd in zip(layout.blocks, sds, strict=True):
+        for block, variance, each in zip(layout.blocks, variances, noise, strict=True):
             key = (block.metric, block.grouping, block.part)
-            noise = (
-                rng.laplace(0.0, sd / np.sqrt(2), block.cells)
-                if laplace
-                else rng.normal(0.0, sd, block.cells)
-            )
-            noised[key] = PartSum(sums[key] + noise, float(sd**2), laplace)
+            noised[key] = PartSum(sums[key] + each, float(variance), laplace)
         found.append(estimates_of_sums(plan, noised, devices))
     return found
+
+
+def _noise(rng: np.random.Generator, variance: float, cells: int, *, laplace: bool) -> FloatArray:
+    """Return noise of a variance, float64 (cells,)."""
+    sd = variance**0.5
+    return rng.laplace(0.0, sd / np.sqrt(2), cells) if laplace else rng.normal(0.0, sd, cells)
 
 
 def noise_variance(plan: Plan, layout: Layout, devices: int) -> FloatArray:

@@ -4,14 +4,15 @@ From the plan and the number of devices, with a public guess of their events or 
 hand: what to expect, and what other choices would cost or gain, each computed by previewing it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from math import ceil
 from typing import Final
 
 from fa_core.errors import BadInput
-from fa_core.estimate.choices import Choice, Suggestion, choices, invited, suggestions
-from fa_core.estimate.expect import Expectation, Source, expectations, guessed
+from fa_core.estimate.choices import FEW, Choice, Suggestion, choices, invited, suggestions
+from fa_core.estimate.expect import DRAWS, Expectation, Source, expectations, guessed
 from fa_core.layout import compile_plan, groupings
 from fa_core.plan import Plan
 from fa_core.privacy.accounting import epsilon_for
@@ -80,9 +81,14 @@ def preview(
     layout = compile_plan(plan)
     guess = TYPICAL_EVENTS if events is None else events
     whole, some = (fleet.whole, fleet.some) if fleet is not None else (guessed(guess), guessed(guess))
-    found = expectations(plan, layout, invited(plan, devices), whole)
+
+    @cache
+    def expected(count: int, draws: int) -> tuple[Expectation, ...]:
+        return expectations(plan, layout, invited(plan, count), whole, draws)
+
+    found = expected(devices, DRAWS)
     if width is not None:
-        found = tuple(_with_need(plan, layout, item, devices, whole, width) for item in found)
+        found = tuple(_with_need(item, devices, width, expected) for item in found)
     longer = guessed(2 * guess) if fleet is None else None
     epsilon = epsilon_for(layout.cost, layout.delta) if layout.accounting == "zcdp" else float(layout.cost)
     return Preview(
@@ -108,13 +114,18 @@ def choices_of(plan: Plan, found: Preview, fleet: Fleet | None = None) -> tuple[
 
 
 def _with_need(
-    plan: Plan, layout: Layout, item: Expectation, devices: int, source: Source, width: float
+    item: Expectation, devices: int, width: float, expected: Callable[[int, int], tuple[Expectation, ...]]
 ) -> Expectation:
-    """Return the expectation with the devices, or the windows, that the wished half-width takes."""
+    """Return the expectation with the devices, or the windows, that the wished half-width takes.
 
-    def reached(count: int) -> bool:
-        here = expectations(plan, layout, invited(plan, count), source)
-        found = next(each for each in here if each.key == item.key)
+    They are looked for in few simulated releases, and then confirmed in as many as the preview's.
+
+    Args:
+        expected: returns the expectations for a number of devices, from so many simulated releases.
+    """
+
+    def reached(count: int, draws: int = FEW) -> bool:
+        found = next(each for each in expected(count, draws) if each.key == item.key)
         return found.half_width is not None and found.shown >= ALL and found.half_width <= width
 
     high = devices
@@ -126,6 +137,8 @@ def _with_need(
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
+    while not reached(high, DRAWS):
+        high += max(1, high // 100)
     windows = None if item.half_width is None else max(1, ceil((item.half_width / width) ** 2))
     return replace(item, devices_for=high, windows_for=windows)
 

@@ -17,10 +17,12 @@ from typing import ClassVar, Final
 
 from fa_core.arrays import TextArray, np
 from fa_core.metrics.intervals import (
+    FAR,
     back_in_range,
     convolved_quantile,
     estimated_variance_quantile,
     lean_on_others,
+    normal_quantile,
     own_or_more,
     simultaneous_level,
     wilson_fieller,
@@ -189,6 +191,9 @@ class Centred(MetricSpec):
         low, high, valid = interval(reading.level)
         wide_low, wide_high, wide_valid = interval(simultaneous_level(reading.level, shape.cells))
         noise_sd = np.sqrt(noise) / np.where(ratio.n > 0, ratio.n, np.nan)
+        if bounds.counters is not None:
+            together = normal_quantile(simultaneous_level(reading.level, shape.cells))
+            valid = valid & well_measured(ratio.n, sums["devices"].values, ratio.noise_n**0.5, together)
         z_noise = convolved_quantile(reading.level, np.full(shape.cells, float(sums["excess"].laplace)))
         devices, devices_sd = sums["devices"].values, sums["devices"].variance ** 0.5
         numbers = assemble(
@@ -289,6 +294,26 @@ def totals(units: Units, cell_of: CellOf, shape: Shape, devices: int) -> tuple[I
     key = units.device * shape.cells + cell_of(units)
     count, size = (tally(units, key, devices * shape.cells, name) for name in ("count", "size"))
     return count.reshape(devices, -1), size.reshape(devices, -1)
+
+
+def well_measured(size: FloatArray, devices: FloatArray, sd: float, z: float) -> BoolArray:
+    """Return whether the size of each group exceeds its noise, whatever that noise is, (K,).
+
+    A group that is shown only where its own noise is lucky is shown too large, and all its misses are on one
+    side. The share that misses of those shown is at most that of all, over the share that is shown: which is
+    five in six where the size is a standard deviation over the limit. What counts is the size that the
+    group's devices lead to expect; or else, where a group is like no other, its own size so far over the
+    limit that it is not due to noise.
+
+    Args:
+        size, devices: noisy sizes and numbers of devices, (K,).
+        sd: of the noise on the sizes.
+        z: the limit below which there is no interval, in standard deviations.
+    """
+    if len(size) == 1:
+        return size > z * sd  # nothing else says what size to expect
+    typical = devices * size.sum() / max(float(devices.sum()), 1.0)
+    return np.asarray((typical > (z + 1.0) * sd) | (size > (z + FAR) * sd))
 
 
 def bernoulli_floor(n: FloatArray, p0: float) -> Quadratic:

@@ -27,6 +27,13 @@ DEVICES, N, R, NN, NR, RR = range(6)
 STEPS: Final = 40
 """Halvings of a bracket: the ends are found to 1e-12 of the range."""
 
+MEASURED: Final = 0.8
+"""The least variance of r − p·n, in standard deviations of the noise that is left in what was measured of it.
+
+Less cannot be told from that noise. Where a variance that is hardly measured came out low, or below nothing,
+the interval would be far too narrow: with a noise of 1.5 times the variance only 76% of them would hold.
+"""
+
 Floor = Callable[[FloatArray, FloatArray], FloatArray]
 """Returns the least sampling variance of r − p·n for sizes n (K,) and ratios p (…, K)."""
 
@@ -99,7 +106,7 @@ class Ratio:
     def sampling(self) -> tuple[FloatArray, FloatArray]:
         """Return the sampling variance of r − p·n at the estimate, and by how much noise may have made it too
         small, in standard deviations of one, each (K,); NaN where the size is not positive."""
-        sampling, floor, left, _ = self._variance(self.point)
+        _, sampling, floor, left, _ = self._variance(self._terms(), self.point)
         return sampling, np.minimum(left, sampling - floor)
 
     def intervals(self, *levels: float) -> list[tuple[FloatArray, FloatArray, BoolArray]]:
@@ -112,10 +119,11 @@ class Ratio:
         ends = np.array([self.low, self.high])[:, None]
         inside = np.broadcast_to(np.nan_to_num(self.point, nan=self.low), (len(levels), 2, len(self.n)))
         outside = np.broadcast_to(ends, inside.shape)
-        reaches = self._holds(z, outside)
+        terms = self._terms()
+        reaches = self._holds(terms, z, outside)
         for _ in range(STEPS):
             half = (inside + outside) / 2
-            holds = self._holds(z, half)
+            holds = self._holds(terms, z, half)
             inside, outside = np.where(holds, half, inside), np.where(holds, outside, half)
         found = np.where(reaches, ends, outside)
         valid = (self.n > z[:, 0] * self.n_sd) & ~reaches.all(axis=1)
@@ -133,30 +141,81 @@ class Ratio:
             for low, high, _ in self.intervals(*levels)
         ]
 
-    def _holds(self, z: FloatArray, p: FloatArray) -> BoolArray:
+    def _terms(self) -> "_Terms":
+        """Return the polynomials of these sums: e_V is e_rr − 2p·e_nr + p²·e_nn, that of r − p·n is
+        e_r − p·e_n."""
+
+        def s(one: int, other: int) -> FloatArray:
+            return np.ascontiguousarray(self.moments.covariance[..., one, other])
+
+        values = self.moments.values
+        return _Terms(
+            off=(self.r, -self.n),
+            measured=(values[:, RR], -2 * values[:, NR], values[:, NN]),
+            noise=(s(R, R), -2 * s(N, R), s(N, N)),
+            along=(
+                s(RR, R),
+                -s(RR, N) - 2 * s(NR, R),
+                s(NN, R) + 2 * s(NR, N),
+                -s(NN, N),
+            ),
+            own=(
+                s(RR, RR),
+                -4 * s(NR, RR),
+                2 * s(NN, RR) + 4 * s(NR, NR),
+                -4 * s(NN, NR),
+                s(NN, NN),
+            ),
+        )
+
+    def _holds(self, terms: "_Terms", z: FloatArray, p: FloatArray) -> BoolArray:
         """Say which ratios (…, K) are inside the intervals of quantiles z, which broadcast against them."""
-        sampling, floor, left, noise = self._variance(p)
+        off, sampling, floor, left, noise = self._variance(terms, p)
         variance = sampling + noise
         wide = estimated_variance_quantile(z, np.minimum(left, sampling - floor) / variance)
-        return np.asarray((self.r - p * self.n) ** 2 <= wide**2 * variance)
+        return np.asarray(off**2 <= wide**2 * variance)
 
-    def _variance(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return of r − p·n the sampling variance, its floor, the standard deviation of what is left of the
-        noise in it, and the variance of the privacy noise, each of p's shape (…, K)."""
-        zero, one = np.zeros_like(p), np.ones_like(p)
-        linear = np.stack([zero, -p, one, zero, zero, zero], axis=-1)
-        squares = np.stack([zero, zero, zero, p * p, -2 * p, one], axis=-1)
-        off, noise = self.r - p * self.n, self._noise(p)
-        measured = (squares * self.moments.values).sum(axis=-1)
+    def _variance(self, terms: "_Terms", p: FloatArray) -> tuple[FloatArray, ...]:
+        """Return r − p·n, its sampling variance, the floor of that, the standard deviation of what is left of
+        the noise in it, and the variance of the privacy noise, each of p's shape (…, K)."""
+        off, noise, measured, along, own = (
+            _at(each, p) for each in (terms.off, terms.noise, terms.measured, terms.along, terms.own)
+        )
         floor = self.floor(np.maximum(self.n, 0.0), p)
-        total = np.maximum(measured, floor) + noise
-        noised = np.einsum("...i,...ij->...j", squares, self.moments.covariance)
-        along = (noised * linear).sum(axis=-1)
+        total = np.maximum(np.maximum(measured, floor) + noise, MEASURED * np.sqrt(own))
+        left = np.sqrt(np.maximum(own - along**2 / total, 0.0))
         sampling = np.maximum(measured - along / total * off, floor)
-        left = np.sqrt(np.maximum((noised * squares).sum(axis=-1) - along**2 / total, 0.0))
-        return sampling, floor, left, noise
+        sampling = np.maximum(sampling, MEASURED * left - noise)
+        return off, sampling, floor, left, noise
 
     def _noise(self, p: FloatArray) -> FloatArray:
         """Return ν(p), the variance of the privacy noise in r − p·n, of p's shape."""
         s = self.moments.covariance
         return np.asarray(s[..., R, R] - 2 * p * s[..., N, R] + p * p * s[..., N, N])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Terms:
+    """What the interval of a ratio p is made of, as polynomials in p: coefficients () or (K,), lowest first.
+
+    Attributes:
+        off: r − p·n.
+        measured: V(p).
+        noise: ν(p).
+        along: Cov(e_V, e_r − p·e_n).
+        own: Var e_V.
+    """
+
+    off: tuple[FloatArray, ...]
+    measured: tuple[FloatArray, ...]
+    noise: tuple[FloatArray, ...]
+    along: tuple[FloatArray, ...]
+    own: tuple[FloatArray, ...]
+
+
+def _at(polynomial: tuple[FloatArray, ...], p: FloatArray) -> FloatArray:
+    """Return a polynomial's values, of p's shape."""
+    value = polynomial[-1]
+    for coefficient in reversed(polynomial[:-1]):
+        value = coefficient + p * value
+    return np.asarray(value)

@@ -1,7 +1,7 @@
 """How near releases come to the truth, and how often their intervals hold it, beside the naive build.
 
     python -m scripts.bench.estimates [--full] [--seconds 3]
-    python -m scripts.bench.estimates --worlds tiny|quick|full [--kinds rate,mean] [--jobs 2]
+    python -m scripts.bench.estimates --worlds tiny|quick|full [--kinds rate,mean] [--jobs 2] [--results FILE]
 
 First the error of a false reject rate by accent, pure epsilon = 1, beside uncentred mechanisms with the
 same budget. Then how wide the weekly plan's intervals and those of single cells of tables are, in worlds made
@@ -14,12 +14,14 @@ each group and the worst single cell, and every place that breaks its promise.
 """
 
 import argparse
+import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +46,8 @@ from scripts.bench.simulated import (
     noised_parts,
     plan_of,
 )
-from scripts.bench.worlds.coverage import FORMS, print_table
+from scripts.bench.worlds.coverage import FORMS
+from scripts.bench.worlds.report import print_table
 from scripts.bench.worlds.widths import print_widths
 
 Floats = NDArray[np.float64]
@@ -315,10 +318,14 @@ def main() -> None:
     )
     parser.add_argument("--kinds", default="", help="with --worlds: only these, with commas")
     parser.add_argument("--jobs", type=int, default=1, help="with --worlds: processes")
+    parser.add_argument(
+        "--results", type=Path, help="with --worlds: keep what is found in this file, and go on from there"
+    )
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     if options.worlds:
-        print_table(options.worlds, [kind for kind in options.kinds.split(",") if kind], options.jobs)
+        kinds = [kind for kind in re.split(",(?! )", options.kinds) if kind]  # one is "rate, pure"
+        print_table(options.worlds, kinds, options.jobs, options.results)
         return
     error_table(options.releases)
     print_widths(options.releases)

@@ -1,6 +1,6 @@
 """Whether a preview's half-widths are those of a run: every shipped plan, drawn fleets, filters included.
 
-    python -m scripts.bench.previews [--devices 2000 20000] [--releases 12] [--plans NAME …]
+    python -m scripts.bench.previews [--devices 2000 20000] [--releases 60] [--plans NAME …]
 
 A plan is previewed with one fleet, as `fa plan preview --fleet` does, and run over another one of the same
 kind, along the local path: tables to bounded counts, noise, estimates. `promised` and `run` are mean half-
@@ -172,7 +172,7 @@ def main() -> int:
     """Compare, print, and return 0 where every promise is within a tenth of what a run gives."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--devices", type=int, nargs="+", default=[2_000, 20_000])
-    parser.add_argument("--releases", type=int, default=12)
+    parser.add_argument("--releases", type=int, default=60)
     parser.add_argument("--plans", nargs="+", default=sorted(path.stem for path in PLANS.glob("*.yaml")))
     options = parser.parse_args()
     plans = [load(PLANS / f"{name}.yaml", today=date(2026, 11, 22), policy=None) for name in options.plans]

@@ -18,11 +18,12 @@ from clients.evaluate import fleet_sum, seeded_randomness
 from fa_core.estimate.read import estimates_of_sums, part_sums
 from fa_core.metrics.joint_shares import CellSums
 from fa_core.metrics.moments import NN, NR, RR, Moments, N, R
+from fa_core.plan import Plan
+from fa_core.values import Release
+from scripts.bench.worlds import coverage
 from scripts.bench.worlds.coverage import (
     FORMS,
-    bounds_of,
     cover,
-    estimates_of_many,
     exceeds,
     fails,
     failures,
@@ -31,6 +32,7 @@ from scripts.bench.worlds.coverage import (
 from scripts.bench.worlds.fleets import Setting, setting, textbook
 from scripts.bench.worlds.groups import UNTIL, WORLDS, Columns, Ints, cohort_of
 from scripts.bench.worlds.kinds import CASES
+from scripts.bench.worlds.many import bounds_of_many
 from tests.estimate.test_worst_groups import clipped_squares, shrunk
 
 CHANCE = 5e-7
@@ -98,16 +100,18 @@ def test_the_truth_is_what_everybody_shows_without_noise(kind: str) -> None:
     assert seen.sum() > len(shown) / 2
 
 
-@pytest.mark.parametrize("kind", ["rate by class", "mean", "det"])
+@pytest.mark.parametrize("kind", CASES)
 def test_many_releases_are_estimated_as_each_by_itself(kind: str) -> None:
-    where, random = setting(CASES[kind], WORLDS["mixed"], 100), np.random.default_rng(4)
-    noised = where.noised(random, where.sums(where.draw(random, 20_000, 2))).astype(np.float64)
-    parts = [part_sums(where.release(20_000), sums) for sums in noised]
-    for found, sums in zip(estimates_of_many(where.plan, parts, 20_000), parts, strict=True):
-        alone = bounds_of(estimates_of_sums(where.plan, sums, 20_000))
-        np.testing.assert_allclose(bounds_of(found).low, alone.low, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(bounds_of(found).high, alone.high, rtol=1e-9, atol=1e-12)
-        assert not np.isnan(alone.low).all()
+    where, random = setting(CASES[kind], WORLDS["mixed"], 30), np.random.default_rng(4)
+    noised, release = where.noised(random, where.sums(where.draw(random, 20_000, 3))), where.release(20_000)
+    found = bounds_of_many(release, where.plan, noised, 20_000)["metric"]
+    for low, high, sums in zip(found.low, found.high, noised, strict=True):
+        results = estimates_of_sums(where.plan, part_sums(release, sums.astype(np.float64)), 20_000)
+        alone = [number for each in results for number in (each.cells or (each,))]
+        for shown, name in ((low, "low"), (high, "high")):
+            values = np.array([getattr(number, name) for number in alone], np.float64)
+            np.testing.assert_allclose(shown, values, rtol=1e-9, atol=1e-9)
+        assert not np.isnan(low).all()
 
 
 TESTS = sum(map(len, runs_of(FORMS["tiny"]).values()))
@@ -122,7 +126,7 @@ def broken_places(where: Setting, devices: int, releases: int) -> list[str]:
 
 class TestPromise:
     """Every place of the tiny form, cell by cell: at least 94%, at most 97% without an excuse, and at most
-    3.5% missed on one side."""
+    3.5% missed on one side, of one-sided 95% bounds 6.5%."""
 
     @pytest.mark.parametrize(("kind", "world", "devices", "releases"), FORMS["tiny"].runs)
     def test_is_kept(self, kind: str, world: str, devices: int, releases: int) -> None:
@@ -162,7 +166,7 @@ class TestDefectsPutBack:
                 clipped_squares, "rate", "microphones", 50_000, 150, id="A: squares clipped at half"
             ),
             pytest.param(shrunk, "mean", "wild-1", 10_000, 150, id="B: shrunk towards calm groups"),
-            pytest.param(one_a_row, "histogram", "mixed", 200_000, 160, id="C: one dispersion a row"),
+            pytest.param(one_a_row, "histogram", "mixed", 200_000, 400, id="C: one dispersion a row"),
         ],
     )
     def test_is_seen(
@@ -178,6 +182,19 @@ class TestDefectsPutBack:
             where = setting(CASES[kind], WORLDS[world], FORMS["tiny"].population)
             broken = broken_places(where, devices, releases)
         assert any("under 94%" in line for line in broken)
+
+
+def test_one_sided_bounds_that_miss_one_time_in_ten_are_seen() -> None:
+    """The ends of 80% intervals in place of those of 90%: `TestPromise` must see it."""
+
+    def narrower(release: Release, plan: Plan, sums: Ints, devices: int, level: float) -> Any:
+        return bounds_of_many(release, plan, sums, devices, 0.8 if level == 0.9 else level)
+
+    with patch.object(coverage, "bounds_of_many", narrower):
+        where = setting(CASES["rate"], WORLDS["microphones"], FORMS["tiny"].population)
+        broken = broken_places(where, 50_000, 1_000)
+    assert broken
+    assert all("95% bounds lie" in line for line in broken)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 import json
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from fa_core.metrics import joint
-from fa_core.metrics.intervals import normal_quantile
+from fa_core.metrics import joint, moments
+from fa_core.metrics.intervals import estimated_variance_quantile, normal_quantile
 from fa_core.metrics.joint import Domain, mapped, matrix, norms
-from fa_core.metrics.kind import Axis, FloatArray
+from fa_core.metrics.kind import Axis, BoolArray, FloatArray
 from fa_core.metrics.moments import Moments, Ratio, unmapped
 from fa_core.metrics.nested import Cut, consistent
 from tests.metrics import joint_reference
@@ -215,6 +217,37 @@ def bernoulli(n: FloatArray, p: FloatArray) -> FloatArray:
     return np.maximum(n * p * (1 - p), 0.0)
 
 
+def holds(moments: Moments, p: float) -> BoolArray:
+    """Say where p is inside the 95% interval of a rate, (K,): the condition that `fa_core.metrics.moments`
+    states, in vectors and matrices."""
+    z, u, cov = normal_quantile(0.95), moments.values, moments.covariance
+    linear, squares = np.array([0, -p, 1, 0, 0, 0]), np.array([0, 0, 0, p * p, -2 * p, 1])
+    off, spread, floor = u @ linear, u @ squares, bernoulli(u[:, 1], np.array(p))
+    noise, along, own = linear @ cov @ linear, squares @ cov @ linear, squares @ cov @ squares
+    total = np.maximum(spread, floor) + noise
+    sampling = np.maximum(spread - along / total * off, floor)
+    sd = np.minimum(np.sqrt(own - along**2 / total), sampling - floor)
+    wide = estimated_variance_quantile(np.array(z), sd / (sampling + noise))
+    return np.asarray(off**2 <= wide**2 * (sampling + noise))
+
+
+GROUPS = 20_000
+
+
+def covered(noise_sd: float, floor: float) -> float:
+    """Return the share of 95% intervals that hold p = 1/2, of `GROUPS` groups. A tenth of the variance of
+    r − p·n is noise; the rest is measured with noise of that relative sd, at least `floor` of it."""
+    random, n, p = np.random.default_rng(6), 1e6, 0.5
+    variance = n * p * (1 - p) / floor
+    off = random.normal(0.0, (variance / 0.9) ** 0.5, GROUPS)
+    measured = variance + noise_sd * variance / 0.9 * random.normal(size=GROUPS)
+    nothing = np.zeros(GROUPS)
+    values = np.stack([nothing, nothing + n, p * n + off, nothing, nothing, measured], axis=1)
+    covariance = np.diag([0.0, 0.0, variance / 9, 0.0, 0.0, (noise_sd * variance / 0.9) ** 2])
+    ((low, high, _),) = Ratio(Moments(values, covariance), 0, 1, bernoulli).intervals(0.95)
+    return float(((low <= p) & (p <= high)).mean())
+
+
 class TestTheInterval:
     def test_without_noise_and_with_no_more_variance_than_independent_events_have_it_is_wilson(self) -> None:
         n, hits, z = 5000.0, 400.0, normal_quantile(0.95)
@@ -235,12 +268,23 @@ class TestTheInterval:
         ratio = Ratio(unmapped("rate", domain, y.ravel(), 1.6e11), 0, 1, bernoulli)
         ((low, high, valid),) = ratio.intervals(0.95)
         assert valid.all()
-        z = np.array(normal_quantile(0.95))
         for p in np.linspace(0, 1, 401):
-            inside = ratio._holds(z, np.full(40, p))
+            inside = holds(ratio.moments, p)
             assert (inside == ((low <= p) & (p <= high)))[
                 (abs(low - p) > 1e-9) & (abs(high - p) > 1e-9)
             ].all()
+
+    @pytest.mark.parametrize("noise_sd", [0.4, 0.7, 1.0, 1.5])
+    @pytest.mark.parametrize("floor", [0.02, 0.3])
+    def test_holds_where_its_variance_is_hardly_measured(self, noise_sd: float, floor: float) -> None:
+        """At least 94% where the noise of the variance is as large as the variance; false alarms below 1e-7.
+
+        Without `MEASURED` intervals are too narrow where it is.
+        """
+        assert covered(noise_sd, floor) >= stats.binom.ppf(1e-8, GROUPS, 0.94) / GROUPS
+        if noise_sd >= 0.7:
+            with patch.object(moments, "MEASURED", 0.0):
+                assert covered(noise_sd, floor) < 0.925
 
     def test_sums_come_back_from_what_devices_send(self) -> None:
         domain = Domain(24, 60, 4, False)

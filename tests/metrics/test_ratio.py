@@ -1,15 +1,20 @@
 """A ratio of long utterances is the ratio of what they hold, not of what two clips leave of it."""
 
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from clients.evaluate import cohort_of_fleet, fleet_sum, seeded_randomness
 from fa_core.estimate.read import estimates_of_sums
 from fa_core.layout import compile_plan
-from fa_core.metrics import PartSum
+from fa_core.metrics import PartSum, centred
+from fa_core.metrics.intervals import simultaneous_level
+from fa_core.metrics.kind import Axis, Bounds, Reading, Shape
+from fa_core.metrics.ratio import Ratio
 from fa_core.plan import Plan, parse
 
 UNTIL = datetime(2026, 5, 4, tzinfo=UTC)
@@ -77,3 +82,45 @@ def test_clipping_each_column_by_itself_says_a_quarter() -> None:
 )
 def test_an_utterance_is_scaled_as_a_whole(words: list[int], errors: list[int], expected: float) -> None:
     assert released(shipped(), words, errors) == pytest.approx(expected, rel=0.02)
+
+
+MANY = 20_000
+
+
+def missed(size_in_sds: float) -> tuple[int, int]:
+    """Return how many of `MANY` groups are shown, and of how many the upper one-sided 95% bound is under the
+    truth: groups whose size is so many standard deviations of its noise, .45 errors a word."""
+    random, sd, ratio = np.random.default_rng(9), 1000.0, 0.45
+    size = size_in_sds * sd
+    a, b = 1, 10
+    excess = b * (ratio * size + 3 * np.sqrt(size) * random.normal(size=MANY)) - a * size
+    spread = 9 * b * b * size * np.ones(MANY)
+    nothing = np.zeros(MANY)
+    sums = {
+        "excess": PartSum(excess + 200 * b * random.normal(size=MANY), (200.0 * b) ** 2, False),
+        "size": PartSum(size + sd * random.normal(size=MANY), sd**2, False),
+        "devices": PartSum(nothing + 150.0, 1.0, False),
+        "excess_squared": PartSum(spread, 1.0, False),
+        "excess_size": PartSum(nothing, 1.0, False),
+        "size_squared": PartSum(nothing, 1.0, False),
+    }
+    metric = Ratio(kind="ratio", source="dictation_events", of="word_errors", over="words", expect="0.1")
+    shape = Shape(MANY, 1, (Axis("accent", MANY, "device"),))
+    # Simultaneous over so many groups, which are to stand for six.
+    with patch.object(centred, "simultaneous_level", lambda level, cells: simultaneous_level(level, 6)):
+        found = metric.estimate(sums, shape, Bounds(12, None, "blocks"), Reading(0.9, 100, 1000)).numbers
+    return int((~found.suppressed).sum()), int((found.high < ratio).sum())
+
+
+@pytest.mark.parametrize("size_in_sds", [2.0, 2.5, 3.0, 3.5, 4.0, 6.0])
+def test_bounds_of_groups_of_an_uncertain_size_miss_no_more_where_they_are_shown(size_in_sds: float) -> None:
+    """At most 6.5% of one-sided 95% bounds, given shown; false alarms below 1e-7."""
+    shown, under = missed(size_in_sds)
+    assert under <= (stats.binom.isf(1e-8, shown, 0.065) if shown else 0)
+    assert shown > 0.9 * MANY or size_in_sds < 4.0
+
+
+def test_groups_that_are_shown_where_their_noise_is_lucky_are_seen() -> None:
+    with patch.object(centred, "well_measured", lambda size, *rest: size > 0):
+        shown, under = missed(2.0)
+    assert under > stats.binom.isf(1e-8, shown, 0.065)

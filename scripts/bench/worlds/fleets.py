@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from fa_core.plan import Plan, canonical, parse
 from fa_core.values import Layout, Participation, Release
 from scripts.bench.worlds.groups import UNTIL, Floats, Ints, Population, World, cohort_of
 from scripts.bench.worlds.kinds import EVENTS, Case
+
+EXACT: Final = 2**53
+"""Sums of whole numbers below this are exact in float64, in whatever order they are added."""
 
 
 def plan_of(case: Case, world: World) -> Plan:
@@ -61,7 +65,10 @@ class Vectors:
 
     def sums(self, times: Ints) -> Ints:
         """Return the sums of fleets, int64 (B, columns), that have each device `times` (B, devices)."""
-        return np.asarray(np.einsum("bd,cd->bc", times, self.values))  # exact, and on one core
+        most = int(np.abs(self.values).max(initial=0)) * int(times.sum(axis=1).max())
+        if most >= EXACT:
+            raise AssertionError(f"a sum of up to {most:,} is not exact in floating point")
+        return np.rint(times.astype(np.float64) @ self.values.T.astype(np.float64)).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +123,7 @@ class Setting:
         """Return how often each device of each population is in each fleet, (fleets, population) a group."""
         sizes = rng.multinomial(devices, self.world.shares(devices), fleets)
         return [
-            np.stack(
-                [np.bincount(rng.integers(0, each.devices, size), minlength=each.devices) for size in column]
-            )
+            np.stack([_equally_likely(rng, each.devices, int(size)) for size in column])
             for each, column in zip(self.populations.values(), sizes.T, strict=True)
         ]
 
@@ -178,6 +183,19 @@ def setting(case: Case, world: World, devices: int, seed: int = 1, plan: Plan | 
     return Setting(case, world, plan, layout, populations, tuple(vectors))
 
 
+def _equally_likely(rng: np.random.Generator, among: int, size: int) -> Ints:
+    """Return how often each of `among` devices is drawn in `size` draws, multinomial, int64 (among,).
+
+    Poisson counts are multinomial given their sum. So a few less than `size` are expected of them, and what
+    is missing is drawn one by one; where they are more than `size`, once in millions, they are drawn anew.
+    """
+    mean = max(size - 5.0 * np.sqrt(size), 0.0) if size > among else 0.0
+    found: Ints = rng.poisson(mean / among, among)
+    while (missing := size - int(found.sum())) < 0:
+        found = rng.poisson(mean / among, among)
+    return found + np.bincount(rng.integers(0, among, missing), minlength=among)
+
+
 def textbook(where: Setting, times: Sequence[Ints], devices: int) -> tuple[Floats, Floats]:
     """Return (middle, half-width), float64 (fleets, places), of the usual interval of a ratio of sums over
     devices, from exact sums: what the same fleets would give with no privacy noise at all.
@@ -204,7 +222,6 @@ def textbook(where: Setting, times: Sequence[Ints], devices: int) -> tuple[Float
 
 def _moments(top: Floats, bottom: Floats, times: Ints) -> Floats:
     """Return Σx, Σn, Σx², Σxn and Σn² of fleets, (5, fleets, E, C)."""
-    each = np.stack((top, bottom, top * top, top * bottom, bottom * bottom))
-    shape = (5, len(times), *top.shape[1:])
-    flat = np.ascontiguousarray(each.reshape(5, len(top), -1).transpose(0, 2, 1))
-    return np.asarray(np.einsum("bd,fcd->fbc", times.astype(np.float64), flat)).reshape(shape)
+    each = np.stack((top, bottom, top * top, top * bottom, bottom * bottom), axis=1)
+    found = times.astype(np.float64) @ each.reshape(len(top), -1)
+    return np.moveaxis(found.reshape(len(times), *each.shape[1:]), 1, 0)

@@ -2,10 +2,12 @@
 
 A world is some groups of devices. Each group is a population of some thousand devices with events of
 their own, drawn once; a fleet of any size is drawn from the populations with replacement, so what is
-expected of a device is the mean over its population: the truth is plain arithmetic, without error. A
-device's vector comes from its tables through `device_vectors`, once for every device of the populations,
-and a fleet's sum is the sum over whom it drew (fleets.py). So nothing here knows how a kind
-counts, and a fleet of 200,000 devices takes a millisecond.
+expected of a device is the mean over its population: the truth is plain arithmetic, without error. That is a
+fair test, since the intervals promise their coverage whatever the population is that devices come from, a
+finite one too. A device's vector comes from its tables through `device_vectors`, once for every device of the
+populations, and a fleet's sum is the sum over whom it drew (fleets.py): how often each device is drawn, times
+the vectors, in exact whole numbers. So nothing here knows how a kind counts, and a fleet of 200,000 devices
+takes a millisecond.
 
 Devices differ as in a beta, a two-point or a lognormal distribution; busier devices fare worse; some are
 broken. Scores shift and switch modes, an utterance fails as a whole, false wakes come in bursts. No device

@@ -2,28 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Final
 
 import numpy as np
 
-from fa_core.estimate.read import part_sums
-from fa_core.plan import Plan, load
+from fa_core.plan import Plan, load, with_rho
 from fa_core.privacy.distributed import shares_of, variance_in_sum
 from fa_core.values import Layout
 from scripts.bench.naive import naive, wilson
-from scripts.bench.worlds.coverage import (
-    BATCH,
-    REACH,
-    Bounds,
-    bounds_of,
-    cover,
-    estimates_of_many,
-    fails,
-)
+from scripts.bench.worlds.coverage import BATCH, REACH, cover, fails
 from scripts.bench.worlds.fleets import Setting, setting, textbook
 from scripts.bench.worlds.groups import WEEKLY_WORLD, WORLDS, Floats, Ints
 from scripts.bench.worlds.kinds import CASES, EVENTS, WEEKLY
+from scripts.bench.worlds.many import bounds_of_many
 
 METRIC: Final = "false_reject_rate"
 LARGEST: Final = slice(1, 6)
@@ -70,13 +63,20 @@ def with_noise_of(layout: Layout, plan: Plan, devices: int) -> Layout:
     )
 
 
+def as_audited(plan: Plan) -> Plan:
+    """Return the weekly plan as the targets have it: epsilon 2, and all events of a device of the world."""
+    terms = {"epsilon": Fraction(2), "rho": None, "alpha": None, "max_events": EVENTS}
+    privacy = with_rho(plan.privacy.model_copy(update=terms))
+    return plan.model_copy(update={"privacy": privacy})
+
+
 def print_widths(releases: int) -> None:
     """Print the weekly plan's widths at two sizes of fleet, then single cells of tables.
 
     As many devices stand for a group as so many releases can make use of, at most 5,000.
     """
     population = min(5_000, 100 * releases)
-    plan = load("eval_plans/wake-word-weekly.yaml", policy=None)
+    plan = as_audited(load("eval_plans/wake-word-weekly.yaml", policy=None))
     exact = setting(WEEKLY, WEEKLY_WORLD, population)
     asked = setting(WEEKLY, WEEKLY_WORLD, population, plan=plan)
     print(
@@ -102,11 +102,10 @@ def _weekly(exact: Setting, ways: Mapping[str, Setting], devices: int, releases:
     for start in range(0, releases, BATCH):
         fleets = exact.draw(rng, devices, min(BATCH, releases - start))
         for name, where in ways.items():
-            noised = where.noised(rng, where.sums(fleets)).astype(np.float64)
-            parts = [part_sums(where.release(devices), sums) for sums in noised]
-            for each in estimates_of_many(where.plan, parts, devices):
-                shown: Bounds = bounds_of([number for number in each if number.metric == METRIC])
-                found[name].add(shown.low, shown.high, truth)
+            noised = where.noised(rng, where.sums(fleets))
+            shown = bounds_of_many(where.release(devices), where.plan, noised, devices)[METRIC]
+            for low, high in zip(shown.low, shown.high, strict=True):
+                found[name].add(low, high, truth)
         for middle, around in zip(*textbook(exact, fleets, devices), strict=True):
             found["no privacy noise"].add(middle - around, middle + around, truth)
         for each_fleet in range(len(fleets[0])):
