@@ -35,14 +35,12 @@ from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, document
 from fa_core.rollout.document import Model as Named
 from fa_core.rollout.document import Rollout
-from fa_core.rollout.evidence import recomputation
 from fa_core.rollout.judging import Gate
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
 from fa_core.rollout.test_set import Condition, ControlledResult
-from fa_core.rounds.keys import LocalKeys, give_budgets, keys_folder, local_keys
+from fa_core.rounds.keys import LocalKeys, give_budgets, keys_folder, local_keys, local_witness
 from fa_core.store import open_store
-from fa_core.trust.witness import Witness
 
 SHIPPED: Final = Path(__file__).parents[2] / "eval_plans" / "rollouts"
 WEEK: Final = timedelta(days=7)
@@ -197,15 +195,7 @@ class _Operator:
         self._gate = gate
         self._now = START
         self._keys: LocalKeys = local_keys(keys_folder(str(store)))
-        log = self._keys.log.public_key().public_bytes_raw()
-        self._witness = Witness(
-            self._keys.witness,
-            self._keys.authority.public_key,
-            self._keys.journal,
-            log,
-            lambda: self._now,
-            recompute=recomputation(gate),
-        )
+        self._witness = local_witness(self._keys, lambda: self._now)
 
     def start(self) -> Outcome:
         """Publish both models and start the rollout."""
