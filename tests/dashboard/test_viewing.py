@@ -80,7 +80,7 @@ def test_a_disabled_launch_button_says_why(
         ("", "needs the operator role"),
         ("week: 0 is left", "budgets of homes do not allow it"),
     ):
-        monkeypatch.setattr(launch_page, "_shortages", lambda *_, short=short: short)
+        monkeypatch.setattr(launch_page, "exceeded_budgets", lambda *_, short=short: short)
         page = launch(plan, fleet)
         button = page.button(key="launch")
         assert button.disabled
