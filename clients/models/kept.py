@@ -58,7 +58,7 @@ class Models:
         self._refused: set[tuple[str, Reason, date]] = set()
         for name in self.kept():
             with suppress(RefusedModel):
-                self._allow_label(self._manifest(name, None)[0])
+                self._allow_label(self._manifest(name, None)[0].version)
 
     def kept(self) -> tuple[str, ...]:
         """Return the hashes of the artefacts that are kept, the one that was used longest ago first."""
@@ -118,7 +118,6 @@ class Models:
             directory.write(self._folder, directory.artefact_name(sha256), data)
         except BadInput:
             raise RefusedModel(Reason.SPACE) from None
-        self._allow_label(manifest)
         body = {
             "model": sha256,
             "kind": manifest.kind,
@@ -178,8 +177,11 @@ class Models:
         return Model(manifest, read_artefact(manifest, data), signer)
 
     def _used(self, found: Model | Shipped) -> Model | Shipped:
-        """Return a model, and write that it was used now."""
-        if isinstance(found, Model):
+        """Return a model, let events carry its version, and write that it was used now."""
+        if isinstance(found, Shipped):
+            self._allow_label(found.version)
+        else:
+            self._allow_label(found.manifest.version)
             os.utime(self._file(found.manifest.sha256))
         return found
 
@@ -191,7 +193,8 @@ class Models:
         return self._only(logged(data, self._pins, Seen(), Seen()).entries, sha256, now)
 
     def _make_room(self, size: int, keep: frozenset[str]) -> None:
-        """Remove what was used longest ago until so many more bytes fit."""
+        """Remove what was used longest ago until so many more bytes fit. `keep` and their bases stay."""
+        keep = frozenset(below for name in keep for below in self._below(name))
         sizes = {name: self._file(name).stat().st_size for name in self.kept()}
         free = self._able.space - sum(sizes.values())
         for name, held in sizes.items():
@@ -203,6 +206,15 @@ class Models:
         if free < size:
             raise RefusedModel(Reason.SPACE)
 
+    def _below(self, sha256: str) -> set[str]:
+        """Return a model's hash, and those of the kept models that it changes."""
+        found: set[str] = set()
+        while sha256 not in found:
+            found.add(sha256)
+            with suppress(RefusedModel):
+                sha256 = self._manifest(sha256, None)[0].base
+        return found
+
     def remove(self, sha256: str) -> None:
         """Remove a model from the folder."""
         self._file(sha256).unlink(missing_ok=True)
@@ -211,8 +223,9 @@ class Models:
     def _file(self, sha256: str) -> Path:
         return self._folder / directory.artefact_name(sha256)
 
-    def _allow_label(self, manifest: ArtefactManifest) -> None:
-        self._store.rules = self._store.rules.allowing("model_version", manifest.version)
+    def _allow_label(self, version: str) -> None:
+        if version not in self._store.rules.labels.get("model_version", ()):
+            self._store.rules = self._store.rules.allowing("model_version", version)
 
     def _note_refusal(self, sha256: str, reason: Reason, now: datetime) -> None:
         if (sha256, reason, now.date()) in self._refused:

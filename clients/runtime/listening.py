@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from clients.device.store import Store
-from clients.runtime.detectors import Detector, Pcm
-from clients.runtime.events import Listener
+from clients.runtime.detectors import SAMPLE_RATE, Pcm
 from clients.runtime.session import Session
-from clients.runtime.shadow import ShadowListener, ShadowSession
 from clients.runtime.sources import file_pieces, file_seconds, folder_files, stream_pieces
+from clients.runtime.switching import SwitchingSession
 
 STANDARD_INPUT = Path("-")
 
@@ -26,37 +24,28 @@ class Played:
     written: int
 
 
-def play(
-    sources: Sequence[Path],
-    detector: Detector,
-    store: Store,
-    clock: Callable[[], datetime],
-    candidate: Detector | None = None,
-) -> Played:
-    """Play each source in turn, as a stream of its own, for quality metrics; a candidate scores in shadow.
+Started = Callable[[datetime, datetime], Session | SwitchingSession]
+"""Returns the session of a stream, given when the stream starts and the device's clock."""
+
+
+def play(sources: Sequence[Path], started: Started, clock: Callable[[], datetime]) -> Played:
+    """Play each source in turn, as a stream of its own.
 
     A recording is played as if it ended now; standard input is a microphone that starts now. Raises
     BadInput for what is no audio; events written before stay.
     """
-    wakes = near = written = 0
-    seconds = 0.0
+    wakes = near = written = samples = 0
     for pieces, length in _streams(sources):
-        start = clock() - timedelta(seconds=length)
-        listener: Listener | ShadowListener
-        session: Session | ShadowSession
-        if candidate is None:
-            listener = Listener(detector, start)
-            session = Session(listener, store, "quality_metrics")
-        else:
-            listener = ShadowListener(detector, candidate, start)
-            session = ShadowSession(listener, store, "quality_metrics")
-        detections = [event for piece in pieces for event in session.feed(piece, clock())]
+        session = started(clock() - timedelta(seconds=length), clock())
+        detections = []
+        for piece in pieces:
+            detections += session.feed(piece, clock())
+            samples += piece.size
         detections += session.finish(clock())
         wakes += sum(event.accepted for event in detections)
         near += sum(not event.accepted for event in detections)
-        seconds += (listener.now - start).total_seconds()
         written += session.written
-    return Played(wakes, near, round(seconds, 2), written)
+    return Played(wakes, near, round(samples / SAMPLE_RATE, 2), written)
 
 
 def _streams(sources: Sequence[Path]) -> Iterator[tuple[Iterable[Pcm], float]]:

@@ -1,4 +1,4 @@
-"""A policy as one detector follows it: what must be asked, and when the detector wakes less easily."""
+"""A policy as detectors follow it: what must be asked, and when they wake less easily."""
 
 from datetime import UTC, datetime
 
@@ -7,21 +7,28 @@ from clients.runtime.detectors import Detector
 
 
 class FollowedPolicy:
-    """Raises a detector's threshold in the contexts of a policy. What it keeps from waking is a near miss."""
+    """Raises detectors' thresholds in the contexts of a policy. What it keeps from waking is a near miss."""
 
-    def __init__(self, policy: Policy, detector: Detector) -> None:
+    def __init__(self, policy: Policy, *detectors: Detector) -> None:
         self._policy = policy
-        self._detector = detector
-        self._threshold = detector.threshold
+        self._detectors: list[tuple[Detector, float]] = []
         self._interacted: datetime | None = None
+        self.follow(*detectors)
+
+    def follow(self, *detectors: Detector) -> None:
+        """Apply to these detectors from now on, and give the ones before their own thresholds back."""
+        self.end()
+        self._detectors = [(each, each.threshold) for each in detectors]
 
     def interacted(self, at: datetime) -> None:
         """Take in that somebody reacted or gave a command."""
         self._interacted = at
 
     def apply(self, at: datetime, *, playback: bool) -> None:
-        """Set the detector's threshold for the samples that come now."""
-        self._detector.threshold = self._policy.threshold(self._threshold, self._context(at, playback))
+        """Set the detectors' thresholds for the samples that come now."""
+        context = self._context(at, playback)
+        for detector, own in self._detectors:
+            detector.threshold = self._policy.threshold(own, context)
 
     def required(self, intent: str, at: datetime, *, playback: bool) -> Required | None:
         """Return what must happen before an intent is carried out. Whoever asks for a confirmation gives the
@@ -29,8 +36,9 @@ class FollowedPolicy:
         return self._policy.required(intent, self._context(at, playback))
 
     def end(self) -> None:
-        """Give the detector its own threshold back."""
-        self._detector.threshold = self._threshold
+        """Give the detectors their own thresholds back."""
+        for detector, own in self._detectors:
+            detector.threshold = own
 
     def _context(self, at: datetime, playback: bool) -> Context:
         nobody = self._interacted is None or at - self._interacted >= NOBODY_INTERACTS

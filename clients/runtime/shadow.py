@@ -22,6 +22,7 @@ from clients.device.store import Store
 from clients.runtime.detectors import Detector, Pcm
 from clients.runtime.events import NEAR, REFRACTORY, Detection, Episodes, Listened
 from clients.runtime.labels import REACTION, Labelled, Labeller, Outcome, Reaction
+from clients.runtime.policy import FollowedPolicy
 from fa_core.errors import BadInput
 
 
@@ -112,29 +113,51 @@ class ShadowListener:
 
 
 class ShadowSession:
-    """One microphone in shadow: as `clients.runtime.session.Session`, with the rows of both models."""
+    """One microphone in shadow: as `clients.runtime.session.Session`, with the rows of both models.
 
-    def __init__(self, listener: ShadowListener, store: Store, purpose: Purpose) -> None:
+    `policy` is followed by both of the listener's detectors: it would stand beside either of them.
+    """
+
+    def __init__(
+        self,
+        listener: ShadowListener,
+        store: Store,
+        purpose: Purpose,
+        policy: FollowedPolicy | None = None,
+    ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
+        self._policy = policy
         self._labeller = Labeller()
         self._moments: deque[Moment] = deque()
         self.written = 0
 
     def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Detection]:
         """Take in samples; return the acting model's events that ended with them. `now`: the device's."""
+        if self._policy is not None:
+            self._policy.apply(self._listener.now, playback=playback)
         moments = self._listener.feed(pcm, playback=playback)
         self._take(moments, self._listener.settled, now)
         return _events(moments)
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
+        if self._policy is not None and reaction.kind != "silence":
+            self._policy.interacted(reaction.time)
         self._labeller.react(reaction)
+
+    def command(self, row: dict[str, object], now: datetime) -> None:
+        """Write what became of a command, a row of `labels.command_row`."""
+        if self._policy is not None:
+            self._policy.interacted(now)
+        self._write({"command_events": [row]}, now)
 
     def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
         moments, listened = self._listener.finish()
+        if self._policy is not None:
+            self._policy.end()
         self._take(moments, self._listener.now + REACTION, now)
         self._write({"listening": [each.row() for each in listened]}, now)
         return _events(moments)

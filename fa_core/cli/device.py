@@ -14,7 +14,7 @@ from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from clients.device.owner import DeviceHome
-    from clients.runtime.detectors import Detector
+    from clients.runtime.listening import Started
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -230,8 +230,7 @@ def listen(
     from clients.runtime.listening import play
 
     home = _open(folder)
-    detector, candidate = _detectors(home, wake_word, model)
-    found = play(sources, detector, home.store, _now, candidate)
+    found = play(sources, _started(home, wake_word, model), _now)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
@@ -327,23 +326,31 @@ def connect(
     connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
 
 
-def _detectors(home: "DeviceHome", wake_word: str, model: str | None) -> "tuple[Detector, Detector | None]":
-    """Return the detector that was named, or the one that acts; and the one in shadow beside that."""
+def _started(home: "DeviceHome", wake_word: str, model: str | None) -> "Started":
+    """Return what starts a stream: heard by the detector that was named, else by the one that acts."""
+    from functools import partial
+
     from clients.device.records import Records
     from clients.models.believe import RefusedModel
     from clients.runtime.detectors import open_detector
+    from clients.runtime.events import Listener
     from clients.runtime.following import choice, opened
     from clients.runtime.published import models_of, open_published
+    from clients.runtime.session import Session
+    from clients.runtime.switching import SwitchingSession
 
-    models = models_of(home)
-    if model is None and Records(home.store).enrolled():
-        acting, candidate = opened(models, choice(home, models, wake_word, _now()))
-        return acting or open_detector("micro-1", wake_word), candidate
+    models, store = models_of(home), home.store
     try:
         published = open_published(models, model) if model and _is_hex(model, 32) else None
     except RefusedModel as refused:
         raise Refused(f"{model} is not loaded: {refused}") from None
-    return published or open_detector(model or "micro-1", wake_word), None
+    detector = published or open_detector(model or "micro-1", wake_word)
+    if model is None and Records(store).enrolled():
+        choose, open_chosen = partial(choice, home, models, wake_word), partial(opened, models)
+        return lambda start, now: SwitchingSession(
+            choose, open_chosen, detector, store, "quality_metrics", start, now
+        )
+    return lambda start, _: Session(Listener(detector, start), store, "quality_metrics")
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:

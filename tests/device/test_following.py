@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clients.device.contribution import Clock
@@ -17,7 +18,6 @@ from clients.device.remote import Unreachable
 from clients.models import head
 from clients.models.sources import Folder
 from clients.runtime import following
-from clients.runtime.detectors import open_detector
 from clients.runtime.following import (
     Follower,
     beside_gateway,
@@ -28,7 +28,9 @@ from clients.runtime.following import (
     rollouts_of,
 )
 from clients.runtime.published import models_of, shipped
-from clients.runtime.shadow import ShadowListener
+from clients.runtime.session import Session
+from clients.runtime.shadow import ShadowListener, ShadowSession
+from clients.runtime.switching import CHOOSE, SwitchingSession
 from fa_core.errors import BadInput
 from fa_core.publication import directory
 from fa_core.publication.rollout import rollout_name
@@ -203,13 +205,13 @@ def test_listening_uses_the_model_that_acts(served: Served, monkeypatch: pytest.
     monkeypatch.setattr(command, "_now", lambda: NOW)
     served.publish_model()
     served.publish("shadow")
-    alone, none = command._detectors(served.home, WORD, None)
-    assert (alone.model_version, none) == ("micro-1", None)
+    session = command._started(served.home, WORD, None)(NOW, NOW)
+    assert isinstance(session, SwitchingSession)
+    assert (session.choice.why, type(session._session)) == ("there is no rollout", Session)
     served.follower().ask(NOW)
-    acting, candidate = command._detectors(served.home, WORD, None)
-    assert candidate is not None
-    assert (acting.model_version, candidate.model_version) == ("embed-1", "embed-2")
-    named, none = command._detectors(served.home, WORD, "micro-1")
-    assert type(named) is type(open_detector("micro-1", WORD))
-    assert none is None
+    session.feed(np.zeros(1_600, np.int16), NOW + CHOOSE)
+    assert isinstance(session._session, ShadowSession)
+    assert "embed-2 scores too" in session.choice.why
+    assert {"embed-1", "embed-2"} <= set(served.home.store.rules.labels["model_version"])
+    assert isinstance(command._started(served.home, WORD, "micro-1")(NOW, NOW), Session)
     assert command._acting(served.home, NOW)[WORD].startswith("embed-1 acts: embed@1 is in shadow")
