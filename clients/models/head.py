@@ -139,7 +139,7 @@ def decode(data: bytes, form: Form = "head") -> Head:
         threshold, bias = struct.unpack_from("<dd", data, start + length)
         weights = _weights(data[start + length + 16 :], frames, encoding)
         head = Head(said["wake_word"], said["model_version"], threshold, weights, bias)
-    except (ValueError, KeyError, TypeError, struct.error, RecursionError):
+    except (ValueError, KeyError, TypeError, struct.error, OverflowError, RecursionError):
         raise BadInput(f"these bytes are no {form}: they do not have its form") from None
     if (what := _wrong(head, form)) is not None:
         raise BadInput(f"these bytes are no {form}: {what}")

@@ -111,7 +111,7 @@ def parse(text: bytes) -> Policy:
         return Policy.model_validate(json.loads(text))
     except ValidationError as error:
         raise BadInput("\n".join(f"this is no policy: {each}" for each in problems(error))) from None
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         raise BadInput("this is no policy: a JSON object with the key rules is expected") from None
 
 

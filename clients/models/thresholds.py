@@ -43,7 +43,7 @@ def decode(data: bytes) -> Thresholds:
         good = good and isinstance(version, str) and version != ""
         good = good and all(wake_word and THRESHOLD.fullmatch(text) for wake_word, text in found.items())
         values = {wake_word: float(text) for wake_word, text in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         good, version, values = False, "", {}
     if not good or not all(value > 0 for value in values.values()):
         raise BadInput(

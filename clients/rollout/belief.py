@@ -2,14 +2,15 @@
 
 Whoever holds the log's key can renew a stage, take a candidate back or end a rollout, and nothing else: what
 lets a candidate act on a device is granted by the witness, and the shares, the models and the longest lease
-are those that a plan key signed.
+are those that a plan key signed. Documents that a plan key once signed stay signed, so another rollout
+replaces the one that is held only where it goes on from the model that acts here.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from clients.device.trust import Pins
-from clients.rollout.terms import Terms
+from clients.rollout.terms import Model, Terms
 from fa_core.errors import BadInput, Refused
 from fa_core.publication.proofs import Publication, Seen, verified
 from fa_core.publication.rollout import ENDED, RolloutManifest
@@ -36,6 +37,12 @@ class Held:
     witnessed: datetime
     seen: Seen
 
+    @property
+    def stays(self) -> Model:
+        """The model that acts where no candidate is on trial: the candidate of a rollout that is complete."""
+        models = self.terms.models
+        return models.candidate if self.manifest.state == "complete" else models.baseline
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -46,12 +53,14 @@ class Known:
         over: rollouts (SHA-256) that another one followed: they do not come back.
         floors: the oldest versions that may be loaded, one for each name of a model.
         log: the log as this device knows it from invitations; nothing where it never had one.
+        shipped: versions of the models for this wake word that came with the device.
     """
 
     held: Held | None = None
     over: frozenset[bytes] = frozenset()
     floors: frozenset[str] = frozenset()
     log: Seen = NOTHING
+    shipped: frozenset[str] = frozenset()
 
     def after(self, held: Held) -> "Known":
         """Return what is known once `held` is accepted."""
@@ -61,7 +70,7 @@ class Known:
             over.add(before.rollout)
         floor = held.terms.models.floor
         floors = {each for each in self.floors if not older(each, floor)} | {floor}
-        return Known(held, frozenset(over), frozenset(floors), self.log)
+        return Known(held, frozenset(over), frozenset(floors), self.log, self.shipped)
 
 
 def believe(
@@ -88,10 +97,12 @@ def believe(
         raise Refused("the rollout or its manifest is not one that this version understands") from None
     _about(manifest, signed.hash, terms, population, wake_word)
     _in_order(manifest, known)
+    latest = max(found.witnessed, before.witnessed) if before else found.witnessed
+    if before is None or manifest.rollout != before.manifest.rollout:
+        _goes_on(manifest, terms, known, max(now, latest))
     _permitted(manifest, terms, known, pins.witness)
     if found.witnessed > now + pins.skew or manifest.issued > max(now, found.witnessed) + pins.skew:
         raise Refused("the device's clock and the witness's disagree")
-    latest = max(found.witnessed, before.witnessed) if before else found.witnessed
     return Held(manifest, signed, terms, latest, found.seen)
 
 
@@ -127,19 +138,45 @@ def _in_order(manifest: RolloutManifest, known: Known) -> None:
             raise Refused("another manifest of the same number was seen before")
         if manifest.rollout == before.rollout and before.state in ENDED and manifest.state != before.state:
             raise Refused("the rollout was taken back or stopped, for good")
+        back = before.state == "complete" and manifest.state in ("shadow", "live")
+        if manifest.rollout == before.rollout and back:
+            raise Refused("the rollout is complete: it has no further stage")
     follows = before is not None and manifest.rollout == before.rollout
     if manifest.rollout in known.over and not follows:
         raise Refused("the rollout is over, and another one followed")
 
 
+def _goes_on(manifest: RolloutManifest, terms: Terms, known: Known, now: datetime) -> None:
+    """Refuse another rollout than the held one where it would take this device back to an earlier model.
+
+    Its baseline must be the model that acts here. A device that missed a completion may go on from a newer
+    one, under a stage that the witness granted. One that holds nothing goes on from any model that is not
+    older than those it came with.
+    """
+    if manifest.state != "complete" and terms.end <= now:
+        raise Refused("the rollout has expired")
+    models, before = terms.models, known.held
+    if before is None:
+        acts = models.candidate if manifest.state == "complete" else models.baseline
+        if any(older(acts.version, each) for each in known.shipped):
+            raise Refused("the rollout's model is older than the one that this device came with")
+        return
+    if manifest.state in ENDED:
+        raise Refused("another rollout ended than the one that this device follows")
+    newer = manifest.state != "shadow" and older(before.stays.version, models.baseline.version)
+    if models.baseline.sha256 != before.stays.sha256 and not newer:
+        raise Refused("the rollout does not go on from the model that acts on this device")
+
+
 def _permitted(manifest: RolloutManifest, terms: Terms, known: Known, witness: bytes) -> None:
     """Refuse a stage that was not signed or not granted, too long a lease, and a version under a floor.
 
-    A rollout's end is never refused for any of these: it lets nothing act that did not before.
+    The end of the rollout that is held is never refused for any of these: its baseline acted here before.
     """
     if manifest.state in ENDED:
-        return
-    if manifest.state != "complete":
+        if known.held is not None:
+            return
+    elif manifest.state != "complete":
         stage = terms.stages[manifest.stage] if manifest.stage < len(terms.stages) else None
         right = stage is not None and (
             stage.shadow is not None if manifest.state == "shadow" else stage.live == manifest.share
@@ -148,7 +185,7 @@ def _permitted(manifest: RolloutManifest, terms: Terms, known: Known, witness: b
             raise Refused("the manifest's stage is not one of those that were signed")
         if manifest.expires - manifest.issued > terms.lease:
             raise Refused("the manifest's lease is longer than was signed")
-    if manifest.state != "shadow" and not manifest.granted(witness):
+    if manifest.state in ("live", "complete") and not manifest.granted(witness):
         raise Refused("the stage is not granted by the witness")
     models = terms.models
     for version in (models.baseline.version, models.candidate.version):

@@ -2,8 +2,9 @@
 
 import logging
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from clients.device.journal import Json
 from clients.device.records import Records
@@ -36,13 +37,21 @@ class Rollouts:
 
     Args:
         population: as the device's certificate names it, 32 bytes.
+        shipped: versions of the models that came with the device, by wake word.
     """
 
-    def __init__(self, store: Store, pins: Pins, population: bytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        pins: Pins,
+        population: bytes,
+        shipped: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
         self._store = store
         self._connection = store.connection
         self._pins = pins
         self._population = population
+        self._shipped = shipped
 
     def take(self, data: bytes, wake_word: str, now: datetime) -> None:
         """Do as `receive`, and leave a refusal to the journal."""
@@ -77,6 +86,7 @@ class Rollouts:
             frozenset(bytes(each) for (each,) in over),
             frozenset(str(each) for (each,) in floors),
             Seen(log.size, log.root),
+            self._shipped.get(wake_word, frozenset()),
         )
 
     def held(self, wake_word: str) -> Held | None:

@@ -1,7 +1,8 @@
 """What a signed rollout binds a device to. The rest of the document is for those who decide about it."""
 
 import json
-from datetime import UTC, datetime, time, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from typing import Annotated
 
@@ -9,8 +10,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fa_core.errors import BadInput
 from fa_core.plan.schema import Day, Window
+from fa_core.publication.artefact import MAX_TEXT
 
-Share = Annotated[Fraction, BeforeValidator(lambda text: Fraction(str(text))), Field(ge=0, le=1)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+
+_SHARE = re.compile(r"[0-9]{1,9}([./][0-9]{1,9})?")
+
+
+def _share(value: object) -> Fraction:
+    text = str(value) if type(value) in (str, int, float) else ""
+    if not _SHARE.fullmatch(text):
+        raise ValueError("expected a share such as 0.1")
+    return Fraction(text)
+
+
+Share = Annotated[Fraction, BeforeValidator(_share), Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -20,8 +34,8 @@ class _Part(BaseModel):
 class Model(_Part):
     """A model's version, and the SHA-256 of its bytes as 64 hex digits."""
 
-    version: str
-    sha256: str
+    version: Text
+    sha256: Text
 
 
 class Models(_Part):
@@ -29,7 +43,7 @@ class Models(_Part):
 
     baseline: Model
     candidate: Model
-    floor: str
+    floor: Text
 
 
 class Stage(_Part):
@@ -40,7 +54,7 @@ class Stage(_Part):
 
 
 class _Metadata(_Part):
-    name: str
+    name: Text
     revision: int
     expires: Day
 
@@ -49,8 +63,8 @@ class Terms(_Part):
     """The parts of a rollout's document (`fa_core.rollout`) that a device holds its manifests to."""
 
     metadata: _Metadata
-    population: str
-    wake_word: str
+    population: Text
+    wake_word: Text
     models: Models
     stages: tuple[Stage, ...]
     lease: Window
@@ -59,9 +73,12 @@ class Terms(_Part):
     def from_document(cls, document: bytes) -> "Terms":
         """Return the terms in a document's canonical JSON. Raises BadInput where it has none."""
         try:
-            return cls.model_validate(json.loads(document))
-        except (ValidationError, ValueError, ZeroDivisionError, RecursionError):
-            raise BadInput("the document is no rollout that this device understands") from None
+            found = cls.model_validate(json.loads(document))
+            if found.metadata.expires < date.max:
+                return found
+        except (ValidationError, ValueError, ZeroDivisionError, OverflowError, RecursionError):
+            pass
+        raise BadInput("the document is no rollout that this device understands")
 
     @property
     def name(self) -> str:

@@ -140,7 +140,13 @@ def needs(manifest: RolloutManifest) -> tuple[bytes, ...]:
 
 def rollouts_of(home: DeviceHome) -> Rollouts:
     """Return a device's rollouts. Raises BadInput where it was never enrolled."""
-    return Rollouts(home.store, home.config.pins(), Records(home.store).identity().population)
+    from clients.runtime.published import shipped
+
+    versions = {
+        wake_word: frozenset(each.version for each in shipped().values() if each.wake_word == wake_word)
+        for wake_word in home.config.labels.wake_word
+    }
+    return Rollouts(home.store, home.config.pins(), Records(home.store).identity().population, versions)
 
 
 def choice(home: DeviceHome, models: Models, wake_word: str, now: datetime) -> Choice:

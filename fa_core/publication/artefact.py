@@ -54,7 +54,7 @@ class ArtefactManifest:
         try:
             found = cls(**json.loads(document))
             whole = found.document() == document
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise BadInput("these bytes are no manifest of an artefact") from None
         if not whole or (what := found.wrong) is not None:
             raise BadInput("these bytes are no manifest of an artefact" + (f": {what}" if whole else ""))

@@ -21,6 +21,9 @@ from fa_core.trust import checkpoint
 
 MAX_BYTES = 4 << 20
 
+MAX_INDEX = 2**63
+"""Indices of entries and sizes of logs are below this: what a database holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedEntry:
@@ -65,15 +68,16 @@ class Publication:
             body: Any = json.loads(data) if len(data) <= MAX_BYTES else None
             found = cls(
                 body["checkpoint"].encode(),
-                {int(size): _hashes(proof) for size, proof in body["consistency"].items()},
+                {_index(int(size)): _hashes(proof) for size, proof in body["consistency"].items()},
                 tuple(
-                    LoggedEntry(int(each["index"]), each["entry"].encode(), _hashes(each["inclusion"]))
+                    LoggedEntry(_index(each["index"]), each["entry"].encode(), _hashes(each["inclusion"]))
                     for each in body["entries"]
                 ),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            ordered = found.encode() == data
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise BadInput("this is no publication of a transparency log's entries") from None
-        if found.encode() != data:
+        if not ordered:
             raise BadInput("this is no publication: its fields are not in their one order")
         return found
 
@@ -111,6 +115,8 @@ def verified(publication: Publication, log_key: bytes, witness_key: bytes, seen:
     witnessed = checkpoint.cosigned_at(note, Ed25519PublicKey.from_public_bytes(witness_key))
     if witnessed is None:
         raise Refused("the publication's checkpoint is not cosigned by the witness")
+    if note.size >= MAX_INDEX:
+        raise Refused("the publication's log is larger than any")
     if seen.size:
         proof = () if seen.size == note.size else publication.consistency.get(seen.size, ())
         if not merkle.verify_consistency(seen.size, note.size, seen.root, note.root, proof):
@@ -120,6 +126,12 @@ def verified(publication: Publication, log_key: bytes, witness_key: bytes, seen:
         if not merkle.verify_inclusion(leaf, each.index, note.size, each.inclusion, note.root):
             raise Refused("an entry of the publication is not in the log")
     return Verified(tuple(each.entry for each in publication.entries), witnessed, Seen(note.size, note.root))
+
+
+def _index(value: object) -> int:
+    if type(value) is not int or not 0 <= value < MAX_INDEX:
+        raise ValueError("not an index")
+    return value
 
 
 def _hexes(proof: Proof) -> list[str]:

@@ -71,9 +71,10 @@ class SignedDocument:
                 bytes.fromhex(body["key"]),
                 bytes.fromhex(body["signature"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            ordered = found.entry() == entry
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise BadInput(f"the log's entry is no signed {kind}") from None
-        if found.entry() != entry:
+        if not ordered:
             raise BadInput(f"the log's entry is no signed {kind}")
         return found
 

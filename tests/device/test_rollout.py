@@ -239,10 +239,10 @@ def test_a_rollout_that_was_taken_back_never_comes_back(
         receive(publisher.publish(publisher.manifest("shadow")))
 
 
-def test_an_end_needs_no_witness_no_stage_and_no_floor(publisher: Publisher, receive: Receive) -> None:
-    made = document(models=MODELS | {"floor": "embed-9"})
-    manifest = publisher.manifest("rolled_back", 7, rollout=made, expires=NOW + 300 * DAY)
-    assert receive(publisher.publish(manifest, made)).manifest.state == "rolled_back"
+def test_an_end_needs_no_witness_no_stage_and_no_lease(publisher: Publisher, receive: Receive) -> None:
+    receive(publisher.publish(publisher.manifest("live", 1)))
+    manifest = publisher.manifest("rolled_back", 7, expires=NOW + 300 * DAY)
+    assert receive(publisher.publish(manifest)).manifest.state == "rolled_back"
 
 
 def test_a_floor_stays_when_a_later_rollout_lowers_it(
@@ -257,6 +257,92 @@ def test_a_floor_stays_when_a_later_rollout_lowers_it(
     receive(publisher.publish(publisher.manifest("shadow", rollout=raised), raised))
     with pytest.raises(Refused, match="older than this device may load"):
         receive(publisher.publish(publisher.manifest("shadow", rollout=lowered), lowered))
+
+
+# Another rollout than the one that is held.
+
+PAST = {"metadata": json.loads(document())["metadata"] | {"revision": 9, "expires": "2020-01-01"}}
+
+
+def from_to(old: int, new: int, revision: int = 2, floor: int = 1) -> bytes:
+    """Return the document of a rollout from one version to another."""
+    hashes = {1: OLD, 2: NEW, 3: NEWEST, 4: b"d" * 32}
+    models = {
+        "baseline": {"version": f"embed-{old}", "sha256": hashes[old].hex()},
+        "candidate": {"version": f"embed-{new}", "sha256": hashes[new].hex()},
+        "floor": f"embed-{floor}",
+    }
+    return document(revision, models=models)
+
+
+def of(publisher: Publisher, made: bytes, state: State, stage: int = 0, **changes: Any) -> bytes:
+    """Return the published file of a document's next manifest."""
+    models = json.loads(made)["models"]
+    pair = {name: bytes.fromhex(models[name]["sha256"]) for name in ("baseline", "candidate")}
+    return publisher.publish(publisher.manifest(state, stage, rollout=made, **pair, **changes), made)
+
+
+@pytest.mark.parametrize("floor", [1, 2])
+@pytest.mark.parametrize("state", ["killed", "rolled_back", "shadow", "live", "complete"])
+@pytest.mark.parametrize("made", [document(), document(**PAST)], ids=["in time", "expired"])
+def test_a_document_from_before_takes_no_device_back(
+    publisher: Publisher, receive: Receive, rollouts: Rollouts, made: bytes, state: State, floor: int
+) -> None:
+    """Neither with the log's key alone nor with a grant of then; and the rollout in force stays so."""
+    now = from_to(2, 3, floor=floor)
+    receive(of(publisher, now, "complete", 3))
+    stage = {"live": 1, "complete": 3}.get(state, 0)
+    with pytest.raises(Refused, match=r"ended than|has expired|does not go on"):
+        receive(of(publisher, made, state, stage))
+    assert chosen(rollouts).acting == NEWEST
+    receive(of(publisher, now, "complete", 3))
+    with pytest.raises(Refused, match="is complete"):
+        receive(of(publisher, now, "shadow"))
+
+
+def test_the_next_rollout_goes_on_from_the_model_that_acts(
+    publisher: Publisher, receive: Receive, rollouts: Rollouts
+) -> None:
+    receive(of(publisher, document(), "live", 1))
+    receive(of(publisher, from_to(1, 3), "shadow"))
+    receive(of(publisher, from_to(1, 3), "complete", 3))
+    receive(of(publisher, from_to(3, 4, 3), "live", 2, share=Fraction(1, 2)))
+    assert rollouts.held(WORD) is not None
+    with pytest.raises(Refused, match="does not go on"):
+        receive(of(publisher, from_to(4, 2, 4), "shadow"))
+
+
+def test_a_device_that_missed_a_completion_goes_on_under_the_witnesss_grant_alone(
+    publisher: Publisher, receive: Receive, rollouts: Rollouts
+) -> None:
+    receive(of(publisher, document(), "live", 1))
+    later = from_to(2, 3)
+    with pytest.raises(Refused, match="does not go on"):
+        receive(of(publisher, later, "shadow"))
+    with pytest.raises(Refused, match="not granted"):
+        receive(of(publisher, later, "live", 1, grant=b""))
+    receive(of(publisher, later, "live", 1))
+    receive(of(publisher, later, "complete", 3))
+    assert chosen(rollouts).acting == NEWEST
+
+
+def test_a_device_without_a_rollout_takes_none_that_is_older_than_it(
+    publisher: Publisher, store: Store, world: World
+) -> None:
+    came = Rollouts(store, world.pins(), population_id(POPULATION), {WORD: frozenset({"embed-2", "micro-1"})})
+    for state in ("shadow", "killed"):
+        with pytest.raises(Refused, match="this device came with"):
+            came.receive(of(publisher, document(), state), WORD, NOW)
+        with pytest.raises(Refused, match="has expired"):
+            came.receive(of(publisher, document(**PAST), state), WORD, NOW)
+    came.receive(of(publisher, document(**PAST), "complete", 3), WORD, NOW)
+    assert came.choice(WORD, HERE, True, NOW).acting == NEW
+
+
+def test_a_device_without_a_rollout_takes_one_that_followed_several(
+    publisher: Publisher, receive: Receive
+) -> None:
+    receive(of(publisher, from_to(3, 4), "shadow"))
 
 
 # Which model acts.
