@@ -71,9 +71,10 @@ class SignedDocument:
                 bytes.fromhex(body["key"]),
                 bytes.fromhex(body["signature"]),
             )
+            sound = found.entry() == entry
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadInput(f"the log's entry is no signed {kind}") from None
-        if found.entry() != entry:
+        if not sound:
             raise BadInput(f"the log's entry is no signed {kind}")
         return found
 
