@@ -201,8 +201,8 @@ def _judged(context: Context, history: History, due: Due, found: Ended) -> Outco
         return idle(context, history, "hold", f"an operator holds it; the gate says expand: {judged.why}")
     stage = history.stage + 1
     asked = Asked(document.hash, "live", stage, document.stages[stage].share)
-    grant, began = _granted(context, history, asked, ids, judged)
-    expanded = replace(proposal, state="live", stage=stage, grant=grant, began=began)
+    grant, granted_at = _granted(context, history, asked, ids, judged)
+    expanded = replace(proposal, state="live", stage=stage, grant=grant, began=granted_at)
     return record(context, document, expanded)
 
 

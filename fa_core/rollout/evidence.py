@@ -360,10 +360,17 @@ def same(one: object, other: object) -> bool:
     >>> same({"z": [1.0, None]}, {"z": [1.0 + 1e-9, None]}), same({"z": 1.0}, {"z": 1.1})
     (True, False)
     """
+    try:
+        return _same(one, other)
+    except (OverflowError, RecursionError):
+        return False
+
+
+def _same(one: object, other: object) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
     if (
         isinstance(one, float | int)
         and isinstance(other, float | int)

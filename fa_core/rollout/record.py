@@ -211,9 +211,9 @@ def _expires(context: Context, own: History, state: State) -> datetime:
 def _delivered(context: Context, history: History) -> str:
     """Give devices what they do not have yet, and the witness the end; return why not, "" where they do."""
     try:
+        deliver(context.store, history, context.folder, context.log_key, context.witness)
         if history.ended is not None:
             context.witness.end(history.document.hash)
-        deliver(context.store, history, context.folder, context.log_key, context.witness)
     except (RoundFailed, Refused) as error:
         return str(error)
     return ""

@@ -332,10 +332,9 @@ class Witness:
         """
         if len(request) % _RELEASE_SIZE:
             raise Refused("the witness cannot read which releases are meant")
-        asked = (request[at : at + _RELEASE_SIZE] for at in range(0, len(request), _RELEASE_SIZE))
-        places = {each: self._place(each.hex()) for each in asked}
-        known = {each: place for each, place in places.items() if place is not None}
-        return b"".join(sorted(known, key=lambda each: known[each]))
+        asked = [request[at : at + _RELEASE_SIZE] for at in range(0, len(request), _RELEASE_SIZE)]
+        places = [(self._place(each.hex()), each) for each in asked]
+        return b"".join(each for _, each in sorted((at, each) for at, each in places if at is not None))
 
     def rounds(self) -> tuple[KnownRound, ...]:
         """Every round for which a roster was signed, by this witness's own time, oldest first."""
