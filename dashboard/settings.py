@@ -15,8 +15,8 @@ Report = Callable[[Store, Entry], str]
 """Returns a release as one HTML page."""
 
 
-Operate = Callable[[str, str, str, str], str]
-"""Holds, resumes, takes back or decides a rollout: (store, its hash, action, by whom) -> what came of it."""
+Operate = Callable[[str, str, str], str]
+"""Holds, resumes, takes back or decides a rollout: (store, its hash, action) -> what came of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Rollouts: which candidate is where, what the gate saw in each group, and what would change its mind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final
@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.auth import session
 from dashboard.charts import base
 from dashboard.charts.rollout import rollout as chart
-from dashboard.data import reading
+from dashboard.data import gates, reading
 from dashboard.data.numbers import cost, minute, short, words
 from dashboard.navigation import selection
 from dashboard.navigation.links import link
@@ -48,7 +48,7 @@ def page() -> None:
     selection.notice()
     now = datetime.now(UTC)
     _head(history, now)
-    looks = [each for each in history.of("look") if each.gate.get("groups")]
+    looks = [each for each in history.of("look") if gates.groups(each)]
     if looks:
         _groups(history, looks[-1])
     for each in history.of("stage"):
@@ -66,7 +66,7 @@ def _head(history: History, now: datetime) -> None:
     theme.prose(why)
     manifest = history.manifest
     share = 0 if manifest is None else manifest.share
-    budget: Mapping[str, Any] = next((each.gate.get("budget", {}) for each in history.of("start")), {})
+    planned = next((gates.planned(each) for each in history.of("start")), None)
     theme.show(
         f'<div class="uh-facts"><span>{theme.chip(words(status.value), "plain")}'
         f"{theme.chip('held by an operator', 'undecided', '◼') if history.held else ''}</span>"
@@ -74,7 +74,7 @@ def _head(history: History, now: datetime) -> None:
         f"{esc(document.models.baseline.version)}</span>"
         f"<span>wake word {esc(document.wake_word)}, population {esc(document.population)}</span>"
         f"<span>acts on <b>{float(share):.0%}</b> of the devices</span>"
-        f"<span>{_spent(history, budget)}</span>"
+        f"<span>{_spent(history, planned)}</span>"
         f"<span>owner {esc(document.metadata.owner, 60)}</span></div>"
     )
 
@@ -93,19 +93,17 @@ def _sentence(history: History, status: Status) -> str:
     }[status]
 
 
-def _spent(history: History, budget: Mapping[str, Any]) -> str:
+def _spent(history: History, planned: Fraction | None) -> str:
     """Return what the rollout's releases cost so far, and what was planned for it at the start."""
     ids = {each for decision in history.decisions for each in decision.releases if each is not None}
     costs = [each.cost for each in reading.entries(active().store) if each.id in ids]
     spent = float(sum(costs))
-    planned = budget.get("total")
-    of = "" if planned is None else f" of {cost(Fraction(planned))} planned"
+    of = "" if planned is None else f" of {esc(cost(planned))} planned"
     return f"<b>ρ {spent:.3g}</b>{of} spent in {len(ids)} releases"
 
 
 def _groups(history: History, look: Decision) -> None:
-    gate, document = look.gate, history.document
-    groups = [*gate["groups"], gate["overall"]]
+    groups, document = gates.groups(look), history.document
     theme.heading(f"Look {look.number} of {document.gate.looks}", minute(look.at))
     rollback, ship = float(document.gate.rollback_above), float(document.gate.ship_below)
     simulated = any(
@@ -152,9 +150,12 @@ def _points(rate: float | None) -> str:
 
 
 def _stage(history: History, test: Decision) -> None:
-    share = history.document.stages[test.number].share
+    stages = history.document.stages
+    if test.number >= len(stages):
+        return
+    share = stages[test.number].share
     theme.heading(f"Live, {float(share):.0%} of the devices", minute(test.at))
-    measures: Sequence[Mapping[str, Any]] = test.gate.get("measures", ())
+    measures = gates.measures(test)
     if not test.gate.get("evidence", True):
         theme.prose(
             "Exposure, not evidence: so few devices cannot show a rise of the size in the document.", "note"
@@ -215,23 +216,22 @@ def _next(history: History, now: datetime) -> None:
     else:
         name = f"Look {due.number}" if due.action == "look" else f"The test of stage {due.number}"
         theme.prose(f"{name} is due from {minute(due.opens)} on, with plan `{due.plan[:12]}`.")
-    looks = [each for each in history.of("look") if each.gate.get("groups")]
+    looks = [each for each in history.of("look") if gates.groups(each)]
     if not looks or not history.active(now):
         return
+    *groups, overall = gates.groups(looks[-1])
     waiting = [
-        each
-        for each in (*looks[-1].gate["groups"], looks[-1].gate["overall"])
-        if not each["shipped"] and each.get("interval_high") is not None
+        each for each in (*groups, overall) if not each["shipped"] and each.get("interval_high") is not None
     ]
     gate = history.document.gate
     for each in waiting:
-        margin = float(gate.overall_below if each is looks[-1].gate["overall"] else gate.ship_below)
+        margin = float(gate.overall_below if each is overall else gate.ship_below)
         theme.prose(
             f"{each['group']}: it counts as good enough once the interval ends below {_points(margin)} points; it "
             f"ends at {_points(each['interval_high'])} now. The rollout is taken back once it begins above "
             f"{_points(float(gate.rollback_above))}; it begins at {_points(each['interval_low'])}."
         )
-    hidden = [each["group"] for each in looks[-1].gate["groups"] if each.get("interval_high") is None]
+    hidden = [each["group"] for each in groups if each.get("interval_high") is None]
     if hidden:
         theme.prose(f"Not measured, and so nothing expands: {', '.join(hidden)}.", "note")
 
@@ -251,7 +251,7 @@ def _history(history: History) -> None:
         cells.append(
             [
                 minute(each.at), esc(ACTIONS[each.action] + number), theme.chip(words(each.verdict), kind, sign),
-                esc(each.why, 300), f"{esc(follows.state)} {float(follows.share):.0%}, manifest {follows.sequence}",
+                esc(each.why, 300), esc(f"{follows.state} {float(follows.share):.0%}, manifest {follows.sequence}"),
                 signers,
             ]
         )  # fmt: skip
@@ -299,7 +299,7 @@ def _operate(history: History, now: datetime) -> None:
     for action in pressed:
         session.record(f"rollout {action}", rollout=history.document.name)
         try:
-            said = operate(active().store, history.document.hash.hex(), action, session.user().name)
+            said = operate(active().store, history.document.hash.hex(), action)
         except UnheardError as error:
             theme.show(f'<p role="alert">{theme.chip("refused", "broken", "✕")} {theme.rich(str(error))}</p>')
         else:

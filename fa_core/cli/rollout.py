@@ -350,11 +350,15 @@ def verify(
         )
 
 
-def operated(store: str, rollout: str, action: str, who: str) -> str:
+_ASKED = "an operator asked for it in the dashboard"
+"""Why, in the public log: who it was is in the dashboard's own."""
+
+
+def operated(store: str, rollout: str, action: str) -> str:
     """Do what an operator of the dashboard says with a rollout, with the store's own signers.
 
     Args:
-        rollout: the hash of its document. action: hold, resume, rollback or decide. who: for the log.
+        rollout: the hash of its document. action: hold, resume, rollback or decide.
 
     Returns what came of it, a sentence. Raises Refused or RoundFailed where nothing did.
     """
@@ -370,7 +374,7 @@ def operated(store: str, rollout: str, action: str, who: str) -> str:
             outcome = control.decide(context, document)
         else:
             asked: Any = "roll_back" if action == "rollback" else action
-            outcome = control.operate(context, document, asked, f"{who} asked for it in the dashboard")
+            outcome = control.operate(context, document, asked, _ASKED)
     where = rollout_text.where(outcome.history, now)
     late = f" Devices do not have it yet: {outcome.undelivered}." if outcome.undelivered else ""
     return f"{outcome.verdict.replace('_', ' ')}: {outcome.why}. {where}{late}"

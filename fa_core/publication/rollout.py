@@ -8,7 +8,7 @@ none. A manifest is an entry of kind `manifest` in the transparency log, whose s
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.trust import checkpoint
-from fa_core.trust.checkpoint import NO_CALENDAR
 from fa_core.trust.grants import Asked
+from fa_core.trust.strict import fraction, moment, text, whole
 
 State = Literal["shadow", "live", "complete", "rolled_back", "killed"]
 """`shadow`: both models score, the baseline acts. `live`: the candidate acts on a share of the devices.
@@ -87,14 +87,16 @@ class RolloutManifest:
         try:
             body: Any = json.loads(entry.removeprefix(head)) if entry.startswith(head) else None
             found = cls(
-                bytes.fromhex(body["rollout"]), body["population"], body["wake_word"], body["sequence"],
-                body["state"], body["stage"], Fraction(body["share"]), bytes.fromhex(body["baseline"]),
-                bytes.fromhex(body["candidate"]), _moment(body["issued"]), _moment(body["expires"]),
+                bytes.fromhex(body["rollout"]), text(body["population"]), text(body["wake_word"]),
+                whole(body["sequence"]), body["state"], whole(body["stage"]), fraction(body["share"]),
+                bytes.fromhex(body["baseline"]), bytes.fromhex(body["candidate"]),
+                moment(body["issued"]), moment(body["expires"]),
                 bytes.fromhex(body["decision"]), bytes.fromhex(body["grant"]),
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
+            sound = found.entry() == entry and found._possible
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
             raise BadInput("the log's entry is no manifest of a rollout") from None
-        if found.entry() != entry or not found._possible:
+        if not sound:
             raise BadInput("the log's entry is no manifest of a rollout")
         return found
 
@@ -104,8 +106,6 @@ class RolloutManifest:
         return (
             self.state in get_args(State)
             and shares.get(self.state, self.share == 0)
-            and self.sequence >= 0
-            and self.stage >= 0
             and self.issued < self.expires
             and {len(self.rollout), len(self.baseline), len(self.candidate)} == {32}
             and len(self.decision) in (0, 32)
@@ -131,9 +131,3 @@ def rollout_name(population: str, wake_word: str) -> str:
 def grant(rollout: bytes, state: State, stage: int, share: Fraction, witness: Ed25519PrivateKey) -> bytes:
     """Return the witness's signature, 64 bytes, that a rollout may be in a stage; `RolloutManifest.grant`."""
     return witness.sign(Asked(rollout, state, stage, share).message())
-
-
-def _moment(seconds: int) -> datetime:
-    if not isinstance(seconds, int) or not 0 <= seconds < NO_CALENDAR:
-        raise ValueError("not a moment")
-    return datetime.fromtimestamp(seconds, UTC)

@@ -2,7 +2,7 @@
 
 import re
 
-_NUMBERED = re.compile(r"(.*?)(\d+(?:\.\d+)*)", re.DOTALL)
+_NUMBERED = re.compile(r"(.*?)([0-9]+(?:\.[0-9]+)*)", re.DOTALL)
 
 
 def older(version: str, than: str) -> bool:
@@ -19,8 +19,9 @@ def older(version: str, than: str) -> bool:
     return _numbers(one[2]) < _numbers(other[2])
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    numbers = [int(part) for part in text.split(".")]
+def _numbers(text: str) -> tuple[tuple[int, str], ...]:
+    """Return numbers that compare as whole ones of any length: digits without zeros in front."""
+    numbers = [part.lstrip("0") for part in text.split(".")]
     while numbers and not numbers[-1]:
         numbers.pop()
-    return tuple(numbers)
+    return tuple((len(part), part) for part in numbers)

@@ -13,3 +13,11 @@ def recompute_gate(evidence: "Evidence") -> None:
     from fa_core.rollout.judging import Gate
 
     recompute(evidence, Gate())
+
+
+def recompute_simulated_gate(evidence: "Evidence") -> None:
+    """As `recompute_gate`, but simulated releases count, and those without a roster: of engine `tables`."""
+    from fa_core.rollout.evidence import recompute
+    from fa_core.rollout.judging import Gate
+
+    recompute(evidence, Gate(), allow_simulated=True)

@@ -9,7 +9,7 @@ in one transaction, so two operators at once decide one thing.
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
 
@@ -63,7 +63,8 @@ def start(
         plans: the gate's and the live stages', by their hash.
 
     Raises Refused where the test set was not passed, a model is not published, the budgets have no room, or
-    another rollout is under way for the population and wake word.
+    another rollout is under way for the population and wake word; RoundFailed where the witness does not
+    register the start.
     """
     store, now = context.store, context.now
     settle(context, document)
@@ -79,11 +80,12 @@ def start(
     declared, past = store.declaration(document.population), store.charges(document.population)
     budget = reserved(document, plans, declared, past, now)
     _require_free(document, histories(store.rollouts()), now)
+    began = _began(context, document, 0)
     store.note_key("plan", signed.key)
     store.publish("rollout", document.hash.hex(), signed.entry())
     gate = {"test_set": json.loads(result.document()), "budget": budget}
     why = "the controlled test set is passed, and the budgets have room for every look"
-    proposal = Proposal("start", 1, "expand", (), gate, why, "shadow", 0)
+    proposal = Proposal("start", 1, "expand", (), gate, why, "shadow", 0, began=began)
     return record(context, document, proposal, lambda every: _require_free(document, every, now))
 
 
@@ -106,15 +108,17 @@ def decide(context: Context, document: Rollout) -> Outcome:
         if context.now < due.opens:
             when = f"{due.opens:%Y-%m-%d %H:%M} UTC"
             return idle(context, history, "hold", f"{due.action} {due.number} is due from {when} on")
-        found = counted(due, document.population, [each for _, each in _rounds(context.store, due)])
+        try:
+            found = _counted(context, document, due)
+        except RoundFailed as error:
+            return idle(context, history, "hold", f"which round decides {due.action} {due.number}: {error}")
         if found is None:
             if due.closes is None or context.now < due.closes:
                 why = f"{due.action} {due.number} is due: ask plan {due.plan[:12]} with `fa run`"
                 return idle(context, history, "hold", why)
             why = f"look {due.number} has no release, and its time is over: it is skipped"
             ids = (*_looked(history), None)
-            skipped = Proposal(due.action, due.number, "hold", ids, {}, why, "shadow", 0)
-            record(context, document, skipped.unchanged(history))
+            record(context, document, Proposal(due.action, due.number, "hold", ids, {}, why))
             continue
         return _judged(context, history, due, found)
 
@@ -138,9 +142,9 @@ def operate(context: Context, document: Rollout, action: Action, why: str) -> Ou
     if action in ("hold", "resume") and history.held == (action == "hold"):
         raise Refused(f"{document.name} is {'' if history.held else 'not '}held")
     number = len(history.of(action)) + 1
-    proposal = Proposal(action, number, "roll_back", (), {}, why, ends.get(action, "killed"), history.stage)
     if action not in ends:
-        proposal = replace(proposal, verdict="hold").unchanged(history)
+        return record(context, document, Proposal(action, number, "hold", (), {}, why))
+    proposal = Proposal(action, number, "roll_back", (), {}, why, ends[action], history.stage)
     return record(context, document, proposal)
 
 
@@ -163,7 +167,7 @@ def complete(context: Context, document: Rollout) -> Outcome:
     test = passed[0]
     asked = Asked(document.hash, "complete", last, Fraction(1))
     judged = Judgement(test.verdict, test.gate, test.why)
-    grant = _granted(context, history, asked, test.releases, judged)
+    grant, _ = _granted(context, history, asked, test.releases, judged)
     why = "every stage is passed: the candidate is the new baseline"
     return record(
         context, document, Proposal("complete", 1, "expand", test.releases, {}, why, "complete", last, grant)
@@ -192,25 +196,29 @@ def _judged(context: Context, history: History, due: Due, found: Ended) -> Outco
     if judged.verdict == "roll_back":
         return record(context, document, proposal)
     if judged.verdict == "hold" or history.stage == len(document.stages) - 1:
-        return record(context, document, proposal.unchanged(history))
+        return record(context, document, replace(proposal, state=None))
     if history.held:
         return idle(context, history, "hold", f"an operator holds it; the gate says expand: {judged.why}")
     stage = history.stage + 1
     asked = Asked(document.hash, "live", stage, document.stages[stage].share)
-    grant = _granted(context, history, asked, ids, judged)
-    return record(context, document, replace(proposal, state="live", stage=stage, grant=grant))
+    grant, granted_at = _granted(context, history, asked, ids, judged)
+    expanded = replace(proposal, state="live", stage=stage, grant=grant, began=granted_at)
+    return record(context, document, expanded)
 
 
 def _granted(
     context: Context, history: History, asked: Asked, releases: tuple[str | None, ...], judged: Judgement
-) -> bytes:
-    """Have the witness grant a stage. Raises Refused where it does not: the stage was renewed unchanged."""
+) -> tuple[bytes, datetime | None]:
+    """Have the witness grant a stage; return its signature, and when a live one began by its clock.
+
+    Raises Refused where it does not: the stage was renewed unchanged.
+    """
     store, began = context.store, history.stage_began
     assert began is not None
     try:
         store.checkpoint(context.log_key, context.witness)
         own = {each.entry: each for each in store.rollouts()}
-        due = due_in(history.document, history.stage, began.at, len(releases) - 1, tested=False)
+        due = due_in(history.document, history.stage, began.since, len(releases) - 1, tested=False)
         assert due is not None
         first, second, started = (own[e] for e in (history.signed.entry(), began.entry(), _started(history)))
         rounds = [(entry, each) for entry, each in _rounds(store, due) if entry.index > started.index]
@@ -223,10 +231,38 @@ def _granted(
             entries=tuple(ProvenEntry(each.index, each.entry, each.inclusion) for each in proved.entries),
             bodies=tuple(store.release_file(each.release) for _, each in rounds if each.window is not None),
         )
-        return context.witness.grant(request.encode())
+        grant = context.witness.grant(request.encode())
+        return grant, _began(context, history.document, asked.stage) if asked.state == "live" else None
     except (RoundFailed, Refused) as error:
         idle(context, history, "hold", "", renew=True)
         raise Refused(f"nothing expands: {error}\nthe stage was renewed unchanged") from None
+
+
+def _began(context: Context, document: Rollout, stage: int) -> datetime:
+    """Return when a stage began by the witness's clock, UTC: it registers a start that it does not know."""
+    seconds = context.witness.begin(document.hash + stage.to_bytes(2, "little"))
+    return datetime.fromtimestamp(int.from_bytes(seconds, "little"), UTC)
+
+
+def _counted(context: Context, document: Rollout, due: Due) -> Ended | None:
+    """Return the release that decides what is due, as the witness chooses it; None where there is none.
+
+    The witness is asked where the log leaves it open: more than one round was charged for the slot, or its
+    one round failed. Raises RoundFailed where it does not answer then.
+    """
+    store = context.store
+    rounds = [each for _, each in _rounds(store, due)]
+    charged = [
+        each.release
+        for each in store.charges(document.population)
+        if each.plan_hash == due.plan and due.counts(each.window_start, each.window_end)
+    ]
+    released = {each.release for each in rounds if each.window is not None}
+    if not charged or (len(charged) == 1 and charged[0] in released):
+        return counted(due, document.population, rounds)
+    reply = context.witness.opened(b"".join(bytes.fromhex(each) for each in charged))
+    opened = [reply[at : at + 16].hex() for at in range(0, len(reply), 16)]
+    return counted(due, document.population, rounds, opened)
 
 
 def _started(history: History) -> bytes:

@@ -7,7 +7,7 @@ the entry's bytes: whoever finds a decision without its manifest, after a crash,
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -17,6 +17,7 @@ from fa_core.errors import BadInput
 from fa_core.publication.rollout import RolloutManifest, State
 from fa_core.rollout.document import Rollout
 from fa_core.trust import checkpoint
+from fa_core.trust.strict import fraction, moment, release_id, text, whole
 
 Verdict = Literal["expand", "hold", "roll_back"]
 
@@ -50,6 +51,8 @@ class Decision:
         gate: the gate's numbers, as `judging` writes them; of `start` the test set's result and the budget.
         why: a sentence.
         next: the manifest that follows.
+        began: of a decision that begins a stage, when that was by the witness's clock, UTC; the stage's weeks
+            are counted from then.
     """
 
     rollout: bytes
@@ -60,6 +63,7 @@ class Decision:
     gate: Mapping[str, Any]
     why: str
     next: Next
+    began: datetime | None = None
 
     @property
     def key(self) -> tuple[Action, int]:
@@ -71,10 +75,15 @@ class Decision:
         """When it was made, UTC."""
         return self.next.issued
 
+    @property
+    def since(self) -> datetime:
+        """When the stage began that began with it, UTC."""
+        return self.began or self.at
+
     def entry(self) -> bytes:
         """Return the bytes of the log's entry."""
         found = self.next
-        body = {
+        body: dict[str, Any] = {
             "rollout": self.rollout.hex(),
             "action": self.action,
             "number": self.number,
@@ -92,6 +101,8 @@ class Decision:
                 "grant": found.grant.hex(),
             },
         }
+        if self.began is not None:
+            body["began"] = int(self.began.timestamp())
         return checkpoint.entry("decision", canonical(body))
 
     @classmethod
@@ -104,25 +115,26 @@ class Decision:
             found = cls(
                 bytes.fromhex(body["rollout"]),
                 body["action"],
-                body["number"],
+                whole(body["number"]),
                 body["verdict"],
-                tuple(body["releases"]),
-                body["gate"],
-                body["why"],
+                tuple(release_id(each) for each in body["releases"]),
+                dict(body["gate"]),
+                text(body["why"]),
                 Next(
                     follows["state"],
-                    follows["stage"],
-                    Fraction(follows["share"]),
-                    follows["sequence"],
-                    datetime.fromtimestamp(follows["issued"], UTC),
-                    datetime.fromtimestamp(follows["expires"], UTC),
+                    whole(follows["stage"]),
+                    fraction(follows["share"]),
+                    whole(follows["sequence"]),
+                    moment(follows["issued"]),
+                    moment(follows["expires"]),
                     bytes.fromhex(follows["grant"]),
                 ),
+                moment(body["began"]) if "began" in body else None,
             )
-            sound = found.entry() == entry and found.action in get_args(Action)
-        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError):
+            sound = found.entry() == entry and found.next.state in get_args(State)
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
             raise BadInput("the log's entry is no decision of a rollout") from None
-        if not sound or found.verdict not in get_args(Verdict):
+        if not sound or found.action not in get_args(Action) or found.verdict not in get_args(Verdict):
             raise BadInput("the log's entry is no decision of a rollout")
         return found
 

@@ -192,11 +192,10 @@ class LiveMargins:
             raise ValueError("expected a planned standard deviation above 0 for each measure")
 
     @property
-    def has_power(self) -> bool:
-        """Whether a candidate that is equal in all measures would pass the test of each with a chance of
-        `POWER` at least."""
+    def powerful(self) -> frozenset[str]:
+        """The measures whose test an equal candidate would pass with a chance of `POWER` at least."""
         far = _NORMAL.inv_cdf(1.0 - self.alpha) + _NORMAL.inv_cdf(POWER)
-        return all(self.below[name] >= far * sd for name, sd in self.planned_sd.items())
+        return frozenset(name for name, sd in self.planned_sd.items() if self.below[name] >= far * sd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +222,7 @@ class MeasureState:
 
 @dataclass(frozen=True, slots=True)
 class LiveDecision:
-    """What a live stage comes to; `evidence` is False where its test has no power by plan."""
+    """What a live stage comes to; `evidence` is False where no measure's test has power by plan."""
 
     verdict: Verdict
     measures: tuple[MeasureState, ...]
@@ -234,23 +233,27 @@ class LiveDecision:
 def decide_live(margins: LiveMargins, cells: Mapping[str, LiveCell | None]) -> LiveDecision:
     """Return the decision of a live stage's one planned test.
 
-    Rolled back where some measure has risen significantly by more than its margin. Expanded where each has
-    risen significantly by less; a stage without power by plan is exposure, not evidence, and is expanded
-    where nothing speaks against it. Held otherwise, and where a measure was not measured.
+    Rolled back where some measure has risen significantly by more than its margin. Expanded where each whose
+    test has power by plan has risen significantly by less, and nothing speaks against the others: of those
+    the stage is exposure, not evidence. Held otherwise, and where a measure was not measured.
     """
     near, far = (_NORMAL.inv_cdf(1.0 - margins.alpha / m) for m in (1, len(margins.below)))
     found = [_measure(name, margins.below[name], cells.get(name), near, far) for name in margins.below]
-    bounds = [(each.margin, each.interval_low, each.interval_high) for each in found]
-    evidence = margins.has_power
-    if any(low is not None and low >= margin for margin, low, _ in bounds):
+    powerful = margins.powerful
+    if any(each.interval_low is not None and each.interval_low >= each.margin for each in found):
         verdict = Verdict.ROLL_BACK
-    elif any(high is None or (evidence and high > margin) for margin, _, high in bounds):
+    elif any(
+        each.interval_high is None or (each.measure in powerful and each.interval_high > each.margin)
+        for each in found
+    ):
         verdict = Verdict.HOLD
     else:
         verdict = Verdict.EXPAND
-    label = "" if evidence else "exposure, not evidence: so few devices cannot show a rise of this size; "
+    weak = [each.measure for each in found if each.measure not in powerful]
+    of = "" if not powerful else f" of {', '.join(weak)}"
+    label = f"exposure, not evidence{of}: so few devices cannot show a rise of this size; " if weak else ""
     why = label + "; ".join(f"{each.measure}: {each.reason}" for each in found)
-    return LiveDecision(verdict, tuple(found), evidence, why)
+    return LiveDecision(verdict, tuple(found), bool(powerful), why)
 
 
 def _measure(name: str, margin: float, cell: LiveCell | None, near: float, far: float) -> MeasureState:

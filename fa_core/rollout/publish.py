@@ -26,6 +26,18 @@ class Granter(Cosigner, Protocol):
         """Return the signature, 64 bytes, over a stage; Refused where no gate says so."""
         ...
 
+    def begin(self, request: bytes) -> bytes:
+        """Return when a stage began by the witness's clock, 8 bytes; `Witness.begin`."""
+        ...
+
+    def end(self, rollout: bytes) -> bytes:
+        """Keep that a rollout has ended; `Witness.end`."""
+        ...
+
+    def opened(self, request: bytes) -> bytes:
+        """Return those of some releases that were opened, in that order; `Witness.opened`."""
+        ...
+
 
 def log_manifest(store: Store, history: History) -> None:
     """Put the manifest of a decision that has none into the log."""

@@ -129,4 +129,4 @@ def reach(document: Rollout, plan: Plan, devices: int, source: Source) -> dict[s
 
 def exposure(document: Rollout) -> list[int]:
     """Return the live stages whose test has no power by plan: exposure, not evidence."""
-    return [stage for stage in range(1, len(document.stages)) if not margins_of(document, stage).has_power]
+    return [stage for stage in range(1, len(document.stages)) if not margins_of(document, stage).powerful]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -57,7 +57,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A decision before it has its place and its time; the fields are `Decision`'s and its manifest's."""
+    """A decision before it has its place and its time; the fields are `Decision`'s and its manifest's.
+
+    Attributes:
+        state, stage: None for those that the rollout is in when the decision is written: devices go on as
+            they do.
+    """
 
     action: Action
     number: int
@@ -65,15 +70,10 @@ class Proposal:
     releases: tuple[str | None, ...]
     gate: Mapping[str, Any]
     why: str
-    state: State
-    stage: int
+    state: State | None = None
+    stage: int | None = None
     grant: bytes = b""
-
-    def unchanged(self, history: History) -> "Proposal":
-        """Return it for the stage that the rollout is in: devices go on as they do."""
-        last = history.last
-        assert last is not None
-        return replace(self, state=last.next.state, stage=last.next.stage, grant=last.next.grant)
+    began: datetime | None = None
 
 
 def histories(entries: Sequence[LogEntry]) -> dict[bytes, History]:
@@ -115,7 +115,7 @@ def record(
         if before is not None:
             return before.entry()
         check(every)
-        _require_open(own, proposal, every)
+        _require_open(own, proposal, every, context.now)
         sequence = next_sequence(list(every.values()), document.pair)
         return _decision(context, own, proposal, sequence).entry()
 
@@ -159,24 +159,36 @@ def _renewed(context: Context, entries: Sequence[LogEntry], document: Rollout) -
     return replace(manifest, sequence=sequence, issued=context.now, expires=expires).entry()
 
 
-def _require_open(own: History, proposal: Proposal, every: Mapping[bytes, History]) -> None:
+_ENDS: Final = frozenset({"roll_back", "kill"})
+"""An operator may end a rollout that is over, too: devices learn of it."""
+
+
+def _require_open(own: History, proposal: Proposal, every: Mapping[bytes, History], now: datetime) -> None:
     """Raise Refused where something else was decided since the proposal was computed."""
-    name = own.document.name
+    name, action = own.document.name, proposal.action
     if own.ended is not None:
         raise Refused(f"{name} has ended for good: {own.ended.why}")
     if any(each.pending for each in every.values() if each.document.pair == own.document.pair):
         raise Refused(f"{name}: another decision is being made; try again")
+    if action != "start" and action not in _ENDS and not own.active(now):
+        raise Refused(f"{name} is {own.status(now)}: there is nothing to decide")
     due = own.due
-    if proposal.action in ("look", "stage") and (
-        due is None or (due.action, due.number) != (proposal.action, proposal.number)
-    ):
+    if action in ("look", "stage") and (due is None or (due.action, due.number) != (action, proposal.number)):
         raise Refused(f"{name}: another decision was made meanwhile; try again")
+    if own.held and proposal.state in ("live", "complete"):
+        raise Refused(f"{name}: an operator holds it, so nothing expands")
+    if action in ("hold", "resume") and own.held == (action == "hold"):
+        raise Refused(f"{name} is {'' if own.held else 'not '}held")
 
 
 def _decision(context: Context, own: History, proposal: Proposal, sequence: int) -> Decision:
-    document, state = own.document, proposal.state
-    shares: dict[State, Fraction] = {"live": document.stages[proposal.stage].share, "complete": Fraction(1)}
-    expires = _expires(context, own, state)
+    document, last = own.document, own.last
+    state, stage, grant = proposal.state, proposal.stage, proposal.grant
+    if state is None or stage is None:
+        assert last is not None
+        state, stage, grant = last.next.state, last.next.stage, last.next.grant
+    shares: dict[State, Fraction] = {"live": document.stages[stage].share, "complete": Fraction(1)}
+    share, expires = shares.get(state, Fraction(0)), _expires(context, own, state)
     return Decision(
         rollout=document.hash,
         action=proposal.action,
@@ -185,15 +197,8 @@ def _decision(context: Context, own: History, proposal: Proposal, sequence: int)
         releases=proposal.releases,
         gate=proposal.gate,
         why=proposal.why,
-        next=Next(
-            state,
-            proposal.stage,
-            shares.get(state, Fraction(0)),
-            sequence,
-            context.now,
-            expires,
-            proposal.grant,
-        ),
+        next=Next(state, stage, share, sequence, context.now, expires, grant),
+        began=proposal.began,
     )
 
 
@@ -204,8 +209,11 @@ def _expires(context: Context, own: History, state: State) -> datetime:
 
 
 def _delivered(context: Context, history: History) -> str:
+    """Give devices what they do not have yet, and the witness the end; return why not, "" where they do."""
     try:
         deliver(context.store, history, context.folder, context.log_key, context.witness)
+        if history.ended is not None:
+            context.witness.end(history.document.hash)
     except (RoundFailed, Refused) as error:
         return str(error)
     return ""

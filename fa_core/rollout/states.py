@@ -160,7 +160,7 @@ class History:
         began = self.stage_began
         if began is None or self.ended is not None or self.of("complete"):
             return None
-        return due_in(self.document, self.stage, began.at, len(self.of("look")), self._tested)
+        return due_in(self.document, self.stage, began.since, len(self.of("look")), self._tested)
 
     @property
     def _tested(self) -> bool:

@@ -9,7 +9,7 @@ from fa_core.publication.rollout import RolloutManifest
 from fa_core.rollout.decision import Decision, manifest_of
 from fa_core.rollout.evidence import Ended, Judge, Judgement, compared_with, counted, same
 from fa_core.rollout.record import histories
-from fa_core.rollout.states import History, fold
+from fa_core.rollout.states import History, due_in, fold
 from fa_core.rollout.test_set import ControlledResult
 from fa_core.store import LogEntry, Store
 
@@ -17,7 +17,9 @@ from fa_core.store import LogEntry, Store
 def verify(store: Store, history: History, judge: Judge, witness: bytes) -> list[str]:
     """Return what is wrong with a rollout, one sentence each; empty where nothing is.
 
-    Every decision is made again from what the log held before it, and every manifest derived again.
+    Every decision is made again from what the log held before it, and every manifest derived again. What a
+    log alone cannot prove is that nothing was logged after its last checkpoint, when a stage began by the
+    witness's clock, and which rounds were opened: these the witness checked before it granted a stage.
 
     Args:
         judge: computes the gate. witness: its public key, raw Ed25519, 32 bytes.
@@ -78,16 +80,18 @@ class _Replay:
         if due is None or (due.action, due.number) != decision.key:
             yield "it was not due"
             return
-        found = counted(due, self.before.document.population, self.rounds)
-        if (found and found.release) != decision.releases[-1]:
-            yield "it rests on another release than the first of its planned time"
+        if len(decision.releases) != (decision.number if decision.action == "look" else 1):
+            yield f"it rests on {len(decision.releases)} releases, and another number is planned"
             return
-        if found is None:
+        if wrong := [*self._releases()]:
+            yield from wrong
+            return
+        if decision.releases[-1] is None:
             if decision.verdict != "hold" or (due.closes is not None and decision.at < due.closes):
                 yield "it was skipped before its time was over"
             yield from self._leads_to(self.before.last_state, self.before.stage)
             return
-        judged = self._judged(found)
+        judged = self._judged()
         if decision.verdict != judged.verdict or not same(dict(decision.gate), dict(judged.gate)):
             yield f"its releases lead to other numbers: {judged.verdict}, {judged.why}"
         last = self.before.stage == len(self.before.document.stages) - 1
@@ -98,15 +102,32 @@ class _Replay:
         else:
             yield from self._leads_to("live", self.before.stage + 1)
 
-    def _judged(self, found: Ended) -> Judgement:
+    def _releases(self) -> Iterator[str]:
+        """Yield which releases are not those of the looks so far, or of the stage's test.
+
+        A round that was opened and failed leaves its slot without a release. Which was opened is in the
+        witness's journal alone, so either is taken where the log has a failure of the plan.
+        """
+        document, began = self.before.document, self.before.stage_began
+        assert began is not None
+        for number, named in enumerate(self.decision.releases):
+            slot = due_in(document, self.before.stage, began.since, number, tested=False)
+            assert slot is not None
+            found = counted(slot, document.population, self.rounds)
+            failed = any(each.window is None and each.plan_hash == slot.plan for each in self.rounds)
+            if (found and found.release) != named and not (named is None and failed):
+                yield f"it rests on another release than the first of {slot.action} {slot.number}'s time"
+
+    def _judged(self) -> Judgement:
         document, began = self.before.document, self.before.stage_began
         assert began is not None
         if self.decision.action == "look":
             ids = self.decision.releases
             return self.judge.looks(document, [None if i is None else self.store.release(i) for i in ids])
-        before = compared_with(document, self.decision.number, began)
+        before, release = compared_with(document, self.decision.number, began), self.decision.releases[-1]
+        assert release is not None
         compared = None if before is None else self.store.release(before)
-        return self.judge.stage(document, self.decision.number, self.store.release(found.release), compared)
+        return self.judge.stage(document, self.decision.number, self.store.release(release), compared)
 
     def _complete(self) -> Iterator[str]:
         last = len(self.before.document.stages) - 1
@@ -134,6 +155,8 @@ def _of_manifest(before: History, manifest: RolloutManifest, witness: bytes) -> 
     ]
     if manifest not in derived and manifest not in renewed:
         yield "the manifest follows from no decision, and renews none"
+    if manifest.state == "complete" and any(e.at >= before.expires for e in before.of("complete")):
+        yield "the rollout was completed after it had expired"
     if manifest.state in ("live", "complete") and not manifest.granted(witness):
         yield "the manifest's stage is not granted by the witness"
 

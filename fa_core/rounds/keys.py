@@ -17,7 +17,7 @@ from fa_core import secagg
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, SignedPlan
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Currency
-from fa_core.rollout import recompute_gate
+from fa_core.rollout import recompute_simulated_gate
 from fa_core.store import DEFAULT, Cosigner, Declaration, Store
 from fa_core.trust import budgets
 from fa_core.trust.enrolment import Authority, read_key, write_key
@@ -76,11 +76,14 @@ def local_signers(keys: LocalKeys, clock: Callable[[], datetime]) -> Signers:
 
 
 def local_witness(keys: LocalKeys, clock: Callable[[], datetime]) -> LocalWitness:
-    """Return the witness within this process. `clock` gives its time, UTC."""
+    """Return the witness within this process. `clock` gives its time, UTC.
+
+    It grants stages on simulated releases, and on those of engine `tables`, which have no roster: whoever
+    holds this store's keys holds the witness's as well. `fa witness serve` does not.
+    """
     log = keys.log.public_key().public_bytes_raw()
-    return LocalWitness(
-        keys.witness, keys.authority.public_key, keys.journal, log, clock, recompute=recompute_gate
-    )
+    authority = keys.authority.public_key
+    return LocalWitness(keys.witness, authority, keys.journal, log, clock, recompute=recompute_simulated_gate)
 
 
 def give_budgets(

@@ -23,8 +23,12 @@ from fa_core.errors import BadInput, Refused
 from fa_core.merkle import HASH_SIZE, Proof
 from fa_core.privacy.ledger import Charge
 from fa_core.trust import checkpoint
+from fa_core.trust.strict import fraction, moment, text, whole
 
 _PURPOSE = b"unheard-rollout-stage-1\n"
+
+MOST_STAGES = 1 << 16
+"""A stage's index is below it: two bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Asked:
     def possible(self) -> bool:
         """Whether there can be such a stage, and one that needs a grant."""
         live = self.state == "live" and 0 < self.share <= 1
-        whole = type(self.stage) is int and self.stage > 0 and len(self.rollout) == 32
+        whole = type(self.stage) is int and 0 < self.stage < MOST_STAGES and len(self.rollout) == 32
         return whole and (live or (self.state == "complete" and self.share == 1))
 
     @property
@@ -121,29 +125,46 @@ class GrantRequest:
             asked = body["asked"]
             found = cls(
                 Asked(
-                    bytes.fromhex(asked["rollout"]), asked["state"], asked["stage"], Fraction(asked["share"])
+                    bytes.fromhex(asked["rollout"]),
+                    text(asked["state"]),
+                    whole(asked["stage"]),
+                    fraction(asked["share"]),
                 ),
                 body["claim"].encode(),
                 body["checkpoint"].encode(),
                 tuple(
-                    ProvenEntry(int(e["index"]), e["entry"].encode(), _path(bytes.fromhex(e["inclusion"])))
+                    ProvenEntry(whole(e["index"]), e["entry"].encode(), _path(bytes.fromhex(e["inclusion"])))
                     for e in body["entries"]
                 ),
                 tuple(base64.b64decode(each, validate=True) for each in body["bodies"]),
             )
+            sound = found.encode() == data and found.asked.possible
         except (
             ValueError,
             KeyError,
             TypeError,
             AttributeError,
-            ZeroDivisionError,
+            ArithmeticError,
             RecursionError,
             binascii.Error,
         ):
             raise BadInput("the witness cannot read what is asked for a rollout's stage") from None
-        if found.encode() != data or not found.asked.possible:
+        if not sound:
             raise BadInput("the witness cannot read what is asked for a rollout's stage")
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRound:
+    """A round for which this witness signed a roster.
+
+    Attributes:
+        charge: under which it did. opened: the place of its release among all whose survivors this witness
+            signed, None where it signed none: then nobody has seen the round's sum.
+    """
+
+    charge: Charge
+    opened: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +173,10 @@ class Evidence:
 
     Attributes:
         asked, claim, bodies: as in the request. entries: their bytes, in the request's order.
-        earlier: SHA-256 of the claim that the stage before was granted for, b"" before the first grant.
-        charges: every charge under which this witness signed a roster, oldest first.
+        earlier: the claim that the stage before was granted for, b"" before the first grant.
+        began: when the stage before began, by the witness's clock: it registered the start, or granted it.
+        used: the releases on which earlier grants of the rollout rest.
+        rounds: every round for which this witness signed a roster, oldest first.
         now: by the witness's clock, UTC.
     """
 
@@ -162,8 +185,52 @@ class Evidence:
     entries: tuple[bytes, ...]
     bodies: tuple[bytes, ...]
     earlier: bytes
-    charges: Sequence[Charge]
+    began: datetime
+    used: frozenset[str]
+    rounds: Sequence[KnownRound]
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A grant as the witness's journal keeps it.
+
+    Attributes:
+        message: SHA-256 of what was signed. signature: 64 bytes. claim: that it was granted for.
+        at: when, by the witness's clock, UTC, a whole second: the stage began then.
+    """
+
+    message: bytes
+    signature: bytes
+    claim: bytes
+    at: datetime
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """The releases on which it rests."""
+        return frozenset(each for each in json.loads(self.claim)["releases"] if each is not None)
+
+    def encode(self) -> bytes:
+        """Return the bytes of the entry: canonical JSON."""
+        return canonical(
+            {
+                "message": self.message.hex(),
+                "signature": self.signature.hex(),
+                "claim": self.claim.decode(),
+                "at": int(self.at.timestamp()),
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Granted":
+        """Return what `encode` wrote, from a journal that only the witness writes."""
+        body = json.loads(data)
+        return cls(
+            bytes.fromhex(body["message"]),
+            bytes.fromhex(body["signature"]),
+            body["claim"].encode(),
+            moment(body["at"]),
+        )
 
 
 Recompute = Callable[[Evidence], None]

@@ -14,15 +14,13 @@ that this witness signed for the population before, by its own clock and its own
 charges nothing, too little, to another name or by a clock that runs ahead gets no sum.
 
 It grants the stages of a rollout, too: each once, after the gate was computed again from logged releases
-(`fa_core.trust.grants`).
+(`fa_core.trust.grants`), and with its own clock: it registers when a rollout starts, and a stage begins when
+it is granted. Once it was told of a rollout's end it grants nothing of it any more; a log alone cannot prove
+that no end was logged after the entries that the witness was handed.
 """
 
-import fcntl
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -45,72 +43,8 @@ from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
 from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
-from fa_core.trust.grants import Asked, Evidence, GrantRequest, Recompute, no_gate, proven
-
-
-class Journal:
-    """What was signed, one file an entry, in a directory that only the witness writes.
-
-    An entry is written whole and synced under another name, then linked to its own. The link fails if there
-    is one already, so the first wins, between processes as well, and a crash leaves all of an entry or none.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._directory = directory
-
-    def keep(self, name: str, entry: bytes) -> bytes:
-        """The entry of this name: `entry` if there was none, else the one that was there."""
-        final = self._directory / name
-        with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".") as draft:
-            _write(draft.fileno(), entry)
-            try:
-                os.link(draft.name, final)
-            except FileExistsError:
-                return final.read_bytes()
-        self._sync()
-        return entry
-
-    def read(self, name: str) -> bytes | None:
-        """The entry of this name, if there is one."""
-        try:
-            return (self._directory / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def replace(self, name: str, entry: bytes) -> None:
-        """Put `entry` in the place of the one of this name; the caller must hold the lock."""
-        draft = os.open(self._directory / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        _write(draft, entry)
-        os.close(draft)
-        os.rename(self._directory / f".{name}", self._directory / name)
-        self._sync()
-
-    def entries(self, ending: str) -> list[bytes]:
-        """Every entry whose name ends so."""
-        return [file.read_bytes() for file in sorted(self._directory.glob(f"*{ending}"))]
-
-    def begin_with(self, start: str) -> list[bytes]:
-        """Every entry whose name begins so."""
-        return [file.read_bytes() for file in sorted(self._directory.glob(f"{start}*"))]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep every other process and thread out."""
-        with open(self._directory / ".lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def _sync(self) -> None:
-        directory = os.open(self._directory, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
-
-
-def _write(handle: int, data: bytes) -> None:
-    with os.fdopen(handle, "wb", closefd=False) as file:
-        file.write(data)
-    os.fsync(handle)
+from fa_core.trust.grants import Evidence, Granted, GrantRequest, KnownRound, Recompute, no_gate, proven
+from fa_core.trust.journal import Journal
 
 
 class Witness:
@@ -265,6 +199,8 @@ class Witness:
                 raise Refused(
                     f"attempt {task.attempt} at release {task.release.hex()} was given up for a complaint"
                 )
+            # Before the signature leaves: a round that may have been opened is never taken for another.
+            self._journal.keep(_opened(task.release.hex()), b"%d" % len(self._journal.entries("-opened")))
             return self._sign_once(
                 task, "survivors", request, messages.survivors_reply(task.session, signature)
             )
@@ -319,7 +255,8 @@ class Witness:
     def grant(self, request: bytes) -> bytes:
         """Return the signature, 64 bytes, that a rollout may be in a stage. Refused where no gate says so.
 
-        The same stage again gets the same signature without its evidence: it was decided.
+        The same stage again gets the same signature without its evidence: it was decided. After the end of a
+        rollout nothing is granted.
         """
         if self._log is None:
             raise Refused("the witness was not given the key of a transparency log, so it grants no stage")
@@ -327,27 +264,113 @@ class Witness:
             asked = GrantRequest.decode(request)
         except BadInput as error:
             raise Refused(str(error)) from None
-        stage, digest = asked.asked, sha256(asked.asked.message()).digest()
-        kept = self._journal.read(_grant(stage.rollout, stage.state, stage.stage))
+        stage = asked.asked
+        message = sha256(stage.message()).digest()
+        kept = self._granted(stage.rollout, stage.state, stage.stage)
+        self._require_open(stage.rollout)
         if kept is None:
-            earlier = self._earlier_claim(stage)
-            entries = proven(asked, self._log, self.public_key)
-            known, now = self.charges(), self._clock()
-            self._recompute(Evidence(stage, asked.claim, entries, asked.bodies, earlier, known, now))
-            entry = digest + self._key.sign(stage.message()) + sha256(asked.claim).digest()
-            kept = self._journal.keep(_grant(stage.rollout, stage.state, stage.stage), entry)
-        if kept[:32] != digest:
+            began = self._began(stage.rollout, stage.stage - (stage.state == "live"))
+            earlier = None if stage.before is None else self._granted(stage.rollout, *stage.before)
+            entries, now = proven(asked, self._log, self.public_key), self._now()
+            self._recompute(
+                Evidence(
+                    asked=stage,
+                    claim=asked.claim,
+                    entries=entries,
+                    bodies=asked.bodies,
+                    earlier=b"" if earlier is None else earlier.claim,
+                    began=began,
+                    used=self._used(stage.rollout),
+                    rounds=self.rounds(),
+                    now=now,
+                )
+            )
+            made = Granted(message, self._key.sign(stage.message()), asked.claim, now)
+            with self._journal.lock():
+                self._require_open(stage.rollout)
+                name = _grant(stage.rollout, stage.state, stage.stage)
+                kept = Granted.decode(self._journal.keep(name, made.encode()))
+        if kept.message != message:
             raise Refused("the witness granted this stage of the rollout for another share of the devices")
-        return kept[32:96]
+        return kept.signature
 
-    def _earlier_claim(self, stage: Asked) -> bytes:
-        """Return the digest of the claim that the stage before was granted for. Refused where it was not."""
-        if stage.before is None:
-            return b""
-        kept = self._journal.read(_grant(stage.rollout, *stage.before))
-        if kept is None:
+    def begin(self, request: bytes) -> bytes:
+        """Return when a stage of a rollout began, by this witness's clock: seconds since 1970, 8 bytes.
+
+        Shadow begins at the first call, which is kept: a rollout starts once, whatever is logged later. A
+        live stage began when it was granted. Refused for one that was not.
+
+        Args:
+            request: SHA-256 of the rollout's document, 32 bytes, and the stage, 2 bytes. Integers are
+                little-endian.
+        """
+        if len(request) != _BEGIN_SIZE:
+            raise Refused("the witness cannot read which stage of a rollout is meant")
+        rollout, stage = request[:32], int.from_bytes(request[32:], "little")
+        if stage == 0:
+            self._require_open(rollout)
+            self._journal.keep(_start(rollout), b"%d" % int(self._now().timestamp()))
+        return int(self._began(rollout, stage).timestamp()).to_bytes(8, "little")
+
+    def end(self, rollout: bytes) -> bytes:
+        """Keep that a rollout has ended, and return b"": from then on none of its stages is granted.
+
+        Args:
+            rollout: SHA-256 of its document, 32 bytes.
+        """
+        if len(rollout) != 32:
+            raise Refused("the witness cannot read which rollout has ended")
+        with self._journal.lock():
+            self._journal.keep(_end(rollout), b"%d" % int(self._now().timestamp()))
+        return b""
+
+    def opened(self, request: bytes) -> bytes:
+        """Return those of some releases whose survivors this witness signed, in the order in which it did.
+
+        Args:
+            request: ids of releases, 16 bytes each; the reply has the same form.
+        """
+        if len(request) % _RELEASE_SIZE:
+            raise Refused("the witness cannot read which releases are meant")
+        asked = [request[at : at + _RELEASE_SIZE] for at in range(0, len(request), _RELEASE_SIZE)]
+        places = [(self._place(each.hex()), each) for each in asked]
+        return b"".join(each for _, each in sorted((at, each) for at, each in places if at is not None))
+
+    def rounds(self) -> tuple[KnownRound, ...]:
+        """Every round for which a roster was signed, by this witness's own time, oldest first."""
+        return tuple(KnownRound(each, self._place(each.release)) for each in self.charges())
+
+    def _place(self, release: str) -> int | None:
+        kept = self._journal.read(_opened(release))
+        return None if kept is None else int(kept)
+
+    def _now(self) -> datetime:
+        return self._clock().replace(microsecond=0)
+
+    def _require_open(self, rollout: bytes) -> None:
+        if self._journal.read(_end(rollout)) is not None:
+            raise Refused("the witness grants nothing of a rollout that has ended")
+
+    def _granted(self, rollout: bytes, state: str, stage: int) -> Granted | None:
+        kept = self._journal.read(_grant(rollout, state, stage))
+        return None if kept is None else Granted.decode(kept)
+
+    def _began(self, rollout: bytes, stage: int) -> datetime:
+        """Return when a stage began. Refused where this witness neither registered nor granted it."""
+        if stage == 0:
+            start = self._journal.read(_start(rollout))
+            if start is None:
+                raise Refused("the witness has not registered the start of this rollout, so it grants none")
+            return datetime.fromtimestamp(int(start), UTC)
+        granted = self._granted(rollout, "live", stage)
+        if granted is None:
             raise Refused("the witness grants no stage of a rollout before the one that comes before it")
-        return kept[96:]
+        return granted.at
+
+    def _used(self, rollout: bytes) -> frozenset[str]:
+        """Return the releases on which grants of a rollout rest."""
+        kept = self._journal.begin_with(f"{rollout.hex()}-grant-")
+        return frozenset().union(*(Granted.decode(each).releases for each in kept))
 
     def _last(self) -> checkpoint.Checkpoint | None:
         note = self._journal.read("checkpoint")
@@ -361,6 +384,22 @@ class Witness:
                 f"the witness signed another {what} for release {task.release.hex()}, attempt {task.attempt}"
             )
         return kept[32:]
+
+
+_RELEASE_SIZE = 16
+_BEGIN_SIZE = 34
+
+
+def _start(rollout: bytes) -> str:
+    return f"{rollout.hex()}-start"
+
+
+def _end(rollout: bytes) -> str:
+    return f"{rollout.hex()}-end"
+
+
+def _opened(release: str) -> str:
+    return f"{release}-opened"
 
 
 def _grant(rollout: bytes, state: str, stage: int) -> str:

@@ -5,6 +5,7 @@ length and a body: what the operation returns, or the sentence of a refusal. Acc
 owner and group; whatever the requests are, the witness signs once.
 """
 
+import logging
 import os
 import socket
 import socketserver
@@ -17,6 +18,8 @@ from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
 from fa_core.merkle import HASH_SIZE, Proof
 from fa_core.trust.witness import Witness
 from fa_core.unix_socket import clear
+
+logger = logging.getLogger(__name__)
 
 _LARGEST = 1 << 26
 _TIMEOUT_SECONDS = 30.0
@@ -31,6 +34,9 @@ class _Operation(IntEnum):
     COSIGN = 4
     COMPLAINT = 5
     GRANT = 6
+    BEGIN = 7
+    END = 8
+    OPENED = 9
 
 
 class WitnessServer(socketserver.UnixStreamServer):
@@ -44,6 +50,9 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.COMPLAINT: witness.record_complaint,
             _Operation.COSIGN: lambda body: witness.cosign(*_read_cosign(body)),
             _Operation.GRANT: witness.grant,
+            _Operation.BEGIN: witness.begin,
+            _Operation.END: witness.end,
+            _Operation.OPENED: witness.opened,
         }
         clear(path)
         before = os.umask(0o117)
@@ -73,6 +82,9 @@ class _Handler(socketserver.BaseRequestHandler):
             reply = _pack(_OK, operation(body))
         except UnheardError as error:
             reply = _pack(_REFUSED, str(error).encode())
+        except Exception as error:  # whatever the bytes were, the caller gets an answer
+            logger.exception("a request of operation %d ended in a defect of the witness", kind)
+            reply = _pack(_REFUSED, f"the witness cannot answer this ({type(error).__name__})".encode())
         try:
             self.request.sendall(reply)
         except OSError:
@@ -80,7 +92,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 class WitnessClient:
-    """The witness at the other end of a socket: the same six calls, each raising what the witness raised.
+    """The witness at the other end of a socket: the same calls, each raising what the witness raised.
 
     RoundFailed where it does not answer for `retry_seconds`. A witness that restarts signs the same again, so
     retrying is safe.
@@ -113,6 +125,18 @@ class WitnessClient:
     def grant(self, request: bytes) -> bytes:
         """As `Witness.grant`."""
         return self._ask(_Operation.GRANT, request)
+
+    def begin(self, request: bytes) -> bytes:
+        """As `Witness.begin`."""
+        return self._ask(_Operation.BEGIN, request)
+
+    def end(self, rollout: bytes) -> bytes:
+        """As `Witness.end`."""
+        return self._ask(_Operation.END, rollout)
+
+    def opened(self, request: bytes) -> bytes:
+        """As `Witness.opened`."""
+        return self._ask(_Operation.OPENED, request)
 
     def _ask(self, operation: _Operation, body: bytes) -> bytes:
         end = time.monotonic() + self._retry_seconds

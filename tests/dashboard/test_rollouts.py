@@ -1,6 +1,7 @@
 """The page of rollouts: what the gate saw in each group, and what an operator may do."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from dashboard import settings
 from dashboard.auth import session
 from dashboard.auth.users import ROLES, User
 from dashboard.data import reading
+from fa_core.cli import rollout as commands
 from fa_core.errors import Refused
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Judgement
@@ -108,5 +110,40 @@ def test_only_an_operator_acts_and_is_told_what_came_of_it(
     assert "the witness is away" in words(markup(page))
     document = fleet.history().document
     assert [each[1:] for each in asked] == [
-        (document.hash.hex(), "hold", "tester"), (document.hash.hex(), "decide", "tester"),
+        (document.hash.hex(), "hold"), (document.hash.hex(), "decide"),
     ]  # fmt: skip
+
+
+def test_what_the_log_has_is_shown_and_never_run(fleet: Rolling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries of an aggregator that writes markup, and values of other types, into its decisions."""
+    bad = "<img src=x onerror=alert(1)>"
+    fleet.start()
+    look = fleet.week("gate", 0).decision
+    assert look is not None
+    hostile = {
+        "groups": [GROUP | {"group": bad, "reason": bad, "z_ship": bad}, 7, None],
+        "overall": {"fraction": "x"},
+    }
+    wrong = {"groups": "x", "overall": [], "measures": [{"measure": bad, "difference": []}], "evidence": bad}
+    made = [
+        replace(look, number=2, gate=hostile, why=bad),
+        replace(look, number=3, gate=wrong),
+        replace(look, action="stage", number=1, gate=wrong),
+        replace(look, action="stage", number=400, gate=wrong),
+    ]
+    for each in made:
+        fleet.store.publish("decision", fleet.history().document.hash.hex(), each.entry())
+    use(fleet, monkeypatch)
+    page = render("rollouts")
+    assert not page.exception
+    assert bad not in markup(page)
+    assert bad in words(markup(page))
+
+
+def test_the_public_log_does_not_name_who_operated(fleet: Rolling, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.start()
+    monkeypatch.setattr(commands, "_context", lambda *given: fleet.context)
+    use(fleet, monkeypatch, operate=commands.operated)
+    render("rollouts").button(key="operate-hold").click().run()
+    assert fleet.history().decisions[-1].why == "an operator asked for it in the dashboard"
+    assert not any(b"tester" in each for each in fleet.entries())

@@ -198,6 +198,8 @@ class Away:
     def grant(self, request: bytes) -> bytes:
         raise RoundFailed("the witness does not answer")
 
+    begin = end = opened = grant
+
 
 @pytest.mark.parametrize("cosigns", [True, False])
 def test_without_the_witness_nothing_expands_and_the_stage_is_renewed(fleet: Rolling, cosigns: bool) -> None:

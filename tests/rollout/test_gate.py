@@ -218,14 +218,23 @@ def test_a_live_stage() -> None:
 
 def test_a_live_stage_without_power_is_exposure_and_not_evidence() -> None:
     """Whether it has power is by plan; what its own noise came to does not make it pass."""
-    weak = replace(LIVE, planned_sd={"false_wakes": 0.4, "misses": 0.002})
+    weak = replace(LIVE, planned_sd={"false_wakes": 0.4, "misses": 0.2})
     wide = {**CALM, "false_wakes": LiveCell(0.2, 0.16)}
-    assert not weak.has_power
+    assert not weak.powerful
     assert decide_live(weak, wide).verdict is Verdict.EXPAND
-    assert decide_live(weak, wide).why.startswith("exposure, not evidence")
+    assert decide_live(weak, wide).why.startswith("exposure, not evidence: ")
     assert decide_live(LIVE, wide).verdict is Verdict.HOLD
     assert decide_live(weak, {**wide, "misses": None}).verdict is Verdict.HOLD
     assert decide_live(weak, {**wide, "false_wakes": LiveCell(2.0, 0.16)}).verdict is Verdict.ROLL_BACK
+
+
+def test_a_measure_without_power_does_not_switch_off_the_others() -> None:
+    one = replace(LIVE, planned_sd={"false_wakes": 0.4, "misses": 0.002})
+    wide = {**CALM, "false_wakes": LiveCell(0.2, 0.16)}
+    found = decide_live(one, wide)
+    assert (found.verdict, found.evidence) == (Verdict.EXPAND, True)
+    assert found.why.startswith("exposure, not evidence of false_wakes: ")
+    assert decide_live(one, {**wide, "misses": LiveCell(0.009, 4e-6)}).verdict is Verdict.HOLD
 
 
 SHARES = (0.28, 0.20, 0.13, 0.10, 0.08, 0.07, 0.05, 0.03, 0.03, 0.03)

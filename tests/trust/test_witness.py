@@ -288,7 +288,7 @@ def test_the_witness_as_a_process(tmp_path: Path) -> None:
         assert np.array_equal(bench.server.result.total, bench.expected())
         assert client.cosign(checkpoint.sign(1, leaf_hash(b"0"), LOG), ())
         with pytest.raises(Refused, match="no such operation"):
-            client._ask(9, b"")  # type: ignore[arg-type]
+            client._ask(99, b"")  # type: ignore[arg-type]
     with process(tmp_path, socket):
         assert client.seen() == 1
         with pytest.raises(Refused, match="signed another roster"):
