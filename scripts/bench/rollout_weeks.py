@@ -36,7 +36,7 @@ from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, document, models
 from fa_core.rollout.document import Model as Named
 from fa_core.rollout.document import Rollout
-from fa_core.rollout.evidence import Judge, recomputation
+from fa_core.rollout.evidence import Judge, recompute
 from fa_core.rollout.judging import Gate
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
@@ -239,7 +239,7 @@ class Operator:
             self._keys.journal,
             self._keys.log.public_key().public_bytes_raw(),
             lambda: self._now,
-            recompute=recomputation(gate),
+            recompute=lambda evidence: recompute(evidence, gate, allow_simulated=True),
         )
 
     def start(self) -> Outcome:
