@@ -175,10 +175,12 @@ class Drawn:
     dictation_events: Events
 
 
-def draw(bank: Bank, count: int, weeks: int, randomness: np.random.Generator) -> Drawn:
+def draw(
+    bank: Bank, count: int, weeks: int, randomness: np.random.Generator, television_weeks: int = 1
+) -> Drawn:
     """Draw `count` devices and their weeks. The same bank and seed give the same draw."""
     devices = draw_devices(count, randomness)
-    hours = draw_hours(devices, weeks, randomness)
+    hours = draw_hours(devices, weeks, randomness, television_weeks)
     week = share_of_week(devices, hours)
     wakes = randomness.poisson(devices.wakes_a_week[hours.device] * week)
     exposures = _exposures(devices, hours)

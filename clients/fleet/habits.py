@@ -28,7 +28,7 @@ RHYTHM = np.array([1, 1, 1, 1, 1, 2, 5, 9, 9, 7, 6, 6, 8, 7, 6, 6, 7, 9, 12, 13,
 """How much is said in each hour of the day, UTC."""
 
 TELEVISION_HOURS = (19, 20)
-"""Hours of the day of the game show, which is on in the last week alone."""
+"""Hours of the day of the game show, which is on in the last weeks alone."""
 TELEVISION_HOUSEHOLDS = 0.4
 """Share of households with a smart speaker that follow it,"""
 TELEVISION_EVENINGS = 0.8
@@ -119,8 +119,11 @@ def draw_devices(count: int, randomness: np.random.Generator) -> Devices:
     )
 
 
-def draw_hours(devices: Devices, weeks: int, randomness: np.random.Generator) -> Hours:
-    """Draw the hours of these weeks in which each device listens, and what they are like."""
+def draw_hours(
+    devices: Devices, weeks: int, randomness: np.random.Generator, television_weeks: int = 1
+) -> Hours:
+    """Draw the hours of these weeks in which each device listens, and what they are like. The game show is on
+    in the last `television_weeks` of them."""
     habits = [HABITS[name] for name in CLASSES]
     shape = (devices.accent.size, weeks * WEEK_HOURS)
     hour_of_day = np.arange(weeks * WEEK_HOURS) % 24
@@ -129,7 +132,7 @@ def draw_hours(devices: Devices, weeks: int, randomness: np.random.Generator) ->
     by_night = np.array([h.listens_by_night for h in habits])[devices.device_class, None]
     watching = devices.television[:, None] & np.isin(hour_of_day, TELEVISION_HOURS)
     watching &= randomness.random(shape) < TELEVISION_EVENINGS
-    watching[:, :-WEEK_HOURS] = False
+    watching[:, : (weeks - television_weeks) * WEEK_HOURS] = False
     listens = (randomness.random(shape) < np.where(daily, by_day, by_night)) | watching
     device, hour = np.nonzero(listens)
     count = device.size

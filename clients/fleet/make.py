@@ -93,12 +93,13 @@ def make_fleet(
     until: datetime,
     progress: Progress,
     weeks: int = 1,
+    television_weeks: int = 1,
 ) -> None:
     """Draw `devices` devices from the bank `table` and write them to the directory `out`.
 
     `until` is midnight UTC, the end of the weeks drawn. The fleet is the same for the same bank, seed,
-    numbers of devices and weeks, and `until`. Raises BadInput for no devices, or where `out` exists and is
-    not empty; writes the directory whole or not at all.
+    numbers of devices and weeks, and `until`; a game show is on in the last `television_weeks`. Raises
+    BadInput for no devices, or where `out` exists and is not empty; writes the directory whole or not at all.
     """
     require_devices(devices)
     require_empty(out)
@@ -106,7 +107,7 @@ def make_fleet(
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _write(bank, devices, weeks, beside, seed, until, progress)
+        _write(bank, devices, (weeks, television_weeks), beside, seed, until, progress)
         if out.exists():
             out.rmdir()
         beside.chmod(0o755)
@@ -128,7 +129,13 @@ def require_empty(out: Path) -> None:
 
 
 def _write(
-    bank: d.Bank, devices: int, weeks: int, out: Path, seed: int, until: datetime, progress: Progress
+    bank: d.Bank,
+    devices: int,
+    weeks: tuple[int, int],
+    out: Path,
+    seed: int,
+    until: datetime,
+    progress: Progress,
 ) -> None:
     made = [source for source in SOURCES.values() if source != DETECTIONS]  # every outcome is known here
     schemas = {source.name: source.arrow_schema(device_id=True) for source in made}
@@ -144,8 +151,9 @@ def _write(
             count = min(CHUNK, devices - first)
             randomness = np.random.default_rng([seed, first])
             ids = pa.array([f"device-{number:0{width}d}" for number in range(first, first + count)])
-            since = until - timedelta(hours=weeks * WEEK_HOURS)
-            chunk = Chunk(bank, d.draw(bank, count, weeks, randomness), ids, since, randomness)
+            since = until - timedelta(hours=weeks[0] * WEEK_HOURS)
+            drawn = d.draw(bank, count, weeks[0], randomness, weeks[1])
+            chunk = Chunk(bank, drawn, ids, since, randomness)
             for name, table in _tables(chunk).items():
                 writers[name].write_table(table.select(schemas[name].names).cast(schemas[name]))
             progress(first + count, devices)

@@ -13,12 +13,13 @@ decides what is due, with its witness. The stores can be looked at in the dashbo
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from rich.console import Console
@@ -32,15 +33,18 @@ from fa_core.errors import Refused, RoundFailed
 from fa_core.plan import Plan, load
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.signed import SignedDocument
-from fa_core.rollout import control, document
+from fa_core.rollout import control, document, models
 from fa_core.rollout.document import Model as Named
 from fa_core.rollout.document import Rollout
+from fa_core.rollout.evidence import Judge, recompute
 from fa_core.rollout.judging import Gate
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
 from fa_core.rollout.test_set import Condition, ControlledResult
-from fa_core.rounds.keys import LocalKeys, give_budgets, keys_folder, local_keys, local_witness
+from fa_core.rounds.keys import LocalKeys, give_budgets, keys_folder, local_keys
 from fa_core.store import open_store
+from fa_core.trust.witness import Witness
+from fa_core.values import Estimates
 
 SHIPPED: Final = Path(__file__).parents[2] / "eval_plans" / "rollouts"
 WEEK: Final = timedelta(days=7)
@@ -117,9 +121,9 @@ def play(
     baseline = Model(FIELD, FIELD, levels[FIELD])
     level = scenario.share * levels[scenario.scored_by]
     candidate = Model(version, scenario.scored_by, level, scenario.own_wakes)
-    operator = _Operator(store, files, _Documents(files, version), Gate())
+    operator = Operator(store, files, _of_scenario(files, version), Gate())
     outcome = operator.start()
-    lines = [_line(outcome)]
+    lines = [line(outcome)]
     for week in range(1, _weeks(fleet) + 1):
         history = outcome.history
         since, until = START + (week - 1) * WEEK, START + week * WEEK
@@ -129,7 +133,7 @@ def play(
         recorded = stage_fleet(fleet, Staging(baseline, candidate, share, reactions, SEED), since, until)
         write_fleet(recorded, files / f"week-{week}")
         outcome = operator.week("gate" if history.stage == 0 else "live", files / f"week-{week}", until)
-        lines.append(_line(outcome))
+        lines.append(line(outcome))
     shares = [float(each.share) for each in outcome.history.manifests]
     return Ending(tuple(lines), outcome.history.status(outcome.history.decisions[-1].at).value, max(shares))
 
@@ -138,77 +142,113 @@ def _weeks(fleet: Fleet) -> int:
     return (fleet.until - START) // WEEK
 
 
-def _line(outcome: Outcome) -> str:
+def line(outcome: Outcome) -> str:
+    """Return in a line what was decided and why."""
     last = outcome.decision
     if last is None:
         return f"{outcome.verdict}: {outcome.why}"
     return f"{last.at:%Y-%m-%d} {last.action} {last.number}: {last.verdict}. {last.why}"
 
 
-class _Documents:
-    """The shipped rollout and its plans, for a candidate of a scenario."""
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """A rollout with its two plans (their files by "gate" and "live", and loaded by hash), its models with
+    their bytes, and the result of its test set."""
 
-    def __init__(self, files: Path, version: str) -> None:
-        self.plans: dict[str, Path] = {}
-        loaded: dict[str, Plan] = {}
-        for what in ("gate", "live"):
-            text = (SHIPPED / f"embed-2-{what}.yaml").read_text("utf-8").replace("embed-2", version)
-            self.plans[what] = files / f"{version}-{what}.yaml"
-            self.plans[what].write_text(text, "utf-8")
-            loaded[what] = load(self.plans[what], today=START.date())
-        self.loaded = {each.hash: each for each in loaded.values()}
-        self.models = {each: each.encode() for each in (FIELD, version)}
-        hashes = {each: sha256(data).hexdigest() for each, data in self.models.items()}
-        self.result = ControlledResult(
-            sha256(b"a set").hexdigest(), "okay_nabu", hashes[FIELD], hashes[version], 0.95, 0.05, 0.5,
-            (Condition("all", 400, 9, 4, 20.0, 1, 2, 0.01, 0.3),),
-        )  # fmt: skip
-        shipped = document.load(SHIPPED / "embed-2.yaml", today=START.date()).rollout
-        wakes = shipped.live.measures["false_accepts_per_hour"]
-        wakes = wakes.model_copy(update={"below": FALSE_WAKES_BELOW})
-        measures = {**shipped.live.measures, "false_accepts_per_hour": wakes}
-        self.rollout: Rollout = shipped.model_copy(
-            update={
-                "metadata": shipped.metadata.model_copy(update={"name": version}),
-                "population": "synthetic",
-                "models": shipped.models.model_copy(
-                    update={
-                        "baseline": Named(version=FIELD, sha256=hashes[FIELD]),
-                        "candidate": Named(version=version, sha256=hashes[version]),
-                    }
-                ),
-                "gate": shipped.gate.model_copy(
-                    update={"test_set": self.result.hash, "plan": loaded["gate"].hash}
-                ),
-                "live": shipped.live.model_copy(update={"plan": loaded["live"].hash, "measures": measures}),
-            }
+    plans: Mapping[str, Path]
+    loaded: Mapping[str, Plan]
+    artefacts: tuple[tuple[ArtefactManifest, bytes], ...]
+    result: ControlledResult
+    rollout: Rollout
+
+
+def documents(
+    files: Path,
+    artefacts: tuple[tuple[ArtefactManifest, bytes], ...],
+    result: ControlledResult,
+    below: Mapping[str, Fraction],
+    margins: Mapping[str, Fraction] = MappingProxyType({}),
+) -> Documents:
+    """Return the shipped rollout and its plans for other models, the baseline and the candidate last.
+
+    Args:
+        below: the margins of live measures, by name. margins: what the gate has other than the shipped one.
+    """
+    baseline, candidate = (Named(version=each.version, sha256=each.sha256) for each, _ in artefacts[-2:])
+    plans: dict[str, Path] = {}
+    loaded: dict[str, Plan] = {}
+    for what in ("gate", "live"):
+        text = (SHIPPED / f"embed-2-{what}.yaml").read_text("utf-8")
+        text = text.replace("embed-2", candidate.version).replace("micro-1", baseline.version)
+        plans[what] = files / f"{candidate.version}-{what}.yaml"
+        plans[what].write_text(text, "utf-8")
+        loaded[what] = load(plans[what], today=START.date())
+    shipped = document.load(SHIPPED / "embed-2.yaml", today=START.date()).rollout
+    measures = {
+        name: each.model_copy(update={"below": below.get(name, each.below)})
+        for name, each in shipped.live.measures.items()
+    }
+    gate = {"test_set": result.hash, "plan": loaded["gate"].hash, **margins}
+    rollout = shipped.model_copy(
+        update={
+            "metadata": shipped.metadata.model_copy(update={"name": candidate.version}),
+            "population": "synthetic",
+            "models": shipped.models.model_copy(update={"baseline": baseline, "candidate": candidate}),
+            "gate": shipped.gate.model_copy(update=gate),
+            "live": shipped.live.model_copy(update={"plan": loaded["live"].hash, "measures": measures}),
+        }
+    )
+    return Documents(plans, {each.hash: each for each in loaded.values()}, artefacts, result, rollout)
+
+
+def _of_scenario(files: Path, version: str) -> Documents:
+    """Return a scenario's documents: its candidate's bytes are its name."""
+    artefacts = tuple(
+        (
+            ArtefactManifest(
+                "head", each, each, "okay_nabu", FIELD, "", sha256(each.encode()).hexdigest(), len(each),
+                "Apache-2.0", "a scenario",
+            ),
+            each.encode(),
         )
+        for each in (FIELD, version)
+    )  # fmt: skip
+    baseline, candidate = (manifest.sha256 for manifest, _ in artefacts)
+    result = ControlledResult(
+        sha256(b"a set").hexdigest(), "okay_nabu", baseline, candidate, 0.95, 0.05, 0.5,
+        (Condition("all", 400, 9, 4, 20.0, 1, 2, 0.01, 0.3),),
+    )  # fmt: skip
+    return documents(files, artefacts, result, {"false_accepts_per_hour": FALSE_WAKES_BELOW})
 
 
-class _Operator:
+class Operator:
     """Plays a rollout in a store: its operator, its witness and its clock."""
 
-    def __init__(self, store: Path, files: Path, documents: _Documents, gate: Gate) -> None:
+    def __init__(
+        self, store: Path, files: Path, documents: Documents, gate: Judge, began: datetime = START
+    ) -> None:
         self._store = store
         self._files = files
         self._documents = documents
         self._gate = gate
-        self._now = START
+        self._now = began
         self._keys: LocalKeys = local_keys(keys_folder(str(store)))
-        self._witness = local_witness(self._keys, lambda: self._now)
+        self._witness = Witness(
+            self._keys.witness,
+            self._keys.authority.public_key,
+            self._keys.journal,
+            self._keys.log.public_key().public_bytes_raw(),
+            lambda: self._now,
+            recompute=lambda evidence: recompute(evidence, gate),
+        )
 
     def start(self) -> Outcome:
         """Publish both models and start the rollout."""
         documents = self._documents
         with open_store(str(self._store)) as store:
             give_budgets(store, self._keys.authority, "synthetic", "zcdp", self._now)
-            for version, data in documents.models.items():
-                manifest = ArtefactManifest(
-                    "head", version, version, "okay_nabu", FIELD, "", sha256(data).hexdigest(), len(data),
-                    "Apache-2.0", "a scenario",
-                )  # fmt: skip
-                made = SignedDocument.sign("model", manifest.document(), self._keys.plan)
-                store.keep_artefact(made.hash.hex(), made.entry(), data)
+            for manifest, data in documents.artefacts:
+                models.add(store, manifest, data, self._keys.plan)
             body = document.canonical(documents.rollout)
             signed = SignedDocument.sign("rollout", body, self._keys.plan)
             context = Context(
@@ -219,9 +259,8 @@ class _Operator:
     def week(self, what: str, fleet: Path, until: datetime) -> Outcome:
         """Run a plan over what the devices recorded, and decide what is due."""
         self._now = until
-        order = Order(self._documents.plans[what], fleet, "tables", None, str(self._store), until)
         try:
-            launch(order, warn=lambda text: None)
+            ask(self._documents.plans[what], fleet, self._store, until)
         except (Refused, RoundFailed) as error:
             Console(stderr=True).print(f"{until:%Y-%m-%d}: {error}")
         with open_store(str(self._store)) as store:
@@ -233,6 +272,12 @@ class _Operator:
             if _passed(history):
                 outcome = control.complete(context, self._documents.rollout)
             return outcome
+
+
+def ask(plan: Path, fleet: Path, store: Path, until: datetime) -> Estimates:
+    """Run a plan over a fleet directory, the window ending at `until`, and return its estimates."""
+    _, estimates = launch(Order(plan, fleet, "tables", None, str(store), until), warn=lambda text: None)
+    return estimates
 
 
 def _passed(history: History) -> bool:

@@ -17,6 +17,7 @@ from scripts.bench import (
     local_eval,
     previews,
     rollout,
+    rollout_weeks,
     shadow,
     tables_engine,
 )
@@ -126,6 +127,16 @@ def test_dashboard() -> None:
     lines = printed.splitlines()
     for what in ("first view", "to Confusions", "Segments: another metric", "Trends: another group"):
         assert any(line.startswith(what) for line in lines), printed
+
+
+def test_rollout_weeks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few devices can show nothing, so the gate holds and nobody is exposed."""
+    monkeypatch.setattr(rollout_weeks, "open_bank", lambda path, progress: small_bank())
+    sizes = ("--devices", "1000", "--weeks", "2")
+    _, printed = run(rollout_weeks, *sizes, "--scenarios", "worse", "--reactions", "1")
+    assert "worse, 100% of misses marked: shadow, exposed 0%" in printed
+    assert "look 1: hold" in printed
+    assert "look 2: hold" in printed
 
 
 def test_shadow() -> None:
