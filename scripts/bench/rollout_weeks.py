@@ -43,7 +43,7 @@ from fa_core.rollout.states import History
 from fa_core.rollout.test_set import Condition, ControlledResult
 from fa_core.rounds.keys import LocalKeys, give_budgets, keys_folder, local_keys
 from fa_core.store import open_store
-from fa_core.trust.witness import Witness as LocalWitness
+from fa_core.trust.witness import Witness
 from fa_core.values import Estimates
 
 SHIPPED: Final = Path(__file__).parents[2] / "eval_plans" / "rollouts"
@@ -233,7 +233,7 @@ class Operator:
         self._gate = gate
         self._now = began
         self._keys: LocalKeys = local_keys(keys_folder(str(store)))
-        self._witness = LocalWitness(
+        self._witness = Witness(
             self._keys.witness,
             self._keys.authority.public_key,
             self._keys.journal,
