@@ -14,7 +14,7 @@ from fa_core.publication.artefact import MAX_TEXT
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
-_SHARE = re.compile(r"[0-9]{1,9}([./][0-9]{1,9})?")
+_SHARE = re.compile(r"[0-9]{1,40}([./][0-9]{1,40})?")
 
 
 def _share(value: object) -> Fraction:

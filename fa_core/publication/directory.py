@@ -42,9 +42,14 @@ def most_bytes(name: str) -> int:
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
-    """Write a file durably and whole. Raises BadInput where it cannot be written."""
+    """Write a file durably and whole. Raises BadInput where it cannot be written, or nobody would read it."""
     assert is_name(name), name
     path = folder / name
+    if len(data) > most_bytes(name):
+        raise BadInput(
+            f"{path} cannot be written: it would have {len(data):,} bytes, and devices read at most "
+            f"{most_bytes(name):,}"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)

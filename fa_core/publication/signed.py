@@ -71,10 +71,10 @@ class SignedDocument:
                 bytes.fromhex(body["key"]),
                 bytes.fromhex(body["signature"]),
             )
-            ordered = found.entry() == entry
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            sound = found.entry() == entry
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadInput(f"the log's entry is no signed {kind}") from None
-        if not ordered:
+        if not sound:
             raise BadInput(f"the log's entry is no signed {kind}")
         return found
 

@@ -1,6 +1,6 @@
 """The models of a store: signed, logged, kept, and published as files that devices can check."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +103,12 @@ def _check_base(manifest: ArtefactManifest, found: Sequence[ArtefactManifest]) -
         )
 
 
-def publication(store: Store, entries: Sequence[LogEntry]) -> Publication:
-    """Return entries with their proofs under the newest checkpoint. Raises BadInput where it is older."""
+def publication(store: Store, entries: Sequence[LogEntry], replaced: Collection[bytes] = ()) -> Publication:
+    """Return entries with their proofs under the newest checkpoint. Raises BadInput where it is older.
+
+    Args:
+        replaced: files that stood in the place of this one and its like: who read them can follow.
+    """
     while True:
         proofs = [store.prove(each.index) for each in entries]
         notes = {each.note for each in proofs}
@@ -112,7 +116,16 @@ def publication(store: Store, entries: Sequence[LogEntry]) -> Publication:
             break  # else a checkpoint was made in between
     (note,) = notes
     logged = tuple(LoggedEntry(each.entry.index, each.entry.entry, each.proof) for each in proofs)
-    return Publication(note, store.consistency_to(parse(note).size), logged)
+    also = {found for each in replaced if (found := _size(each)) is not None}
+    return Publication(note, store.publication_proofs(parse(note).size, also), logged)
+
+
+def _size(file: bytes) -> int | None:
+    """Return the size of the log that a published file stands under, None where it was damaged."""
+    try:
+        return parse(Publication.decode(file).note).size
+    except BadInput:
+        return None
 
 
 def covered(store: Store, found: Sequence[Model]) -> bool:
@@ -128,12 +141,15 @@ def publish(store: Store, folder: Path) -> tuple[Model, ...]:
     earlier one. Raises BadInput where bytes are gone or were changed, or no checkpoint covers a model.
     """
     found = newest(models(store))
+    names = (directory.model_name(each.manifest.sha256) for each in found)
+    replaced = {old for name in names if (old := directory.read(folder, name)) is not None}
     for each in found:
         digest = each.manifest.sha256
         data = store.artefact(digest)
         if directory.read(folder, directory.artefact_name(digest)) != data:
             directory.write(folder, directory.artefact_name(digest), data)
-        directory.write(folder, directory.model_name(digest), publication(store, [each.entry]).encode())
+        made = publication(store, [each.entry], replaced)
+        directory.write(folder, directory.model_name(digest), made.encode())
     return found
 
 

@@ -67,7 +67,7 @@ def deliver(
     name = rollout_name(*history.document.pair)
     written = directory.read(folder, name)
     if written is None or not _holds(written, entries):
-        directory.write(folder, name, publication(store, entries).encode())
+        directory.write(folder, name, publication(store, entries, [written] if written else []).encode())
 
 
 def _in_force(store: Store, history: History) -> list[LogEntry]:

@@ -9,7 +9,7 @@ Who runs a round calls, in this order:
     store.checkpoint(log_key, witness)
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from hashlib import sha256
@@ -389,6 +389,11 @@ class Store:
         """Return the proof from every earlier checkpoint to the one of `size`, for an invitation."""
         with self._database.reading() as connection:
             return translog.consistency_to(connection, size)
+
+    def publication_proofs(self, size: int, also: Collection[int] = ()) -> dict[int, Proof]:
+        """Return the proofs from the checkpoints that `translog.followed` names to the one of `size`."""
+        with self._database.reading() as connection:
+            return translog.publication_proofs(connection, size, also)
 
     def verify_log(
         self,

@@ -8,7 +8,8 @@ failure, a name for a key.
 """
 
 import json
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -27,6 +28,11 @@ LOG, PLAN = "log", "plan"
 
 ROLLOUTS: tuple[Kind, ...] = ("rollout", "decision", "manifest")
 """The kinds of entries from which the state of a rollout follows."""
+
+
+NEWEST, COVERING = 1536, 448
+"""A publication leads from so many of the newest checkpoints, and from so many older ones under which
+something was published first: with 27 hashes a proof, as 10^8 entries have, in less than 4 MiB."""
 
 
 class Cosigner(Protocol):
@@ -200,6 +206,30 @@ def consistency_to(connection: Connection, size: int) -> dict[int, Proof]:
     """Return the proof from every earlier checkpoint to the first `size` entries, by its size."""
     tree = _tree(connection, size)
     return {old: tree.consistency(old) for old in sizes(connection) if 0 < old < size}
+
+
+def followed(earlier: Sequence[int], published: Sequence[int], also: Collection[int]) -> tuple[int, ...]:
+    """Return the sizes from which a publication proves that the log went on, ascending. Pure.
+
+    A device holds the size under which it read a publication last, which may be long ago where none changed
+    since. So what is left out are checkpoints that are neither new nor the first to cover what was published.
+
+    Args:
+        earlier: sizes of the checkpoints before, ascending. published: indices of what was published.
+        also: sizes of the files that are replaced: whoever asks for them all the time holds these.
+    """
+    places = {bisect_right(earlier, index) for index in published}
+    covering = sorted({earlier[place] for place in places if place < len(earlier)} - {*earlier[-NEWEST:]})
+    return tuple(sorted({*earlier[-NEWEST:], *covering[-COVERING:], *({*also} & {*earlier})}))
+
+
+def publication_proofs(connection: Connection, size: int, also: Collection[int]) -> dict[int, Proof]:
+    """Return the proofs to the first `size` entries from the sizes that `followed` says, by size."""
+    tree = _tree(connection, size)
+    kinds: tuple[Kind, ...] = ("model", "manifest")
+    published = connection.execute(select(log.c.seq).where(log.c.kind.in_(kinds))).scalars().all()
+    earlier = [old for old in sizes(connection) if 0 < old < size]
+    return {old: tree.consistency(old) for old in followed(earlier, published, also)}
 
 
 def verify(

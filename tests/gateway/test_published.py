@@ -1,5 +1,6 @@
 """What a gateway serves of the publication directory: files by a closed grammar, to admitted devices."""
 
+import asyncio
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients.device.remote import NotAdmitted, Unreachable
+from fa_core.gateway import service
 from fa_core.gateway.settings import LimitsSection
 from fa_core.publication import directory
 from tests.gateway.running_gateway import Gateway, gateway
@@ -35,6 +37,20 @@ def test_a_device_gets_a_file_and_hears_that_it_is_the_same(here: Gateway) -> No
     with pytest.raises(Unreachable):
         line.published(NAME, len(DATA) - 1)
     line.close()
+
+
+def test_no_file_is_hashed_where_others_wait_for_it(here: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+
+    def hashing(data: bytes) -> object:
+        with pytest.raises(RuntimeError):  # of this thread there is no loop: nobody waits for it
+            asyncio.get_running_loop()
+        threads.append(True)
+        return sha256(data)
+
+    monkeypatch.setattr(service, "sha256", hashing)
+    assert ask(here, DEVICE, TARGET)[0] == 200
+    assert threads
 
 
 def test_nobody_else_gets_one(here: Gateway) -> None:
