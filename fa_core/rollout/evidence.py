@@ -12,9 +12,12 @@ from hashlib import sha256
 from math import isclose
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from fa_core.errors import BadInput, Refused
 from fa_core.layout import compile_plan
 from fa_core.plan import from_canonical as plan_of
+from fa_core.privacy.distributed import scales_of, shares_outside_a_ring, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout.decision import Decision, Verdict, claim
@@ -318,7 +321,9 @@ def _check_origin(release: Release, known: KnownRound | None, *, allow_simulated
     unopened = known is None or known.opened is None
     if not allow_simulated and (unopened or release.simulated):
         raise Refused(f"release {release.id} is of no round whose survivors the witness signed")
-    if unopened and not _has_planned_noise(release):
+    if release.layout != compile_plan(plan_of(release.plan)):
+        raise Refused(f"release {release.id} is laid out in another way than its plan says")
+    if not _has_planned_noise(release):
         raise Refused(f"release {release.id} has other noise than its plan says")
     if known is not None:
         charge = known.charge
@@ -326,16 +331,22 @@ def _check_origin(release: Release, known: KnownRound | None, *, allow_simulated
         says = (release.layout.plan_hash, release.population, release.window_start, release.window_end)
         if charged != says:
             raise Refused(f"release {release.id} is of another round than the witness signed the roster of")
-    if release.layout != compile_plan(plan_of(release.plan)):
-        raise Refused(f"release {release.id} is laid out in another way than its plan says")
 
 
 def _has_planned_noise(release: Release) -> bool:
-    """Return whether a release of a plan with central noise has that noise; others depend on who answered."""
-    if release.layout.noise != "central":
-        return True
-    planned = [float(each.variance) for each in release.layout.blocks]
-    return planned == release.noise_variance.tolist() and set(release.scales.tolist()) == {1}
+    """Return whether a release states its plan's noise: where devices add it, that of those counted."""
+    layout, privacy, part = release.layout, plan_of(release.plan).privacy, release.participation
+    if layout.noise == "central":
+        planned, scales = np.array([float(each.variance) for each in layout.blocks]), [1] * len(layout.blocks)
+    else:
+        try:
+            shares = shares_outside_a_ring(layout, part.joined, privacy.dropout, privacy.corrupt)
+            planned, scales = variance_in_sum(shares, part.counted), scales_of(shares).tolist()
+        except (Refused, ValueError, TypeError, ArithmeticError):
+            return False
+    stated = release.noise_variance
+    close = stated.shape == planned.shape and bool(np.allclose(stated, planned, rtol=_RELATIVE, atol=0.0))
+    return close and release.scales.tolist() == scales
 
 
 def _release(ended: Ended, body: bytes) -> Release:

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fa_core.arrays import FloatArray, Int64Array
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical, load
+from fa_core.privacy.distributed import scales_of, shares_outside_a_ring, variance_in_sum
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Policy
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.signed import SignedDocument
@@ -25,7 +27,7 @@ from fa_core.rollout.states import History
 from fa_core.rollout.test_set import Condition, ControlledResult
 from fa_core.store import Declaration, Store, open_store
 from fa_core.trust.witness import Witness
-from fa_core.values import Estimates, Participation, Release
+from fa_core.values import Estimates, Layout, Participation, Release
 
 FOLDER = Path(__file__).parents[2] / "eval_plans" / "rollouts"
 START = datetime(2026, 12, 1, 9, tzinfo=UTC)
@@ -148,14 +150,23 @@ def whole_hour(moment: datetime) -> datetime:
     return (moment + timedelta(minutes=59, seconds=59)).replace(minute=0, second=0)
 
 
-def make_release(plan: Plan, verdict: int, number: int, until: datetime) -> Release:
+@cache
+def noise_of(plan_hash: str) -> tuple[Layout, FloatArray, Int64Array]:
+    """Return a plan's layout, and the noise variance and scales of a sum of 20,000 devices."""
+    plan = plans()[plan_hash]
     layout = compile_plan(plan)
+    shares = shares_outside_a_ring(layout, 20_000, plan.privacy.dropout, plan.privacy.corrupt)
+    return layout, variance_in_sum(shares, 20_000), scales_of(shares)
+
+
+def make_release(plan: Plan, verdict: int, number: int, until: datetime) -> Release:
+    layout, variance, scales = noise_of(plan.hash)
     sums = np.zeros(layout.length, np.int64)
     sums[0] = verdict * SCALE
     return Release(
         sha256(b"rollout %d" % number).hexdigest()[:32], canonical(plan), layout, "default", "tables", True,
         until, until - plan.window, until, Participation(20_000, 20_000, 0, 20_000), sums,
-        np.ones(len(layout.blocks), np.int64), np.array([float(b.variance) for b in layout.blocks]), False,
+        scales, variance, False,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from fa_core.rollout.record import Proposal, record
 from fa_core.rollout.verify import verify
 from fa_core.trust.grants import Asked, GrantRequest, ProvenEntry
 from fa_core.trust.witness_service import WitnessClient, WitnessServer
-from fa_core.values import Estimates
+from fa_core.values import Estimates, Participation
 from tests.rollout.rolling import (
     AUTHOR,
     LOG,
@@ -155,6 +155,7 @@ def test_a_gate_starts_once(fleet: Rolling) -> None:
     fleet.now += WEEK
     later = fleet.release("gate", 1)
     logged(fleet, again)
+    assert fleet.witness.begin(rollout().hash + bytes(2)) == int(START.timestamp()).to_bytes(8, "little")
     refused(fleet, asking(fleet, FIRST, again, [later], gate(1), "gate"), "other releases")
     refused(fleet, asking(fleet, FIRST, again, [None, later], gate(2), "gate"), "other releases")
 
@@ -283,16 +284,21 @@ def test_a_release_is_of_the_round_that_was_signed(fleet: Rolling) -> None:
     refused(fleet, asking(fleet, FIRST, start, [made], gate(1), "gate"), "another round")
 
 
-def test_a_release_has_the_noise_and_the_layout_of_its_plan(fleet: Rolling) -> None:
+@pytest.mark.parametrize("what", ["layout", "noise", "nobody"])
+def test_a_release_has_the_noise_and_the_layout_of_its_plan(fleet: Rolling, what: str) -> None:
     fleet.start()
-    start, plan = fleet.history().decisions[0], plan_of("gate")
+    start = fleet.history().decisions[0]
     fleet.now += WEEK
-    sound = make_release(plan, 1, 99, whole_hour(fleet.now))
+    sound = make_release(plan_of("gate"), 1, 99, whole_hour(fleet.now))
     blocks = (replace(sound.layout.blocks[0], variance=Fraction(1)), *sound.layout.blocks[1:])
-    layout = replace(sound.layout, blocks=blocks)
-    made = saved(fleet, id="ab" * 16, layout=layout)
+    changed, match = {
+        "layout": ({"layout": replace(sound.layout, blocks=blocks)}, "laid out in another way"),
+        "noise": ({"noise_variance": sound.noise_variance / 4}, "other noise"),
+        "nobody": ({"participation": Participation(0, 0, 0, 0)}, "other noise"),
+    }[what]
+    made = saved(fleet, **changed)  # type: ignore[arg-type]
     knows_release(fleet, made)
-    refused(fleet, asking(fleet, FIRST, start, [made], gate(1), "gate"), "laid out in another way")
+    refused(fleet, asking(fleet, FIRST, start, [made], gate(1), "gate"), match)
 
 
 class Meanwhile:
