@@ -15,7 +15,7 @@ LARGEST: Final = (1 << 53) - 1
 _LAST: Final = int(datetime(9000, 1, 1, tzinfo=UTC).timestamp())
 """Moments are before it, so that a plan's weeks can be added to any."""
 
-_FRACTION = re.compile(r"[0-9]{1,9}(/[0-9]{1,9})?")
+_FRACTION = re.compile(r"[0-9]{1,40}(/[0-9]{1,40})?")
 
 
 def text(value: Any) -> str:
@@ -33,7 +33,7 @@ def whole(value: Any) -> int:
 
 
 def fraction(value: Any) -> Fraction:
-    """Return the fraction in a text of at most nine digits above and below, such as "1/10"."""
+    """Return the fraction in a text such as "1/10", of at most 40 digits above and below."""
     if _FRACTION.fullmatch(text(value)) is None or value.endswith("/0"):
         raise ValueError("not a fraction")
     return Fraction(value)
