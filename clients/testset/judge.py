@@ -16,7 +16,7 @@ from scipy.stats import beta, binomtest, chi2
 from clients.runtime.detectors import SAMPLE_RATE
 from clients.testset.clips import Clip, ControlledSet
 from clients.testset.score import Scored, wakes
-from fa_core.rollout.test_set import Condition, ControlledResult
+from fa_core.rollout.controlled import Condition, ControlledResult
 
 TWO_SIDED = 0.95
 """Level of every interval that is shown."""

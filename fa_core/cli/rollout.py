@@ -166,8 +166,8 @@ def start(
     """
     from fa_core.publication.signed import SignedDocument
     from fa_core.rollout import control
+    from fa_core.rollout.controlled import read_result
     from fa_core.rollout.document import canonical, load
-    from fa_core.rollout.test_set import read_result
     from fa_core.rounds.keys import keys_folder, local_keys
 
     now = _clock(at, log_key)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clients.testset.clips import ControlledSet
     from clients.testset.judge import Rate, Report
     from clients.testset.score import Scored
-    from fa_core.rollout.test_set import ControlledResult
+    from fa_core.rollout.controlled import ControlledResult
 
 app = typer.Typer(no_args_is_help=True, help="Make controlled test sets, and score models on them offline.")
 

@@ -19,13 +19,13 @@ from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.rollout import State
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout.budget import reserved
+from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.decision import Action, claim
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Ended, Judgement, compared_with, counted
 from fa_core.rollout.models import publication
 from fa_core.rollout.record import Context, Outcome, Proposal, histories, history_of, idle, record, settle
 from fa_core.rollout.states import Due, History, Status, due_in
-from fa_core.rollout.test_set import ControlledResult
 from fa_core.store import LogEntry, Store
 from fa_core.trust.grants import Asked, GrantRequest, ProvenEntry
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, UnheardError
 from fa_core.publication.rollout import RolloutManifest
+from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.decision import Decision, manifest_of
 from fa_core.rollout.evidence import Ended, Judge, Judgement, compared_with, counted, same
 from fa_core.rollout.record import histories
 from fa_core.rollout.states import History, due_in, fold
-from fa_core.rollout.test_set import ControlledResult
 from fa_core.store import LogEntry, Store
 
 

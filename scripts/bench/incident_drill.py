@@ -42,9 +42,9 @@ from clients.testset.score import score
 from fa_core.estimate.compare import Difference, compare
 from fa_core.estimate.sentences import significant
 from fa_core.publication.artefact import ArtefactKind, ArtefactManifest
+from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.evidence import Judge
 from fa_core.rollout.judging import Gate
-from fa_core.rollout.test_set import ControlledResult
 from fa_core.values import Estimate, Estimates
 from scripts.bench.rollout_weeks import SEED, START, WEEK, Documents, Operator, ask, documents, line
 

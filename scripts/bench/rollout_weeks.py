@@ -34,13 +34,13 @@ from fa_core.plan import Plan, load
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, document, models
+from fa_core.rollout.controlled import Condition, ControlledResult
 from fa_core.rollout.document import Model as Named
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Judge, recompute
 from fa_core.rollout.judging import Gate
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
-from fa_core.rollout.test_set import Condition, ControlledResult
 from fa_core.rounds.keys import LocalKeys, give_budgets, keys_folder, local_keys
 from fa_core.store import open_store
 from fa_core.trust.witness import Witness

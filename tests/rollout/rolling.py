@@ -20,11 +20,11 @@ from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Policy
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, document
+from fa_core.rollout.controlled import Condition, ControlledResult
 from fa_core.rollout.document import Model, Rollout
 from fa_core.rollout.evidence import Judgement, recompute
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
-from fa_core.rollout.test_set import Condition, ControlledResult
 from fa_core.store import Declaration, Store, open_store
 from fa_core.trust.witness import Witness
 from fa_core.values import Estimates, Layout, Participation, Release

@@ -16,11 +16,11 @@ from fa_core.publication.proofs import Publication, Seen, verified
 from fa_core.publication.rollout import RolloutManifest, rollout_name
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, record
+from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.decision import Decision, manifest_of
 from fa_core.rollout.document import Model
 from fa_core.rollout.publish import Granter
 from fa_core.rollout.states import fold
-from fa_core.rollout.test_set import ControlledResult
 from fa_core.rollout.verify import verify
 from tests.rollout import rolling
 from tests.rollout.rolling import LOG, RESULT, WEEK, WITNESS, Rolling, plans, rollout, signed

@@ -9,12 +9,12 @@ import pytest
 
 from fa_core.errors import BadInput
 from fa_core.plan import BadPlan
+from fa_core.rollout.controlled import ControlledResult, read_result
 from fa_core.rollout.decision import Decision, manifest_of
 from fa_core.rollout.document import canonical, from_canonical, load, parse
 from fa_core.rollout.editor import editor_schema, schema_text
 from fa_core.rollout.judging import margins_of
 from fa_core.rollout.reach import check_plans, exposure
-from fa_core.rollout.test_set import ControlledResult, read_result
 from tests.plan.test_editor_schema import as_editor_sees
 from tests.rollout.rolling import FOLDER, RESULT, Rolling, plan_of, plans, rollout
 

@@ -29,7 +29,7 @@ from clients.testset.score import score, wakes
 from fa_core.cli.testset import app
 from fa_core.errors import BadInput, Refused
 from fa_core.plan import BadPlan
-from fa_core.rollout.test_set import read_result
+from fa_core.rollout.controlled import read_result
 from tests.device.setup import NOW
 
 HOP = 1_600
