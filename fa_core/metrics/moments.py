@@ -30,8 +30,8 @@ STEPS: Final = 40
 MEASURED: Final = 0.8
 """The least variance of r − p·n, in standard deviations of the noise that is left in what was measured of it.
 
-Less cannot be told from that noise. Where a variance that is hardly measured came out low, or below nothing,
-the interval would be far too narrow: with a noise of 1.5 times the variance only 76% of them would hold.
+Less cannot be distinguished from that noise. Where a variance that is hardly measured came out low, or below
+nothing, the interval would be far too narrow: with noise of 1.5 times the variance only 76% of them hold.
 """
 
 Floor = Callable[[FloatArray, FloatArray], FloatArray]

@@ -160,5 +160,5 @@ def manifest_of(document: Rollout, decision: Decision) -> RolloutManifest:
 
 
 def claim(verdict: Verdict, releases: tuple[str | None, ...], gate: Mapping[str, Any]) -> bytes:
-    """Return what the witness is told of a decision before it is made: it must compute the same."""
+    """Return what the witness is given of a decision before it is made: it must compute the same."""
     return canonical({"gate": dict(gate), "releases": list(releases), "verdict": verdict})

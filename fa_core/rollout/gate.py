@@ -328,7 +328,7 @@ def require_reach(design: Design, expected: Look) -> dict[str, Reach]:
     """Return what `smallest_regression` does.
 
     Raises Refused for a design that would more likely hold than ship an equal candidate: no regression that
-    matters could be told from none. The text says what would be enough.
+    matters could be distinguished from none. The text says what would be enough.
     """
     found = smallest_regression(design, expected)
     if _ships(found) >= LIKELY:

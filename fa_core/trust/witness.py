@@ -15,8 +15,8 @@ charges nothing, too little, to another name or by a clock that runs ahead gets 
 
 It grants the stages of a rollout, too: each once, after the gate was computed again from logged releases
 (`fa_core.trust.grants`), and with its own clock: it registers when a rollout starts, and a stage begins when
-it is granted. Once it was told of a rollout's end it grants nothing of it any more; a log alone cannot prove
-that no end was logged after the entries that the witness was handed.
+it is granted. Once the end of a rollout was reported to it, it grants nothing of that any more; a log alone
+cannot prove that no end was logged after the entries that the witness was handed.
 """
 
 from collections import Counter

@@ -419,7 +419,7 @@ def test_whatever_is_missing_or_over_the_baseline_acts(
 def test_a_clock_set_back_does_not_prolong_a_lease(
     publisher: Publisher, receive: Receive, rollouts: Rollouts, store: Store
 ) -> None:
-    """A round of another day told the device how late it is."""
+    """A round of another day showed the device how late it is."""
     receive(publisher.publish(publisher.manifest("live", 3, share=Fraction(1))))
     records = Records(store)
     with store.transaction(NOW):

@@ -32,7 +32,7 @@ from fa_core.values import Estimates, Layout, Participation, Release
 FOLDER = Path(__file__).parents[2] / "eval_plans" / "rollouts"
 START = datetime(2026, 12, 1, 9, tzinfo=UTC)
 WEEK = timedelta(days=7)
-LOG, WITNESS, AUTHOR = (Ed25519PrivateKey.from_private_bytes(letter * 32) for letter in (b"l", b"w", b"a"))
+LOG, WITNESS, AUTHOR = (Ed25519PrivateKey.from_private_bytes(byte * 32) for byte in (b"l", b"w", b"a"))
 MODELS = {"micro-1": b"the model in the field", "embed-2": b"the one that may replace it"}
 SCALE = 1000
 """A stand-in's release carries its verdict in its first cell: SCALE expands, 0 holds, −SCALE rolls back."""
