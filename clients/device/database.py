@@ -35,6 +35,7 @@ _SQL_TYPES: dict[ColumnType, str] = {
 ROLLOUT_TABLES = (
     "CREATE TABLE IF NOT EXISTS rollout (wake_word TEXT PRIMARY KEY, manifest BLOB NOT NULL, "
     "signed BLOB NOT NULL, witnessed INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS rollout_ended (wake_word TEXT PRIMARY KEY, manifest BLOB NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS rollout_over (wake_word TEXT NOT NULL, rollout BLOB NOT NULL, "
     "PRIMARY KEY (wake_word, rollout)) STRICT",
     "CREATE TABLE IF NOT EXISTS rollout_floor (wake_word TEXT NOT NULL, version TEXT NOT NULL, "

@@ -4,15 +4,20 @@ Whoever holds the log's key can renew a stage, take a candidate back or end a ro
 lets a candidate act on a device is granted by the witness, and the shares, the models and the longest lease
 are those that a plan key signed. Documents that a plan key once signed stay signed, so another rollout
 replaces the one that is held only where it goes on from the model that acts here.
+
+The end of the rollout that is held is believed before the witness cosigned it: a candidate is taken back
+while the witness is away. Such an end takes this device to the baseline, and changes nothing else that it
+knows: what comes later must extend the log as the witness signed it last, and follow the manifest from then.
 """
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from clients.device.trust import Pins
 from clients.rollout.terms import Model, Terms
 from fa_core.errors import BadInput, Refused
-from fa_core.publication.proofs import Publication, Seen, verified
+from fa_core.publication.proofs import Publication, Seen, Uncosigned, verified
 from fa_core.publication.rollout import ENDED, RolloutManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.publication.versions import older
@@ -27,21 +32,29 @@ class Held:
     """The manifest that a device holds for a wake word.
 
     Attributes:
-        manifest: the one that it accepted last. signed: the rollout's document; terms: what it says.
-        witnessed: the highest time of the witness's that came with one. seen: the log then.
+        manifest: the one that it accepted last.
+        cosigned: the last one under a checkpoint that the witness cosigned; another than `manifest` only
+            where that one ends the rollout.
+        signed: the rollout's document; terms: what it says.
+        witnessed: the highest time of the witness's that came with one. seen: the log when `cosigned` came.
     """
 
     manifest: RolloutManifest
+    cosigned: RolloutManifest
     signed: SignedDocument
     terms: Terms
     witnessed: datetime
     seen: Seen
 
     @property
-    def stays(self) -> Model:
-        """The model that acts where no candidate is on trial: the candidate of a rollout that is complete."""
-        models = self.terms.models
-        return models.candidate if self.manifest.state == "complete" else models.baseline
+    def stays(self) -> tuple[Model, ...]:
+        """The model that acts where no candidate is on trial: the candidate of a rollout that is complete.
+
+        Where the end of one that was complete is not cosigned, it may be either.
+        """
+        models, states = self.terms.models, {self.manifest.state, self.cosigned.state}
+        baseline = (models.baseline,) if states != {"complete"} else ()
+        return (*baseline, models.candidate) if "complete" in states else baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +97,52 @@ def believe(
         now: the device's clock, UTC.
     """
     before = known.held
-    found = verified(publication, pins.log, pins.witness, before.seen if before else NOTHING)
-    if known.log.size and known.log.size <= found.seen.size:
-        verified(publication, pins.log, pins.witness, known.log)
-    if len(found.entries) != 2:
-        raise Refused("the publication is not a rollout and its manifest")
     try:
-        signed = SignedDocument.from_entry("rollout", found.entries[0])
-        _signed(signed, pins, now)
-        manifest, terms = RolloutManifest.from_entry(found.entries[1]), Terms.from_document(signed.document)
-    except BadInput:
-        raise Refused("the rollout or its manifest is not one that this version understands") from None
-    _about(manifest, signed.hash, terms, population, wake_word)
+        found = verified(publication, pins.log, pins.witness, before.seen if before else NOTHING)
+    except Uncosigned as uncosigned:
+        _agrees(publication, pins, known.log, uncosigned.size)
+        if before is None or uncosigned.entries[:1] != (before.signed.entry(),):
+            raise
+        manifest, _, _ = _read(uncosigned.entries, pins, population, wake_word, now)
+        if manifest.state not in ENDED:
+            raise
+        _in_order(manifest, known)
+        return replace(before, manifest=manifest)
+    _agrees(publication, pins, known.log, found.seen.size)
+    manifest, signed, terms = _read(found.entries, pins, population, wake_word, now)
     _in_order(manifest, known)
     latest = max(found.witnessed, before.witnessed) if before else found.witnessed
     if before is None or manifest.rollout != before.manifest.rollout:
         _goes_on(manifest, terms, known, max(now, latest))
-    _permitted(manifest, terms, known, pins.witness)
+    _permitted(manifest, terms, known)
     if found.witnessed > now + pins.skew or manifest.issued > max(now, found.witnessed) + pins.skew:
         raise Refused("the device's clock and the witness's disagree")
-    return Held(manifest, signed, terms, latest, found.seen)
+    _granted(manifest, known, pins, found.witnessed, max(now, latest))
+    return Held(manifest, manifest, signed, terms, latest, found.seen)
+
+
+def _agrees(publication: Publication, pins: Pins, log: Seen, size: int) -> None:
+    """Refuse where a publication's log of this size does not extend the one of invitations."""
+    if 0 < log.size <= size:
+        with suppress(Uncosigned):  # known to the caller
+            verified(publication, pins.log, pins.witness, log)
+
+
+def _read(
+    entries: tuple[bytes, ...], pins: Pins, population: bytes, wake_word: str, now: datetime
+) -> tuple[RolloutManifest, SignedDocument, Terms]:
+    """Return the manifest, the signed document and its terms, where they are of one rollout and for this
+    device."""
+    if len(entries) != 2:
+        raise Refused("the publication is not a rollout and its manifest")
+    try:
+        signed = SignedDocument.from_entry("rollout", entries[0])
+        _signed(signed, pins, now)
+        manifest, terms = RolloutManifest.from_entry(entries[1]), Terms.from_document(signed.document)
+    except BadInput:
+        raise Refused("the rollout or its manifest is not one that this version understands") from None
+    _about(manifest, signed.hash, terms, population, wake_word)
+    return manifest, signed, terms
 
 
 def _signed(signed: SignedDocument, pins: Pins, now: datetime) -> None:
@@ -130,11 +169,12 @@ def _about(
 
 def _in_order(manifest: RolloutManifest, known: Known) -> None:
     """Refuse a manifest that comes from before, or one of a rollout that is over."""
-    before = known.held.manifest if known.held else None
-    if before is not None:
-        if manifest.sequence < before.sequence:
+    held = known.held
+    before = held.manifest if held else None
+    if held is not None and before is not None:
+        if manifest.sequence < held.cosigned.sequence:
             raise Refused("a newer manifest was seen before")
-        if manifest.sequence == before.sequence and manifest != before:
+        if any(manifest.sequence == e.sequence and manifest != e for e in (held.cosigned, before)):
             raise Refused("another manifest of the same number was seen before")
         if manifest.rollout == before.rollout and before.state in ENDED and manifest.state != before.state:
             raise Refused("the rollout was taken back or stopped, for good")
@@ -163,13 +203,14 @@ def _goes_on(manifest: RolloutManifest, terms: Terms, known: Known, now: datetim
         return
     if manifest.state in ENDED:
         raise Refused("another rollout ended than the one that this device follows")
-    newer = manifest.state != "shadow" and older(before.stays.version, models.baseline.version)
-    if models.baseline.sha256 != before.stays.sha256 and not newer:
+    goes_on = any(models.baseline.sha256 == each.sha256 for each in before.stays)
+    newer = any(older(each.version, models.baseline.version) for each in before.stays)
+    if not goes_on and not (newer and manifest.state != "shadow"):
         raise Refused("the rollout does not go on from the model that acts on this device")
 
 
-def _permitted(manifest: RolloutManifest, terms: Terms, known: Known, witness: bytes) -> None:
-    """Refuse a stage that was not signed or not granted, too long a lease, and a version under a floor.
+def _permitted(manifest: RolloutManifest, terms: Terms, known: Known) -> None:
+    """Refuse a stage that was not signed, too long a lease, and a version under a floor.
 
     The end of the rollout that is held is never refused for any of these: its baseline acted here before.
     """
@@ -185,9 +226,34 @@ def _permitted(manifest: RolloutManifest, terms: Terms, known: Known, witness: b
             raise Refused("the manifest's stage is not one of those that were signed")
         if manifest.expires - manifest.issued > terms.lease:
             raise Refused("the manifest's lease is longer than was signed")
-    if manifest.state in ("live", "complete") and not manifest.granted(witness):
-        raise Refused("the stage is not granted by the witness")
     models = terms.models
     for version in (models.baseline.version, models.candidate.version):
         if any(older(version, floor) for floor in {models.floor, *known.floors}):
             raise Refused("a model of the rollout is older than this device may load")
+
+
+def _granted(manifest: RolloutManifest, known: Known, pins: Pins, witnessed: datetime, now: datetime) -> None:
+    """Refuse a stage in which the candidate acts without the witness's grant, or out of its time.
+
+    A device enters a live stage while the grant is in force. Completion must have been in the log by then, as
+    the witness's cosignature shows; a device may learn of it years later. The stage that is held may be
+    renewed with any grant of it, so that a witness that is away ends no stage.
+
+    Args:
+        witnessed: when the witness cosigned the checkpoint.
+        now: the later of the device's clock and the latest of the witness's times.
+    """
+    if manifest.state not in ("live", "complete"):
+        return
+    grant = manifest.granted(pins.witness)
+    if grant is None:
+        raise Refused("the stage is not granted by the witness")
+    if known.held is not None and known.held.manifest.asked == manifest.asked:
+        return
+    if grant.time is None:
+        raise Refused("the witness's grant of the stage does not say until when it holds")
+    issued, expires = grant.time
+    if issued > now + pins.skew:
+        raise Refused("the witness's grant of the stage is of a time to come")
+    if (witnessed if manifest.state == "complete" else now) >= expires:
+        raise Refused("the witness's grant of the stage has run out")

@@ -97,7 +97,10 @@ class Rollouts:
             return None
         manifest, entry, witnessed, size, root = row
         signed = SignedDocument.from_entry("rollout", bytes(entry))
+        select = "SELECT manifest FROM rollout_ended WHERE wake_word = ?"
+        (ended,) = self._connection.execute(select, (wake_word,)).fetchone() or (manifest,)
         return Held(
+            RolloutManifest.from_entry(bytes(ended)),
             RolloutManifest.from_entry(bytes(manifest)),
             signed,
             Terms.from_document(signed.document),
@@ -126,10 +129,13 @@ class Rollouts:
 
     def _keep(self, wake_word: str, known: Known, held: Held, now: datetime) -> None:
         after, write = known.after(held), self._connection.execute
-        entries = (held.manifest.entry(), held.signed.entry())
+        entries = (held.cosigned.entry(), held.signed.entry())
         row = (wake_word, *entries, micros(held.witnessed), held.seen.size, held.seen.root)
         with self._store.transaction(now):
             write("INSERT OR REPLACE INTO rollout VALUES (?, ?, ?, ?, ?, ?)", row)
+            write("DELETE FROM rollout_ended WHERE wake_word = ?", (wake_word,))
+            if held.manifest != held.cosigned:
+                write("INSERT INTO rollout_ended VALUES (?, ?)", (wake_word, held.manifest.entry()))
             for rollout in after.over - known.over:
                 write("INSERT OR IGNORE INTO rollout_over VALUES (?, ?)", (wake_word, rollout))
             write("DELETE FROM rollout_floor WHERE wake_word = ?", (wake_word,))

@@ -198,6 +198,7 @@ def status(
     """Show where rollouts are: state, share, next decision, lease; of one also its groups and its history."""
     from fa_core.cli import rollout_text
     from fa_core.rollout import control
+    from fa_core.rollout.publish import cosigned
     from fa_core.rollout.record import histories
     from fa_core.store import open_store
 
@@ -211,10 +212,11 @@ def status(
                 rollout_text.print_rows(every)
             return
         history = control.find(opened, rollout)
+        known = history.manifest is not None and cosigned(opened, history)
     if as_json:
-        _print_json(rollout_text.whole(history, now))
+        _print_json(rollout_text.whole(history, now, cosigned=known))
     else:
-        rollout_text.print_whole(history, now)
+        rollout_text.print_whole(history, now, cosigned=known)
 
 
 @app.command()
@@ -247,7 +249,11 @@ def hold(
     store: Where = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a rollout: nothing expands until it is resumed. Devices keep the stage that they are in."""
+    """Hold a rollout: nothing expands until it is resumed. Devices keep the stage that they are in.
+
+    The witness is informed, and grants no stage meanwhile. Where it does not answer, the hold stands all the
+    same.
+    """
     _operate("hold", rollout, why, (publish, log_key, witness, at, store, as_json))
 
 
@@ -277,7 +283,10 @@ def rollback(
     store: Where = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Take the candidate back, for good: devices go back to the baseline. A new try is a new revision."""
+    """Take the candidate back, for good: devices go back to the baseline. A new try is a new revision.
+
+    Connected devices do within 300 s, whether or not the witness answers.
+    """
     _operate("roll_back", rollout, why, (publish, log_key, witness, at, store, as_json))
 
 
@@ -292,7 +301,8 @@ def kill(
     store: Where = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """End a rollout for good for another reason than its candidate. Devices go back to the baseline."""
+    """End a rollout for good for another reason than its candidate. Devices go back to the baseline, as with
+    `rollback`."""
     _operate("kill", rollout, why, (publish, log_key, witness, at, store, as_json))
 
 
@@ -376,8 +386,9 @@ def operated(store: str, rollout: str, action: str) -> str:
             asked: Any = "roll_back" if action == "rollback" else action
             outcome = control.operate(context, document, asked, _ASKED)
     where = rollout_text.where(outcome.history, now)
-    late = f" Devices do not have it yet: {outcome.undelivered}." if outcome.undelivered else ""
-    return f"{outcome.verdict.replace('_', ' ')}: {outcome.why}. {where}{late}"
+    late = "".join(f" Note: {each}." for each in rollout_text.late(outcome))
+    reach = f" {found}" if (found := rollout_text.reach(outcome)) else ""
+    return f"{outcome.verdict.replace('_', ' ')}: {outcome.why}. {where}{reach}{late}"
 
 
 # What the commands share
@@ -427,8 +438,10 @@ def _act(
     else:
         typer.echo(f"{outcome.history.document.name}: {outcome.verdict.replace('_', ' ')}: {outcome.why}")
         typer.echo(rollout_text.where(outcome.history, now))
-    if outcome.undelivered:
-        typer.echo(f"warning: devices do not have it yet: {outcome.undelivered}", err=True)
+        if reach := rollout_text.reach(outcome):
+            typer.echo(reach)
+    for each in rollout_text.late(outcome):
+        typer.echo(f"warning: {each}", err=True)
     if codes:
         raise typer.Exit(CODES[outcome.verdict])
 

@@ -8,9 +8,11 @@ import typer
 
 from fa_core.canonical_json import utc_text
 from fa_core.cli.text_table import table
+from fa_core.publication.rollout import RolloutManifest
 from fa_core.rollout.decision import Decision
 from fa_core.rollout.record import Outcome
 from fa_core.rollout.states import History, Status
+from fa_core.trust.grants import Grant
 
 
 def row(history: History, now: datetime) -> dict[str, Any]:
@@ -34,17 +36,20 @@ def row(history: History, now: datetime) -> dict[str, Any]:
     }
 
 
-def whole(history: History, now: datetime) -> dict[str, Any]:
-    """Return everything of a rollout: its document, its decisions with their numbers, its manifests."""
+def whole(history: History, now: datetime, *, cosigned: bool) -> dict[str, Any]:
+    """Return everything of a rollout: its document, its decisions with their numbers, its manifests, and
+    whether the witness cosigned the one in force."""
     from fa_core.rollout.document import canonical
 
     return row(history, now) | {
         "document": json.loads(canonical(history.document)),
         "signer": history.signed.key.hex(),
+        "cosigned": cosigned,
         "decisions": [_decision(each) for each in history.decisions],
         "manifests": [
             {"sequence": m.sequence, "state": m.state, "stage": m.stage, "share": str(m.share),
-             "issued": utc_text(m.issued), "expires": utc_text(m.expires), "granted": bool(m.grant)}
+             "issued": utc_text(m.issued), "expires": utc_text(m.expires), "granted": bool(m.grant),
+             "granted_until": _granted_until(m)}
             for m in history.manifests
         ],
     }  # fmt: skip
@@ -57,9 +62,45 @@ def outcome(found: Outcome, now: datetime) -> dict[str, Any]:
         "verdict": found.verdict,
         "why": found.why,
         "undelivered": found.undelivered,
+        "unwitnessed": found.unwitnessed,
         "decision": decision,
     }
     return row(found.history, now) | said
+
+
+def reach(found: Outcome) -> str:
+    """Return until when devices act on the end of a rollout, "" where it has not ended."""
+    if found.history.ended is None or found.undelivered:
+        return ""
+    return (
+        "Connected devices that follow it are back on the baseline within 300 s, others when they connect or "
+        "as their lease ends."
+    )
+
+
+def late(found: Outcome) -> list[str]:
+    """Return in sentences whom an action has not reached yet, what follows from that, and when it will."""
+    history, said = found.history, []
+    if found.undelivered:
+        said.append(f"devices do not have it yet: {found.undelivered}")
+    if not found.unwitnessed:
+        return said
+    action = "" if found.decision is None else found.decision.action
+    again = f"`fa rollout decide {history.document.name}` reports it once the witness answers"
+    if history.ended is not None:
+        enough = "" if said else "; for devices that follow the rollout the log's signature is enough"
+        said.append(f"the witness was not informed of the end: {found.unwitnessed}{enough}; {again}")
+    elif action == "hold":
+        said.append(
+            f"the witness was not informed of the hold: {found.unwitnessed}; nothing expands from this store "
+            f"all the same, and devices stay in their stage; {again}"
+        )
+    elif action == "resume":
+        said.append(
+            f"the witness was not informed that it goes on, and grants no stage before that: "
+            f"{found.unwitnessed}; {again}"
+        )
+    return said
 
 
 def where(history: History, now: datetime) -> str:
@@ -93,7 +134,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def print_whole(history: History, now: datetime) -> None:
+def print_whole(history: History, now: datetime, *, cosigned: bool) -> None:
     """Print where a rollout is, its groups at the last look, and what was decided."""
     print_rows([row(history, now)])
     judged = [each for each in history.decisions if each.gate.get("groups")]
@@ -106,6 +147,9 @@ def print_whole(history: History, now: datetime) -> None:
     ]  # fmt: skip
     table("Decisions", ("when (UTC)", "what", "verdict", "granted", "why"), rows)
     typer.echo(where(history, now))
+    if not cosigned:
+        name = history.document.name
+        typer.echo(f"The witness has not cosigned this yet; `fa rollout decide {name}` asks it again.")
 
 
 def _print_groups(decision: Decision) -> None:
@@ -136,6 +180,12 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 def _granted(decision: Decision) -> str:
     return "by the witness" if decision.next.grant and decision.verdict == "expand" else ""
+
+
+def _granted_until(manifest: RolloutManifest) -> str | None:
+    """Return until when devices may enter a manifest's stage, None where no grant says so."""
+    time = Grant.decode(manifest.grant).time if manifest.grant else None
+    return None if time is None else utc_text(time[1])
 
 
 def _points(rate: float | None) -> str:

@@ -39,7 +39,8 @@ class Publication:
     """Some entries under one checkpoint.
 
     Attributes:
-        note: the checkpoint, signed by the log and cosigned by the witness.
+        note: the checkpoint, signed by the log, and cosigned by the witness. The end of a rollout may be
+            published before it is: see `Uncosigned`.
         consistency: size of an earlier checkpoint -> proof that this one extends it.
         entries: in the order in which their reader expects them.
     """
@@ -99,8 +100,24 @@ class Verified:
     seen: Seen
 
 
+class Uncosigned(Refused):
+    """A publication is right in everything, except that the witness did not cosign its checkpoint.
+
+    Attributes:
+        entries: those of the publication, which stand in the log that the log's key signed.
+        size: of that log.
+    """
+
+    def __init__(self, entries: tuple[bytes, ...], size: int) -> None:
+        super().__init__("the publication's checkpoint is not cosigned by the witness")
+        self.entries = entries
+        self.size = size
+
+
 def verified(publication: Publication, log_key: bytes, witness_key: bytes, seen: Seen) -> Verified:
     """Return the entries of a publication. Raises Refused with the first check that fails.
+
+    The cosignature is looked at last: where only that is missing, it is `Uncosigned`.
 
     Args:
         log_key, witness_key: pinned public keys, raw Ed25519, 32 bytes.
@@ -112,9 +129,6 @@ def verified(publication: Publication, log_key: bytes, witness_key: bytes, seen:
         raise Refused(f"the publication's checkpoint cannot be read: {error}") from None
     if not checkpoint.signed_by_log(note, Ed25519PublicKey.from_public_bytes(log_key)):
         raise Refused("the publication's checkpoint is not signed by the log's key")
-    witnessed = checkpoint.cosigned_at(note, Ed25519PublicKey.from_public_bytes(witness_key))
-    if witnessed is None:
-        raise Refused("the publication's checkpoint is not cosigned by the witness")
     if note.size >= MAX_INDEX:
         raise Refused("the publication's log is larger than any")
     if seen.size:
@@ -125,7 +139,11 @@ def verified(publication: Publication, log_key: bytes, witness_key: bytes, seen:
         leaf = merkle.leaf_hash(each.entry)
         if not merkle.verify_inclusion(leaf, each.index, note.size, each.inclusion, note.root):
             raise Refused("an entry of the publication is not in the log")
-    return Verified(tuple(each.entry for each in publication.entries), witnessed, Seen(note.size, note.root))
+    entries = tuple(each.entry for each in publication.entries)
+    witnessed = checkpoint.cosigned_at(note, Ed25519PublicKey.from_public_bytes(witness_key))
+    if witnessed is None:
+        raise Uncosigned(entries, note.size)
+    return Verified(entries, witnessed, Seen(note.size, note.root))
 
 
 def _index(value: object) -> int:

@@ -2,8 +2,9 @@
 
 Devices fetch the newest one; its `sequence` rises with each, whatever happened. A stage that reaches more
 devices than the one before, and completion, need the witness's *grant*: it recomputed the gate's decision
-from logged releases before it signed. Renewing a stage, taking a candidate back and ending a rollout need
-none. A manifest is an entry of kind `manifest` in the transparency log, whose signer signs it thereby.
+from logged releases before it signed, and says until when a device may enter the stage. Renewing a stage,
+taking a candidate back and ending a rollout need none. A manifest is an entry of kind `manifest` in the
+transparency log, whose signer signs it thereby.
 """
 
 import json
@@ -13,13 +14,10 @@ from fractions import Fraction
 from hashlib import sha256
 from typing import Any, Literal, get_args
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.trust import checkpoint
-from fa_core.trust.grants import Asked
+from fa_core.trust.grants import GRANT_SIZES, Asked, Grant
 from fa_core.trust.strict import fraction, moment, text, whole
 
 State = Literal["shadow", "live", "complete", "rolled_back", "killed"]
@@ -44,7 +42,7 @@ class RolloutManifest:
         issued, expires: UTC, whole seconds. After `expires` a device acts as if there were no rollout, unless
             it is complete.
         decision: SHA-256 of the log entry of the decision that it follows from, b"" for the first.
-        grant: the witness's signature over the stage, 64 bytes, b"" where none is needed.
+        grant: the witness's, as `trust.grants.Grant` encodes it, b"" where none is needed.
     """
 
     rollout: bytes
@@ -109,25 +107,25 @@ class RolloutManifest:
             and self.issued < self.expires
             and {len(self.rollout), len(self.baseline), len(self.candidate)} == {32}
             and len(self.decision) in (0, 32)
-            and len(self.grant) in (0, 64)
+            and len(self.grant) in {0, *GRANT_SIZES}
         )
 
-    def granted(self, witness: bytes) -> bool:
-        """Whether the witness with this public key (raw Ed25519, 32 bytes) granted the manifest's stage."""
-        message = Asked(self.rollout, self.state, self.stage, self.share).message()
+    @property
+    def asked(self) -> Asked:
+        """The stage that it is about."""
+        return Asked(self.rollout, self.state, self.stage, self.share)
+
+    def granted(self, witness: bytes) -> Grant | None:
+        """Return the grant of the manifest's stage, None where the witness with this public key (raw Ed25519,
+        32 bytes) did not make it. Whether it is in time is another question."""
         try:
-            Ed25519PublicKey.from_public_bytes(witness).verify(self.grant, message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+            found = Grant.decode(self.grant)
+        except BadInput:
+            return None
+        return found if found.holds(self.asked, witness) else None
 
 
 def rollout_name(population: str, wake_word: str) -> str:
     """Return the name of the published file of a rollout: the document's entry and the newest manifest's."""
     pair = canonical({"population": population, "wake_word": wake_word})
     return f"rollouts/{sha256(pair).hexdigest()}.json"
-
-
-def grant(rollout: bytes, state: State, stage: int, share: Fraction, witness: Ed25519PrivateKey) -> bytes:
-    """Return the witness's signature, 64 bytes, that a rollout may be in a stage; `RolloutManifest.grant`."""
-    return witness.sign(Asked(rollout, state, stage, share).message())

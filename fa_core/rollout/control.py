@@ -1,9 +1,10 @@
 """What is done with a rollout: start, decide, hold, resume, roll back, kill, complete. Over the store's log.
 
 The order of each: compute; have the witness grant the stage, where it reaches more devices; write the
-decision; write its manifest; have the log cosigned; write the file that devices fetch. Whatever breaks off in
-between, the next call continues with the same bytes. A decision is checked against the log and written to it
-in one transaction, so two operators at once decide one thing.
+decision; write its manifest; write the file that devices fetch, where it is an end; have the log cosigned;
+write the file; report an end, a hold or a resumption to the witness. Whatever breaks off in between, the
+next call continues with the same bytes. A decision is checked against the log and written to it in one
+transaction, so two operators at once decide one thing.
 """
 
 import json
@@ -24,6 +25,7 @@ from fa_core.rollout.decision import Action, claim
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Ended, Judgement, compared_with, counted
 from fa_core.rollout.models import publication
+from fa_core.rollout.publish import inform
 from fa_core.rollout.record import Context, Outcome, Proposal, histories, history_of, idle, record, settle
 from fa_core.rollout.states import Due, History, Status, due_in
 from fa_core.store import LogEntry, Store
@@ -126,6 +128,9 @@ def decide(context: Context, document: Rollout) -> Outcome:
 def operate(context: Context, document: Rollout, action: Action, why: str) -> Outcome:
     """Hold, resume, roll back or kill a rollout, by an operator. No grant is needed for any of these.
 
+    All take effect at once, whether or not the witness answers: it hears of them from this call, or from the
+    next that it answers.
+
     Raises Refused where it is over, and for `resume` of one that is not held.
     """
     settle(context, document)
@@ -216,6 +221,7 @@ def _granted(
     store, began = context.store, history.stage_began
     assert began is not None
     try:
+        inform(context.witness, history)
         store.checkpoint(context.log_key, context.witness)
         own = {each.entry: each for each in store.rollouts()}
         due = due_in(history.document, history.stage, began.since, len(releases) - 1, tested=False)

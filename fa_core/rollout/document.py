@@ -8,7 +8,7 @@ models and the result of the controlled test set, so that whoever signs the docu
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
@@ -166,6 +166,11 @@ class Rollout(Section):
         default=timedelta(days=7),
         description="How long a device acts on what it fetched last; then it is back on the baseline.",
     )
+
+    @property
+    def end(self) -> datetime:
+        """When its last day is over, UTC."""
+        return datetime.combine(self.metadata.expires + timedelta(days=1), time(), UTC)
 
     @cached_property
     def hash(self) -> bytes:

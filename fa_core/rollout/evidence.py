@@ -26,7 +26,7 @@ from fa_core.rollout.states import Due, due_in
 from fa_core.store.files import read_release
 from fa_core.trust import checkpoint
 from fa_core.trust.checkpoint import Kind
-from fa_core.trust.grants import Evidence, KnownRound
+from fa_core.trust.grants import Evidence, KnownRound, Term
 from fa_core.trust.strict import release_id, text
 from fa_core.values import Release
 
@@ -110,13 +110,15 @@ def compared_with(document: Rollout, stage: int, began: Decision) -> str | None:
     return began.releases[-1] if everywhere else None
 
 
-def recompute(evidence: Evidence, judge: Judge, *, allow_simulated: bool = False) -> None:
-    """Compute again what a stage of a rollout follows from. Raises Refused where it does not.
+def recompute(evidence: Evidence, judge: Judge, *, allow_simulated: bool = False) -> Term:
+    """Compute again what a stage of a rollout follows from, and return how long its grants may last.
+
+    Raises Refused where it does not follow.
 
     Checked are the document's signature, that the stage is the next one and has its share, which releases
     count by the witness's own clock and journal, that no round is left out for which it signed a roster, and
-    the gate. That a rollout is held, or was ended without this witness hearing of it, cannot be seen: a log
-    proves what is in it, and not that nothing came after.
+    the gate. A hold or an end that was not reported to this witness cannot be seen: a log proves what is in
+    it, and not that nothing came after.
 
     Args:
         allow_simulated: whether simulated releases count, and releases for which this witness signed no
@@ -151,6 +153,7 @@ def recompute(evidence: Evidence, judge: Judge, *, allow_simulated: bool = False
         raise Refused("the decision has other numbers than its releases lead to")
     if before == 0:
         _check_later(document, found, len(ids), releases, judge)
+    return Term(document.lease, document.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +277,7 @@ def _check_stage(evidence: Evidence, document: Rollout, began: Decision, before:
     granted_for = json.loads(claim(began.verdict, began.releases, began.gate))
     if before > 0 and not same(granted_for, json.loads(evidence.earlier)):
         raise Refused("the decision that began the stage before is not the one that was granted")
-    if evidence.now.date() > document.metadata.expires:
+    if evidence.now >= document.end:
         raise Refused(f"the rollout expired on {document.metadata.expires}")
 
 

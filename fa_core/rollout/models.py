@@ -103,14 +103,20 @@ def _check_base(manifest: ArtefactManifest, found: Sequence[ArtefactManifest]) -
         )
 
 
-def publication(store: Store, entries: Sequence[LogEntry], replaced: Collection[bytes] = ()) -> Publication:
-    """Return entries with their proofs under the newest checkpoint. Raises BadInput where it is older.
+def publication(
+    store: Store,
+    entries: Sequence[LogEntry],
+    replaced: Collection[bytes] = (),
+    note: bytes | None = None,
+) -> Publication:
+    """Return entries with their proofs under a checkpoint, by default the newest. Raises BadInput where it is
+    older.
 
     Args:
         replaced: files that stood in the place of this one and its like: who read them can follow.
     """
     while True:
-        proofs = [store.prove(each.index) for each in entries]
+        proofs = [store.prove(each.index, note) for each in entries]
         notes = {each.note for each in proofs}
         if len(notes) == 1:
             break  # else a checkpoint was made in between

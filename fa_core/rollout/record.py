@@ -10,13 +10,14 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.errors import Refused, RoundFailed
-from fa_core.publication.rollout import State
+from fa_core.publication.rollout import RolloutManifest, State
 from fa_core.rollout.decision import Action, Decision, Next, Verdict
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Judge
-from fa_core.rollout.publish import Granter, deliver, log_manifest
+from fa_core.rollout.publish import Granter, deliver, inform, log_manifest
 from fa_core.rollout.states import History, fold, next_sequence
 from fa_core.store import LogEntry, Store
+from fa_core.trust.grants import GrantRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Outcome:
         verdict, why: as in the decision; `hold` where nothing was decided.
         decision: the one that was made, None where there was nothing to decide.
         undelivered: why devices do not have it yet, "" where they do.
+        unwitnessed: why the witness does not know of it yet, "" where it does. Devices have an end before.
     """
 
     history: History
@@ -53,6 +55,7 @@ class Outcome:
     why: str
     decision: Decision | None = None
     undelivered: str = ""
+    unwitnessed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def record(
     decision = Decision.from_entry(written.entry)
     settle(context, document)
     history = history_of(context.store, document)
-    return Outcome(history, decision.verdict, decision.why, decision, _delivered(context, history))
+    return Outcome(history, decision.verdict, decision.why, decision, *_delivered(context, history))
 
 
 def settle(context: Context, document: Rollout) -> None:
@@ -141,22 +144,42 @@ def idle(context: Context, history: History, verdict: Verdict, why: str, *, rene
     if under_way and manifest is not None:
         half = manifest.issued + (manifest.expires - manifest.issued) / 2
         if renew or context.now >= half:
+            grant = _granted_again(context, manifest)
+            renewed = replace(manifest, grant=grant)
             context.store.follow(
-                "manifest", document.hash.hex(), lambda entries: _renewed(context, entries, document)
+                "manifest",
+                document.hash.hex(),
+                lambda entries: _renewed(context, entries, document, renewed),
             )
             history = history_of(context.store, document)
-    return Outcome(history, verdict, why, None, _delivered(context, history))
+    return Outcome(history, verdict, why, None, *_delivered(context, history))
 
 
-def _renewed(context: Context, entries: Sequence[LogEntry], document: Rollout) -> bytes:
+def _granted_again(context: Context, manifest: RolloutManifest) -> bytes:
+    """Return a stage's grant for another lease; the one it has where the witness does not give it: devices
+    that are in the stage stay, and no other enters it once that has run out."""
+    if manifest.state != "live":
+        return manifest.grant
+    request = GrantRequest(manifest.asked, claim=b"", note=b"", entries=(), bodies=())
+    try:
+        return context.witness.grant(request.encode())
+    except (RoundFailed, Refused):
+        return manifest.grant
+
+
+def _renewed(
+    context: Context, entries: Sequence[LogEntry], document: Rollout, renewed: RolloutManifest
+) -> bytes:
+    """Return the next manifest: that of before, with another lease and perhaps another grant."""
     every = histories(entries)
     own = every[document.hash]
     manifest = own.manifest
-    if manifest is None or own.pending is not None or not own.active(context.now):
+    same = manifest is not None and replace(manifest, grant=renewed.grant) == renewed
+    if manifest is None or not same or own.pending is not None or not own.active(context.now):
         raise Refused(f"{document.name} was decided about meanwhile; nothing was renewed")
     sequence = next_sequence(list(every.values()), document.pair)
     expires = _expires(context, own, manifest.state)
-    return replace(manifest, sequence=sequence, issued=context.now, expires=expires).entry()
+    return replace(renewed, sequence=sequence, issued=context.now, expires=expires).entry()
 
 
 _ENDS: Final = frozenset({"roll_back", "kill"})
@@ -186,7 +209,8 @@ def _decision(context: Context, own: History, proposal: Proposal, sequence: int)
     state, stage, grant = proposal.state, proposal.stage, proposal.grant
     if state is None or stage is None:
         assert last is not None
-        state, stage, grant = last.next.state, last.next.stage, last.next.grant
+        assert own.manifest is not None
+        state, stage, grant = last.next.state, last.next.stage, own.manifest.grant
     shares: dict[State, Fraction] = {"live": document.stages[stage].share, "complete": Fraction(1)}
     share, expires = shares.get(state, Fraction(0)), _expires(context, own, state)
     return Decision(
@@ -208,12 +232,33 @@ def _expires(context: Context, own: History, state: State) -> datetime:
     return min(lease, own.expires) if state in ("shadow", "live") else lease
 
 
-def _delivered(context: Context, history: History) -> str:
-    """Give devices what they do not have yet, and the witness the end; return why not, "" where they do."""
+def _delivered(context: Context, history: History) -> tuple[str, str]:
+    """Give devices and the witness what they do not have yet; return why not, "" for whoever does.
+
+    Devices have an end although the witness did not cosign it. Where another rollout for the population and
+    wake word went on since, the file is that one's.
+    """
+    folder = context.folder if _newest(context.store, history) else None
+    have_it = history.ended is not None and folder is not None
+    unwitnessed = ""
     try:
-        deliver(context.store, history, context.folder, context.log_key, context.witness)
-        if history.ended is not None:
-            context.witness.end(history.document.hash)
+        deliver(context.store, history, folder, context.log_key, context.witness)
+        have_it = True
+    except RoundFailed as error:
+        return "" if have_it else str(error), str(error)
+    except Refused as error:
+        unwitnessed = str(error)
+    undelivered = "" if have_it else unwitnessed
+    try:
+        inform(context.witness, history)
     except (RoundFailed, Refused) as error:
-        return str(error)
-    return ""
+        unwitnessed = unwitnessed or str(error)
+    return undelivered, unwitnessed
+
+
+def _newest(store: Store, history: History) -> bool:
+    """Return whether no other rollout for the population and wake word has a later manifest in force."""
+    every = histories(store.rollouts()).values()
+    ours = [each.manifest for each in every if each.document.pair == history.document.pair]
+    last = max((each.sequence for each in ours if each is not None), default=-1)
+    return history.manifest is not None and history.manifest.sequence == last

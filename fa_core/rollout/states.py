@@ -9,7 +9,7 @@ to start and its manifest. A rollout that has ended stays ended, whatever is log
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from fa_core.errors import BadInput
@@ -111,8 +111,7 @@ class History:
     @property
     def expires(self) -> datetime:
         """The end of the last day of the rollout, UTC."""
-        day = self.document.metadata.expires + timedelta(days=1)
-        return datetime.combine(day, time(), UTC)
+        return self.document.end
 
     @property
     def held(self) -> bool:

@@ -150,15 +150,26 @@ def _of_manifest(before: History, manifest: RolloutManifest, witness: bytes) -> 
     """Yield what is wrong with a manifest, given what the log held before it."""
     derived = [manifest_of(before.document, each) for each in before.decisions]
     renewed = [
-        replace(each, sequence=manifest.sequence, issued=manifest.issued, expires=manifest.expires)
+        replace(
+            each,
+            sequence=manifest.sequence,
+            issued=manifest.issued,
+            expires=manifest.expires,
+            grant=manifest.grant,
+        )
         for each in before.manifests[-1:]
     ]
     if manifest not in derived and manifest not in renewed:
         yield "the manifest follows from no decision, and renews none"
     if manifest.state == "complete" and any(e.at >= before.expires for e in before.of("complete")):
         yield "the rollout was completed after it had expired"
-    if manifest.state in ("live", "complete") and not manifest.granted(witness):
+    if manifest.state not in ("live", "complete"):
+        return
+    grant = manifest.granted(witness)
+    if grant is None:
         yield "the manifest's stage is not granted by the witness"
+    elif grant.time is not None and grant.time[1] > before.expires:
+        yield "the witness's grant lasts longer than the rollout"
 
 
 def _sequences(store: Store, history: History) -> Iterator[str]:

@@ -360,6 +360,11 @@ class Store:
         with self._database.writing() as connection:
             return translog.checkpoint(connection, key, witness)
 
+    def uncosigned(self, key: Ed25519PrivateKey) -> bytes:
+        """Sign the log as it stands and return the note, which the witness has not seen and nobody keeps."""
+        with self._database.reading() as connection:
+            return translog.uncosigned(connection, key)
+
     def note(self) -> bytes | None:
         """Return the newest checkpoint's note, or None before the first."""
         with self._database.reading() as connection:
@@ -375,10 +380,13 @@ class Store:
         with self._database.reading() as connection:
             return translog.size(connection)
 
-    def prove(self, index: int) -> Inclusion:
-        """Return the proof that entry `index` stands under the newest checkpoint. Raises BadInput outside."""
+    def prove(self, index: int, note: bytes | None = None) -> Inclusion:
+        """Return the proof that entry `index` stands under a checkpoint of this log, by default the newest.
+
+        Raises BadInput outside.
+        """
         with self._database.reading() as connection:
-            return translog.prove(connection, index)
+            return translog.prove(connection, index, note)
 
     def consistency(self, old: int, new: int) -> Proof:
         """Return the proof that the log's first `old` entries are a prefix of its first `new`."""

@@ -182,15 +182,21 @@ def checkpoint(connection: Connection, key: Ed25519PrivateKey, witness: Cosigner
     return note
 
 
-def prove(connection: Connection, index: int) -> Inclusion:
-    """Return the proof that entry `index` stands under the newest checkpoint."""
-    note = latest(connection)
+def uncosigned(connection: Connection, key: Ed25519PrivateKey) -> bytes:
+    """Sign the log as it stands and return the note, which the witness has not seen and which is not kept."""
+    tree = _tree(connection)
+    return sign(tree.size, tree.root, key)
+
+
+def prove(connection: Connection, index: int, note: bytes | None = None) -> Inclusion:
+    """Return the proof that entry `index` stands under a checkpoint of this log, by default the newest."""
+    note = note or latest(connection)
     if note is None:
         raise BadInput("the log has no checkpoint yet; a run makes one")
     at = parse(note).size
     found = entries(connection, index, index + 1)
     if not found or index >= at:
-        raise BadInput(f"the newest checkpoint covers entries 0 to {at - 1}; {index} is not among them")
+        raise BadInput(f"the checkpoint covers entries 0 to {at - 1}; {index} is not among them")
     return Inclusion(found[0], _tree(connection, at).inclusion(index), note)
 
 

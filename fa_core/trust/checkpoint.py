@@ -136,6 +136,11 @@ def signed_by_log(checkpoint: Checkpoint, key: Ed25519PublicKey) -> bool:
     )
 
 
+def cosigned(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint has a line of a witness, whoever's; `cosigned_at` checks it."""
+    return any(name == WITNESS for name, _ in checkpoint.lines)
+
+
 def cosigned_at(checkpoint: Checkpoint, key: Ed25519PublicKey) -> datetime | None:
     """Return when the witness with `key` cosigned this checkpoint, UTC, or None where it did not."""
     identity = _key_id(WITNESS, _COSIGNATURE_TYPE, key)

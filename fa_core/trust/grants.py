@@ -4,6 +4,10 @@ A stage in which a candidate model acts on more devices than before follows from
 releases alone. So the witness is handed the log's entries with their proofs and the releases' bytes,
 has the gate computed again (by a function that it is given: this room knows no numbers), and signs where the
 answer is the one that the aggregator claims.
+
+A grant says from when and until when a device may enter the stage: a lease for a live one, the rollout's end
+for completion. So whoever has the log's key alone cannot bring a stage of long ago to a device that never saw
+the rollout. A stage that was granted is signed again, for another time, as long as the rollout goes on.
 """
 
 import base64
@@ -11,11 +15,13 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fa_core import merkle
 from fa_core.canonical_json import canonical
@@ -25,7 +31,16 @@ from fa_core.privacy.ledger import Charge
 from fa_core.trust import checkpoint
 from fa_core.trust.strict import fraction, moment, text, whole
 
-_PURPOSE = b"unheard-rollout-stage-1\n"
+_PURPOSE: Final = b"unheard-rollout-stage-2\n"
+_WITHOUT_TIME: Final = b"unheard-rollout-stage-1\n"
+_VERSION: Final = b"\x02"
+_SIGNATURE: Final = 64
+
+GRANT_SIZE: Final = 1 + 8 + 8 + _SIGNATURE
+"""Bytes of a grant: version, issued and expires (seconds since 1970, little-endian), signature."""
+
+GRANT_SIZES: Final = frozenset({_SIGNATURE, GRANT_SIZE})
+"""Those of before had no time: the signature alone, 64 bytes."""
 
 MOST_STAGES = 1 << 16
 """A stage's index is below it: two bytes."""
@@ -59,9 +74,17 @@ class Asked:
             return "live", self.stage
         return ("live", self.stage - 1) if self.stage > 1 else None
 
-    def message(self) -> bytes:
-        """Return what the witness signs."""
-        return _PURPOSE + canonical(self.body())
+    @property
+    def name(self) -> bytes:
+        """SHA-256 by which the witness's journal names the stage, 32 bytes."""
+        return sha256(self.message(None)).digest()
+
+    def message(self, time: "tuple[datetime, datetime] | None") -> bytes:
+        """Return what the witness signs, for a grant of this time; None for one of before, without any."""
+        if time is None:
+            return _WITHOUT_TIME + canonical(self.body())
+        issued, expires = (int(each.timestamp()) for each in time)
+        return _PURPOSE + canonical(self.body() | {"issued": issued, "expires": expires})
 
     def body(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
@@ -71,6 +94,67 @@ class Asked:
             "stage": self.stage,
             "share": str(self.share),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The witness's signature that a rollout may be in a stage.
+
+    Attributes:
+        time: issued and expires, by the witness's clock, UTC, whole seconds: a device may enter the stage
+            from the first on and before the second. None in grants of before.
+        signature: over the stage and the time, 64 bytes.
+    """
+
+    time: tuple[datetime, datetime] | None
+    signature: bytes
+
+    @classmethod
+    def sign(cls, asked: Asked, issued: datetime, expires: datetime, witness: Ed25519PrivateKey) -> "Grant":
+        """Grant a stage."""
+        return cls((issued, expires), witness.sign(asked.message((issued, expires))))
+
+    def holds(self, asked: Asked, witness: bytes) -> bool:
+        """Whether the witness with this public key (raw Ed25519, 32 bytes) granted this stage."""
+        try:
+            Ed25519PublicKey.from_public_bytes(witness).verify(self.signature, asked.message(self.time))
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def encode(self) -> bytes:
+        """Return the bytes in manifests and decisions, of `GRANT_SIZES`."""
+        if self.time is None:
+            return self.signature
+        times = (int(each.timestamp()).to_bytes(8, "little") for each in self.time)
+        return _VERSION + b"".join(times) + self.signature
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Grant":
+        """Return what `encode` wrote. Raises BadInput for anything else; no signature is checked."""
+        if len(data) == _SIGNATURE:
+            return cls(None, data)
+        seconds = [int.from_bytes(data[at : at + 8], "little") for at in (1, 9)]
+        if len(data) != GRANT_SIZE or data[:1] != _VERSION or max(seconds) >= checkpoint.NO_CALENDAR:
+            raise BadInput("these bytes are no grant of a witness")
+        issued, expires = (datetime.fromtimestamp(each, UTC) for each in seconds)
+        return cls((issued, expires), data[17:])
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How long the grants of a rollout may last, as its document says.
+
+    Attributes:
+        lease: of a stage. end: when the document's last day is over, UTC.
+    """
+
+    lease: timedelta
+    end: datetime
+
+    def until(self, state: str, issued: datetime) -> datetime:
+        """Return when a grant expires: a lease after it was issued, or with the rollout; then if complete."""
+        return self.end if state == "complete" else min(issued + self.lease, self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +277,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A grant as the witness's journal keeps it.
+    """A stage that was granted, as the witness's journal keeps it.
 
     Attributes:
-        message: SHA-256 of what was signed. signature: 64 bytes. claim: that it was granted for.
+        name: the stage's, `Asked.name`. claim: that it was granted for.
         at: when, by the witness's clock, UTC, a whole second: the stage began then.
+        term: how long its grants may last; None in a journal of before.
     """
 
-    message: bytes
-    signature: bytes
+    name: bytes
     claim: bytes
     at: datetime
+    term: Term | None
 
     @property
     def releases(self) -> frozenset[str]:
@@ -212,32 +297,32 @@ class Granted:
 
     def encode(self) -> bytes:
         """Return the bytes of the entry: canonical JSON."""
-        return canonical(
-            {
-                "message": self.message.hex(),
-                "signature": self.signature.hex(),
-                "claim": self.claim.decode(),
-                "at": int(self.at.timestamp()),
-            }
-        )
+        body: dict[str, Any] = {
+            "message": self.name.hex(),
+            "claim": self.claim.decode(),
+            "at": int(self.at.timestamp()),
+        }
+        if self.term is not None:
+            body["lease"] = int(self.term.lease.total_seconds())
+            body["end"] = int(self.term.end.timestamp())
+        return canonical(body)
 
     @classmethod
     def decode(cls, data: bytes) -> "Granted":
         """Return what `encode` wrote, from a journal that only the witness writes."""
         body = json.loads(data)
-        return cls(
-            bytes.fromhex(body["message"]),
-            bytes.fromhex(body["signature"]),
-            body["claim"].encode(),
-            moment(body["at"]),
-        )
+        term = None
+        if "lease" in body:
+            term = Term(timedelta(seconds=body["lease"]), datetime.fromtimestamp(body["end"], UTC))
+        return cls(bytes.fromhex(body["message"]), body["claim"].encode(), moment(body["at"]), term)
 
 
-Recompute = Callable[[Evidence], None]
-"""Computes a gate again from evidence. Raises Refused where the stage does not follow from it."""
+Recompute = Callable[[Evidence], Term]
+"""Computes a gate again from evidence, and returns how long the rollout's grants may last. Raises Refused
+where the stage does not follow from it."""
 
 
-def no_gate(evidence: Evidence) -> None:
+def no_gate(evidence: Evidence) -> Term:
     """Refuse: this witness was given no way to compute a gate."""
     raise Refused("the witness was not given the means to compute a gate, so it grants no stage of a rollout")
 

@@ -13,10 +13,7 @@ that this witness cosigned, and the budgets that the enrolment authority signed 
 that this witness signed for the population before, by its own clock and its own sum. So an aggregator that
 charges nothing, too little, to another name or by a clock that runs ahead gets no sum.
 
-It grants the stages of a rollout, too: each once, after the gate was computed again from logged releases
-(`fa_core.trust.grants`), and with its own clock: it registers when a rollout starts, and a stage begins when
-it is granted. Once the end of a rollout was reported to it, it grants nothing of that any more; a log alone
-cannot prove that no end was logged after the entries that the witness was handed.
+It grants the stages of a rollout, too (`fa_core.trust.stages`).
 """
 
 from collections import Counter
@@ -43,8 +40,9 @@ from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
 from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
-from fa_core.trust.grants import Evidence, Granted, GrantRequest, KnownRound, Recompute, no_gate, proven
+from fa_core.trust.grants import KnownRound, Recompute, no_gate
 from fa_core.trust.journal import Journal
+from fa_core.trust.stages import Stages
 
 
 class Witness:
@@ -71,7 +69,7 @@ class Witness:
         self._log = log
         self._clock = clock
         self._owner_of = owner_of
-        self._recompute = recompute
+        self.stages = Stages(key, self._journal, log, clock, self.rounds, recompute)
 
     @property
     def public_key(self) -> bytes:
@@ -253,76 +251,24 @@ class Witness:
         return line
 
     def grant(self, request: bytes) -> bytes:
-        """Return the signature, 64 bytes, that a rollout may be in a stage. Refused where no gate says so.
-
-        The same stage again gets the same signature without its evidence: it was decided. After the end of a
-        rollout nothing is granted.
-        """
-        if self._log is None:
-            raise Refused("the witness was not given the key of a transparency log, so it grants no stage")
-        try:
-            asked = GrantRequest.decode(request)
-        except BadInput as error:
-            raise Refused(str(error)) from None
-        stage = asked.asked
-        message = sha256(stage.message()).digest()
-        kept = self._granted(stage.rollout, stage.state, stage.stage)
-        self._require_open(stage.rollout)
-        if kept is None:
-            began = self._began(stage.rollout, stage.stage - (stage.state == "live"))
-            earlier = None if stage.before is None else self._granted(stage.rollout, *stage.before)
-            entries, now = proven(asked, self._log, self.public_key), self._now()
-            self._recompute(
-                Evidence(
-                    asked=stage,
-                    claim=asked.claim,
-                    entries=entries,
-                    bodies=asked.bodies,
-                    earlier=b"" if earlier is None else earlier.claim,
-                    began=began,
-                    used=self._used(stage.rollout),
-                    rounds=self.rounds(),
-                    now=now,
-                )
-            )
-            made = Granted(message, self._key.sign(stage.message()), asked.claim, now)
-            with self._journal.lock():
-                self._require_open(stage.rollout)
-                name = _grant(stage.rollout, stage.state, stage.stage)
-                kept = Granted.decode(self._journal.keep(name, made.encode()))
-        if kept.message != message:
-            raise Refused("the witness granted this stage of the rollout for another share of the devices")
-        return kept.signature
+        """As `Stages.grant`."""
+        return self.stages.grant(request)
 
     def begin(self, request: bytes) -> bytes:
-        """Return when a stage of a rollout began, by this witness's clock: seconds since 1970, 8 bytes.
+        """As `Stages.begin`."""
+        return self.stages.begin(request)
 
-        Shadow begins at the first call, which is kept: a rollout starts once, whatever is logged later. A
-        live stage began when it was granted. Refused for one that was not.
+    def hold(self, request: bytes) -> bytes:
+        """As `Stages.hold`."""
+        return self.stages.hold(request)
 
-        Args:
-            request: SHA-256 of the rollout's document, 32 bytes, and the stage, 2 bytes. Integers are
-                little-endian.
-        """
-        if len(request) != _BEGIN_SIZE:
-            raise Refused("the witness cannot read which stage of a rollout is meant")
-        rollout, stage = request[:32], int.from_bytes(request[32:], "little")
-        if stage == 0:
-            self._require_open(rollout)
-            self._journal.keep(_start(rollout), b"%d" % int(self._now().timestamp()))
-        return int(self._began(rollout, stage).timestamp()).to_bytes(8, "little")
+    def resume(self, request: bytes) -> bytes:
+        """As `Stages.resume`."""
+        return self.stages.resume(request)
 
     def end(self, rollout: bytes) -> bytes:
-        """Keep that a rollout has ended, and return b"": from then on none of its stages is granted.
-
-        Args:
-            rollout: SHA-256 of its document, 32 bytes.
-        """
-        if len(rollout) != 32:
-            raise Refused("the witness cannot read which rollout has ended")
-        with self._journal.lock():
-            self._journal.keep(_end(rollout), b"%d" % int(self._now().timestamp()))
-        return b""
+        """As `Stages.end`."""
+        return self.stages.end(rollout)
 
     def opened(self, request: bytes) -> bytes:
         """Return those of some releases whose survivors this witness signed, in the order in which it did.
@@ -344,34 +290,6 @@ class Witness:
         kept = self._journal.read(_opened(release))
         return None if kept is None else int(kept)
 
-    def _now(self) -> datetime:
-        return self._clock().replace(microsecond=0)
-
-    def _require_open(self, rollout: bytes) -> None:
-        if self._journal.read(_end(rollout)) is not None:
-            raise Refused("the witness grants nothing of a rollout that has ended")
-
-    def _granted(self, rollout: bytes, state: str, stage: int) -> Granted | None:
-        kept = self._journal.read(_grant(rollout, state, stage))
-        return None if kept is None else Granted.decode(kept)
-
-    def _began(self, rollout: bytes, stage: int) -> datetime:
-        """Return when a stage began. Refused where this witness neither registered nor granted it."""
-        if stage == 0:
-            start = self._journal.read(_start(rollout))
-            if start is None:
-                raise Refused("the witness has not registered the start of this rollout, so it grants none")
-            return datetime.fromtimestamp(int(start), UTC)
-        granted = self._granted(rollout, "live", stage)
-        if granted is None:
-            raise Refused("the witness grants no stage of a rollout before the one that comes before it")
-        return granted.at
-
-    def _used(self, rollout: bytes) -> frozenset[str]:
-        """Return the releases on which grants of a rollout rest."""
-        kept = self._journal.begin_with(f"{rollout.hex()}-grant-")
-        return frozenset().union(*(Granted.decode(each).releases for each in kept))
-
     def _last(self) -> checkpoint.Checkpoint | None:
         note = self._journal.read("checkpoint")
         return None if note is None else checkpoint.parse(note)
@@ -387,23 +305,10 @@ class Witness:
 
 
 _RELEASE_SIZE = 16
-_BEGIN_SIZE = 34
-
-
-def _start(rollout: bytes) -> str:
-    return f"{rollout.hex()}-start"
-
-
-def _end(rollout: bytes) -> str:
-    return f"{rollout.hex()}-end"
 
 
 def _opened(release: str) -> str:
     return f"{release}-opened"
-
-
-def _grant(rollout: bytes, state: str, stage: int) -> str:
-    return f"{rollout.hex()}-grant-{state}-{stage}"
 
 
 def _name(task: Task, what: str) -> str:

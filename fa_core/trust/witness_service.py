@@ -37,6 +37,8 @@ class _Operation(IntEnum):
     BEGIN = 7
     END = 8
     OPENED = 9
+    HOLD = 10
+    RESUME = 11
 
 
 class WitnessServer(socketserver.UnixStreamServer):
@@ -53,6 +55,8 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.BEGIN: witness.begin,
             _Operation.END: witness.end,
             _Operation.OPENED: witness.opened,
+            _Operation.HOLD: witness.hold,
+            _Operation.RESUME: witness.resume,
         }
         clear(path)
         before = os.umask(0o117)
@@ -129,6 +133,14 @@ class WitnessClient:
     def begin(self, request: bytes) -> bytes:
         """As `Witness.begin`."""
         return self._ask(_Operation.BEGIN, request)
+
+    def hold(self, request: bytes) -> bytes:
+        """As `Witness.hold`."""
+        return self._ask(_Operation.HOLD, request)
+
+    def resume(self, request: bytes) -> bytes:
+        """As `Witness.resume`."""
+        return self._ask(_Operation.RESUME, request)
 
     def end(self, rollout: bytes) -> bytes:
         """As `Witness.end`."""

@@ -1,7 +1,7 @@
 """Signs, logs and publishes rollouts and models in a world of the tests, as an aggregator does."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -10,13 +10,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fa_core.canonical_json import canonical
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.publication.proofs import LoggedEntry, Publication
-from fa_core.publication.rollout import RolloutManifest, State, grant
+from fa_core.publication.rollout import RolloutManifest, State
 from fa_core.publication.signed import SignedDocument
+from fa_core.trust.grants import Grant
 from tests.device.setup import NOW, POPULATION, World
 
 OLD, NEW, NEWEST = b"a" * 32, b"b" * 32, b"c" * 32
 WORD = "okay_nabu"
 DAY = timedelta(days=1)
+END = datetime(2027, 1, 1, tzinfo=UTC)
+"""When the rollouts of these tests are over."""
+
 SHARES = {"shadow": Fraction(0), "live": Fraction(1, 10), "complete": Fraction(1)}
 
 
@@ -46,6 +50,13 @@ def document(revision: int = 1, **changes: Any) -> bytes:
     return canonical(body | changes)
 
 
+def granted(
+    manifest: RolloutManifest, issued: datetime, expires: datetime, witness: Ed25519PrivateKey
+) -> RolloutManifest:
+    """Return a manifest with a grant of its stage."""
+    return replace(manifest, grant=Grant.sign(manifest.asked, issued, expires, witness).encode())
+
+
 class Publisher:
     """Signs, logs and publishes rollouts in a world, as an aggregator does."""
 
@@ -60,23 +71,28 @@ class Publisher:
         self.sequence += 1
         named = SignedDocument.sign("rollout", rollout or document(), self.world.plan_key).hash
         share = changes.pop("share", SHARES.get(state, Fraction(0)))
-        key = self.world.witness_key
-        signature = grant(named, state, stage, share, key) if state in ("live", "complete") else b""
+        until = NOW + 7 * DAY if state == "live" else END
         made = RolloutManifest(
             named, POPULATION, WORD, self.sequence, state, stage, share, OLD, NEW, NOW, NOW + 7 * DAY, b"",
-            signature,
+            b"",
         )  # fmt: skip
+        if state in ("live", "complete"):
+            made = granted(made, NOW, until, self.world.witness_key)
         return replace(made, **changes)
 
     def publish(
-        self, manifest: RolloutManifest, rollout: bytes | None = None, key: Ed25519PrivateKey | None = None
+        self,
+        manifest: RolloutManifest,
+        rollout: bytes | None = None,
+        key: Ed25519PrivateKey | None = None,
+        at: datetime | None = NOW,
     ) -> bytes:
         """Log a document and a manifest of it, and return the published file."""
         signed = SignedDocument.sign("rollout", rollout or document(), key or self.world.plan_key)
-        return self.file(signed.entry(), manifest.entry())
+        return self.file(signed.entry(), manifest.entry(), at=at)
 
-    def file(self, *entries: bytes, at: datetime = NOW) -> bytes:
-        """Log entries that are not there yet and publish them."""
+    def file(self, *entries: bytes, at: datetime | None = NOW) -> bytes:
+        """Log entries that are not there yet and publish them, cosigned at a time; not where it is None."""
         leaves = [leaf_hash(each) for each in entries]
         self.world.leaves += [each for each in leaves if each not in self.world.leaves]
         tree = Tree(self.world.leaves)
@@ -85,4 +101,6 @@ class Publisher:
             for entry, index in zip(entries, map(self.world.leaves.index, leaves), strict=True)
         )
         sizes = {size: tree.consistency(size) for size in range(1, tree.size)}
-        return Publication(self.world.note(at), sizes, logged).encode()
+        cosigned = self.world.note(at or NOW)
+        note = cosigned if at else b"".join(cosigned.splitlines(keepends=True)[:-1])
+        return Publication(note, sizes, logged).encode()

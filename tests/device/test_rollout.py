@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from clients.rollout.belief import Held
 from clients.rollout.state import Rollouts
 from fa_core.errors import Refused
 from fa_core.merkle import Tree, leaf_hash
-from fa_core.publication.rollout import State, grant
+from fa_core.publication.rollout import State
 from fa_core.publication.signed import SignedDocument
 from fa_core.secagg.identity import population_id
-from tests.device.publishing import DAY, NEW, NEWEST, OLD, WORD, Publisher, document
+from tests.device.publishing import DAY, NEW, NEWEST, OLD, WORD, Publisher, document, granted
 from tests.device.setup import KEY, NOW, POPULATION, RULES, World
 
 HERE = frozenset({OLD, NEW, NEWEST})
@@ -103,9 +104,8 @@ Spoil = Callable[[Publisher], bytes]
 
 def _stolen(publisher: Publisher) -> bytes:
     """A log key alone: the stage is granted by somebody else."""
-    manifest = publisher.manifest("live", 1)
-    other = grant(manifest.rollout, "live", 1, manifest.share, Ed25519PrivateKey.generate())
-    return publisher.publish(replace(manifest, grant=other))
+    manifest, other = publisher.manifest("live", 1), Ed25519PrivateKey.generate()
+    return publisher.publish(granted(manifest, NOW, NOW + DAY, other))
 
 
 def _of(**changes: Any) -> Spoil:
@@ -262,6 +262,7 @@ def test_a_floor_stays_when_a_later_rollout_lowers_it(
 # Another rollout than the one that is held.
 
 PAST = {"metadata": json.loads(document())["metadata"] | {"revision": 9, "expires": "2020-01-01"}}
+PAST_END = datetime(2020, 1, 2, tzinfo=UTC)
 
 
 def from_to(old: int, new: int, revision: int = 2, floor: int = 1) -> bytes:
@@ -280,6 +281,13 @@ def of(publisher: Publisher, made: bytes, state: State, stage: int = 0, **change
     models = json.loads(made)["models"]
     pair = {name: bytes.fromhex(models[name]["sha256"]) for name in ("baseline", "candidate")}
     return publisher.publish(publisher.manifest(state, stage, rollout=made, **pair, **changes), made)
+
+
+def completed(publisher: Publisher, at: datetime) -> bytes:
+    """The completion of a rollout of the past, granted until its end, in a log cosigned at a time."""
+    made = publisher.manifest("complete", 3, rollout=document(**PAST))
+    made = granted(made, PAST_END - 9 * DAY, PAST_END, publisher.world.witness_key)
+    return publisher.publish(made, document(**PAST), at=at)
 
 
 @pytest.mark.parametrize("floor", [1, 2])
@@ -335,7 +343,9 @@ def test_a_device_without_a_rollout_takes_none_that_is_older_than_it(
             came.receive(of(publisher, document(), state), WORD, NOW)
         with pytest.raises(Refused, match="has expired"):
             came.receive(of(publisher, document(**PAST), state), WORD, NOW)
-    came.receive(of(publisher, document(**PAST), "complete", 3), WORD, NOW)
+    with pytest.raises(Refused, match="grant of the stage has run out"):
+        came.receive(completed(publisher, at=NOW), WORD, NOW)
+    came.receive(completed(publisher, at=PAST_END - DAY), WORD, NOW)
     assert came.choice(WORD, HERE, True, NOW).acting == NEW
 
 
@@ -445,7 +455,7 @@ def test_a_store_that_is_older_gets_the_tables_and_a_restart_keeps_what_was_seen
     path, pins = tmp_path / "older.db", world.pins()
     database.create(path, KEY)
     connection = database.connect(path, KEY)
-    for table in ("rollout", "rollout_over", "rollout_floor", "rollout_refused"):
+    for table in ("rollout", "rollout_over", "rollout_floor", "rollout_refused", "rollout_ended"):
         connection.execute(f"DROP TABLE {table}")
     connection.close()
     store = Store.open(path, KEY, RULES, NOW)

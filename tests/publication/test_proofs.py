@@ -11,9 +11,10 @@ from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Tree, leaf_hash
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.proofs import LoggedEntry, Publication, Seen, verified
-from fa_core.publication.rollout import RolloutManifest, grant
+from fa_core.publication.rollout import RolloutManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.trust import checkpoint
+from fa_core.trust.grants import Grant
 
 LOG, WITNESS, PLAN = (Ed25519PrivateKey.generate() for _ in range(3))
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
@@ -89,8 +90,8 @@ def test_a_signature_is_over_its_kind_and_document() -> None:
 
 
 def test_a_grant_is_for_one_stage_of_one_rollout() -> None:
-    signature = grant(MANIFEST.rollout, MANIFEST.state, MANIFEST.stage, MANIFEST.share, WITNESS)
-    granted = replace(MANIFEST, grant=signature)
+    made = Grant.sign(MANIFEST.asked, NOW, NOW + timedelta(days=7), WITNESS)
+    granted = replace(MANIFEST, grant=made.encode())
     assert granted.granted(public(WITNESS))
     assert replace(granted, sequence=9, expires=NOW + timedelta(days=9)).granted(public(WITNESS))
     for other in (

@@ -13,7 +13,9 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.arrays import FloatArray, Int64Array
+from fa_core.errors import RoundFailed
 from fa_core.layout import compile_plan
+from fa_core.merkle import Proof
 from fa_core.plan import Plan, canonical, load
 from fa_core.privacy.distributed import scales_of, shares_outside_a_ring, variance_in_sum
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Policy
@@ -23,6 +25,7 @@ from fa_core.rollout import control, document
 from fa_core.rollout.controlled import Condition, ControlledResult
 from fa_core.rollout.document import Model, Rollout
 from fa_core.rollout.evidence import Judgement, recompute
+from fa_core.rollout.publish import Granter
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.states import History
 from fa_core.store import Declaration, Store, open_store
@@ -142,6 +145,27 @@ class Rolling:
         return [each.entry for each in self.store.rollouts() if each.kind != "rollout"]
 
 
+class Away:
+    """A witness that does not answer, from the stages' point of view or at all."""
+
+    def __init__(self, real: Granter, *, cosigns: bool) -> None:
+        self._real = real
+        self._cosigns = cosigns
+
+    def seen(self) -> int:
+        if not self._cosigns:
+            raise RoundFailed("the witness does not answer")
+        return self._real.seen()
+
+    def cosign(self, note: bytes, proof: Proof) -> bytes:
+        return self._real.cosign(note, proof)
+
+    def grant(self, request: bytes) -> bytes:
+        raise RoundFailed("the witness does not answer")
+
+    begin = hold = resume = end = opened = grant
+
+
 def plan_of(what: str) -> Plan:
     return next(each for each in plans().values() if each.metadata.name == f"embed-2-{what}")
 
@@ -199,6 +223,11 @@ def declare(store: Store, policy: Policy) -> None:
 def opened(folder: Path, template: Path) -> Rolling:
     """Return a store like the template, with a witness of its own."""
     shutil.copytree(template, folder / "store")
+    return reopened(folder)
+
+
+def reopened(folder: Path) -> Rolling:
+    """Return what is in a folder: a store, and the witness's journal and published files where there are."""
     clock: list[Rolling] = []
     log = LOG.public_key().public_bytes_raw()
     witness = Witness(

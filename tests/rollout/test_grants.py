@@ -18,7 +18,7 @@ from fa_core.errors import BadInput, Refused
 from fa_core.merkle import Proof
 from fa_core.rollout import control
 from fa_core.rollout.evidence import same
-from fa_core.trust.grants import Asked, GrantRequest, ProvenEntry
+from fa_core.trust.grants import GRANT_SIZE, Asked, GrantRequest, ProvenEntry
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessClient, WitnessServer
 from tests.rollout.rolling import LOG, WEEK, WITNESS, Rolling, rollout
@@ -45,6 +45,12 @@ class Recording:
 
     def begin(self, request: bytes) -> bytes:
         return self.real.begin(request)
+
+    def hold(self, request: bytes) -> bytes:
+        return self.real.hold(request)
+
+    def resume(self, request: bytes) -> bytes:
+        return self.real.resume(request)
 
     def end(self, rollout: bytes) -> bytes:
         return self.real.end(rollout)
@@ -127,7 +133,7 @@ def test_a_request_is_refused_for_one_change(
 ) -> None:
     with pytest.raises(Refused, match=reason):
         fleet.witness.grant(change(asked).encode())
-    assert len(fleet.witness.grant(asked.encode())) == 64
+    assert len(fleet.witness.grant(asked.encode())) == GRANT_SIZE
 
 
 def test_a_checkpoint_that_the_witness_did_not_cosign_is_refused(fleet: Rolling, asked: GrantRequest) -> None:

@@ -23,7 +23,7 @@ from fa_core.rollout.evidence import Ended, recompute
 from fa_core.rollout.models import publication
 from fa_core.rollout.record import Proposal, record
 from fa_core.rollout.verify import verify
-from fa_core.trust.grants import Asked, GrantRequest, ProvenEntry
+from fa_core.trust.grants import GRANT_SIZE, Asked, GrantRequest, ProvenEntry
 from fa_core.trust.witness_service import WitnessClient, WitnessServer
 from fa_core.values import Estimates, Participation
 from tests.rollout.rolling import (
@@ -111,7 +111,9 @@ def test_a_release_of_before_a_stage_tests_none_of_its_successors(fleet: Rolling
     refused(fleet, asking(fleet, second, back, [early], gate(1), "live"), "other releases")
     own = fleet.release("live", 1)
     refused(fleet, asking(fleet, second, back, [early], gate(1), "live"), "other releases")
-    assert len(fleet.witness.grant(asking(fleet, second, back, [own], gate(1), "live").encode())) == 64
+    assert (
+        len(fleet.witness.grant(asking(fleet, second, back, [own], gate(1), "live").encode())) == GRANT_SIZE
+    )
 
 
 def test_a_stage_is_as_old_as_the_witness_says(fleet: Rolling) -> None:
@@ -213,7 +215,7 @@ def test_a_round_that_was_opened_and_called_a_failure_takes_its_slot(fleet: Roll
     knows_release(fleet, good)
     request = asking(fleet, FIRST, start, [good], gate(1), "gate")
     if not opened:
-        assert len(fleet.witness.grant(request.encode())) == 64
+        assert len(fleet.witness.grant(request.encode())) == GRANT_SIZE
         assert fleet.decide().verdict == "expand"
         return
     refused(fleet, request, "other releases")
@@ -244,7 +246,7 @@ def test_which_round_counts_is_not_decided_without_the_witness(fleet: Rolling) -
 
 
 def deployed(fleet: Rolling) -> None:
-    fleet.witness._recompute = lambda evidence: recompute(evidence, StandIn())
+    fleet.witness.stages.recompute = lambda evidence: recompute(evidence, StandIn())
 
 
 def saved(fleet: Rolling, **changed: Any) -> str:
@@ -270,7 +272,7 @@ def test_a_deployed_witness_counts_rounds_that_it_signed(fleet: Rolling, simulat
     if simulated:
         refused(fleet, request, "of no round whose survivors")
     else:
-        assert len(fleet.witness.grant(request.encode())) == 64
+        assert len(fleet.witness.grant(request.encode())) == GRANT_SIZE
 
 
 def test_a_release_is_of_the_round_that_was_signed(fleet: Rolling) -> None:
@@ -464,8 +466,9 @@ def test_the_service_answers_whatever_happens(fleet: Rolling, tmp_path: Path) ->
                 == fleet.witness.begin(FIRST.rollout + bytes(2))
             )
             assert client.opened(bytes(16)) == b""
-            assert client.end(rollout().hash) == b""
-            for call in (client.begin, client.end, client.opened):
+            numbered = rollout().hash + b"\1\0"
+            assert client.hold(numbered) == client.resume(numbered) == client.end(rollout().hash) == b""
+            for call in (client.begin, client.hold, client.resume, client.end, client.opened):
                 with pytest.raises(Refused, match="cannot read"):
                     call(b"short")
             with pytest.raises(Refused, match="has ended"):

@@ -13,9 +13,21 @@ from fa_core.cli import build
 from fa_core.errors import UnheardError
 from fa_core.rollout import judging
 from fa_core.rollout.document import canonical
+from fa_core.rounds import keys
 from fa_core.trust.enrolment import write_key
 from tests.rollout import rolling
-from tests.rollout.rolling import AUTHOR, FOLDER, RESULT, START, WEEK, Rolling, StandIn, rollout, shipped
+from tests.rollout.rolling import (
+    AUTHOR,
+    FOLDER,
+    RESULT,
+    START,
+    WEEK,
+    Away,
+    Rolling,
+    StandIn,
+    rollout,
+    shipped,
+)
 
 
 @pytest.fixture
@@ -105,6 +117,29 @@ def test_kill_ends_it(here: Rolling) -> None:
     fa(here, "start", str(folder / "r.yaml"), "--test-set", str(folder / "result.json"), at=START)
     killed = fa(here, "kill", "embed-2", "--json", at=START)
     assert (code(killed), said(killed)["state"]) == (0, "killed")
+
+
+def test_a_rollback_says_what_is_promised_while_the_witness_is_away(
+    here: Rolling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices follow it by the log alone; `status` and the next `decide` say what is left to do."""
+    folder, real = here.folder.parent, keys.local_witness
+    fa(here, "start", str(folder / "r.yaml"), "--test-set", str(folder / "result.json"), at=START)
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "local_witness", lambda *given: Away(real(*given), cosigns=False))
+        held = fa(here, "hold", "embed-2", at=START)
+        assert code(held) == 0
+        assert "was not informed of the hold: the witness does not answer; nothing expands" in held.stderr
+        back = fa(here, "rollback", "embed-2", at=START)
+        assert (code(back), "devices do not have it" in back.output) == (0, False)
+        assert "Connected devices that follow it are back on the baseline within 300 s" in back.output
+        assert "was not informed of the end: the witness does not answer" in back.stderr
+        assert "`fa rollout decide embed-2@1` reports it" in back.stderr
+    assert "has not cosigned this yet" in fa(here, "status", "embed-2", at=START).output
+    assert not said(fa(here, "status", "embed-2", "--json", at=START))["cosigned"]
+    again = fa(here, "decide", "embed-2@1", at=START)
+    assert (code(again), again.stderr) == (4, "")
+    assert said(fa(here, "status", "embed-2", "--json", at=START))["cosigned"]
 
 
 def test_a_check_says_what_each_group_can_show(here: Rolling) -> None:

@@ -38,7 +38,7 @@ from tests.device.setup import KEY, RULES
 from tests.device.test_shadow import Scripted
 from tests.models.samples import manifest_of, random_head, raw
 from tests.rollout import rolling
-from tests.rollout.rolling import AUTHOR, LOG, RESULT, START, WEEK, WITNESS, Rolling, plans
+from tests.rollout.rolling import AUTHOR, LOG, RESULT, START, WEEK, WITNESS, Away, Rolling, plans
 
 ASK = timedelta(seconds=ASK_SECONDS)
 WORD, HOME = "okay_nabu", "default"
@@ -214,6 +214,31 @@ def test_a_rollout_is_followed_from_its_start_to_its_end(device: Listening, flee
         "Took in the head micro-1 for okay_nabu, signed by quality.",
         "Took in the head embed-2 for okay_nabu, signed by quality.",
     ]
+
+
+def test_a_rollback_acts_within_300_seconds_while_the_witness_is_away(
+    device: Listening, fleet: Rolling
+) -> None:
+    """And a device that is told so stays on the baseline, also once the witness is back."""
+    start(fleet)
+    device.hear()
+    device.place(Fraction(1, 10), inside=True)
+    go_live(fleet)
+    assert device.versions() == {"embed-2"}
+    control.operate(
+        replace(fleet.context, witness=Away(fleet.witness, cosigns=False)),
+        ROLLOUT,
+        "roll_back",
+        "false wakes",
+    )
+    assert device.versions(after=ASK) == {"micro-1"}, "with the next look after it was asked for"
+    assert (ASK + CHOOSE).total_seconds() < 300
+    assert "was taken back" in device.why
+    assert device.journal("declined") == []
+    fleet.decide(ROLLOUT)
+    assert device.hear() == []
+    assert "was taken back" in device.why
+    assert len(device.journal("rollout")) == 3
 
 
 def test_a_device_outside_the_share_keeps_the_baseline_until_it_is_of_all(
