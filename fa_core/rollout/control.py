@@ -81,7 +81,10 @@ def start(
     _require_models(document, store)
     declared, past = store.declaration(document.population), store.charges(document.population)
     budget = reserved(document, plans, declared, past, now)
-    _require_free(document, histories(store.rollouts()), now)
+    every = histories(store.rollouts())
+    _require_free(document, every, now)
+    for before in (each for each in every.values() if each.document.pair == document.pair):
+        inform(context.witness, before)
     began = _began(context, document, 0)
     store.note_key("plan", signed.key)
     store.publish("rollout", document.hash.hex(), signed.entry())

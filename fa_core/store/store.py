@@ -357,6 +357,7 @@ class Store:
 
     def checkpoint(self, key: Ed25519PrivateKey, witness: Cosigner) -> bytes:
         """Sign the log as it stands, have the witness cosign it, keep the note and return it."""
+        witness.seen()  # one that is away is waited for here, while others can write
         with self._database.writing() as connection:
             return translog.checkpoint(connection, key, witness)
 

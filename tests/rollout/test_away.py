@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fa_core.errors import Refused
+from fa_core.errors import Refused, RoundFailed
 from fa_core.merkle import Proof
 from fa_core.publication import directory
 from fa_core.publication.proofs import Publication, Seen, Uncosigned, verified
@@ -17,6 +17,7 @@ from fa_core.rollout import control, publish
 from fa_core.rollout.decision import Action
 from fa_core.rollout.record import Context, Outcome
 from fa_core.rollout.verify import verify
+from fa_core.store import open_store
 from fa_core.trust.grants import Asked, Grant, GrantRequest
 from fa_core.trust.witness import Witness
 from tests.rollout.rolling import LOG, WEEK, WITNESS, Away, Rolling, rollout
@@ -128,6 +129,22 @@ def test_a_slow_witness_delays_no_end(fleet: Rolling) -> None:
     assert published(fleet) == (outcome.history.manifest, True)
 
 
+def test_a_store_can_be_written_while_a_checkpoint_waits_for_the_witness(fleet: Rolling) -> None:
+    """Else a rollback would wait for another command that does."""
+    fleet.start()
+
+    class Waiting(Away):
+        def seen(self) -> int:
+            with open_store(fleet.folder.parent / "store") as other:
+                ended = replace(fleet.context, store=other, witness=Away(fleet.witness, cosigns=False))
+                operate(ended, "roll_back")
+            return super().seen()
+
+    with pytest.raises(RoundFailed):
+        fleet.store.checkpoint(LOG, Waiting(fleet.witness, cosigns=False))
+    assert published(fleet) == (fleet.history().manifest, False)
+
+
 def test_a_witness_that_refuses_the_log_delays_no_end(fleet: Rolling) -> None:
     fleet.start()
 
@@ -153,10 +170,13 @@ def test_without_a_folder_an_end_waits_for_the_witness(fleet: Rolling) -> None:
 
 def test_an_end_of_before_is_not_put_in_the_place_of_the_next_rollout(fleet: Rolling) -> None:
     fleet.start()
+    first = fleet.history().document.hash
     operate(away(fleet), "kill")
     again = rollout(metadata=rollout().metadata.model_copy(update={"revision": 2}))
     started = fleet.start(again).history.manifest
     assert published(fleet) == (started, True)
+    with pytest.raises(Refused, match="has ended"):  # it was informed of it by then
+        fleet.witness.begin(first + bytes(2))
     for _ in range(2):
         assert fleet.decide().verdict == "roll_back"
         assert published(fleet) == (started, True)

@@ -219,7 +219,7 @@ def test_a_rollout_is_followed_from_its_start_to_its_end(device: Listening, flee
 def test_a_rollback_acts_within_300_seconds_while_the_witness_is_away(
     device: Listening, fleet: Rolling
 ) -> None:
-    """And a device that is told so stays on the baseline, also once the witness is back."""
+    """And the device stays on the baseline once the witness is back."""
     start(fleet)
     device.hear()
     device.place(Fraction(1, 10), inside=True)
