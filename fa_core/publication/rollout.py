@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.trust import checkpoint
-from fa_core.trust.grants import GRANT_SIZES, Asked, Grant
+from fa_core.trust.grants import Asked, Grant
 from fa_core.trust.strict import fraction, moment, text, whole
 
 State = Literal["shadow", "live", "complete", "rolled_back", "killed"]
@@ -107,7 +107,7 @@ class RolloutManifest:
             and self.issued < self.expires
             and {len(self.rollout), len(self.baseline), len(self.candidate)} == {32}
             and len(self.decision) in (0, 32)
-            and len(self.grant) in {0, *GRANT_SIZES}
+            and (not self.grant or Grant.decode(self.grant).encode() == self.grant)
         )
 
     @property

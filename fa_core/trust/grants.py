@@ -37,10 +37,8 @@ _VERSION: Final = b"\x02"
 _SIGNATURE: Final = 64
 
 GRANT_SIZE: Final = 1 + 8 + 8 + _SIGNATURE
-"""Bytes of a grant: version, issued and expires (seconds since 1970, little-endian), signature."""
-
-GRANT_SIZES: Final = frozenset({_SIGNATURE, GRANT_SIZE})
-"""Those of before had no time: the signature alone, 64 bytes."""
+"""Bytes of a grant: version, issued and expires (seconds since 1970, little-endian), signature. Those of
+before had no time: the signature alone, 64 bytes."""
 
 MOST_STAGES = 1 << 16
 """A stage's index is below it: two bytes."""
@@ -123,7 +121,7 @@ class Grant:
         return True
 
     def encode(self) -> bytes:
-        """Return the bytes in manifests and decisions, of `GRANT_SIZES`."""
+        """Return the bytes in manifests and decisions."""
         if self.time is None:
             return self.signature
         times = (int(each.timestamp()).to_bytes(8, "little") for each in self.time)

@@ -116,6 +116,8 @@ def test_a_grant_is_for_one_stage_of_one_rollout() -> None:
         {"expires": NOW},
         {"candidate": b"short"},
         {"grant": b"short"},
+        {"grant": b"\1" + bytes(80)},
+        {"grant": b"\2" + b"\xff" * 80},
     ],
 )
 def test_a_manifest_that_cannot_be_is_refused(impossible: dict[str, object]) -> None:
