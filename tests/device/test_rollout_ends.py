@@ -271,6 +271,9 @@ def test_a_stage_is_entered_while_its_grant_is_in_force(device: Device) -> None:
         data = device.publisher.publish(granted(made, issued, expires, witness))
         with pytest.raises(Refused, match=why):
             device.receive(data)
+    frozen = granted(made, NOW - 8 * DAY, NOW - DAY, witness)
+    with pytest.raises(Refused, match="has run out"):  # by the device's clock, in a file of long ago
+        device.receive(device.publisher.publish(frozen, at=NOW - 2 * DAY))
     for issued, expires in ((NOW - 8 * DAY, NOW + DAY / 24), (NOW + SKEW, NOW + 9 * DAY)):
         device.hears("live", 1, grant=granted(made, issued, expires, witness).grant)
         with device.store.transaction(NOW):
