@@ -12,6 +12,13 @@ settings.register_profile("same", patient, derandomize=True)
 settings.register_profile("new", patient, max_examples=1000)
 settings.load_profile("same")
 
+LONGEST = ("deployment/test_lab.py", "dashboard/test_browser.py", "bench/test_benches.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take minutes first, so that no process ends long after the others."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def aloud(request: pytest.FixtureRequest) -> Callable[[Iterable[str]], None]:

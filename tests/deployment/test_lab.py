@@ -1,9 +1,11 @@
-"""Every bench of a federation runs in a tiny form, on one lab: a lab and each of its rounds cost much CPU.
+"""The deployed path as an operator and an analyst walk it, and every bench of a federation in a tiny form.
 
-Of all the rounds one is real, the soak bench's; the others get its result.
+All on one lab, for a lab and each of its rounds cost much CPU: real processes, TLS, hubs of encrypted stores.
+Of all the rounds one is real, the soak bench's; the other benches get its result.
 """
 
 import json
+import stat
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,8 +18,8 @@ from tests.bench.running import run
 from tests.deployment import lab as labs
 from tests.deployment.lab import Lab, lab
 
-NODES, DEVICES = 1, 50
-"""As few processes as there can be, and the fewest devices that answer a plan."""
+NODES, DEVICES = 2, 26
+"""More than one hub, and hardly more devices than the fewest that answer a plan."""
 SIZES = ("--nodes", str(NODES), "--devices", str(DEVICES))
 
 
@@ -64,6 +66,34 @@ def test_soak(soaked: tuple[int, str, "CompletedProcess[str]"]) -> None:
     code, printed, _ = soaked
     assert code == 0, printed
     assert "from round 1 to 1: +0.0 %" in printed
+
+
+def test_two_hubs_release_over_a_real_federation(
+    up: Lab, soaked: tuple[int, str, "CompletedProcess[str]"]
+) -> None:
+    status = up.status()
+    assert status["ready"]
+    assert status["nodes"] == {"node-00": "online", "node-01": "online"}
+    done, everyone = soaked[2], NODES * DEVICES
+    released = json.loads(done.stdout)
+    counts = {"invited": everyone, "joined": everyone, "dropped": 0, "counted": everyone}
+    assert released["devices"] == counts
+    assert (released["engine"], released["simulated"]) == ("lab", True)
+    assert released["privacy"]["secure_aggregation"] is True
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()[1:]] == [
+        "devices join",
+        "keys are shared",
+        "shares are checked",
+        "devices count and mask",
+        "the sum is unmasked",
+    ]
+    with up.store() as store:
+        assert store.find("latest").id == released["release"]
+        assert store.verify_log() == store.verify_ledger() == []
+        assert store.failures() == ()
+    private = [file for file in up.folder.rglob("*") if file.suffix in (".key", ".secret", ".db")]
+    assert len(private) > everyone
+    assert {stat.S_IMODE(file.stat().st_mode) & 0o077 for file in private} == {0}
 
 
 @pytest.mark.usefixtures("replayed")
