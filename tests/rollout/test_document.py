@@ -11,8 +11,9 @@ from fa_core.errors import BadInput
 from fa_core.plan import BadPlan
 from fa_core.rollout.controlled import ControlledResult, read_result
 from fa_core.rollout.decision import Decision, manifest_of
-from fa_core.rollout.document import canonical, from_canonical, load, parse
+from fa_core.rollout.document import Rollout, canonical, from_canonical, load, parse
 from fa_core.rollout.editor import editor_schema, schema_text
+from fa_core.rollout.floor import above_models, against_log
 from fa_core.rollout.judging import margins_of
 from fa_core.rollout.reach import check_plans, exposure
 from tests.plan.test_editor_schema import as_editor_sees
@@ -113,6 +114,54 @@ def test_a_plan_that_does_not_fit_is_named() -> None:
     assert "compares micro-1 and embed-2" in found(models=renamed)[0]
     later = about.metadata.model_copy(update={"expires": date(2028, 1, 1)})
     assert "before the rollout" in found(metadata=later)[0]
+
+
+def of_models(baseline: str, candidate: str, floor: str, **changed: object) -> Rollout:
+    body = rollout(**changed)
+    old, new = body.models.baseline, body.models.candidate
+    named = {
+        "baseline": old.model_copy(update={"version": baseline}),
+        "candidate": new.model_copy(update={"version": candidate}),
+        "floor": floor,
+    }
+    return body.model_copy(update={"models": body.models.model_copy(update=named)})
+
+
+@pytest.mark.parametrize(
+    ("models", "places"),
+    [
+        (("embed-2", "embed-3", "embed-2"), []),
+        (("embed-2", "embed-3", "embed-1.9"), []),
+        (("embed-2", "embed-10", "embed-3"), ["baseline"]),
+        (("embed-2", "embed-3", "embed-4"), ["baseline", "candidate"]),
+        (("embed-2", "embed-1", "embed-2"), ["candidate"]),
+        (("micro-1", "embed-2", "micro-2"), ["baseline"]),
+        (("micro-1", "embed-2", "embed-2"), []),
+    ],
+)
+def test_a_floor_is_not_above_a_model(models: tuple[str, str, str], places: list[str]) -> None:
+    found = list(above_models(of_models(*models)))
+    assert all(each.loc == ("models", "floor") for each in found)
+    assert [
+        role for role in ("baseline", "candidate") if any(f"the {role}," in e.found for e in found)
+    ] == places
+
+
+def test_a_floor_is_compared_with_the_log() -> None:
+    """A name that nobody has, and what is below an earlier floor of the population and wake word."""
+
+    def found(about: Rollout, *earlier: Rollout) -> list[str]:
+        return [".".join(map(str, each.loc)) for each in against_log(about, {"micro-1"}, earlier)]
+
+    first = of_models("embed-4", "embed-5", "embed-3")
+    again = of_models("embed-5", "embed-6", "embed-2")
+    assert found(first) == found(first, first) == found(again) == []
+    assert found(of_models("embed-4", "embed-5", "embde-3")) == ["models.floor"]
+    assert found(of_models("embed-4", "embed-5", "micro-1")) == [], "the floor of another model in the log"
+    assert found(again, first) == ["models.floor"]
+    assert found(of_models("embed-2", "embed-6", "embed-3"), first) == ["models.baseline.version"]
+    for elsewhere in ({"population": "offices"}, {"wake_word": "alexa"}):
+        assert found(again, of_models("embed-4", "embed-5", "embed-3", **elsewhere)) == []
 
 
 def test_a_small_stage_is_exposure() -> None:
