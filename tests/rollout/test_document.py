@@ -1,6 +1,7 @@
 """A rollout's file: every mistake at its place, one canonical form, and what its plans must be."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -191,6 +192,9 @@ def test_a_result_of_a_test_set_is_read_back(tmp_path: Path) -> None:
     file.write_bytes(RESULT.document() + b"\n")
     assert read_result(file) == RESULT
     assert RESULT.failures() == []
+    over = replace(RESULT, candidate_bases=("ab" * 32,))
+    assert ControlledResult.from_document(over.document()) == over
+    assert b"bases" not in RESULT.document(), "heads have the hash that they had before"
     for bad in (b"{}", RESULT.document()[:-1], RESULT.document().replace(b'"clips":400', b'"clip":400')):
         with pytest.raises(BadInput, match="no result"):
             ControlledResult.from_document(bad)
