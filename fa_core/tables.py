@@ -71,6 +71,7 @@ class Source:
 
 
 OUTCOMES = ("true_accept", "false_reject", "false_accept", "true_reject")
+CONFIRMATIONS = ("not_asked", "confirmed", "denied", "unanswered")
 LABEL_SOURCES = ("retry", "cancel", "silence", "follow_up", "explicit", "near_miss")
 
 MODEL_VERSION = Column(
@@ -145,6 +146,14 @@ COMMAND_EVENTS = Source(
             unit="ms",
             why="From the end of speech to the answer.",
             example="412.5",
+        ),
+        "confirmation": Column(
+            "label",
+            domain=CONFIRMATIONS,
+            optional=True,
+            why="What came of asking whether the command was meant, as a policy has the device do. Empty "
+            "where no policy was followed.",
+            example="denied",
         ),
     },
 )

@@ -318,6 +318,8 @@ def _sql(words: str, source: Source) -> str:
 
 def _leaf(source: Source, row: Sequence[Cell]) -> bytes:
     cells = [cell.hex() if isinstance(cell, float) else cell for cell in row]
+    while cells[-1] is None:  # so that a column which came with an update changes no root of before
+        cells.pop()
     return canonical([source.name, *cells])
 
 

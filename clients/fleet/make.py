@@ -36,7 +36,15 @@ from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
 from fa_core.errors import BadInput
-from fa_core.tables import DETECTIONS, ERROR_KINDS, LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
+from fa_core.tables import (
+    CONFIRMATIONS,
+    DETECTIONS,
+    ERROR_KINDS,
+    LABEL_SOURCES,
+    OUTCOMES,
+    SOURCES,
+    arrow_type,
+)
 
 CHUNK = 2_000
 COMMAND_MODEL, DICTATION_MODEL = "sphinx-commands-1", "sphinx-dictation-1"
@@ -263,7 +271,24 @@ def _command_events(chunk: Chunk) -> Columns:
         "retries": randomness.poisson(_by_success(right, d.RETRIES)),
         "cancelled": randomness.random(count) < _by_success(right, d.CANCELLED),
         "latency_ms": bank.decode_ms[events.bank] * slow * randomness.lognormal(0.0, 0.2, count),
+        "confirmation": chunk.labels(_confirmations(chunk, right), CONFIRMATIONS),
     }
+
+
+def _confirmations(chunk: Chunk, right: d.Bools) -> d.Ints:
+    """Return what came of asking whether a command was meant; nobody is asked about most of them."""
+    bank, events = chunk.bank, chunk.drawn.command_events
+    asked = np.isin(
+        bank.intent_predicted[events.bank], np.flatnonzero(np.isin(bank.predicted, d.ASKED_INTENTS))
+    )
+    # A stream of its own: what is drawn after it stays as it is.
+    (randomness,) = chunk.randomness.spawn(1)
+    answered = randomness.random(right.size) >= d.UNANSWERED
+    denied = randomness.random(right.size) < _by_success(right, d.DENIED)
+    code = {name: number for number, name in enumerate(CONFIRMATIONS)}
+    answer = np.where(denied, code["denied"], code["confirmed"])
+    found: d.Ints = np.where(asked, np.where(answered, answer, code["unanswered"]), code["not_asked"])
+    return found
 
 
 def _dictation_events(chunk: Chunk) -> Columns:

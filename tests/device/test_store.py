@@ -317,6 +317,29 @@ def test_a_store_of_before_gets_the_tables_that_are_younger(tmp_path: Path) -> N
     store.close()
 
 
+def test_a_column_that_came_with_an_update_changes_no_proof_of_a_deletion(tmp_path: Path) -> None:
+    """Rows of before are still those that the last deletion left; a change of one is still found."""
+    database.create(tmp_path / "store.db", KEY)
+    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    store.grant("quality_metrics", NOW + timedelta(days=9), NOW)
+    store.record("command_events", [{"time": NOW, "retries": 1, "latency_ms": 3.0}], "quality_metrics", NOW)
+    store.forget(Scope(source="wake_events"), NOW)
+    left = store.root(store.numbered())
+    store.connection.execute("ALTER TABLE command_events DROP COLUMN confirmation")
+    store.close()
+    again = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    assert again.root(again.numbered()) == left
+    assert problems(again, None) == []
+    asked = {"time": NOW, "confirmation": "denied"}
+    assert again.record("command_events", [asked], "quality_metrics", NOW) == 1
+    assert problems(again, None) == []
+    with pytest.raises(BadInput, match="not_asked, confirmed, denied, unanswered"):
+        again.record("command_events", [asked | {"confirmation": "maybe"}], "quality_metrics", NOW)
+    again.connection.execute("UPDATE command_events SET confirmation = 'denied' WHERE id = 1")
+    assert problems(again, None) != []
+    again.close()
+
+
 DICTATION = {"time": NOW, "model_version": "other", "words": 12, "word_errors": 3, "corrected": True}
 KINDS = {"insertions": 1, "deletions": 0, "substitutions": 2}
 
