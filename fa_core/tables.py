@@ -226,6 +226,14 @@ FACTS: Mapping[str, Column] = MappingProxyType(
         ),
         "device_class": Column("label", why="What kind of device it is.", example="speaker"),
         "app_version": Column("label", why="Which program it runs.", example="3.4"),
+        "power_source": Column(
+            "label",
+            domain=("mains", "battery"),
+            optional=True,
+            why="What it runs on: on a battery it scores a rollout's candidate in shadow only as it charges. "
+            "Empty where that is unknown, which is `other` in a segment.",
+            example="mains",
+        ),
     }
 )
 """The columns of a fleet's devices, beside `device_id`."""

@@ -31,7 +31,7 @@ from clients.fleet import draw as d
 from clients.fleet.audio import DEVICE_CLASSES
 from clients.fleet.bank import MODEL_VERSIONS, SNR_LEVELS
 from clients.fleet.check import DEVICES_SCHEMA
-from clients.fleet.habits import APP_VERSIONS, CLASSES, WEEK_HOURS
+from clients.fleet.habits import APP_VERSIONS, CLASSES, POWER_SOURCES, WEEK_HOURS
 from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
@@ -194,6 +194,7 @@ def _tables(chunk: Chunk) -> dict[str, pa.Table]:
             "accent": pa.array([ACCENTS[code].label for code in devices.accent]),
             "device_class": pa.array([CLASSES[code] for code in devices.device_class]),
             "app_version": pa.array([APP_VERSIONS[code] for code in devices.app_version]),
+            "power_source": pa.array([POWER_SOURCES[CLASSES[code]] for code in devices.device_class]),
         },
         "wake_events": _wake_events(chunk),
         "listening": _listening(chunk),

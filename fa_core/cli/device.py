@@ -387,7 +387,7 @@ def _policy(models: "Models", text: str) -> "Policy":
     except OSError as error:
         raise BadInput(f"{text} cannot be read: {error.strerror}") from None
     except BadInput as error:
-        raise BadInput(f"{text}: {error}") from None
+        raise BadInput("\n".join(f"{text}: {line}" for line in str(error).splitlines())) from None
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:

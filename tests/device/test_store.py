@@ -317,6 +317,13 @@ def test_a_store_of_before_gets_the_tables_that_are_younger(tmp_path: Path) -> N
     store.close()
 
 
+def test_a_fact_with_closed_values_takes_no_other(consenting: Store) -> None:
+    consenting.set_facts({"power_source": "battery"}, NOW)
+    with pytest.raises(BadInput, match="power_source must be one of mains, battery"):
+        consenting.set_facts({"power_source": "solar"}, NOW)
+    assert consenting.facts() == {"power_source": "battery"}
+
+
 def test_a_column_that_came_with_an_update_changes_no_proof_of_a_deletion(tmp_path: Path) -> None:
     """Rows of before are still those that the last deletion left; a change of one is still found."""
     database.create(tmp_path / "store.db", KEY)
