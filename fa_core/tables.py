@@ -71,6 +71,7 @@ class Source:
 
 
 OUTCOMES = ("true_accept", "false_reject", "false_accept", "true_reject")
+CONFIRMATIONS = ("not_asked", "confirmed", "denied", "unanswered")
 LABEL_SOURCES = ("retry", "cancel", "silence", "follow_up", "explicit", "near_miss")
 
 MODEL_VERSION = Column(
@@ -146,6 +147,14 @@ COMMAND_EVENTS = Source(
             why="From the end of speech to the answer.",
             example="412.5",
         ),
+        "confirmation": Column(
+            "label",
+            domain=CONFIRMATIONS,
+            optional=True,
+            why="What came of asking whether the command was meant, as a policy has the device do. Empty "
+            "where no policy was followed.",
+            example="denied",
+        ),
     },
 )
 
@@ -217,6 +226,14 @@ FACTS: Mapping[str, Column] = MappingProxyType(
         ),
         "device_class": Column("label", why="What kind of device it is.", example="speaker"),
         "app_version": Column("label", why="Which program it runs.", example="3.4"),
+        "power_source": Column(
+            "label",
+            domain=("mains", "battery"),
+            optional=True,
+            why="What it runs on: on a battery it scores a rollout's candidate in shadow only as it charges. "
+            "Empty where that is unknown, which is `other` in a segment.",
+            example="mains",
+        ),
     }
 )
 """The columns of a fleet's devices, beside `device_id`."""

@@ -29,7 +29,7 @@ from fa_core import merkle
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.labels import normal, wrong
-from fa_core.tables import DEVICE_FACTS, SOURCES, Source
+from fa_core.tables import FACTS, SOURCES, Source
 
 DEFAULT_RETENTION = timedelta(days=30)
 AHEAD = timedelta(days=1)
@@ -143,16 +143,18 @@ class Store:
 
     def set_facts(self, facts: Mapping[str, str], now: datetime) -> None:
         """Replace the device's facts. Raises BadInput for one that no plan could ask about, and for a value
-        that is no text, too long, or not Unicode."""
-        unknown = set(facts) - set(DEVICE_FACTS)
+        that is no text, too long, not Unicode, or none that the fact can have."""
+        unknown = set(facts) - set(FACTS)
         if unknown:
-            raise BadInput(f"a device has the facts {', '.join(DEVICE_FACTS)} and no others")
+            raise BadInput(f"a device has the facts {', '.join(FACTS)} and no others")
         if not all(isinstance(value, str) for value in facts.values()):
             raise BadInput("a fact of a device is text")
         normalised = {name: normal(value) for name, value in facts.items()}
         for name, value in normalised.items():
             if (what := wrong(value)) is not None:
                 raise BadInput(f"{name} {what}")
+            if (domain := FACTS[name].domain) is not None and value not in domain:
+                raise BadInput(f"{name} must be one of {', '.join(domain)}")
         with self.transaction(now):
             self.connection.execute("DELETE FROM fact")
             self.connection.executemany("INSERT INTO fact VALUES (?, ?)", list(normalised.items()))
@@ -318,6 +320,8 @@ def _sql(words: str, source: Source) -> str:
 
 def _leaf(source: Source, row: Sequence[Cell]) -> bytes:
     cells = [cell.hex() if isinstance(cell, float) else cell for cell in row]
+    while cells[-1] is None:  # so that a column which came with an update changes no root of before
+        cells.pop()
     return canonical([source.name, *cells])
 
 

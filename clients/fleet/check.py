@@ -95,7 +95,7 @@ def normalise(
 
 def _within(values: pa.Array, column: Column, place: Place) -> bool:
     if column.domain is not None:
-        bad = ~mask(pc.is_in(values.cast(pa.string()), pa.array(column.domain)))
+        bad = ~mask(pc.is_in(values.cast(pa.string()), pa.array([*column.domain, None])))
         what = f"must be one of {', '.join(column.domain)}"
     elif column.type in ("number", "integer"):
         low = -LARGEST if column.low is None else column.low

@@ -51,6 +51,11 @@ SUCCEEDED = (0.05, 0.98)
 CANCELLED = (0.25, 0.02)
 RETRIES = (0.80, 0.03)
 """Mean number of retries."""
+ASKED_INTENTS = ("lock_door", "turn_off")
+"""Commands that a policy has the device ask about before it carries them out."""
+DENIED = (0.70, 0.03)
+"""How often people deny a command that was misunderstood when asked about it, and one that was not."""
+UNANSWERED = 0.10
 DICTATION_CORRECTED = (0.50, 0.01)
 """How often people correct a dictation with errors, and one without."""
 

@@ -15,6 +15,7 @@ from clients.fleet.voices import ACCENTS
 
 WEEK_HOURS = 7 * 24
 CLASSES = ("phone", "speaker", "watch")
+POWER_SOURCES = {"phone": "battery", "speaker": "mains", "watch": "battery"}
 CLASS_SHARES = (0.55, 0.30, 0.15)
 APP_VERSIONS = ("5.0", "5.1", "5.2")
 APP_VERSION_SHARES = (0.10, 0.30, 0.60)

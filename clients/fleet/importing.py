@@ -240,7 +240,7 @@ def _check_listening(tables: Mapping[str, _Read], devices: pa.Table, problems: P
 def _labels(column: pa.ChunkedArray) -> list[str]:
     """Return the labels of a column, in the order met: its dictionaries hold what it does and no more."""
     if pa.types.is_string(column.type):
-        return list(pc.unique(column).to_pylist())
+        return list(pc.unique(column).drop_null().to_pylist())
     return list(dict.fromkeys(label for chunk in column.chunks for label in chunk.dictionary.to_pylist()))
 
 

@@ -158,9 +158,10 @@ def logs_to_tables(
         for word in words
         for start, minutes in log.hours()
     ]
-    devices = [{"device_id": name} | dict.fromkeys(FACTS, UNKNOWN) for name in logs]
+    facts = [name for name, column in FACTS.items() if not column.optional]
+    devices = [{"device_id": name} | dict.fromkeys(facts, UNKNOWN) for name in logs]
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "devices.csv", ("device_id", *FACTS), devices)
+    _write(out / "devices.csv", ("device_id", *facts), devices)
     _write(out / "detections.csv", ("device_id", *DETECTIONS.columns), detections)
     _write(out / "listening.csv", ("device_id", *LISTENING.columns), listening)
     return {"devices": len(devices), "detections": len(detections), "listening": len(listening)}

@@ -31,12 +31,20 @@ from clients.fleet import draw as d
 from clients.fleet.audio import DEVICE_CLASSES
 from clients.fleet.bank import MODEL_VERSIONS, SNR_LEVELS
 from clients.fleet.check import DEVICES_SCHEMA
-from clients.fleet.habits import APP_VERSIONS, CLASSES, WEEK_HOURS
+from clients.fleet.habits import APP_VERSIONS, CLASSES, POWER_SOURCES, WEEK_HOURS
 from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
 from fa_core.errors import BadInput
-from fa_core.tables import DETECTIONS, ERROR_KINDS, LABEL_SOURCES, OUTCOMES, SOURCES, arrow_type
+from fa_core.tables import (
+    CONFIRMATIONS,
+    DETECTIONS,
+    ERROR_KINDS,
+    LABEL_SOURCES,
+    OUTCOMES,
+    SOURCES,
+    arrow_type,
+)
 
 CHUNK = 2_000
 COMMAND_MODEL, DICTATION_MODEL = "sphinx-commands-1", "sphinx-dictation-1"
@@ -186,6 +194,7 @@ def _tables(chunk: Chunk) -> dict[str, pa.Table]:
             "accent": pa.array([ACCENTS[code].label for code in devices.accent]),
             "device_class": pa.array([CLASSES[code] for code in devices.device_class]),
             "app_version": pa.array([APP_VERSIONS[code] for code in devices.app_version]),
+            "power_source": pa.array([POWER_SOURCES[CLASSES[code]] for code in devices.device_class]),
         },
         "wake_events": _wake_events(chunk),
         "listening": _listening(chunk),
@@ -263,7 +272,24 @@ def _command_events(chunk: Chunk) -> Columns:
         "retries": randomness.poisson(_by_success(right, d.RETRIES)),
         "cancelled": randomness.random(count) < _by_success(right, d.CANCELLED),
         "latency_ms": bank.decode_ms[events.bank] * slow * randomness.lognormal(0.0, 0.2, count),
+        "confirmation": chunk.labels(_confirmations(chunk, right), CONFIRMATIONS),
     }
+
+
+def _confirmations(chunk: Chunk, right: d.Bools) -> d.Ints:
+    """Return what came of asking whether a command was meant; nobody is asked about most of them."""
+    bank, events = chunk.bank, chunk.drawn.command_events
+    asked = np.isin(
+        bank.intent_predicted[events.bank], np.flatnonzero(np.isin(bank.predicted, d.ASKED_INTENTS))
+    )
+    # A stream of its own: what is drawn after it stays as it is.
+    (randomness,) = chunk.randomness.spawn(1)
+    answered = randomness.random(right.size) >= d.UNANSWERED
+    denied = randomness.random(right.size) < _by_success(right, d.DENIED)
+    code = {name: number for number, name in enumerate(CONFIRMATIONS)}
+    answer = np.where(denied, code["denied"], code["confirmed"])
+    found: d.Ints = np.where(asked, np.where(answered, answer, code["unanswered"]), code["not_asked"])
+    return found
 
 
 def _dictation_events(chunk: Chunk) -> Columns:

@@ -165,7 +165,7 @@ def _unnamed(fleet: Fleet, plans: Sequence[Plan]) -> dict[str, dict[str, int]]:
         if name not in named:
             continue
         for each in pc.value_counts(values.cast(pa.string())).to_pylist():
-            if each["values"] not in named[name]:
+            if each["values"] is not None and each["values"] not in named[name]:
                 counts = found.setdefault(name, {})
                 counts[each["values"]] = counts.get(each["values"], 0) + each["counts"]
     return {name: dict(sorted(counts.items(), key=lambda item: -item[1])) for name, counts in found.items()}

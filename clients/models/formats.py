@@ -46,9 +46,15 @@ def _check_same(manifest: ArtefactManifest, wake_word: str, version: str) -> Non
         )
 
 
-def published_form(kind: ArtefactKind, path: Path, version: str) -> bytes:
+def published_form(kind: ArtefactKind, path: Path, version: str | None) -> bytes:
     """Return a file as it is published: a head's .npz in the form that devices read, thresholds (with their
-    version) and a policy as canonical JSON, anything else as it is. Raises BadInput where that cannot be."""
+    version) and a policy as canonical JSON, anything else as it is.
+
+    Args:
+        version: of thresholds, whose file may leave it out; None for the one that the file says.
+    Raises:
+        BadInput: where that cannot be, or thresholds are of another version than `version`.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,14 +64,20 @@ def published_form(kind: ArtefactKind, path: Path, version: str) -> bytes:
     if kind == "policy":
         return policy.encode(policy.parse(data))
     if kind == "thresholds":
-        return thresholds.encode(version, _limits(data, path))
+        return _limits(data, path, version)
     return data
 
 
-def _limits(data: bytes, path: Path) -> dict[str, str]:
+def _limits(data: bytes, path: Path, version: str | None) -> bytes:
     try:
         said = json.loads(data)
-        found = dict(said["thresholds"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise BadInput(f'{path}: {{"thresholds": {{"WAKE WORD": "0.5"}}}} is expected') from None
-    return found
+        found, own = dict(said["thresholds"]), said.get("version", version)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadInput(
+            f'{path}: {{"thresholds": {{"WAKE WORD": "0.5"}}, "version": "NAME"}} is expected'
+        ) from None
+    if own is None:
+        raise BadInput(f'{path}: it says no version; add "version": "NAME", as `fa model add` has it')
+    if version not in (None, own):
+        raise BadInput(f"{path}: these thresholds are of version {own}, and {version} is asked for")
+    return thresholds.encode(own, found)

@@ -9,9 +9,8 @@ in which it holds (always where none is named; of several all must hold):
 `confirm` has the device ask whether the command was meant, `unlock` has it done only while its owner has
 unlocked the device, `tighter_threshold` raises the wake threshold and never lowers it.
 
-What is asked and denied is counted without a column of its own: an answer to a confirmation is the reaction
-`confirmed` or `denied` to the wake before, so it labels that wake, with the source `explicit`
-(`clients.runtime.labels`).
+What came of asking is a command's `confirmation` (`clients.runtime.labels.command_row`). An answer is also
+the reaction `confirmed` or `denied` to the wake before, so it labels that wake, with the source `explicit`.
 """
 
 import json

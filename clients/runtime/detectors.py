@@ -205,9 +205,14 @@ WAKE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def open_detector(model_version: str, wake_word: str) -> Detector:
     """Return a fresh detector. Raises BadInput for a model or a wake word that is not shipped."""
+    check_shipped(model_version, wake_word)
+    return MODELS[model_version](wake_word)
+
+
+def check_shipped(model_version: str, wake_word: str) -> None:
+    """Raise BadInput for a model or a wake word that is not shipped."""
     if model_version not in MODELS:
         raise BadInput(f"no detector {model_version!r}; there are: {', '.join(MODELS)}")
     if wake_word not in WAKE_WORDS[model_version]:
         known = ", ".join(WAKE_WORDS[model_version])
         raise BadInput(f"detector {model_version} has no wake word {wake_word!r}; it has: {known}")
-    return MODELS[model_version](wake_word)

@@ -149,12 +149,38 @@ def rollouts_of(home: DeviceHome) -> Rollouts:
     return Rollouts(home.store, home.config.pins(), Records(home.store).identity().population, versions)
 
 
-def choice(home: DeviceHome, models: Models, wake_word: str, now: datetime) -> Choice:
-    """Return which model acts on a device for a wake word, of those that are here and verify."""
-    rollouts = rollouts_of(home)
-    held = rollouts.held(wake_word)
-    here = frozenset(each for each in needs(held.manifest) if _opens(models, each)) if held else frozenset()
-    return rollouts.choice(wake_word, here, home.conditions()(now).charging, now)
+class Chooser:
+    """Chooses which model acts on a device for a wake word, of those that are here and verify.
+
+    A detector is opened once, to see that it can be; from then on its model is verified alone.
+    """
+
+    def __init__(self, home: DeviceHome, models: Models, wake_word: str) -> None:
+        self._home = home
+        self._models = models
+        self._wake_word = wake_word
+        self._opened: set[bytes] = set()
+
+    def __call__(self, now: datetime) -> Choice:
+        """Return the choice at a time, by the device's clock."""
+        rollouts = rollouts_of(self._home)
+        held = rollouts.held(self._wake_word)
+        needed = needs(held.manifest) if held else ()
+        here = frozenset(each for each in needed if self._is_here(each))
+        return rollouts.choice(self._wake_word, here, self._home.conditions()(now).charging, now)
+
+    def _is_here(self, digest: bytes) -> bool:
+        from clients.runtime.published import open_published
+
+        try:
+            if digest in self._opened:
+                self._models.load(digest.hex())
+            else:
+                open_published(self._models, digest.hex())
+        except (RefusedModel, BadInput):
+            return False
+        self._opened.add(digest)
+        return True
 
 
 def opened(models: Models, chosen: Choice) -> "tuple[Detector | None, Detector | None]":
@@ -164,13 +190,3 @@ def opened(models: Models, chosen: Choice) -> "tuple[Detector | None, Detector |
 
     acting = open_published(models, chosen.acting.hex()) if chosen.acting else None
     return acting, open_published(models, chosen.shadow.hex()) if chosen.shadow else None
-
-
-def _opens(models: Models, digest: bytes) -> bool:
-    from clients.runtime.published import open_published
-
-    try:
-        open_published(models, digest.hex())
-    except (RefusedModel, BadInput):
-        return False
-    return True

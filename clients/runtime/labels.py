@@ -13,6 +13,7 @@ from typing import Literal
 from clients.runtime.events import Detection
 
 Outcome = Literal["true_accept", "false_reject", "false_accept", "true_reject"]
+Confirmation = Literal["not_asked", "confirmed", "denied", "unanswered"]
 ReactionKind = Literal["follow_up", "cancel", "silence", "confirmed", "denied"]
 
 RETRY = timedelta(seconds=6)
@@ -117,8 +118,13 @@ def command_row(
     retries: int,
     cancelled: bool,
     latency_ms: float,
+    confirmation: Confirmation | None = None,
 ) -> dict[str, object]:
-    """Return a command as a row of `command_events`. A correction says that the intent was another one."""
+    """Return a command as a row of `command_events`. A correction says that the intent was another one.
+
+    Args:
+        confirmation: what came of asking whether the command was meant, where a policy is followed.
+    """
     return {
         "time": time,
         "model_version": model_version,
@@ -129,4 +135,5 @@ def command_row(
         "retries": retries,
         "cancelled": cancelled,
         "latency_ms": latency_ms,
+        "confirmation": confirmation,
     }

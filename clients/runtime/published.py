@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 import pymicro_wakeword
 
@@ -21,6 +22,7 @@ from clients.runtime.detectors import (
     WAKE_WORDS,
     Detector,
     EmbeddingDetector,
+    check_shipped,
     open_detector,
     shipped_head,
 )
@@ -40,17 +42,20 @@ RUNTIMES: Mapping[ArtefactKind, frozenset[str]] = {
 @cache
 def shipped() -> Mapping[str, Shipped]:
     """Return the models that came with this program, by the SHA-256 of what `fa model add` keeps of them."""
-    networks = Path(pymicro_wakeword.__file__).parent / "models"
-    found = {
-        sha256((networks / f"{wake_word}.tflite").read_bytes()).hexdigest(): Shipped(
-            "micro-1", wake_word, MICRO_RUNTIME
-        )
-        for wake_word in WAKE_WORDS["micro-1"]
+    runtimes = {"micro-1": MICRO_RUNTIME, "embed-1": EMBEDDING_RUNTIME}
+    return {
+        sha256(shipped_bytes(version, wake_word)).hexdigest(): Shipped(version, wake_word, runtimes[version])
+        for version, wake_words in WAKE_WORDS.items()
+        for wake_word in wake_words
     }
-    for wake_word in WAKE_WORDS["embed-1"]:
-        digest = sha256(head.encode(shipped_head(wake_word))).hexdigest()
-        found[digest] = Shipped("embed-1", wake_word, EMBEDDING_RUNTIME)
-    return found
+
+
+def shipped_bytes(version: str, wake_word: str) -> bytes:
+    """Return a model that came with this program as it is published. Raises BadInput where it did not."""
+    check_shipped(version, wake_word)
+    if version == "embed-1":
+        return head.encode(shipped_head(wake_word))
+    return (Path(pymicro_wakeword.__file__).parent / "models" / f"{wake_word}.tflite").read_bytes()
 
 
 def models_of(home: DeviceHome, source: Source | None = None) -> Models:
@@ -62,7 +67,15 @@ def models_of(home: DeviceHome, source: Source | None = None) -> Models:
     return Models(home.folder / MODELS, home.store, home.config.pins(), able, source)
 
 
-def open_published(models: Models, digest: str) -> Detector:
+class Loads(Protocol):
+    """What models are loaded from, as `clients.models.kept.Models`."""
+
+    def load(self, sha256: str) -> Model | Shipped:
+        """Return a model that is here, checked."""
+        ...
+
+
+def open_published(models: Loads, digest: str) -> Detector:
     """Return a fresh detector of a model that is here, by the hex SHA-256 of its artefact.
 
     Raises RefusedModel where the model is not here or does not verify, BadInput where it is no detector.
@@ -85,7 +98,7 @@ def open_published(models: Models, digest: str) -> Detector:
     raise BadInput(f"{manifest.version} is no detector but {manifest.kind}")
 
 
-def open_policy(models: Models, digest: str) -> Policy:
+def open_policy(models: Loads, digest: str) -> Policy:
     """Return a policy that is here. Raises RefusedModel as above, BadInput where it is something else."""
     found = models.load(digest)
     if isinstance(found, Model) and isinstance(found.content, Policy):
@@ -93,7 +106,7 @@ def open_policy(models: Models, digest: str) -> Policy:
     raise BadInput("this model is no policy")
 
 
-def _head(models: Models, digest: str) -> Head:
+def _head(models: Loads, digest: str) -> Head:
     """Return the head of a model that is here, with its adapters."""
     found = models.load(digest)
     if isinstance(found, Shipped):

@@ -159,6 +159,8 @@ def result(tested: ControlledSet, baseline: Scored, candidate: Scored) -> Contro
         margins.misses_below,
         margins.false_wakes_below,
         tuple(found),
+        baseline.bases,
+        candidate.bases,
     )
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.runtime.detectors import SAMPLE_RATE, Detector, peak_score
+from clients.runtime.detectors import SAMPLE_RATE, peak_score
 from clients.runtime.events import REFRACTORY
 from clients.testset.clips import Clip, ControlledSet
+from clients.testset.models import Opened
 
 Progress = Callable[[int, int], None]
 
@@ -23,7 +24,7 @@ class Scored:
     """What one model gave a set's clips.
 
     Attributes:
-        version, sha256, threshold: the model's; sha256 in hex.
+        version, sha256, bases, threshold: the model's, as in `Opened`.
         hop: samples between two scores of a stream.
         peaks: highest score of each utterance, by the clip's file.
         streams: all scores of each programme, in order, by its name; float64 (k,).
@@ -31,6 +32,7 @@ class Scored:
 
     version: str
     sha256: str
+    bases: tuple[str, ...]
     threshold: float
     hop: int
     peaks: Mapping[str, float]
@@ -41,37 +43,41 @@ class Scored:
         return self.peaks[clip.file] > self.threshold
 
 
-def score(
-    detectors: Sequence[tuple[Detector, str]], tested: ControlledSet, progress: Progress
-) -> list[Scored]:
-    """Score a set by models, each given with the hex SHA-256 of its bytes.
+def score(models: Sequence[Opened], tested: ControlledSet, progress: Progress) -> list[Scored]:
+    """Score a set by models; those that have their scores from one artefact are run once.
 
     Raises BadInput for a clip that is gone or was changed.
     """
-    peaks: list[dict[str, float]] = [{} for _ in detectors]
-    parts: list[dict[str, list[NDArray[np.float64]]]] = [{} for _ in detectors]
+    detectors = {each.scored_as: each.detector for each in models}
+    peaks: dict[str, dict[str, float]] = {each: {} for each in detectors}
+    parts: dict[str, dict[str, list[NDArray[np.float64]]]] = {each: {} for each in detectors}
     programme = ""
     for done, clip in enumerate(tested.clips, start=1):
         pcm = tested.samples(clip)
-        for (detector, _), found, streams in zip(detectors, peaks, parts, strict=True):
+        for name, detector in detectors.items():
             if clip.kind != "programme":
-                found[clip.file] = peak_score(detector, pcm)
+                peaks[name][clip.file] = peak_score(detector, pcm)
                 continue
             if clip.text != programme:
                 detector.reset()
-            streams.setdefault(clip.text, []).append(detector.feed(pcm))
+            parts[name].setdefault(clip.text, []).append(detector.feed(pcm))
         programme = clip.text if clip.kind == "programme" else ""
         progress(done, len(tested.clips))
+    streams = {
+        name: {text: np.concatenate(scores) for text, scores in found.items()}
+        for name, found in parts.items()
+    }
     return [
         Scored(
-            detector.model_version,
-            digest,
-            detector.threshold,
-            detector.hop,
-            found,
-            {name: np.concatenate(scores) for name, scores in streams.items()},
+            each.detector.model_version,
+            each.sha256,
+            each.bases,
+            each.detector.threshold,
+            each.detector.hop,
+            peaks[each.scored_as],
+            streams[each.scored_as],
         )
-        for (detector, digest), found, streams in zip(detectors, peaks, parts, strict=True)
+        for each in models
     ]
 
 

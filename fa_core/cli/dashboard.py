@@ -86,7 +86,7 @@ def dashboard(
     from dashboard.auth.middleware import LOOPBACK, Access, ProxyTrust
     from dashboard.auth.users import ROLES, User, read_passwords
     from fa_core.cli.report import report_of
-    from fa_core.cli.rollout import operated
+    from fa_core.cli.rollout_acting import operated
     from fa_core.rounds.keys import keys_folder
 
     base = _base_path(base_path)

@@ -14,6 +14,8 @@ from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from clients.device.owner import DeviceHome
+    from clients.models.kept import Models
+    from clients.models.policy import Policy
     from clients.runtime.listening import Started
 
 app = typer.Typer(
@@ -223,6 +225,13 @@ def listen(
             show_default=False,
         ),
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="A policy to follow: the SHA-256 of a published one that is here, or a file to try out.",
+            show_default=False,
+        ),
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -230,7 +239,7 @@ def listen(
     from clients.runtime.listening import play
 
     home = _open(folder)
-    found = play(sources, _started(home, wake_word, model), _now)
+    found = play(sources, _started(home, wake_word, model, policy), _now)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
         return
@@ -326,31 +335,59 @@ def connect(
     connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
 
 
-def _started(home: "DeviceHome", wake_word: str, model: str | None) -> "Started":
-    """Return what starts a stream: heard by the detector that was named, else by the one that acts."""
+def _started(home: "DeviceHome", wake_word: str, model: str | None, policy: str | None = None) -> "Started":
+    """Return what starts a stream: heard by the detector that was named, else by the one that acts.
+
+    Args:
+        policy: followed by it; the SHA-256 of a kept one, or a file.
+    """
     from functools import partial
 
     from clients.device.records import Records
     from clients.models.believe import RefusedModel
     from clients.runtime.detectors import open_detector
     from clients.runtime.events import Listener
-    from clients.runtime.following import choice, opened
+    from clients.runtime.following import Chooser, opened
+    from clients.runtime.policy import FollowedPolicy
     from clients.runtime.published import models_of, open_published
     from clients.runtime.session import Session
     from clients.runtime.switching import SwitchingSession
 
     models, store = models_of(home), home.store
+    rules = None if policy is None else _policy(models, policy)
+    followed = None if rules is None else FollowedPolicy(rules)
     try:
         published = open_published(models, model) if model and _is_hex(model, 32) else None
     except RefusedModel as refused:
         raise Refused(f"{model} is not loaded: {refused}") from None
     detector = published or open_detector(model or "micro-1", wake_word)
     if model is None and Records(store).enrolled():
-        choose, open_chosen = partial(choice, home, models, wake_word), partial(opened, models)
+        choose, open_chosen = Chooser(home, models, wake_word), partial(opened, models)
         return lambda start, now: SwitchingSession(
-            choose, open_chosen, detector, store, "quality_metrics", start, now
+            choose, open_chosen, detector, store, "quality_metrics", start, now, followed
         )
-    return lambda start, _: Session(Listener(detector, start), store, "quality_metrics")
+    if followed is not None:
+        followed.follow(detector)
+    return lambda start, _: Session(Listener(detector, start), store, "quality_metrics", followed)
+
+
+def _policy(models: "Models", text: str) -> "Policy":
+    """Return the policy in a file, or a kept one by its SHA-256."""
+    from clients.models import policy
+    from clients.models.believe import RefusedModel
+    from clients.runtime.published import open_policy
+
+    if _is_hex(text, 32):
+        try:
+            return open_policy(models, text)
+        except RefusedModel as refused:
+            raise Refused(f"{text} is not loaded: {refused}") from None
+    try:
+        return policy.parse(Path(text).read_bytes())
+    except OSError as error:
+        raise BadInput(f"{text} cannot be read: {error.strerror}") from None
+    except BadInput as error:
+        raise BadInput("\n".join(f"{text}: {line}" for line in str(error).splitlines())) from None
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
@@ -361,11 +398,11 @@ def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
     if not Records(home.store).enrolled() or not (words := wake_words(home.store)):
         return {}
     # Imported here: a device without a rollout needs no detector to show its state.
-    from clients.runtime.following import choice
+    from clients.runtime.following import Chooser
     from clients.runtime.published import models_of
 
     models = models_of(home)
-    return {word: choice(home, models, word, now).why for word in words}
+    return {word: Chooser(home, models, word)(now).why for word in words}
 
 
 def _open(folder: Path) -> "DeviceHome":

@@ -37,7 +37,8 @@ def add(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A head's .npz or published form, thresholds or a policy in JSON, or any bytes.",
+            help="A head's .npz or published form, thresholds or a policy in JSON, or any bytes; or the "
+            "version of a head that came with this program.",
             show_default=False,
         ),
     ],
@@ -76,10 +77,13 @@ def add(
     from fa_core.rollout import models
     from fa_core.store import open_store
 
-    data = published_form(kind, file, version)
+    usual = POLICY_RUNTIME if kind == "policy" else EMBEDDING_RUNTIME
+    if kind == "head" and not file.exists() and str(file) == version:
+        data, usual = _shipped(version, wake_word)
+    else:
+        data = published_form(kind, file, version)
     with open_store(store) as opened:
         below = None if base is None else models.find(opened, base).manifest
-        usual = POLICY_RUNTIME if kind == "policy" else EMBEDDING_RUNTIME
         manifest = ArtefactManifest(
             kind=kind,
             name=name or version,
@@ -246,6 +250,16 @@ def quantise(
         f"of {lost.wake} clips with the wake word {lost.missed_after} are missed, before {lost.missed}; "
         f"of {lost.other} without it {lost.false_after} wake, before {lost.false}"
     )
+
+
+def _shipped(version: str, wake_word: str) -> tuple[bytes, str]:
+    """Return the bytes and the runtime of a model that came with this program."""
+    from hashlib import sha256
+
+    from clients.runtime.published import shipped, shipped_bytes
+
+    data = shipped_bytes(version, wake_word)
+    return data, shipped()[sha256(data).hexdigest()].runtime
 
 
 def _clips(folder: Path) -> "list[tuple[NDArray[np.float32], bool]]":

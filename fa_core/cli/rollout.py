@@ -4,27 +4,23 @@
 """
 
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fa_core.cli import rollout_files as files
-from fa_core.errors import BadInput, Refused, RoundFailed
+from fa_core.cli.rollout_acting import CODES, HERE, AsJson, At, Options, Where, acting, clock, print_object
+from fa_core.errors import BadInput
 
 if TYPE_CHECKING:
-    from fa_core.rollout.document import Rollout
-    from fa_core.rollout.record import Context, Outcome
-    from fa_core.store import Store
+    from fa_core.rollout.decision import Action
 
 app = typer.Typer(
     help="Take a candidate model to devices in stages, behind a gate that the witness computes again.",
     no_args_is_help=True,
 )
 
-HERE = ".unheard"
 DEVICES, EVENTS = 20_000, 20.0
 """What a check is for where neither their number nor a fleet is given."""
 
@@ -33,31 +29,7 @@ Meant = Annotated[
     str,
     typer.Argument(help="A rollout's name, name@revision, or first digits of its hash.", show_default=False),
 ]
-Where = Annotated[str, typer.Option("--store", help="A folder, or postgresql://…")]
-Published = Annotated[
-    Path | None,
-    typer.Option("--publish", help="The publication directory; else `published` in the store's folder."),
-]
-LogKey = Annotated[
-    Path | None, typer.Option(help="The log's private key; else the store's own.", show_default=False)
-]
-WitnessSocket = Annotated[
-    Path | None,
-    typer.Option("--witness", help="The witness's socket; else the store's own.", show_default=False),
-]
-At = Annotated[
-    str | None,
-    typer.Option(
-        "--at",
-        metavar="TIME",
-        show_default=False,
-        help="Set the clock (UTC), with the store's own keys only.",
-    ),
-]
 Why = Annotated[str, typer.Option(help="The reason, for the log: it is public.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-CODES = {"expand": 0, "hold": Refused.exit_code, "roll_back": RoundFailed.exit_code}
 
 
 @app.command()
@@ -99,8 +71,16 @@ def check(
     found, weak = reach(document, plan, size, source), exposure(document)
     if as_json:
         groups = {name: {"smallest": list(r.smallest), "ships": r.ships} for name, r in found.items()}
-        _print_json({"rollout": document.name, "hash": document.hash.hex(), "devices": size, "groups": groups,
-                     "exposure": weak, "cost": files.costs(document, plans)})  # fmt: skip
+        print_object(
+            {
+                "rollout": document.name,
+                "hash": document.hash.hex(),
+                "devices": size,
+                "groups": groups,
+                "exposure": weak,
+                "cost": files.costs(document, plans),
+            }
+        )
         return
     typer.echo(f"{rollout}: good, {document.name} {document.hash.hex()[:12]}")
     those = f"like those in {fleet}" if fleet else f"of {events or EVENTS:g} moments each (a guess)"
@@ -144,7 +124,9 @@ def sign(
 
 
 @app.command()
+@acting
 def start(
+    options: Options,
     rollout: File,
     test_set: Annotated[
         Path,
@@ -152,12 +134,6 @@ def start(
             help="The result of the controlled test set, from `fa testset run`.", show_default=False
         ),
     ],
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
 ) -> None:
     """Start a rollout in shadow: both models score on every device, and the baseline acts.
 
@@ -170,20 +146,16 @@ def start(
     from fa_core.rollout.document import canonical, load
     from fa_core.rounds.keys import keys_folder, local_keys
 
-    now = _clock(at, log_key)
-    draft = load(rollout, today=now.date())
-    plans = files.plans(draft, rollout, store)
+    draft = load(rollout, today=options.now.date())
+    plans = files.plans(draft, rollout, options.store)
     signed = files.signature(rollout, canonical(draft.rollout))
-    if signed is None and log_key is None:
-        own = local_keys(keys_folder(store)).plan
+    if signed is None and options.log_key is None:
+        own = local_keys(keys_folder(options.store)).plan
         signed = SignedDocument.sign("rollout", canonical(draft.rollout), own)
     if signed is None:
         raise BadInput(f"{rollout}: nobody signed it, so no device would believe it; `fa rollout sign` does")
     result, about = read_result(test_set), signed
-    _act(
-        lambda context: control.start(context, draft.rollout, about, result, plans),
-        store, publish, log_key, witness, now, as_json,
-    )  # fmt: skip
+    options.act(lambda context: control.start(context, draft.rollout, about, result, plans))
 
 
 @app.command()
@@ -202,124 +174,78 @@ def status(
     from fa_core.rollout.record import histories
     from fa_core.store import open_store
 
-    now = _clock(at, None)
+    now = clock(at, None)
     with open_store(store, create=False) as opened:
         if rollout is None:
             every = [rollout_text.row(each, now) for each in histories(opened.rollouts()).values()]
             if as_json:
-                _print_json({"rollouts": every})
+                print_object({"rollouts": every})
             else:
                 rollout_text.print_rows(every)
             return
         history = control.find(opened, rollout)
         known = history.manifest is not None and cosigned(opened, history)
     if as_json:
-        _print_json(rollout_text.whole(history, now, cosigned=known))
+        print_object(rollout_text.whole(history, now, cosigned=known))
     else:
         rollout_text.print_whole(history, now, cosigned=known)
 
 
 @app.command()
-def decide(
-    rollout: Meant,
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
-) -> None:
+@acting
+def decide(options: Options, rollout: Meant) -> None:
     """Decide what is due on the planned release. Exit code 0: expands, 3: holds, 4: is rolled back.
 
     Run it as often as you like, from a timer: where nothing is due it renews the lease, and ends with 3.
     """
     from fa_core.rollout import control
 
-    _on(rollout, control.decide, (publish, log_key, witness, at, store, as_json), codes=True)
+    raise typer.Exit(CODES[options.act_on(rollout, control.decide).verdict])
 
 
 @app.command()
-def hold(
-    rollout: Meant,
-    why: Why = "an operator holds it",
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
-) -> None:
+@acting
+def hold(options: Options, rollout: Meant, why: Why = "an operator holds it") -> None:
     """Hold a rollout: nothing expands until it is resumed. Devices keep the stage that they are in.
 
     The witness is informed, and grants no stage meanwhile. Where it does not answer, the hold stands all the
     same.
     """
-    _operate("hold", rollout, why, (publish, log_key, witness, at, store, as_json))
+    _operate(options, rollout, "hold", why)
 
 
 @app.command()
-def resume(
-    rollout: Meant,
-    why: Why = "an operator resumes it",
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
-) -> None:
+@acting
+def resume(options: Options, rollout: Meant, why: Why = "an operator resumes it") -> None:
     """Let a rollout that is held expand again."""
-    _operate("resume", rollout, why, (publish, log_key, witness, at, store, as_json))
+    _operate(options, rollout, "resume", why)
 
 
 @app.command()
-def rollback(
-    rollout: Meant,
-    why: Why = "an operator takes the candidate back",
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
-) -> None:
+@acting
+def rollback(options: Options, rollout: Meant, why: Why = "an operator takes the candidate back") -> None:
     """Take the candidate back, for good: devices go back to the baseline. A new try is a new revision.
 
     Connected devices do within 300 s, whether or not the witness answers.
     """
-    _operate("roll_back", rollout, why, (publish, log_key, witness, at, store, as_json))
+    _operate(options, rollout, "roll_back", why)
 
 
 @app.command()
-def kill(
-    rollout: Meant,
-    why: Why = "an operator ends the rollout",
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
-) -> None:
+@acting
+def kill(options: Options, rollout: Meant, why: Why = "an operator ends the rollout") -> None:
     """End a rollout for good for another reason than its candidate. Devices go back to the baseline, as with
     `rollback`."""
-    _operate("kill", rollout, why, (publish, log_key, witness, at, store, as_json))
+    _operate(options, rollout, "kill", why)
 
 
 @app.command()
-def complete(
-    rollout: Meant,
-    publish: Published = None,
-    log_key: LogKey = None,
-    witness: WitnessSocket = None,
-    at: At = None,
-    store: Where = HERE,
-    as_json: AsJson = False,
-) -> None:
+@acting
+def complete(options: Options, rollout: Meant) -> None:
     """Make the candidate the baseline, once the last stage is passed. The witness grants it."""
     from fa_core.rollout import control
 
-    _on(rollout, control.complete, (publish, log_key, witness, at, store, as_json))
+    options.act_on(rollout, control.complete)
 
 
 @app.command()
@@ -350,7 +276,7 @@ def verify(
         problems = opened.verify_log(None, Ed25519PublicKey.from_public_bytes(key))
         problems += verify_rollout(opened, history, Gate(), key)
     if as_json:
-        _print_json({"good": not problems, "rollout": history.document.name, "problems": problems})
+        print_object({"good": not problems, "rollout": history.document.name, "problems": problems})
     if problems:
         raise BadInput("the rollout does not verify:\n" + "\n".join(f"  {each}" for each in problems))
     if not as_json:
@@ -360,134 +286,7 @@ def verify(
         )
 
 
-_ASKED = "an operator asked for it in the dashboard"
-"""Why, in the public log: who it was is in the dashboard's own."""
-
-
-def operated(store: str, rollout: str, action: str) -> str:
-    """Do what an operator of the dashboard says with a rollout, with the store's own signers.
-
-    Args:
-        rollout: the hash of its document. action: hold, resume, rollback or decide.
-
-    Returns what came of it, a sentence. Raises Refused or RoundFailed where nothing did.
-    """
-    from fa_core.cli import rollout_text
-    from fa_core.rollout import control
-    from fa_core.store import open_store
-
-    now = _clock(None, None)
-    with open_store(store, create=False) as opened:
-        context = _context(opened, store, None, None, None, now)
-        document = control.find(opened, rollout).document
-        if action == "decide":
-            outcome = control.decide(context, document)
-        else:
-            asked: Any = "roll_back" if action == "rollback" else action
-            outcome = control.operate(context, document, asked, _ASKED)
-    where = rollout_text.where(outcome.history, now)
-    late = "".join(f" Note: {each}." for each in rollout_text.late(outcome))
-    reach = f" {found}" if (found := rollout_text.reach(outcome)) else ""
-    return f"{outcome.verdict.replace('_', ' ')}: {outcome.why}. {where}{reach}{late}"
-
-
-# What the commands share
-
-_Shared = tuple[Path | None, Path | None, Path | None, str | None, str, bool]
-"""Options: the publication directory, the log's key, the witness's socket, the clock, the store, --json."""
-
-
-def _operate(action: Any, rollout: str, why: str, shared: _Shared) -> None:
+def _operate(options: Options, rollout: str, action: "Action", why: str) -> None:
     from fa_core.rollout import control
 
-    _on(rollout, lambda context, document: control.operate(context, document, action, why), shared)
-
-
-def _on(
-    rollout: str, what: "Callable[[Context, Rollout], Outcome]", shared: _Shared, *, codes: bool = False
-) -> None:
-    """Act on a rollout in the log."""
-    from fa_core.rollout import control
-
-    publish, log_key, witness, at, store, as_json = shared
-    _act(
-        lambda context: what(context, control.find(context.store, rollout).document),
-        store, publish, log_key, witness, _clock(at, log_key), as_json, codes=codes,
-    )  # fmt: skip
-
-
-def _act(
-    what: "Callable[[Context], Outcome]",
-    store: str,
-    publish: Path | None,
-    log_key: Path | None,
-    witness: Path | None,
-    now: datetime,
-    as_json: bool,
-    *,
-    codes: bool = False,
-) -> None:
-    """Act with the store's signers, and say what came of it."""
-    from fa_core.cli import rollout_text
-    from fa_core.store import open_store
-
-    with open_store(store, create=False) as opened:
-        outcome = what(_context(opened, store, publish, log_key, witness, now))
-    if as_json:
-        _print_json(rollout_text.outcome(outcome, now))
-    else:
-        typer.echo(f"{outcome.history.document.name}: {outcome.verdict.replace('_', ' ')}: {outcome.why}")
-        typer.echo(rollout_text.where(outcome.history, now))
-        if reach := rollout_text.reach(outcome):
-            typer.echo(reach)
-    for each in rollout_text.late(outcome):
-        typer.echo(f"warning: {each}", err=True)
-    if codes:
-        raise typer.Exit(CODES[outcome.verdict])
-
-
-def _context(
-    opened: "Store",
-    store: str,
-    publish: Path | None,
-    log_key: Path | None,
-    witness: Path | None,
-    now: datetime,
-) -> "Context":
-    from fa_core.rollout.judging import Gate
-    from fa_core.rollout.record import Context
-    from fa_core.rounds.app import WITNESS_SECONDS
-    from fa_core.rounds.keys import keys_folder, local_keys, local_witness
-    from fa_core.trust.enrolment import read_key
-    from fa_core.trust.witness_service import WitnessClient
-
-    if (log_key is None) != (witness is None):
-        raise BadInput("--log-key and --witness belong together: the log signs, the witness cosigns")
-    folder = publish or (None if "://" in store else Path(store) / "published")
-    if log_key is not None and witness is not None:
-        client = WitnessClient(witness, WITNESS_SECONDS)
-        return Context(opened, read_key(log_key), client, Gate(), folder, now)
-    keys = local_keys(keys_folder(store))
-    used = opened.keys("log")
-    if used and keys.log.public_key().public_bytes_raw() not in used:
-        raise BadInput("another key signs this store's log; give --log-key and --witness")
-    return Context(opened, keys.log, local_witness(keys, lambda: now), Gate(), folder, now)
-
-
-def _clock(at: str | None, log_key: Path | None) -> datetime:
-    """Return the time, a whole second. BadInput for a clock that is set beside keys of a deployment."""
-    if at is None:
-        return datetime.now(UTC).replace(microsecond=0)
-    try:
-        found = datetime.fromisoformat(at)
-    except ValueError:
-        raise BadInput(f"--at: {at!r} is no time; write it as 2026-12-08T09:00Z") from None
-    if log_key is not None or found.tzinfo is None:
-        raise BadInput("--at sets the clock of a store's own keys, with a zone, as 2026-12-08T09:00Z")
-    return found.astimezone(UTC).replace(microsecond=0)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from fa_core.cli.render import as_json
-
-    as_json(value)
+    options.act_on(rollout, lambda context, document: control.operate(context, document, action, why))

@@ -1,7 +1,8 @@
 """The files of a rollout: its two plans, its signature, and what `fa rollout check` prints of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,17 +11,22 @@ from fa_core.errors import BadInput
 
 if TYPE_CHECKING:
     from fa_core.plan import Plan
+    from fa_core.plan.located import Finding
     from fa_core.publication.signed import SignedDocument
     from fa_core.rollout.document import Draft, Rollout
     from fa_core.rollout.gate import Reach
 
 
 def plans(draft: "Draft", path: Path, store: str) -> "Mapping[str, Plan]":
-    """Return a rollout's two plans by their hash. Raises BadPlan where one is missing or does not fit."""
-    from fa_core.plan import from_canonical, load
+    """Return a rollout's two plans by their hash, found beside its file or in the store's log.
+
+    Raises BadPlan where one is missing or does not fit, and where no device would heed the floor; the log is
+    compared with where there is a store.
+    """
+    from fa_core.plan import load
     from fa_core.plan.document import plan_files
+    from fa_core.rollout.floor import above_models
     from fa_core.rollout.reach import check_plans
-    from fa_core.store import open_store
 
     wanted = {draft.rollout.gate.plan, draft.rollout.live.plan}
     found: dict[str, Plan] = {}
@@ -31,14 +37,35 @@ def plans(draft: "Draft", path: Path, store: str) -> "Mapping[str, Plan]":
             except BadInput:
                 continue  # another document, or a plan that this rollout does not name
             found[plan.hash] = plan
-    if missing := wanted - found.keys():
-        try:
-            with open_store(store, create=False) as opened:
-                found |= {each: from_canonical(opened.plan(each)) for each in missing}
-        except BadInput:
-            pass  # said below, at its place
-    draft.refuse(list(check_plans(draft.rollout, found)))
+    logged, findings = _in_log(draft.rollout, wanted - found.keys(), store)
+    found |= logged
+    draft.refuse([*above_models(draft.rollout), *findings, *check_plans(draft.rollout, found)])
     return {each: found[each] for each in wanted}
+
+
+def _in_log(
+    rollout: "Rollout", missing: Collection[str], store: str
+) -> "tuple[dict[str, Plan], list[Finding]]":
+    """Return those of the missing plans that the store has, and what its log says against the floor."""
+    from fa_core.plan import from_canonical
+    from fa_core.rollout.floor import against_log
+    from fa_core.rollout.models import models
+    from fa_core.rollout.record import histories
+    from fa_core.store import open_store
+
+    try:
+        opening = open_store(store, create=False)
+    except BadInput:
+        return {}, []  # a plan that is missing is said at its place
+    with opening as opened:
+        kept = {}
+        for each in missing:
+            with suppress(BadInput):
+                kept[each] = from_canonical(opened.plan(each))
+        said = [each.manifest for each in models(opened)]
+        registered = {each.version for each in said if each.wake_word in ("", rollout.wake_word)}
+        earlier = [each.document for each in histories(opened.rollouts()).values() if each.decisions]
+        return kept, list(against_log(rollout, registered, earlier))
 
 
 def beside(rollout: Path) -> Path:

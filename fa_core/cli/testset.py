@@ -13,6 +13,7 @@ from rich.table import Table
 from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
+    from clients.models.believe import Model
     from clients.testset.clips import ControlledSet
     from clients.testset.judge import Rate, Report
     from clients.testset.score import Scored
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Make controlled test sets, and score models on them offline.")
 
 Folder = Annotated[Path, typer.Argument(metavar="SET", help="A test set's directory.", show_default=False)]
+HERE = ".unheard"
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -58,7 +60,12 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 def run(
     folder: Folder,
     baseline: Annotated[
-        str, typer.Argument(help="The model in the field: its version, or a head's file.", show_default=False)
+        str,
+        typer.Argument(
+            help="The model in the field: its version, a head's file, or MODEL+FILE with thresholds or an "
+            "adapter.",
+            show_default=False,
+        ),
     ],
     candidate: Annotated[
         str | None, typer.Argument(help="The model that may replace it.", show_default=False)
@@ -67,6 +74,9 @@ def run(
         Path | None,
         typer.Option(help="Write the result there, for a rollout to name.", show_default=False),
     ] = None,
+    store: Annotated[
+        str, typer.Option(help="Where versions are looked for that did not come with this program.")
+    ] = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Score one model on a set, or two, clip by clip. Exit code 3 where the candidate misses a margin.
@@ -83,7 +93,8 @@ def run(
     if out is not None and candidate is None:
         raise BadInput("--out: a result is of two models; name the candidate too")
     tested = read_set(folder)
-    models = [open_model(each, tested.recipe.wake_word) for each in (baseline, candidate) if each]
+    names, registry = [each for each in (baseline, candidate) if each], _Registry(store)
+    models = [open_model(each, tested.recipe.wake_word, registry) for each in names]
     with Steps(Console(file=sys.stderr), "clips scored") as steps:
         scored = score(models, tested, steps)
     found = report(tested, scored)
@@ -96,6 +107,32 @@ def run(
         _show(tested, scored, found, verdict, out)
     if verdict is not None and (failures := verdict.failures()):
         raise Refused("the candidate does not pass: " + "; ".join(failures))
+
+
+class _Registry:
+    """The models of a store's log; it is opened when one is looked for there."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+
+    def find(self, text: str, wake_word: str) -> str:
+        """See `clients.testset.models.Registry`."""
+        from fa_core.rollout.models import find
+        from fa_core.store import open_store
+
+        with open_store(self._store, create=False) as opened:
+            return find(opened, text, wake_word).manifest.sha256
+
+    def load(self, sha256: str) -> "Model":
+        """See `clients.testset.models.Registry`."""
+        from clients.models.believe import Model
+        from clients.models.formats import content
+        from fa_core.rollout.models import find
+        from fa_core.store import open_store
+
+        with open_store(self._store, create=False) as opened:
+            manifest = find(opened, sha256).manifest
+            return Model(manifest, content(manifest, opened.artefact(sha256)), "")
 
 
 def _write(path: Path, data: bytes) -> None:

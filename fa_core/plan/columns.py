@@ -7,12 +7,13 @@ from fa_core.metrics.filters import Condition, Filter, exact_text
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import listed, one_of, show, suggestion
 from fa_core.plan.schema import label_text
-from fa_core.tables import DEVICE_FACTS, LARGEST, SOURCES, Column, event_columns
+from fa_core.tables import FACTS as OF_DEVICES
+from fa_core.tables import LARGEST, SOURCES, Column, event_columns
 
 Value = str | bool | int
 
 
-FACTS: dict[str, Column] = {name: Column("label") for name in DEVICE_FACTS}
+FACTS: dict[str, Column] = dict(OF_DEVICES)
 """Facts of the device as a filter sees them: columns that are the same in all its rows."""
 
 

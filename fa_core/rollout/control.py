@@ -33,6 +33,9 @@ from fa_core.trust.grants import Asked, GrantRequest, ProvenEntry
 
 LEAST_PREFIX: Final = 4
 
+_DETECTORS: Final = ("head", "adapter", "thresholds")
+"""Kinds of artefacts that give a detector; events name no policy, so no gate could see one."""
+
 
 def find(store: Store, text: str) -> History:
     """Return the rollout meant by its name, name@revision, or the first digits of its hash.
@@ -78,7 +81,7 @@ def start(
     if not signed.holds or signed.hash != document.hash:
         raise Refused(f"{document.name}: the signature is not over this rollout; `fa rollout sign` signs it")
     _require_passed(document, result)
-    _require_models(document, store)
+    _require_models(document, result, store)
     declared, past = store.declaration(document.population), store.charges(document.population)
     budget = reserved(document, plans, declared, past, now)
     every = histories(store.rollouts())
@@ -317,8 +320,8 @@ def _require_passed(document: Rollout, result: ControlledResult) -> None:
         )
 
 
-def _require_models(document: Rollout, store: Store) -> None:
-    """Raise Refused unless both models are in the log as the rollout names them."""
+def _require_models(document: Rollout, result: ControlledResult, store: Store) -> None:
+    """Raise Refused unless both models are in the log as the rollout names them, and as they were tested."""
     published: dict[str, ArtefactManifest] = {}
     for entry in store.published("model"):
         manifest = ArtefactManifest.from_document(SignedDocument.from_entry("model", entry.entry).document)
@@ -334,6 +337,10 @@ def _require_models(document: Rollout, store: Store) -> None:
                 f"artefact {model.sha256[:12]} is {manifest.version} for {manifest.wake_word or 'all'}; the "
                 f"rollout calls it {model.version} for {document.wake_word}"
             )
+        if manifest.kind not in _DETECTORS:
+            raise Refused(
+                f"{model.version} is of kind {manifest.kind}: a rollout is of {', '.join(_DETECTORS)}"
+            )
     baseline, candidate = (
         published[each.sha256] for each in (document.models.baseline, document.models.candidate)
     )
@@ -341,6 +348,18 @@ def _require_models(document: Rollout, store: Store) -> None:
         raise Refused(
             f"{candidate.version} changes artefact {candidate.base[:12]}, which is not the model in the field"
         )
+    for manifest, bases in ((baseline, result.baseline_bases), (candidate, result.candidate_bases)):
+        if bases != _bases(manifest, published):
+            raise Refused(f"the test set was run on {manifest.version} over another base than the log says")
+
+
+def _bases(manifest: ArtefactManifest, published: Mapping[str, ArtefactManifest]) -> tuple[str, ...]:
+    """Return the hashes of what a model changes, the nearest first."""
+    found: list[str] = []
+    while manifest.base:
+        found.append(manifest.base)
+        manifest = published[manifest.base]
+    return tuple(found)
 
 
 def _require_free(document: Rollout, every: Mapping[bytes, History], now: datetime) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 
+_BASES = ("baseline_bases", "candidate_bases")
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -52,6 +54,8 @@ class ControlledResult:
         level: of the bounds, e.g. 0.95.
         misses_below, false_wakes_below: the margins that every condition's bounds must be under.
         conditions: at least one.
+        baseline_bases, candidate_bases: hex SHA-256 of what thresholds and adapters changed as they were
+            scored, the nearest first, since their own bytes do not say it; none for a head.
     """
 
     test_set: str
@@ -62,10 +66,12 @@ class ControlledResult:
     misses_below: float
     false_wakes_below: float
     conditions: tuple[Condition, ...]
+    baseline_bases: tuple[str, ...] = ()
+    candidate_bases: tuple[str, ...] = ()
 
     def document(self) -> bytes:
-        """Return the canonical JSON, which is hashed."""
-        return canonical(asdict(self))
+        """Return the canonical JSON, which is hashed; bases are left out where there are none."""
+        return canonical({name: value for name, value in asdict(self).items() if value or name not in _BASES})
 
     @property
     def hash(self) -> str:
@@ -78,7 +84,8 @@ class ControlledResult:
         try:
             body: Any = json.loads(document)
             conditions = tuple(Condition(**each) for each in body.pop("conditions"))
-            found = cls(**body, conditions=conditions)
+            bases: dict[str, Any] = {name: tuple(body.pop(name, ())) for name in _BASES}
+            found = cls(**body, conditions=conditions, **bases)
             sound = found.document() == document and bool(conditions)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BadInput("these bytes are no result of a controlled test set") from None

@@ -37,17 +37,25 @@ def newest(found: Sequence[Model]) -> tuple[Model, ...]:
     return tuple(sorted(last.values(), key=lambda each: each.entry.index))
 
 
-def find(store: Store, text: str) -> Model:
+def find(store: Store, text: str, wake_word: str | None = None) -> Model:
     """Return the model meant by a version or the first digits of its artefact's hash; the newest manifest.
+
+    Args:
+        wake_word: that it must be for; None for any.
 
     Raises BadInput where none is meant, or more than one.
     """
-    every = newest(models(store))
+    every = [
+        each
+        for each in newest(models(store))
+        if wake_word is None or each.manifest.wake_word in ("", wake_word)
+    ]
     found = [each for each in every if each.manifest.version == text]
     if not found and len(text) >= _LEAST_PREFIX:
         found = [each for each in every if each.manifest.sha256.startswith(text.lower())]
     if not found:
-        raise BadInput(f"no model is called {text}; `fa model list` shows those there are")
+        for_word = f" for {wake_word}" if wake_word else ""
+        raise BadInput(f"no model{for_word} is called {text}; `fa model list` shows those there are")
     if len(found) > 1:
         names = ", ".join(f"{each.manifest.sha256[:12]} ({each.manifest.wake_word})" for each in found)
         raise BadInput(f"more than one model is meant by {text}: {names}; give the digits of one")

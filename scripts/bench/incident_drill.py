@@ -6,23 +6,26 @@ A game show begins in the second week of a drawn fleet, and its host begins ever
 
 1. The short-lived plan (`eval_plans/false-wake-incident.yaml`) is run on a day before the show and on a day
    of it: at which hours do devices wake by themselves?
-2. A test set is made from the recipe of the show (`eval_plans/testsets/game-show.yaml`). The detector in the
-   field is scored on it, at its threshold and at a higher one.
-3. The higher threshold, an artefact of its own, is rolled out: the real gate, log and witness, week by week.
+2. A test set is made from the recipe of the show (`fa testset make eval_plans/testsets/game-show.yaml`). The
+   threshold in the field and a higher one, artefacts that `fa model add` took in, are scored on it
+   (`fa testset run`).
+3. The higher threshold is rolled out: the real gate, log and witness, week by week.
 4. The short-lived plan is run again, where the new threshold acts: is the rate of the show's hours lower?
 
 Exits with 1 where the rise or the fall is not significant, or the rollout is not completed.
 """
 
 import argparse
+import json
 import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -31,20 +34,17 @@ from clients.fleet.bank import default_bank_path, open_bank
 from clients.fleet.make import make_fleet
 from clients.fleet.staged import Model, Staging, stage_fleet, write_fleet
 from clients.fleet.tables import Fleet, read_fleet
-from clients.models import head, thresholds
-from clients.models.formats import EMBEDDING_RUNTIME
-from clients.runtime.detectors import EmbeddingDetector, shipped_head
-from clients.testset.judge import report, result
-from clients.testset.make import make as make_set
 from clients.testset.recipe import Recipe
 from clients.testset.recipe import load as load_recipe
-from clients.testset.score import score
+from fa_core.cli import build
 from fa_core.estimate.compare import Difference, compare
 from fa_core.estimate.sentences import significant
-from fa_core.publication.artefact import ArtefactKind, ArtefactManifest
-from fa_core.rollout.controlled import ControlledResult
+from fa_core.publication.artefact import ArtefactManifest
+from fa_core.rollout import models
+from fa_core.rollout.controlled import ControlledResult, read_result
 from fa_core.rollout.evidence import Judge
 from fa_core.rollout.judging import Gate
+from fa_core.store import open_store
 from fa_core.values import Estimate, Estimates
 from scripts.bench.rollout_weeks import SEED, START, WEEK, Documents, Operator, ask, documents, line
 
@@ -133,9 +133,9 @@ def play(fleet: Fleet, recipe: Recipe, store: Path, files: Path, judge: Judge) -
     worse = tuple(dict(each.group)["hour"] for each in significant(_by_hour(during)))
     print(f"   on the day of the show significantly higher than at other hours: {', '.join(worse) or 'none'}")
     step(f"hypothesis: the show's lines wake {FIELD.version} at its threshold {FIELD.threshold:g}")
-    artefacts = _artefacts()
-    tested = _validate(recipe, files / "show", artefacts)
-    step(f"rollout of {CANDIDATE.version}, thresholds over {FIELD.version}")
+    artefacts = _artefacts(files, store)
+    tested = _validate(recipe, files, store)
+    step(f"rollout of {CANDIDATE.version} in place of {FIELD.version}, two thresholds of {SCORED_BY}")
     papers = documents(files, artefacts, tested, LIVE, GATE)
     status, lines, week = _roll_out(fleet, papers, store, files, judge)
     print(f"   the rollout is {status}")
@@ -193,45 +193,37 @@ def _print_changes(changes: Mapping[str, Difference]) -> None:
         print(f"   {label:<8} {each.before:.3f} -> {each.after:.3f}, {bounds}: {change}")
 
 
-def _artefacts() -> tuple[tuple[ArtefactManifest, bytes], ...]:
-    """Return the head in the field and the new threshold over it, as `fa model add` has them."""
-    field = head.encode(
-        replace(shipped_head(WAKE_WORD), model_version=FIELD.version, threshold=FIELD.threshold)
-    )
-    tighter = thresholds.encode(CANDIDATE.version, {WAKE_WORD: f"{CANDIDATE.threshold:g}"})
-    base = sha256(field).hexdigest()
-    return (
-        (_manifest("head", FIELD.version, "", field), field),
-        (_manifest("thresholds", CANDIDATE.version, base, tighter), tighter),
-    )
+def _fa(*words: object, store: Path | None = None) -> str:
+    """Run a command of `fa`; return what it printed. Raises whatever it would end with."""
+    arguments = [str(each) for each in words] + ([] if store is None else ["--store", str(store)])
+    printed = StringIO()
+    with redirect_stdout(printed):
+        build()(arguments, standalone_mode=False)
+    return printed.getvalue()
 
 
-def _manifest(kind: ArtefactKind, version: str, base: str, data: bytes) -> ArtefactManifest:
-    digest = sha256(data).hexdigest()
-    return ArtefactManifest(
-        kind, version, version, WAKE_WORD, EMBEDDING_RUNTIME, base, digest, len(data), "Apache-2.0", "a drill"
-    )
+def _artefacts(files: Path, store: Path) -> tuple[tuple[ArtefactManifest, bytes], ...]:
+    """Add the threshold in the field and the new one, over the detector that came with the program."""
+    about = ("--wake-word", WAKE_WORD, "--licence", "Apache-2.0", "--trained-by", "a drill")
+    _fa("model", "add", SCORED_BY, "--version", SCORED_BY, *about, store=store)
+    for model in (FIELD, CANDIDATE):
+        file = files / f"{model.version}.json"
+        limits = {"thresholds": {WAKE_WORD: f"{model.threshold:g}"}, "version": model.version}
+        file.write_text(json.dumps(limits), "utf-8")
+        kind = ("--kind", "thresholds", "--base", SCORED_BY)
+        _fa("model", "add", file, "--version", model.version, *kind, *about, store=store)
+    with open_store(str(store), create=False) as opened:
+        found = [models.find(opened, each).manifest for each in (SCORED_BY, FIELD.version, CANDIDATE.version)]
+        return tuple((each, opened.artefact(each.sha256)) for each in found)
 
 
-def _validate(
-    recipe: Recipe, out: Path, artefacts: tuple[tuple[ArtefactManifest, bytes], ...]
-) -> ControlledResult:
-    """Make the set, score the head once, and judge both thresholds on these scores."""
-    made = make_set(recipe, out.parent, out, lambda done, of: None)
-    (field, data), (tighter, _) = artefacts
-    (baseline,) = score([(EmbeddingDetector(head.decode(data)), field.sha256)], made, lambda done, of: None)
-    candidate = replace(
-        baseline, version=tighter.version, sha256=tighter.sha256, threshold=CANDIDATE.threshold
-    )
-    for each in report(made, [baseline, candidate]).false_wakes:
-        old, new = each.models
-        print(f"   {each.condition}: {old.count} false wakes in {old.out_of:.2f} h, then {new.count}")
-    for row in report(made, [baseline, candidate]).misses[:1]:
-        old, new = row.models
-        print(f"   {row.condition}: {old.count} of {old.out_of:.0f} clips missed, then {new.count}")
-    found = result(made, baseline, candidate)
-    print(f"   test set {made.hash[:12]}: {'; '.join(found.failures()) or 'passed'}")
-    return found
+def _validate(recipe: Recipe, files: Path, store: Path) -> ControlledResult:
+    """Make the set, and score both thresholds on it. Raises Refused where the candidate does not pass."""
+    written, made, out = files / "show.yaml", files / "show", files / "result.json"
+    written.write_text(json.dumps(recipe.model_dump(mode="json", by_alias=True, exclude_none=True)), "utf-8")
+    _fa("testset", "make", written, "--out", made)
+    print(_fa("testset", "run", made, FIELD.version, CANDIDATE.version, "--out", out, store=store))
+    return read_result(out)
 
 
 def _roll_out(

@@ -193,7 +193,9 @@ def documents(
         update={
             "metadata": shipped.metadata.model_copy(update={"name": candidate.version}),
             "population": "synthetic",
-            "models": shipped.models.model_copy(update={"baseline": baseline, "candidate": candidate}),
+            "models": shipped.models.model_copy(
+                update={"baseline": baseline, "candidate": candidate, "floor": baseline.version}
+            ),
             "gate": shipped.gate.model_copy(update=gate),
             "live": shipped.live.model_copy(update={"plan": loaded["live"].hash, "measures": measures}),
         }

@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clients.evaluate import Cohort, cohort_of_fleet
-from fa_core.tables import COMMAND_EVENTS, DICTATION_EVENTS, ERROR_KINDS, LISTENING, WAKE_EVENTS
+from fa_core.tables import (
+    COMMAND_EVENTS,
+    DICTATION_EVENTS,
+    ERROR_KINDS,
+    LISTENING,
+    WAKE_EVENTS,
+    arrow_type,
+)
 
 START = datetime(2026, 9, 21, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -226,6 +233,7 @@ def _commands(
         "retries": pa.array(random.poisson(0.2, rows)),
         "cancelled": pa.array(random.random(rows) < 0.06 * slow),
         "latency_ms": pa.array(np.minimum(random.gamma(4, 180, rows) * slow, 9000)),
+        "confirmation": pa.nulls(rows, arrow_type("label")),
     }
     return pa.table(columns, schema=COMMAND_EVENTS.arrow_schema(device_id=True))
 

@@ -10,7 +10,7 @@ from dashboard import settings
 from dashboard.auth import session
 from dashboard.auth.users import ROLES, User
 from dashboard.data import reading
-from fa_core.cli import rollout as commands
+from fa_core.cli import rollout_acting as commands
 from fa_core.errors import Refused
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Judgement
@@ -142,7 +142,7 @@ def test_what_the_log_has_is_shown_and_never_run(fleet: Rolling, monkeypatch: py
 
 def test_the_public_log_does_not_name_who_operated(fleet: Rolling, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.start()
-    monkeypatch.setattr(commands, "_context", lambda *given: fleet.context)
+    monkeypatch.setattr(commands, "context", lambda *given: fleet.context)
     use(fleet, monkeypatch, operate=commands.operated)
     render("rollouts").button(key="operate-hold").click().run()
     assert fleet.history().decisions[-1].why == "an operator asked for it in the dashboard"

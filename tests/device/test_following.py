@@ -16,18 +16,21 @@ from clients.device.owner import DeviceHome
 from clients.device.records import Records
 from clients.device.remote import Unreachable
 from clients.models import head
+from clients.models.kept import Models
 from clients.models.sources import Folder
-from clients.runtime import following
+from clients.runtime import following, published
+from clients.runtime.detectors import Detector
 from clients.runtime.following import (
+    Chooser,
     Follower,
     beside_gateway,
     beside_hub,
-    choice,
     follow,
     opened,
     rollouts_of,
 )
-from clients.runtime.published import models_of, shipped
+from clients.runtime.policy import FollowedPolicy
+from clients.runtime.published import models_of, open_published, shipped
 from clients.runtime.session import Session
 from clients.runtime.shadow import ShadowListener, ShadowSession
 from clients.runtime.switching import CHOOSE, SwitchingSession
@@ -79,7 +82,7 @@ class Served:
         return Follower(self.home, Folder(self.folder), POPULATION, nullcontext())
 
     def why(self) -> str:
-        return choice(self.home, models_of(self.home), WORD, NOW).why
+        return Chooser(self.home, models_of(self.home), WORD)(NOW).why
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_a_device_follows_a_rollout_and_opens_what_acts(served: Served) -> None:
     follower = served.follower()
     follower.ask(NOW)
     assert served.why() == "there is no rollout"
-    assert opened(models_of(served.home), choice(served.home, models_of(served.home), WORD, NOW)) == (
+    assert opened(models_of(served.home), Chooser(served.home, models_of(served.home), WORD)(NOW)) == (
         None,
         None,
     )
@@ -118,7 +121,7 @@ def test_a_device_follows_a_rollout_and_opens_what_acts(served: Served) -> None:
     served.publish("shadow")
     follower.ask(NOW)
     models = models_of(served.home)
-    acting, candidate = opened(models, choice(served.home, models, WORD, NOW))
+    acting, candidate = opened(models, Chooser(served.home, models, WORD)(NOW))
     assert acting is not None
     assert candidate is not None
     assert (acting.model_version, candidate.model_version) == ("embed-1", "embed-2")
@@ -126,7 +129,7 @@ def test_a_device_follows_a_rollout_and_opens_what_acts(served: Served) -> None:
 
     served.publish("complete", 3)
     follower.ask(NOW)
-    acting, candidate = opened(models, choice(served.home, models, WORD, NOW + 99 * DAY))
+    acting, candidate = opened(models, Chooser(served.home, models, WORD)(NOW + 99 * DAY))
     assert acting is not None
     assert (acting.model_version, candidate) == ("embed-2", None)
 
@@ -197,6 +200,62 @@ def test_a_source_that_does_not_answer_is_asked_again(
     follow([replace(served.follower(), source=Silent())], stopped)
     assert len(asked) == 3
     assert max(asked) <= 240
+
+
+def test_a_model_is_opened_once_and_verified_whenever_it_is_chosen(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens: list[str] = []
+
+    def counted(models: Models, digest: str) -> Detector:
+        opens.append(digest)
+        return open_published(models, digest)
+
+    monkeypatch.setattr(published, "open_published", counted)
+    served.publish_model()
+    served.publish("live", 3, share=1)
+    served.follower().ask(NOW)
+    chooser = Chooser(served.home, models_of(served.home), WORD)
+    assert {chooser(NOW).acting for _ in range(5)} == {sha256(CANDIDATE).digest()}
+    assert sorted(opens) == sorted([BASELINE, sha256(CANDIDATE).hexdigest()])
+    kept = served.home.folder / "models" / directory.artefact_name(sha256(CANDIDATE).hexdigest())
+    kept.write_bytes(CANDIDATE[:-1])
+    assert chooser(NOW).acting == bytes.fromhex(BASELINE)
+    kept.write_bytes(CANDIDATE)
+    assert chooser(NOW).acting == sha256(CANDIDATE).digest()
+    assert len(opens) == 2
+
+
+def test_a_policy_is_followed_by_whatever_model_acts(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a rollout, and where a model is named: each is harder to wake while nobody interacts."""
+    from fa_core.cli import device as command
+
+    monkeypatch.setattr(command, "_now", lambda: NOW)
+    rules = tmp_path / "rules.json"
+    rules.write_text(
+        '{"rules": [{"action": "tighter_threshold", "threshold": "0.999", "contexts": ["nobody_interacts"]}]}'
+    )
+    opened_detectors: list[Detector] = []
+
+    def follow_too(self: FollowedPolicy, *detectors: Detector) -> None:
+        opened_detectors.extend(detectors)
+        follow_detectors(self, *detectors)
+
+    follow_detectors = FollowedPolicy.follow
+    monkeypatch.setattr(FollowedPolicy, "follow", follow_too)
+    served.publish_model()
+    served.publish("shadow")
+    served.follower().ask(NOW)
+    for model, versions in ((None, ["embed-1", "embed-2"]), ("micro-1", ["micro-1"])):
+        opened_detectors.clear()
+        session = command._started(served.home, WORD, model, str(rules))(NOW, NOW)
+        session.feed(np.zeros(1_600, np.int16), NOW)
+        assert [each.model_version for each in opened_detectors] == versions
+        assert {each.threshold for each in opened_detectors} == {0.999}
+        session.finish(NOW)
+        assert all(each.threshold < 0.999 for each in opened_detectors)
 
 
 def test_listening_uses_the_model_that_acts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

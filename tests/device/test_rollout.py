@@ -350,9 +350,17 @@ def test_a_device_without_a_rollout_takes_none_that_is_older_than_it(
 
 
 def test_a_device_without_a_rollout_takes_one_that_followed_several(
-    publisher: Publisher, receive: Receive
+    publisher: Publisher, receive: Receive, rollouts: Rollouts
 ) -> None:
+    """It acts on that one's baseline, which it never had a rollout to, and on its candidate once complete."""
+    fourth = b"d" * 32
     receive(of(publisher, from_to(3, 4), "shadow"))
+    assert (chosen(rollouts).acting, chosen(rollouts).shadow) == (NEWEST, None), "the candidate is not here"
+    found = chosen(rollouts, models=HERE | {fourth})
+    assert (found.acting, found.shadow) == (NEWEST, fourth)
+    assert chosen(rollouts, models=frozenset({OLD, fourth})).acting is None, "the model that it came with"
+    receive(of(publisher, from_to(3, 4), "complete", 3))
+    assert chosen(rollouts, models=HERE | {fourth}).acting == fourth
 
 
 # Which model acts.

@@ -217,6 +217,8 @@ def test_a_correction_says_that_the_intent_was_another() -> None:
     wrong = command_row(NOW, "micro-1", "lights_on", "lights_off", **said)  # type: ignore[arg-type]
     assert (right["intent_actual"], right["corrected"]) == ("lights_on", False)
     assert (wrong["intent_actual"], wrong["corrected"]) == ("lights_off", True)
+    denied = command_row(NOW, "micro-1", "lights_on", None, **said, confirmation="denied")  # type: ignore[arg-type]
+    assert (right["confirmation"], denied["confirmation"]) == (None, "denied")
 
 
 def test_a_session_writes_what_became_of_a_command(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from clients.device.consent import Grant, allows
 from clients.device.journal import sentence
 from clients.device.keys import StoreKey, new_key
 from clients.device.proof import problems
-from clients.device.store import Rules, Scope, Store
+from clients.device.store import Rules, Scope, Store, _leaf
 from fa_core.errors import BadInput, Refused
-from fa_core.tables import SOURCES, WAKE_EVENTS
+from fa_core.tables import COMMAND_EVENTS, SOURCES, WAKE_EVENTS
 from tests.device.setup import KEY, NOW, RULES, wake
 
 YEAR = timedelta(days=365)
@@ -315,6 +315,38 @@ def test_a_store_of_before_gets_the_tables_that_are_younger(tmp_path: Path) -> N
     assert store.record("detections", [detected], "quality_metrics", NOW) == 1
     assert store.counts()["detections"] == {"quality_metrics": 1}
     store.close()
+
+
+def test_a_fact_with_closed_values_takes_no_other(consenting: Store) -> None:
+    consenting.set_facts({"power_source": "battery"}, NOW)
+    with pytest.raises(BadInput, match="power_source must be one of mains, battery"):
+        consenting.set_facts({"power_source": "solar"}, NOW)
+    assert consenting.facts() == {"power_source": "battery"}
+
+
+def test_a_column_that_came_with_an_update_changes_no_proof_of_a_deletion(tmp_path: Path) -> None:
+    """Rows of before are still those that the last deletion left; a change of one is still found."""
+    database.create(tmp_path / "store.db", KEY)
+    store = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    store.grant("quality_metrics", NOW + timedelta(days=9), NOW)
+    store.record("command_events", [{"time": NOW, "retries": 1, "latency_ms": 3.0}], "quality_metrics", NOW)
+    store.forget(Scope(source="wake_events"), NOW)
+    left = store.root(store.numbered())
+    before = (1, "quality_metrics", 0, "other", None, 3.0)
+    assert _leaf(COMMAND_EVENTS, (*before, None)) == _leaf(COMMAND_EVENTS, before)
+    store.connection.execute("ALTER TABLE command_events DROP COLUMN confirmation")
+    store.close()
+    again = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
+    assert again.root(again.numbered()) == left
+    assert problems(again, None) == []
+    asked = {"time": NOW, "confirmation": "denied"}
+    assert again.record("command_events", [asked], "quality_metrics", NOW) == 1
+    assert problems(again, None) == []
+    with pytest.raises(BadInput, match="not_asked, confirmed, denied, unanswered"):
+        again.record("command_events", [asked | {"confirmation": "maybe"}], "quality_metrics", NOW)
+    again.connection.execute("UPDATE command_events SET confirmation = 'denied' WHERE id = 1")
+    assert problems(again, None) != []
+    again.close()
 
 
 DICTATION = {"time": NOW, "model_version": "other", "words": 12, "word_errors": 3, "corrected": True}

@@ -121,6 +121,10 @@ ACCEPTED: dict[str, tuple[dict[str, Rows], tuple[str, str, object]]] = {
         tables(listening=[HOUR | {"minutes": 60.0}]),
         ("listening", "minutes", 60),
     ),
+    "a device without a policy": (
+        tables(command_events=[COMMAND | {"confirmation": None}]),
+        ("command_events", "confirmation", None),
+    ),
     "minutes as text": (tables(listening=[HOUR | {"minutes": "60.0"}]), ("listening", "minutes", 60)),
     "a count with a sign": (
         tables(command_events=[COMMAND | {"retries": "+2"}]),

@@ -19,7 +19,6 @@ from clients.runtime.detectors import EmbeddingDetector, MicroDetector, shipped_
 from clients.runtime.published import open_policy, open_published, shipped
 from fa_core.cli import build
 from fa_core.errors import BadInput, Refused
-from fa_core.plan import load
 from fa_core.rounds.keys import keys_folder, local_keys
 from tests.models.samples import NOW, Device, Publisher, random_head, raw
 
@@ -139,6 +138,22 @@ def test_a_model_goes_from_its_file_to_a_listening_device(tmp_path: Path) -> Non
         "device", "listen", tmp_path / "quiet.wav", "--model", added["sha256"], "--dir", home, "--json"
     )
     assert json.loads(heard)["wakes"] == 0
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"rules": [{"action": "tighter_threshold", "threshold": "0.97"}]}')
+    careful = json.loads(
+        fa("model", "add", rules, "--kind", "policy", "--version", "careful-1", *about, "--json")
+    )
+    fa("model", "publish", tmp_path / "published", "--store", store)
+    fa("device", "fetch", careful["sha256"], "--dir", home)
+    for named in (rules, careful["sha256"]):
+        fa("device", "listen", tmp_path / "quiet.wav", "--policy", named, "--dir", home)
+    for named, kind in (
+        (tmp_path / "none", BadInput),
+        (tmp_path / "quiet.wav", BadInput),
+        ("0" * 64, Refused),
+    ):
+        with pytest.raises(kind, match=str(named)):
+            fa("device", "listen", tmp_path / "quiet.wav", "--policy", named, "--dir", home)
     assert "Took in the head embed-2 for okay_nabu" in fa("device", "receipts", "--all", "--dir", home)
     (home / "device.toml").write_text(trusted.replace("revoked = []", f'revoked = ["{names["plan"]}"]'))
     for command in (
@@ -149,10 +164,7 @@ def test_a_model_goes_from_its_file_to_a_listening_device(tmp_path: Path) -> Non
             fa("device", *command, "--dir", home)
 
 
-def test_confirmations_are_counted_by_columns_that_are_there(tmp_path: Path) -> None:
+def test_the_pages_policy_is_one() -> None:
     text = Path("docs/device.md").read_text(encoding="utf-8")
-    plan = tmp_path / "confirmations.yaml"
-    plan.write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
-    assert load(plan).metadata.name == "confirmations"
     rules = text.partition("```json\n")[2].partition("```")[0]
     assert len(policy.parse(rules.encode()).rules) == 3

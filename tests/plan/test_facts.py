@@ -56,6 +56,7 @@ def fleet() -> Cohort:
             "device_id": ["a", "b", "c"],
             "device_class": ["speaker", "phone", None],
             "accent": ["en-US", "en-US", "en-GB"],
+            "power_source": ["mains", "battery", None],
         }
     )
     return cohort_of_fleet(devices, {"wake_events": events(["a", "a", "b", "c"])})
@@ -78,6 +79,7 @@ def counted(plan: Plan, cohort: Cohort) -> list[int]:
         ("device_class: {not: speaker}", [0, 1, 0]),
         ("device_class: speaker, accent: en-GB", [0, 0, 0]),
         ("app_version: '1'", [0, 0, 0]),
+        ("power_source: battery", [0, 1, 0]),
     ],
 )
 def test_a_device_counts_only_where_its_facts_meet_the_condition(
@@ -85,6 +87,13 @@ def test_a_device_counts_only_where_its_facts_meet_the_condition(
 ) -> None:
     """A fact that is not known meets no condition, not even `not`, as a column that is empty."""
     assert counted(small(**{where: condition}), fleet) == counts
+
+
+def test_a_power_source_is_mains_or_battery() -> None:
+    """The one fact whose values are closed: a plan that asks for another is answered with those there are."""
+    (line,) = complaints(SMALL.replace("PLAN", "power_source: solar").replace("METRIC", ""))
+    assert "`solar`" in line
+    assert "`mains`" in line
 
 
 def test_one_device_decides_as_the_fleet_does() -> None:

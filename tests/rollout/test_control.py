@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ import pytest
 from fa_core.errors import Refused
 from fa_core.privacy.ledger import DEFAULT_POLICIES
 from fa_core.publication import directory
+from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.proofs import Publication, Seen, verified
 from fa_core.publication.rollout import RolloutManifest, rollout_name
 from fa_core.publication.signed import SignedDocument
-from fa_core.rollout import control, record
+from fa_core.rollout import control, models, record
 from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.decision import Decision, manifest_of
 from fa_core.rollout.document import Model
 from fa_core.rollout.states import fold
 from fa_core.rollout.verify import verify
+from fa_core.store import Store
 from tests.rollout import rolling
 from tests.rollout.rolling import LOG, RESULT, WEEK, WITNESS, Away, Rolling, plans, rollout, signed
 
@@ -313,10 +316,29 @@ def test_what_a_start_needs(fleet: Rolling) -> None:
     refused("not in the log", document=unknown, signed=signed(unknown), result=other)
     renamed = with_candidate(Model(version="embed-9", sha256=rolling.hashed("embed-2")))
     refused("is embed-2 for", document=renamed, signed=signed(renamed))
+    elsewhere = replace(RESULT, candidate_bases=("ab" * 32,))
+    named = with_result(elsewhere)
+    refused("over another base", document=named, signed=signed(named), result=elsewhere)
+    rules = policy_of(fleet.store)
+    asks = with_candidate(Model(version="careful-1", sha256=rules))
+    tested = replace(RESULT, candidate=rules)
+    asks = asks.model_copy(update={"gate": asks.gate.model_copy(update={"test_set": tested.hash})})
+    refused("of kind policy", document=asks, signed=signed(asks), result=tested)
     poor = replace(DEFAULT_POLICIES["zcdp"], family=Fraction(3, 50))
     rolling.declare(fleet.store, poor)
     refused("no budget for its look 4", document=about)
     assert fleet.entries() == []
+
+
+def policy_of(store: Store) -> str:
+    """Put a policy in the log; return its hash."""
+    data = b'{"rules":[{"action":"confirm"}]}'
+    digest = sha256(data).hexdigest()
+    manifest = ArtefactManifest(
+        "policy", "careful", "careful-1", "okay_nabu", "policy-1", "", digest, len(data), "Apache-2.0", "us"
+    )
+    models.add(store, manifest, data, rolling.AUTHOR)
+    return digest
 
 
 def with_result(result: ControlledResult) -> Any:

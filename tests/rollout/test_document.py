@@ -1,6 +1,7 @@
 """A rollout's file: every mistake at its place, one canonical form, and what its plans must be."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from fa_core.errors import BadInput
 from fa_core.plan import BadPlan
 from fa_core.rollout.controlled import ControlledResult, read_result
 from fa_core.rollout.decision import Decision, manifest_of
-from fa_core.rollout.document import canonical, from_canonical, load, parse
+from fa_core.rollout.document import Rollout, canonical, from_canonical, load, parse
 from fa_core.rollout.editor import editor_schema, schema_text
+from fa_core.rollout.floor import above_models, against_log
 from fa_core.rollout.judging import margins_of
 from fa_core.rollout.reach import check_plans, exposure
 from tests.plan.test_editor_schema import as_editor_sees
@@ -115,6 +117,54 @@ def test_a_plan_that_does_not_fit_is_named() -> None:
     assert "before the rollout" in found(metadata=later)[0]
 
 
+def of_models(baseline: str, candidate: str, floor: str, **changed: object) -> Rollout:
+    body = rollout(**changed)
+    old, new = body.models.baseline, body.models.candidate
+    named = {
+        "baseline": old.model_copy(update={"version": baseline}),
+        "candidate": new.model_copy(update={"version": candidate}),
+        "floor": floor,
+    }
+    return body.model_copy(update={"models": body.models.model_copy(update=named)})
+
+
+@pytest.mark.parametrize(
+    ("models", "places"),
+    [
+        (("embed-2", "embed-3", "embed-2"), []),
+        (("embed-2", "embed-3", "embed-1.9"), []),
+        (("embed-2", "embed-10", "embed-3"), ["baseline"]),
+        (("embed-2", "embed-3", "embed-4"), ["baseline", "candidate"]),
+        (("embed-2", "embed-1", "embed-2"), ["candidate"]),
+        (("micro-1", "embed-2", "micro-2"), ["baseline"]),
+        (("micro-1", "embed-2", "embed-2"), []),
+    ],
+)
+def test_a_floor_is_not_above_a_model(models: tuple[str, str, str], places: list[str]) -> None:
+    found = list(above_models(of_models(*models)))
+    assert all(each.loc == ("models", "floor") for each in found)
+    assert [
+        role for role in ("baseline", "candidate") if any(f"the {role}," in e.found for e in found)
+    ] == places
+
+
+def test_a_floor_is_compared_with_the_log() -> None:
+    """A name that nobody has, and what is below an earlier floor of the population and wake word."""
+
+    def found(about: Rollout, *earlier: Rollout) -> list[str]:
+        return [".".join(map(str, each.loc)) for each in against_log(about, {"micro-1"}, earlier)]
+
+    first = of_models("embed-4", "embed-5", "embed-3")
+    again = of_models("embed-5", "embed-6", "embed-2")
+    assert found(first) == found(first, first) == found(again) == []
+    assert found(of_models("embed-4", "embed-5", "embde-3")) == ["models.floor"]
+    assert found(of_models("embed-4", "embed-5", "micro-1")) == [], "the floor of another model in the log"
+    assert found(again, first) == ["models.floor"]
+    assert found(of_models("embed-2", "embed-6", "embed-3"), first) == ["models.baseline.version"]
+    for elsewhere in ({"population": "offices"}, {"wake_word": "alexa"}):
+        assert found(again, of_models("embed-4", "embed-5", "embed-3", **elsewhere)) == []
+
+
 def test_a_small_stage_is_exposure() -> None:
     """The standard deviation between two halves is scaled to the stage's share."""
     assert exposure(rollout()) == []
@@ -142,6 +192,9 @@ def test_a_result_of_a_test_set_is_read_back(tmp_path: Path) -> None:
     file.write_bytes(RESULT.document() + b"\n")
     assert read_result(file) == RESULT
     assert RESULT.failures() == []
+    over = replace(RESULT, candidate_bases=("ab" * 32,))
+    assert ControlledResult.from_document(over.document()) == over
+    assert b"bases" not in RESULT.document(), "heads have the hash that they had before"
     for bad in (b"{}", RESULT.document()[:-1], RESULT.document().replace(b'"clips":400', b'"clip":400')):
         with pytest.raises(BadInput, match="no result"):
             ControlledResult.from_document(bad)

@@ -165,6 +165,33 @@ def test_a_check_names_line_and_column(here: Rolling) -> None:
     assert str(wrong.exception).startswith(f"{file}:26:10: ")
 
 
+def test_a_floor_that_no_device_would_heed_is_refused_at_its_place(here: Rolling) -> None:
+    """By check, sign and start: above a model, a name that nobody has, and below what devices keep."""
+    folder = here.folder.parent
+    file, result = folder / "r.yaml", str(folder / "result.json")
+    text = file.read_text()
+    write_key(folder / "plan.key", AUTHOR)
+    for floor, message in (
+        ("micro-2", "is above the baseline, `micro-1`"),
+        ("mirco-1", "no model is called"),
+    ):
+        file.write_text(text.replace("floor: micro-1", f"floor: {floor}"))
+        for words in (
+            ("check",),
+            ("sign", "--key", str(folder / "plan.key")),
+            ("start", "--test-set", result),
+        ):
+            wrong = fa(here, words[0], str(file), *words[1:])
+            assert code(wrong) == 2
+            assert str(wrong.exception).startswith(f"{file}:22:10: ")
+            assert message in str(wrong.exception)
+    file.write_text(text)
+    assert code(fa(here, "start", str(file), "--test-set", result, at=START)) == 0
+    file.write_text(text.replace("floor: micro-1", "floor: micro-0").replace("revision: 1", "revision: 2"))
+    lower = fa(here, "check", str(file))
+    assert (code(lower), "below `micro-1`, the floor of embed-2@1" in str(lower.exception)) == (2, True)
+
+
 def test_a_signature_is_read_beside_the_file(here: Rolling) -> None:
     folder = here.folder.parent
     file, result = str(folder / "r.yaml"), str(folder / "result.json")

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from scipy.stats import binom, multinomial, poisson
 from typer.testing import CliRunner
 
-from clients.models import thresholds
+from clients.models import head, thresholds
 from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm, shipped_head
 from clients.runtime.events import Listener
 from clients.runtime.published import shipped
 from clients.testset import judge, models
 from clients.testset.clips import MANIFEST, Clip, ControlledSet, digest, read_set, write_clip
 from clients.testset.make import make
+from clients.testset.models import Opened
 from clients.testset.recipe import Recipe, parse
 from clients.testset.score import score, wakes
-from fa_core.cli.testset import app
+from fa_core.cli import build
+from fa_core.cli.testset import _Registry, app
 from fa_core.errors import BadInput, Refused
 from fa_core.plan import BadPlan
 from fa_core.rollout.controlled import read_result
@@ -75,6 +77,10 @@ class Loudness:
 
     def reset(self) -> None:
         pass
+
+
+def of(detector: Detector, digest: str) -> Opened:
+    return Opened(detector, digest, (), digest)
 
 
 def steps(done: int, total: int) -> None:
@@ -232,7 +238,7 @@ def test_wakes_are_counted_as_the_runtime_counts_them(scores: list[float], hop: 
 
 
 def test_a_programmes_clips_are_one_stream(jingles: ControlledSet) -> None:
-    (scored,) = score([(Loudness("a", 0.5), "00")], jingles, steps)
+    (scored,) = score([of(Loudness("a", 0.5), "00")], jingles, steps)
     assert {name: each.size for name, each in scored.streams.items()} == {"jingle": 600, "show": 600}
     assert scored.peaks == {}
 
@@ -279,7 +285,7 @@ def test_two_models_are_compared_on_the_clips_that_only_one_misses(tmp_path: Pat
         {"en-US": [loud] * 40, "es-en": [loud] * 30 + [middle] * 8 + [quiet] * 2},
         {"show": ([quiet] * 30 + [middle]) * 20},
     )
-    models = [(Loudness("old", 0.2), "0a" * 32), (Loudness("new", 0.5), "0b" * 32)]
+    models = [of(Loudness("old", 0.2), "0a" * 32), of(Loudness("new", 0.5), "0b" * 32)]
     baseline, candidate = score(models, tested, steps)
     found = judge.report(tested, [baseline, candidate])
     missed = {row.condition: row for row in found.misses}
@@ -331,11 +337,11 @@ def test_the_command_line_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said["clips"] == {"programme": {"clips": 4, "minutes": 2.0}}
     assert said["sha256"] in fa("show", folder).stdout
 
-    fakes: dict[str, tuple[Detector, str]] = {
-        "old": (Loudness("old", 0.99), "0a" * 32), "new": (Loudness("new", 0.98), "0b" * 32),
-        "eager": (Loudness("eager", 0.0), "0c" * 32),
+    fakes = {
+        "old": of(Loudness("old", 0.99), "0a" * 32), "new": of(Loudness("new", 0.98), "0b" * 32),
+        "eager": of(Loudness("eager", 0.0), "0c" * 32),
     }  # fmt: skip
-    monkeypatch.setattr(models, "open_model", lambda text, wake_word: fakes[text])
+    monkeypatch.setattr(models, "open_model", lambda text, wake_word, registry: fakes[text])
     alone = json.loads(fa("run", folder, "old", "--json").stdout)
     assert [each["version"] for each in alone["models"]] == ["old"]
     assert isinstance(fa("run", folder, "old", "--out", str(out)).exception, BadInput)
@@ -353,26 +359,105 @@ def test_models_are_those_that_came_with_the_program_or_in_files(tmp_path: Path)
     """And each is named by the hash of what is published of it, as a rollout names it."""
     digests = {(each.version, each.wake_word): digest for digest, each in shipped().items()}
     for version in ("micro-1", "embed-1"):
-        detector, digest = models.open_model(version, "okay_nabu")
-        assert (detector.model_version, digest) == (version, digests[version, "okay_nabu"])
-    file = tmp_path / "head.npz"
+        found = models.open_model(version, "okay_nabu")
+        assert (found.detector.model_version, found.sha256) == (version, digests[version, "okay_nabu"])
+    own, file = digests["embed-1", "okay_nabu"], tmp_path / "head.npz"
     shipped_head("okay_nabu").save(file)
-    assert models.open_model(str(file), "okay_nabu")[1] == digests["embed-1", "okay_nabu"]
+    assert models.open_model(str(file), "okay_nabu").sha256 == own
+    small = tmp_path / "small.head"
+    small.write_bytes(head.encode(shipped_head("okay_nabu"), encoding="int8"))
+    assert models.open_model(str(small), "okay_nabu").sha256 == sha256(small.read_bytes()).hexdigest()
 
     limits = tmp_path / "tighter.json"
     limits.write_text('{"version": "embed-1-t", "thresholds": {"okay_nabu": "0.9"}}')
     for base in ("embed-1", str(file)):
-        detector, digest = models.open_model(f"{base}+{limits}", "okay_nabu")
-        assert (detector.threshold, detector.model_version) == (0.9, "embed-1-t")
-        assert digest == sha256(thresholds.encode("embed-1-t", {"okay_nabu": "0.9"})).hexdigest()
+        found = models.open_model(f"{base}+{limits}", "okay_nabu")
+        assert (found.detector.threshold, found.detector.model_version) == (0.9, "embed-1-t")
+        assert found.sha256 == sha256(thresholds.encode("embed-1-t", {"okay_nabu": "0.9"})).hexdigest()
+        assert (found.bases, found.scored_as) == ((own,), own)
+
+    change = replace(shipped_head("okay_nabu"), model_version="embed-1-a", bias=0.5)
+    change.save(tmp_path / "adapter.npz")
+    (tmp_path / "adapter").write_bytes(head.encode(change, "adapter"))
+    for name in ("adapter.npz", "adapter"):
+        found = models.open_model(f"embed-1+{tmp_path}/{name}", "okay_nabu")
+        assert (found.detector.model_version, found.bases) == ("embed-1-a", (own,))
+        assert found.sha256 == found.scored_as == sha256((tmp_path / "adapter").read_bytes()).hexdigest()
+    both = models.open_model(f"embed-1+{tmp_path}/adapter+{limits}", "okay_nabu")
+    assert (both.bases, both.scored_as) == ((found.sha256, own), found.sha256)
 
     (tmp_path / "none.npz").write_bytes(b"no head")
     (tmp_path / "none.json").write_text('{"thresholds": {"alexa": "0.9"}, "version": "x"}')
+    (tmp_path / "unnamed.json").write_text('{"thresholds": {"okay_nabu": "0.9"}}')
+    (tmp_path / "policy.json").write_text('{"rules": [{"action": "confirm"}]}')
     for text in (
         "embed-9",
         str(tmp_path / "none.npz"),
         f"embed-1+{tmp_path}/none.json",
+        f"embed-1+{tmp_path}/unnamed.json",
+        f"embed-1+{tmp_path}/policy.json",
+        f"micro-1+{tmp_path}/adapter",
+        f"embed-1+{tmp_path}/none.npz",
         "embed-1+nowhere.json",
     ):
         with pytest.raises(BadInput):
             models.open_model(text, "okay_nabu")
+
+
+def test_models_of_the_log_are_those_of_their_files(tmp_path: Path) -> None:
+    """Of every kind that a rollout may carry: one result from versions and from files, by commands alone."""
+    store = ("--store", str(tmp_path / "store"))
+    about = ("--wake-word", "okay_nabu", "--licence", "Apache-2.0", "--trained-by", "us", *store, "--json")
+
+    def add(file: str, version: str, *more: str) -> str:
+        added = CliRunner().invoke(build(), ["model", "add", file, "--version", version, *more, *about])
+        assert added.exception is None, added.exception
+        return str(json.loads(added.stdout)["sha256"])
+
+    limits, adapter, small = (str(tmp_path / name) for name in ("t.json", "a.npz", "s.head"))
+    Path(limits).write_text('{"thresholds": {"okay_nabu": "0.9"}, "version": "t"}')
+    replace(shipped_head("okay_nabu"), model_version="a").save(Path(adapter))
+    Path(small).write_bytes(
+        head.encode(replace(shipped_head("okay_nabu"), model_version="s"), encoding="int8")
+    )
+    own, native = add("embed-1", "embed-1"), add("micro-1", "micro-1")
+    digests = {(each.version, each.wake_word): digest for digest, each in shipped().items()}
+    assert (own, native) == (digests["embed-1", "okay_nabu"], digests["micro-1", "okay_nabu"])
+    added = [
+        add(small, "s"), add(adapter, "a", "--kind", "adapter", "--base", "embed-1"),
+        add(limits, "t", "--kind", "thresholds", "--base", "a"),
+    ]  # fmt: skip
+    for version, file, published in zip(
+        ("s", "a", "t"), (small, f"embed-1+{adapter}", f"embed-1+{adapter}+{limits}"), added, strict=True
+    ):
+        found = models.open_model(version, "okay_nabu", _Registry(store[1]))
+        from_file = models.open_model(file, "okay_nabu")
+        assert found.sha256 == from_file.sha256 == published
+        assert (found.bases, found.scored_as) == (from_file.bases, from_file.scored_as)
+    out = tmp_path / "result.json"
+    tested = built(tmp_path / "set", {"en-US": [30_000]}, {})
+    run = fa("run", str(tested.folder), "a", added[2][:12], "--out", str(out), *store)
+    assert read_result(out).candidate_bases == (added[1], own), run.output
+    wrong = CliRunner().invoke(
+        build(),
+        ["model", "add", limits, "--version", "u", "--kind", "thresholds", "--base", "a", *about],
+    )
+    assert "of version t, and u is asked for" in str(wrong.exception)
+    for text in ("embed-9", "ab"):
+        with pytest.raises(BadInput, match="no model for okay_nabu"):
+            models.open_model(text, "okay_nabu", _Registry(store[1]))
+
+
+def test_models_that_differ_in_a_threshold_are_scored_once(jingles: ControlledSet) -> None:
+    class Counted(Loudness):
+        fed = 0
+
+        def feed(self, pcm: Pcm) -> NDArray[np.float64]:
+            Counted.fed += 1
+            return super().feed(pcm)
+
+    pair = [Opened(Counted("a", 0.5), "0a", ("00",), "00"), Opened(Counted("b", 0.6), "0b", ("00",), "00")]
+    one, other = score(pair, jingles, steps)
+    assert Counted.fed == len(jingles.clips)
+    assert (one.threshold, other.threshold, one.streams) == (0.5, 0.6, other.streams)
+    assert (one.version, other.sha256) == ("a", "0b")
