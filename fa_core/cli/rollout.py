@@ -198,7 +198,7 @@ def status(
     """Show where rollouts are: state, share, next decision, lease; of one also its groups and its history."""
     from fa_core.cli import rollout_text
     from fa_core.rollout import control
-    from fa_core.rollout.record import histories
+    from fa_core.rollout.states import histories
     from fa_core.store import open_store
 
     now = _clock(at, None)
@@ -211,10 +211,11 @@ def status(
                 rollout_text.print_rows(every)
             return
         history = control.find(opened, rollout)
+        charges = opened.charges(history.document.population)
     if as_json:
-        _print_json(rollout_text.whole(history, now))
+        _print_json(rollout_text.whole(history, charges, now))
     else:
-        rollout_text.print_whole(history, now)
+        rollout_text.print_whole(history, charges, now)
 
 
 @app.command()
