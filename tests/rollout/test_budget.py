@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from fa_core.cli import build
 from fa_core.errors import Refused
 from fa_core.layout import compile_plan
+from fa_core.plan import canonical
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Policy
 from fa_core.rollout import budget, control
 from fa_core.rollout.budget import account, set_aside
@@ -45,7 +46,7 @@ def other(fleet: Rolling, cost: Fraction, at: datetime | None = None) -> Charge:
     )  # fmt: skip
 
 
-OTHER = rolling.canonical(rolling.plan_of("gate")).replace(b"embed-2-gate", b"weekly-misses")
+OTHER = canonical(rolling.plan_of("gate")).replace(b"embed-2-gate", b"weekly-misses")
 
 
 def ask(fleet: Rolling, cost: Fraction, at: datetime | None = None) -> None:
@@ -78,20 +79,22 @@ def test_another_plan_cannot_use_up_what_is_set_aside(started: Rolling) -> None:
     assert "live stage 3 of rollout embed-2@1" in str(error.value)
     assert started.store.charges("default") == ()
     ask(started, ROOM)
-    for what, verdict in (("gate", 0), ("gate", 0), ("gate", 0), ("gate", 1), *[("live", 1)] * 3):
+    for what, verdict in (("gate", 0), ("gate", 1), ("live", 1)):
         started.week(what, verdict)
-    control.complete(started.context, rollout())
-    assert sum(each.cost for each in started.store.charges("default")) == WHOLE + ROOM
+    spent = sum((each.cost for each in started.store.charges("default")), Fraction(0))
+    assert spent == ROOM + 2 * LOOK + STAGE
+    assert reserved(started) == 2 * STAGE
     assert started.store.verify_ledger() == []
 
 
 def test_without_the_reservation_it_could(started: Rolling) -> None:
-    """The control: the same charge beside nothing set aside is made, and the rollout's last test is not."""
-    started.store.charge(other(started, ROOM + Fraction(1, 1000)), nothing_set_aside)
-    for what, verdict in (("gate", 0), ("gate", 0), ("gate", 0), ("gate", 1), *[("live", 1)] * 2):
-        started.week(what, verdict)
+    """The control: the same rollout beside a ledger that sets nothing aside has no budget for its look."""
+    asked = other(started, WHOLE + ROOM - LOOK / 2)
+    with pytest.raises(Refused, match="set budget aside"):
+        started.store.charge(asked, set_aside)
+    started.store.charge(asked, nothing_set_aside)
     with pytest.raises(Refused, match="year budget: asks"):
-        started.week("live", 1)
+        started.week("gate", 1)
 
 
 def test_looks_draw_it_down_and_an_expansion_frees_those_that_are_left(started: Rolling) -> None:
