@@ -19,8 +19,7 @@ from fa_core.estimate import estimands
 from fa_core.estimate.sentences import about_estimand
 from fa_core.plan import Plan, from_canonical
 from fa_core.privacy.ledger import Charge
-from fa_core.rollout.record import histories
-from fa_core.rollout.states import History
+from fa_core.rollout.states import History, histories
 from fa_core.store import Annotation, Entry, Failure, Query, Refusal, Store, labels, open_store
 from fa_core.values import Estimate, Estimates, Release
 

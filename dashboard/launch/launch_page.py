@@ -20,6 +20,8 @@ from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, shortages
+from fa_core.privacy.reservations import displaced
+from fa_core.rollout.budget import set_aside
 from fa_core.store import shown_as
 
 STAGES: Final = {
@@ -107,12 +109,15 @@ def exceeded_budgets(plan: Plan, chosen: Fleet) -> str:
         currency=layout.accounting, cost=layout.cost, epsilon=layout.epsilon, delta=layout.delta,
         window_start=chosen.until - plan.window, window_end=chosen.until, at=datetime.now(UTC),
     )  # fmt: skip
-    parts = []
-    for each in shortages(policy, store.charges(chosen.population), asked):
+    parts, past, entries = [], store.charges(chosen.population), store.rollouts()
+    for each in shortages(policy, past, asked):
         frees = "it never fits" if each.fits is None else f"it fits from {minute(each.fits)} on"
         parts.append(
             f"{each.balance.budget}: {cost(each.balance.left)} of {cost(each.balance.limit)} is left; {frees}"
         )
+    before, after = (set_aside(entries, chosen.population, made, asked.at) for made in (past, (*past, asked)))
+    for lost in displaced(policy, past, asked, before, after):
+        parts.append(f"{lost.holder} has set {cost(lost.planned.charge.cost)} aside for {lost.planned.name}")
     return ". ".join(parts)
 
 

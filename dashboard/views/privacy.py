@@ -1,6 +1,7 @@
 """Privacy: budgets and charges, releases and their costs, participation, the transparency log, the audit trail."""
 
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Final
 
 import streamlit as st
@@ -8,7 +9,7 @@ import streamlit as st
 from dashboard.charts import base
 from dashboard.charts.burn_down import burn_down
 from dashboard.data import reading
-from dashboard.data.numbers import count, day, group_text, grouping_text, minute, short, span, words
+from dashboard.data.numbers import cost, count, day, group_text, grouping_text, minute, short, span, words
 from dashboard.data.reading import Body
 from dashboard.launch.suggestion import run_command
 from dashboard.navigation import selection
@@ -17,6 +18,7 @@ from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from dashboard.views import accounts, hidden
 from fa_core.privacy.guarantee import guarantee
+from fa_core.rollout.budget import set_aside
 from fa_core.store import Entry
 
 VIEWS: Final = {
@@ -64,6 +66,13 @@ def _budget(now: datetime) -> None:
     theme.prose(spent.sentence(), "answer")
     theme.prose(spent.forecast())
     theme.show(f'<div class="uh-gauges">{"".join(spent.gauges())}</div>')
+    for each in set_aside(store.rollouts(), population, charges, now):
+        aside = sum((planned.charge.cost for planned in each.planned), Fraction(0))
+        what = "1 release" if len(each.planned) == 1 else f"{len(each.planned)} releases"
+        theme.prose(
+            f"{each.holder.capitalize()} has set {spent.unit} {cost(aside)} aside for {what}: other plans are "
+            "refused what it would then lack."
+        )
     theme.heading("Burn-down", f"of the year's budget of every device of {population}")
     if charges:
         base.show(

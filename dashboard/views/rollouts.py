@@ -18,6 +18,7 @@ from dashboard.settings import active
 from dashboard.style import theme
 from dashboard.style.theme import Column, esc
 from fa_core.errors import UnheardError
+from fa_core.rollout.budget import account
 from fa_core.rollout.decision import Decision
 from fa_core.rollout.states import History, Status
 
@@ -94,7 +95,19 @@ def _sentence(history: History, status: Status) -> str:
 
 
 def _spent(history: History, planned: Fraction | None) -> str:
-    """Return what the rollout's releases cost so far, and what was planned for it at the start."""
+    """Return what the rollout's releases cost so far, what was planned for it at the start, and what of that is
+    set aside still."""
+    store, population = active().store, history.document.population
+    try:
+        found = account(history, reading.charges(store, population), datetime.now(UTC))
+    except UnheardError:
+        found = None  # the page shows what the log says, also where the ledger cannot be read
+    if found is not None:
+        of = "" if planned is None else f" of {esc(cost(planned))} planned"
+        return (
+            f"<b>ρ {esc(cost(found.spent))}</b>{of} spent, <b>{esc(cost(found.reserved))}</b> set aside for "
+            f"{len(found.reservation.planned)} looks and stages"
+        )
     ids = {each for decision in history.decisions for each in decision.releases if each is not None}
     costs = [each.cost for each in reading.entries(active().store) if each.id in ids]
     spent = float(sum(costs))

@@ -24,6 +24,8 @@ from fa_core.privacy.ledger import (
     balances,
 )
 from fa_core.privacy.ledger import show as exact
+from fa_core.privacy.reservations import Planned
+from fa_core.rollout.budget import set_aside
 from fa_core.rounds.keys import keys_folder, local_keys
 from fa_core.store import DEFAULT, Declaration, Store, open_store
 from fa_core.trust import budgets
@@ -179,6 +181,7 @@ def _population(store: Store, name: str, now: datetime, limit: int) -> dict[str,
     declared, charges = store.declaration(name), store.charges(name)
     if declared is None:
         raise BadInput(f"population {name!r} has no ledger; there are: {', '.join(store.populations())}")
+    reserved = set_aside(store.rollouts(), name, charges, now)
     return {
         "population": name,
         "accounting": declared.currency,
@@ -187,7 +190,19 @@ def _population(store: Store, name: str, now: datetime, limit: int) -> dict[str,
         "families": _families(declared.policy, charges, now),
         "spent": _spent(declared, charges),
         "charges": len(charges),
+        "reserved": [_reserved(each.holder, planned) for each in reserved for planned in each.planned],
         "newest": [_charge(each) for each in reversed(charges[max(0, len(charges) - limit) :])],
+    }
+
+
+def _reserved(holder: str, planned: Planned) -> dict[str, Any]:
+    charge = planned.charge
+    return {
+        "holder": holder,
+        "for": planned.name,
+        "plan_hash": charge.plan_hash,
+        "cost": str(charge.cost),
+        "from": utc_text(charge.at),
     }
 
 
@@ -266,6 +281,13 @@ def _print(shown: dict[str, Any]) -> None:
     )
     for line in _totals(shown["spent"], unit):
         typer.echo(line)
+    if shown["reserved"]:
+        aside = [
+            (each["holder"], each["for"], each["from"][:16].replace("T", " "), _amount(each["cost"]))
+            for each in shown["reserved"]
+        ]
+        total = _amount(str(sum((Fraction(each["cost"]) for each in shown["reserved"]), Fraction(0))))
+        render.table(f"Set aside: {unit} {total}", ("for", "what", "from (UTC)", unit), aside)
     if shown["newest"]:
         newest = [
             (each["at"][:16].replace("T", " "), each["release"][:12], each["family"], _amount(each["cost"]))

@@ -171,7 +171,7 @@ def status(
     from fa_core.cli import rollout_text
     from fa_core.rollout import control
     from fa_core.rollout.publish import cosigned
-    from fa_core.rollout.record import histories
+    from fa_core.rollout.states import histories
     from fa_core.store import open_store
 
     now = clock(at, None)
@@ -185,10 +185,11 @@ def status(
             return
         history = control.find(opened, rollout)
         known = history.manifest is not None and cosigned(opened, history)
+        charges = opened.charges(history.document.population)
     if as_json:
-        print_object(rollout_text.whole(history, now, cosigned=known))
+        print_object(rollout_text.whole(history, charges, now, cosigned=known))
     else:
-        rollout_text.print_whole(history, now, cosigned=known)
+        rollout_text.print_whole(history, charges, now, cosigned=known)
 
 
 @app.command()

@@ -50,7 +50,7 @@ def _in_log(
     from fa_core.plan import from_canonical
     from fa_core.rollout.floor import against_log
     from fa_core.rollout.models import models
-    from fa_core.rollout.record import histories
+    from fa_core.rollout.states import histories
     from fa_core.store import open_store
 
     try:

@@ -1,6 +1,7 @@
 """A rollout as rows for a person and as one JSON object."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,10 @@ import typer
 
 from fa_core.canonical_json import utc_text
 from fa_core.cli.text_table import table
+from fa_core.privacy.ledger import UNITS, Charge, show
+from fa_core.privacy.reservations import Planned
 from fa_core.publication.rollout import RolloutManifest
+from fa_core.rollout.budget import Account, account
 from fa_core.rollout.decision import Decision
 from fa_core.rollout.record import Outcome
 from fa_core.rollout.states import History, Status
@@ -36,12 +40,14 @@ def row(history: History, now: datetime) -> dict[str, Any]:
     }
 
 
-def whole(history: History, now: datetime, *, cosigned: bool) -> dict[str, Any]:
-    """Return everything of a rollout: its document, its decisions with their numbers, its manifests, and
-    whether the witness cosigned the one in force."""
+def whole(history: History, charges: Sequence[Charge], now: datetime, *, cosigned: bool) -> dict[str, Any]:
+    """Return everything of a rollout: its document, its decisions with their numbers, its manifests, whether
+    the witness cosigned the one in force, and what it has of its population's budgets, by their charges."""
     from fa_core.rollout.document import canonical
 
+    found = account(history, charges, now)
     return row(history, now) | {
+        "budget": None if found is None else _budget(found),
         "document": json.loads(canonical(history.document)),
         "signer": history.signed.key.hex(),
         "cosigned": cosigned,
@@ -134,7 +140,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def print_whole(history: History, now: datetime, *, cosigned: bool) -> None:
+def print_whole(history: History, charges: Sequence[Charge], now: datetime, *, cosigned: bool) -> None:
     """Print where a rollout is, its groups at the last look, and what was decided."""
     print_rows([row(history, now)])
     judged = [each for each in history.decisions if each.gate.get("groups")]
@@ -146,10 +152,34 @@ def print_whole(history: History, now: datetime, *, cosigned: bool) -> None:
         for each in history.decisions
     ]  # fmt: skip
     table("Decisions", ("when (UTC)", "what", "verdict", "granted", "why"), rows)
+    found = account(history, charges, now)
+    if found is not None:
+        typer.echo(_budget_text(found))
     typer.echo(where(history, now))
     if not cosigned:
         name = history.document.name
         typer.echo(f"The witness has not cosigned this yet; `fa rollout decide {name}` asks it again.")
+
+
+def planned(each: Planned) -> dict[str, str]:
+    """Return one charge that is set aside, for a program."""
+    return {"for": each.name, "cost": str(each.charge.cost), "from": utc_text(each.charge.at)}
+
+
+def _budget(found: Account) -> dict[str, Any]:
+    return {
+        "currency": UNITS[found.currency],
+        "spent": str(found.spent),
+        "reserved": str(found.reserved),
+        "planned": [planned(each) for each in found.reservation.planned],
+    }
+
+
+def _budget_text(found: Account) -> str:
+    unit, coming = UNITS[found.currency], found.reservation.planned
+    aside = f"{unit} {show(found.reserved)} set aside for {coming[0].name}" if coming else "nothing set aside"
+    to = f" to {coming[-1].name}" if len(coming) > 1 else ""
+    return f"Budget of a device: {unit} {show(found.spent)} spent, {aside}{to}"
 
 
 def _print_groups(decision: Decision) -> None:

@@ -172,7 +172,7 @@ def admit(policy: Policy, currency: Currency, past: Sequence[Charge], asked: Cha
     if short:
         raise Refused(
             f"population {asked.population} has not enough budget for a release of {asked.family}:\n"
-            + "\n".join(f"  {_sentence(each, asked)}" for each in short)
+            + "\n".join(f"  {sentence(each, asked)}" for each in short)
         )
 
 
@@ -234,7 +234,8 @@ def _fits(balance: Balance, drawn: Sequence[Charge], asked: Charge) -> datetime 
     return None
 
 
-def _sentence(short: Shortage, asked: Charge) -> str:
+def sentence(short: Shortage, asked: Charge) -> str:
+    """Return what a charge asks of a budget that it does not fit, what is left, and when enough frees up."""
     balance, unit = short.balance, UNITS[asked.currency]
     text = (
         f"{balance.budget} budget: asks {unit} {show(asked.cost)}, "

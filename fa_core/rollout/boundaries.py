@@ -2,8 +2,8 @@
 
 One-sided: a test of a null hypothesis rejects at look k where Z_k ≥ b_k. Under the null the Z_k are normal of
 variance 1 with Cov(Z_j, Z_k) = √(I_j/I_k) for j ≤ k, I being the information (Jennison & Turnbull 2000, eq.
-3.1). What may be spent up to each look is α·t², t being the information fraction: an error-spending function
-(Lan & DeMets 1983, Biometrika 70; the power family of Kim & DeMets 1987, Biometrika 74, with ρ = 2). b_k
+3.1). What may be spent up to each look is α·t^p, t being the information fraction: an error-spending function
+(Lan & DeMets 1983, Biometrika 70; the power family of Kim & DeMets 1987, Biometrika 74). b_k
 follows from the looks before it alone: the chance that no earlier look rejects and this one does is what the
 look may spend. So neither the number nor the information of later looks need be known (Jennison & Turnbull
 2000, section 7.2).

@@ -8,7 +8,7 @@ transaction, so two operators at once decide one thing.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -19,16 +19,17 @@ from fa_core.plan import Plan
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.rollout import State
 from fa_core.publication.signed import SignedDocument
-from fa_core.rollout.budget import reserved
+from fa_core.rollout.budget import costs_of, require_room, set_aside, stated
 from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.decision import Action, claim
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Ended, Judgement, compared_with, counted
 from fa_core.rollout.models import publication
 from fa_core.rollout.publish import inform
-from fa_core.rollout.record import Context, Outcome, Proposal, histories, history_of, idle, record, settle
-from fa_core.rollout.states import Due, History, Status, due_in
+from fa_core.rollout.record import Context, Outcome, Proposal, history_of, idle, record, settle
+from fa_core.rollout.states import Due, History, Status, due_in, histories
 from fa_core.store import LogEntry, Store
+from fa_core.store.store import Ledger
 from fa_core.trust.grants import Asked, GrantRequest, ProvenEntry
 
 LEAST_PREFIX: Final = 4
@@ -82,19 +83,26 @@ def start(
         raise Refused(f"{document.name}: the signature is not over this rollout; `fa rollout sign` signs it")
     _require_passed(document, result)
     _require_models(document, result, store)
-    declared, past = store.declaration(document.population), store.charges(document.population)
-    budget = reserved(document, plans, declared, past, now)
-    every = histories(store.rollouts())
-    _require_free(document, every, now)
-    for before in (each for each in every.values() if each.document.pair == document.pair):
-        inform(context.witness, before)
+    costs, population = costs_of(plans), document.population
+
+    def require(entries: Sequence[LogEntry], ledger: Ledger) -> None:
+        _require_free(document, histories(entries), now)
+        declared, past = ledger(population)
+        others = set_aside(entries, population, past, now)
+        require_room(document, costs, (declared, past), others, now)
+
+    # Before anything is registered or written, and within the transaction that writes.
+    require(store.rollouts(), lambda name: (store.declaration(name), store.charges(name)))
+    for before in histories(store.rollouts()).values():
+        if before.document.pair == document.pair:
+            inform(context.witness, before)
     began = _began(context, document, 0)
     store.note_key("plan", signed.key)
     store.publish("rollout", document.hash.hex(), signed.entry())
-    gate = {"test_set": json.loads(result.document()), "budget": budget}
+    gate = {"test_set": json.loads(result.document()), "budget": stated(document, costs, now)}
     why = "the controlled test set is passed, and the budgets have room for every look"
     proposal = Proposal("start", 1, "expand", (), gate, why, "shadow", 0, began=began)
-    return record(context, document, proposal, lambda every: _require_free(document, every, now))
+    return record(context, document, proposal, require)
 
 
 def decide(context: Context, document: Rollout) -> Outcome:

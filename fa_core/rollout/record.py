@@ -15,8 +15,9 @@ from fa_core.rollout.decision import Action, Decision, Next, Verdict
 from fa_core.rollout.document import Rollout
 from fa_core.rollout.evidence import Judge
 from fa_core.rollout.publish import Granter, deliver, inform, log_manifest
-from fa_core.rollout.states import History, fold, next_sequence
+from fa_core.rollout.states import History, histories, next_sequence
 from fa_core.store import LogEntry, Store
+from fa_core.store.store import Ledger
 from fa_core.trust.grants import GrantRequest
 
 
@@ -79,16 +80,6 @@ class Proposal:
     began: datetime | None = None
 
 
-def histories(entries: Sequence[LogEntry]) -> dict[bytes, History]:
-    """Return every rollout in the log by the SHA-256 of its document, in the log's order."""
-    by_subject: dict[str, list[LogEntry]] = {}
-    for each in entries:
-        by_subject.setdefault(each.subject, []).append(each)
-    rollouts = (own for own in by_subject.values() if own[0].kind == "rollout")
-    found = (fold((each.kind, each.entry) for each in own) for own in rollouts)
-    return {each.document.hash: each for each in found}
-
-
 def history_of(store: Store, document: Rollout) -> History:
     """Return a rollout's history. Raises Refused where it is not in the log."""
     found = histories(store.rollouts()).get(document.hash)
@@ -101,15 +92,16 @@ def record(
     context: Context,
     document: Rollout,
     proposal: Proposal,
-    check: Callable[[Mapping[bytes, History]], None] = lambda every: None,
+    check: Callable[[Sequence[LogEntry], Ledger], None] = lambda entries, ledger: None,
 ) -> Outcome:
     """Write a decision, its manifest and what devices fetch. Where somebody decided the same meanwhile, that
     decision stands and is returned.
 
-    `check` is given every rollout within the transaction that writes, and raises Refused where it may not be.
+    `check` is given the log's entries of rollouts and the ledger within the transaction that writes, and
+    raises Refused where it may not be.
     """
 
-    def make(entries: Sequence[LogEntry]) -> bytes:
+    def make(entries: Sequence[LogEntry], ledger: Ledger) -> bytes:
         every = histories(entries)
         own = every[document.hash]
         before = next(
@@ -117,7 +109,7 @@ def record(
         )
         if before is not None:
             return before.entry()
-        check(every)
+        check(entries, ledger)
         _require_open(own, proposal, every, context.now)
         sequence = next_sequence(list(every.values()), document.pair)
         return _decision(context, own, proposal, sequence).entry()
@@ -149,7 +141,7 @@ def idle(context: Context, history: History, verdict: Verdict, why: str, *, rene
             context.store.follow(
                 "manifest",
                 document.hash.hex(),
-                lambda entries: _renewed(context, entries, document, renewed),
+                lambda entries, ledger: _renewed(context, entries, document, renewed),
             )
             history = history_of(context.store, document)
     return Outcome(history, verdict, why, None, *_delivered(context, history))

@@ -13,8 +13,9 @@ variance falls; *all* sampling is taken to persist, as devices keep their own wa
 part never falls. Where some of it does not persist that is too large, which is safe. Var θ_k = 1/I_k and
 Cov(θ_j, θ_k) = Var θ_k for j ≤ k, so Z_k(x) = (θ_k − x)·√I_k has the covariance that `boundaries` supposes.
 
-α·t² is spent, t = min(k/K, I_k/I_K), the latter rounded down to twelfths of k/K; t never falls. The last
-planned look spends all that is left; a look in which a group was not measured spends nothing of the group's.
+α·t^(5/4) is spent for a rollback and α·t² for a shipment, t = min(k/K, I_k/I_K), the latter rounded down to
+twelfths of k/K; t never falls. The last planned look spends all that is left; a look in which a group was not
+measured spends nothing of the group's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,10 @@ from fa_core.rollout.boundaries import STEP, boundaries
 PARTS: Final = 12
 """Where information falls short of the plan, the share of k/K that is taken is rounded down to twelfths, in
 which four looks of which one or two are lost come out even."""
+
+ROLLBACK_POWER, SHIP_POWER = 1.25, 2.0
+"""The exponents of t in what is spent. A rollback spends more in the first look, since a candidate that is
+worse is to be seen early: as sampling persists, that look has up to half of the information of all."""
 
 OVERALL: Final = "everyone"
 """The name of all groups together."""
@@ -180,8 +185,8 @@ def progress(design: Design, sums: Sums) -> Progress:
     asked = design.planned_information or {}
     planned = np.array([asked.get(name, np.nan) for name in names])
     together = np.array([design.alpha / len(design.groups)] * len(design.groups) + [design.alpha])
-    low = _line(design, _low(sums), planned, together)
-    high = _line(design, _high(sums), planned, np.full(len(names), design.alpha))
+    low = _line(design, _low(sums), planned, together, ROLLBACK_POWER)
+    high = _line(design, _high(sums), planned, np.full(len(names), design.alpha), SHIP_POWER)
     with np.errstate(invalid="ignore"):
         lower = np.fmax.accumulate(low.estimate - low.reach, axis=0)
         upper = np.fmin.accumulate(high.estimate + high.reach, axis=0)
@@ -226,13 +231,14 @@ def _line(
     each: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
     planned: FloatArray,
     alpha: FloatArray,
+    power: float,
 ) -> Line:
     """Return the estimate over the looks.
 
     Args:
         each: of each look, as `_high` returns it.
         planned: I_K by group, (groups,), NaN where it is not known.
-        alpha: type I error of all looks, (groups,).
+        alpha: type I error of all looks, (groups,); `power` is the exponent of t in what is spent of it.
     """
     d, sampling, sampling_sd, noise = each
     there = np.isfinite(d)
@@ -250,7 +256,7 @@ def _line(
             np.take_along_axis(sampling, first, 0) + np.take_along_axis(noise, first, 0) / design.looks
         )
         fraction = _fractions(design.looks, there, information / np.where(np.isnan(planned), alone, planned))
-        boundary = _boundaries(alpha, there, fraction, information)
+        boundary = _boundaries(alpha, power, there, fraction, information)
         wide = np.where(np.isfinite(boundary), estimated_variance_quantile(boundary, relative_sd), inf)
         return Line(added(d / noise) / precision, information, fraction, wide)
 
@@ -264,7 +270,7 @@ def _fractions(looks: int, there: BoolArray, reached: FloatArray) -> FloatArray:
 
 
 def _boundaries(
-    alpha: FloatArray, there: BoolArray, fraction: FloatArray, information: FloatArray
+    alpha: FloatArray, power: float, there: BoolArray, fraction: FloatArray, information: FloatArray
 ) -> FloatArray:
     """Return the boundary of each look, of the shape of `there`; infinite where nothing is tested."""
     steps = np.zeros(there.shape, np.int64)
@@ -282,6 +288,6 @@ def _boundaries(
     for place, column in enumerate(different.T):
         measured = np.flatnonzero(column[: len(there)])
         of = column[:-1].reshape(3, -1)[:, measured]
-        spent = tuple(float(column[-1]) * t * t for t in of[1] / 1e9)
+        spent = tuple(float(column[-1]) * float(t) ** power for t in of[1] / 1e9)
         found[measured, place] = boundaries(spent, tuple(int(step) for step in of[2]))
     return found[:, which.ravel()].reshape(there.shape)

@@ -17,6 +17,7 @@ from fa_core.publication.rollout import ENDED, RolloutManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout.decision import Action, Decision, manifest_of
 from fa_core.rollout.document import Rollout, from_canonical
+from fa_core.store import LogEntry
 from fa_core.trust.checkpoint import Kind
 
 HOUR = 3600
@@ -208,6 +209,16 @@ def fold(entries: Iterable[tuple[Kind, bytes]]) -> History:
     if signed is None or document is None:
         raise BadInput("the log holds no such rollout")
     return History(document, signed, tuple(decisions.values()), tuple(repeated), tuple(manifests))
+
+
+def histories(entries: Sequence[LogEntry]) -> dict[bytes, History]:
+    """Return every rollout in the log by the SHA-256 of its document, in the log's order."""
+    by_subject: dict[str, list[LogEntry]] = {}
+    for each in entries:
+        by_subject.setdefault(each.subject, []).append(each)
+    rollouts = (own for own in by_subject.values() if own[0].kind == "rollout")
+    found = (fold((each.kind, each.entry) for each in own) for own in rollouts)
+    return {each.document.hash: each for each in found}
 
 
 def next_sequence(histories: Sequence[History], pair: tuple[str, str]) -> int:

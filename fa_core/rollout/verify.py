@@ -9,8 +9,7 @@ from fa_core.publication.rollout import RolloutManifest
 from fa_core.rollout.controlled import ControlledResult
 from fa_core.rollout.decision import Decision, manifest_of
 from fa_core.rollout.evidence import Ended, Judge, Judgement, compared_with, counted, same
-from fa_core.rollout.record import histories
-from fa_core.rollout.states import History, due_in, fold
+from fa_core.rollout.states import History, due_in, fold, histories
 from fa_core.store import LogEntry, Store
 
 

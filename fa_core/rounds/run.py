@@ -25,6 +25,7 @@ from fa_core.privacy.distributed import scales_of, shares_of, variance_in_sum
 from fa_core.privacy.ledger import Charge
 from fa_core.privacy.ledger_rows import encode as encode_row
 from fa_core.privacy.mechanisms import central_noise
+from fa_core.rollout.budget import set_aside
 from fa_core.rounds.keys import Signers
 from fa_core.rounds.outcome import refusals_recorded, write_failure, write_release
 from fa_core.rounds.round import Aggregation, Clock, Interrupted, Pace, Watch, conduct
@@ -116,7 +117,7 @@ def charged(job: Job, context: RunContext, ask: Ask) -> tuple[Release, Estimates
     with refusing(job, context):
         budgets = require_budgets(job, context)
         entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
-        paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()))
+        paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()), set_aside)
     try:
         task, invitation = invitation_of(job, entry.index, paid.log_index, budgets, context)
         released = ask(layout, task, invitation)

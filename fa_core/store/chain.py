@@ -6,8 +6,9 @@ What may be charged is not decided here but by the pure rules of `fa_core.privac
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
@@ -15,8 +16,10 @@ from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, Refused, UnheardError
 from fa_core.privacy.ledger import Charge, admit
 from fa_core.privacy.ledger_rows import START, Declaration, decode, digest, encode
+from fa_core.privacy.reservations import Reservation, require_kept
 from fa_core.store import translog
 from fa_core.store.schema import ledger
+from fa_core.store.translog import LogEntry
 from fa_core.trust.checkpoint import entry
 
 
@@ -37,8 +40,21 @@ class Written:
     log_index: int
 
 
-def charge(connection: Connection, asked: Charge) -> Written:
-    """Check a charge against every budget and write it. Raises Refused and writes nothing.
+SetAside = Callable[[Sequence[LogEntry], str, Sequence[Charge], datetime], tuple[Reservation, ...]]
+"""Returns what is set aside of a population's budgets, from the log's entries of rollouts, the name of the
+population, its charges and the time (UTC)."""
+
+
+def nothing_set_aside(
+    entries: Sequence[LogEntry], population: str, charges: Sequence[Charge], at: datetime
+) -> tuple[Reservation, ...]:
+    """Return that nothing is: a `SetAside` for a ledger beside which there are no rollouts."""
+    return ()
+
+
+def charge(connection: Connection, asked: Charge, set_aside: SetAside) -> Written:
+    """Check a charge against every budget and what is set aside, and write it; or raise Refused, and write
+    nothing.
 
     The connection must be a writing one. A population must have declared its budgets before.
     """
@@ -55,7 +71,11 @@ def charge(connection: Connection, asked: Charge) -> Written:
         raise Refused(
             f"population {asked.population!r} has no budgets in this ledger; `fa ledger declare` sets them"
         )
-    admit(declared.policy, declared.currency, charges(connection, asked.population), asked)
+    past = charges(connection, asked.population)
+    admit(declared.policy, declared.currency, past, asked)
+    entries = translog.of_kinds(connection, translog.ROLLOUTS)
+    before, after = (set_aside(entries, asked.population, made, asked.at) for made in (past, (*past, asked)))
+    require_kept(declared.policy, past, asked, before, after)
     return _append(connection, asked)
 
 

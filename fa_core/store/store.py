@@ -3,7 +3,7 @@
 Who runs a round calls, in this order:
 
     store.announce(plan, key, signature)     the plan is in the log before anybody is asked
-    store.charge(charge)                     … and so is what it costs, in the ledger
+    store.charge(charge, set_aside)          … and so is what it costs, in the ledger
     store.checkpoint(log_key, witness)       … both under a cosigned checkpoint that devices can check
     store.save(release, estimates, …)        or store.fail(…): the round ends once, and the log says how
     store.checkpoint(log_key, witness)
@@ -33,12 +33,15 @@ from fa_core.store.annotations import Annotation
 from fa_core.store.backup import Contents
 from fa_core.store.bodies import Bodies, FolderBodies, TableBodies, body_name, fetch
 from fa_core.store.catalogue import DEFAULT, Entry, Failure, Query, Refusal
-from fa_core.store.chain import Row, Written
+from fa_core.store.chain import Row, SetAside, Written
 from fa_core.store.database import FILE, connect_folder, connect_server
 from fa_core.store.files import estimates_table
 from fa_core.store.translog import Cosigner, Inclusion, LogEntry
 from fa_core.trust.checkpoint import Kind, plan_entry
 from fa_core.values import Estimates, Release
+
+Ledger = Callable[[str], tuple[Declaration | None, tuple[Charge, ...]]]
+"""Returns a population's budgets, None before its first declaration, and its charges, oldest first."""
 
 FOLDER = "releases"
 _READERS = 4
@@ -113,13 +116,17 @@ class Store:
         with self._database.writing() as connection:
             return chain.declare(connection, declared)
 
-    def charge(self, asked: Charge) -> Written:
+    def charge(self, asked: Charge, set_aside: SetAside = chain.nothing_set_aside) -> Written:
         """Check a charge against every budget and write it, or raise Refused and write nothing.
 
         The plan must be in the log. A release is charged once; its charge stands whatever comes after.
+
+        Args:
+            set_aside: says what others have set aside of the budgets, which the charge must leave. No other
+                writer comes between the two.
         """
         with self._database.writing() as connection:
-            return chain.charge(connection, asked)
+            return chain.charge(connection, asked, set_aside)
 
     def declaration(self, population: str) -> Declaration | None:
         """Return a population's kind of ledger and budgets, None before its first declaration or charge."""
@@ -294,7 +301,7 @@ class Store:
             return found or translog.append(connection, kind, subject, data)
 
     def follow(
-        self, kind: Kind, subject: str, next_entry: Callable[[tuple[LogEntry, ...]], bytes]
+        self, kind: Kind, subject: str, next_entry: Callable[[tuple[LogEntry, ...], Ledger], bytes]
     ) -> LogEntry:
         """Put in the log the entry that follows from those of all rollouts, and return it; one with the same
         bytes is returned as it is.
@@ -302,10 +309,17 @@ class Store:
         Args:
             kind, subject: as of `publish`.
             next_entry: is given the entries of kinds "rollout", "decision" and "manifest", oldest first, and
-                returns the entry's bytes. No other writer comes between the two.
+                the ledger as it stands, and returns the entry's bytes. No other writer comes between the two.
         """
         with self._database.writing() as connection:
-            data = next_entry(translog.of_kinds(connection, translog.ROLLOUTS))
+            entries = translog.of_kinds(connection, translog.ROLLOUTS)
+            data = next_entry(
+                entries,
+                lambda population: (
+                    chain.declaration(connection, population),
+                    chain.charges(connection, population),
+                ),
+            )
             found = translog.find(connection, kind, subject, data)
             return found or translog.append(connection, kind, subject, data)
 

@@ -72,7 +72,7 @@ def test_a_look_shows_every_group_with_its_interval_and_boundary(
         "Look 1 of 4", "0.10 to 0.40", "−0.80 to 1.23", "25%", "−1.20 / 3.42", "−3.10 / −2.73",
         "not measured in any look", "acts on 0% of the devices", "Not measured, and so nothing expands: es-en",
         "it-en: it counts as good enough once the interval ends below 2.00 points; it ends at 5.00 now",
-        "Look 2 is due from",
+        "ρ 0.0172 of 0.12 planned spent", "set aside for", "Look 2 is due from",
     ):  # fmt: skip
         assert expected in text, expected
 

@@ -22,6 +22,7 @@ from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, Policy
 from fa_core.publication.artefact import ArtefactManifest
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout import control, document
+from fa_core.rollout.budget import set_aside
 from fa_core.rollout.controlled import Condition, ControlledResult
 from fa_core.rollout.document import Model, Rollout
 from fa_core.rollout.evidence import Judgement, recompute
@@ -130,7 +131,7 @@ class Rolling:
         made = make_release(plan, verdict, self.numbers, until or whole_hour(self.now))
         data = canonical(plan)
         self.store.announce(data, AUTHOR.public_key().public_bytes_raw(), AUTHOR.sign(data))
-        self.store.charge(charge_for(made))
+        self.store.charge(charge_for(made), set_aside)
         self.store.save(made, Estimates(made.id, 0.95, (), ()), synthetic=True)
         return made.id
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from fa_core.errors import Refused, RoundFailed
 from fa_core.layout import compile_plan, require_headroom
 from fa_core.plan import Plan, parse
 from fa_core.privacy.distributed import Share, shares_of
-from fa_core.privacy.ledger import DEFAULT_POLICIES, claim_holds
+from fa_core.privacy.ledger import DEFAULT_POLICIES, Charge, claim_holds
+from fa_core.privacy.reservations import Planned, Reservation
 from fa_core.rounds import run as running
 from fa_core.rounds.run import check_range, invite
 from fa_core.secagg import Result
@@ -273,6 +275,28 @@ def test_a_round_that_is_stopped_is_a_failure_in_the_store(world: World) -> None
         world.run(small_plan(), note)
     nothing_released(world)
     assert len(world.store.failures()) == 1
+
+
+def test_a_round_that_would_use_up_what_is_set_aside_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is asked, and nothing is charged; the control is every other test here."""
+    cost = compile_plan(small_plan()).cost
+
+    def of_a_rollout(entries: object, population: str, charges: object, at: datetime) -> tuple[Reservation]:
+        rest = DEFAULT_POLICIES["zcdp"].week - cost / 2
+        asked = Charge(
+            population, "gate", "look 1", "", "zcdp", rest, Fraction(0), Fraction(0),
+            at - timedelta(days=7), at, at,
+        )  # fmt: skip
+        return (Reservation("rollout embed-2@1", (Planned("look 1", asked),)),)
+
+    monkeypatch.setattr(running, "set_aside", of_a_rollout)
+    with pytest.raises(Refused, match="rollout embed-2@1 has set budget aside"):
+        world.run(small_plan())
+    assert not world.store.charges(POPULATION)
+    (refusal,) = world.store.refusals()
+    assert "look 1 of rollout embed-2@1" in refusal.reason
 
 
 def test_a_round_that_is_stopped_before_it_begins_costs_nothing(world: World) -> None:
