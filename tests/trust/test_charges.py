@@ -111,13 +111,13 @@ Patch = pytest.MonkeyPatch
 
 
 def skips_the_charge(world: World, patch: Patch) -> None:
-    world.store = DishonestStore(world.store, charge=lambda asked: Row(0))  # type: ignore[assignment]
+    world.store = DishonestStore(world.store, charge=lambda asked, set_aside: Row(0))  # type: ignore[assignment]
 
 
 def charges_less(world: World, patch: Patch) -> None:
     store, cheap = world.store, cheaper().privacy
     less = {"cost": cheap.rho, "epsilon": cheap.epsilon, "alpha": cheap.alpha}
-    charge = lambda asked: store.charge(replace(asked, **less))  # noqa: E731
+    charge = lambda asked, set_aside: store.charge(replace(asked, **less))  # noqa: E731
     world.store = DishonestStore(store, charge=charge)  # type: ignore[assignment]
 
 
