@@ -103,8 +103,8 @@ def _donation(kind: Kind, body: Mapping[str, Json]) -> str:
     if kind == "donated":
         return f"The vault {body['vault']} signed that it keeps {sample} until {body['until']}."
     return (
-        f"You withdrew {sample}: the vault {body['vault']} signed that it destroyed it (read {body['reads']} "
-        "times before). That is its statement and no proof; copies that reviewers made are outside it."
+        f"You withdrew {sample}: the vault {body['vault']} signed that it destroyed it. That is its "
+        f"statement and no proof; copies that reviewers made are outside it (reads before: {body['reads']})."
     )
 
 

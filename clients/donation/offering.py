@@ -61,6 +61,9 @@ def offer(
     except RefusedByVault as refused:
         _set(store, donation, "refused", None, clock())
         raise Refused(f"the vault refuses: {refused.refusal.words}") from None
+    except VaultSilent as silent:
+        name = donation.sample.hex()
+        raise VaultSilent(f"{silent}. Sample {name} may have arrived; `fa device donate withdraw`") from None
     said = _statement(answer, donation, "kept")
     if said.until is None or said.until > _last_day(request, clock()):
         raise Refused("the vault says that it keeps the sample longer than the request allows; withdraw it")

@@ -1,7 +1,8 @@
 """`fa device donate`: samples that the owner offers on purpose, one by one, and takes back."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,6 +100,7 @@ def offer(
     """Show or play each sample, ask, and send what you agreed to: sealed for two reviewers together."""
     from clients.donation.offering import check
     from clients.donation.showing import need_terminal, read_recording
+    from fa_core.donation.exchange import post, reach, trust_of
 
     home = _open(folder)
     found, paths = _request(home, request), _paths(files)
@@ -106,13 +108,14 @@ def offer(
     if said and len(paths) != 1:
         raise BadInput("--said goes with one sample; offer the files one by one")
     need_terminal()
-    post = _post(found.vault, ca)
+    trust = trust_of(ca)
+    reach(found.vault, trust)
     recordings = [(path, read_recording(path, said)) for path in paths]
     _print_scope(found)
     sent = 0
     for number, (path, recording) in enumerate(recordings, start=1):
         typer.echo(f"\nsample {number} of {len(recordings)}: {path}")
-        sent += _offer_one(home, found, recording, player, post)
+        sent += _offer_one(home, found, recording, player, partial(post, found.vault, trust))
     typer.echo(f"\n{sent} of {len(recordings)} samples were sent; `fa device donate status` lists them")
 
 
@@ -151,11 +154,12 @@ def withdraw(
     """Have the vault destroy samples; its signed statement goes into the journal. Needs no consent."""
     from clients.donation.offering import withdraw as take_back
     from clients.donation.records import Donations
+    from fa_core.donation.exchange import post, trust_of
 
     if bool(samples) == everything:
         raise BadInput("name samples, or say --all")
     home = _open(folder)
-    donations = Donations(home.store)
+    donations, trust = Donations(home.store), trust_of(ca)
     meant = (
         [each for each in donations.all() if each.state != "withdrawn"]
         if everything
@@ -163,15 +167,10 @@ def withdraw(
     )
     said = []
     for donation in meant:
-        statement = take_back(home.store, donation, _post(donation.vault, ca), _now)
+        statement = take_back(home.store, donation, partial(post, donation.vault, trust), _now)
         said.append(json.loads(statement.document()))
         if not as_json:
-            reads = (
-                f"reviewers were handed it {statement.reads} times before"
-                if statement.reads
-                else "nobody read it"
-            )
-            typer.echo(f"{donation.sample.hex()}: {said[-1]['words']} By its record {reads}.")
+            typer.echo(f"{donation.sample.hex()}: {said[-1]['words']} Reads before: {statement.reads}.")
     if as_json:
         typer.echo(json.dumps(said, indent=2))
     elif not said:
@@ -218,14 +217,6 @@ def _request(home: "DeviceHome", path: Path) -> "DonationRequest":
         raise type(error)(f"{path}: {error}") from None
 
 
-def _post(vault: str, ca: Path | None) -> "Post":
-    from functools import partial
-
-    from fa_core.donation.exchange import post, trust_of
-
-    return partial(post, vault, trust_of(ca))
-
-
 def _scope(request: "DonationRequest") -> dict[str, object]:
     return {
         "request": request.hash.hex(),
@@ -267,6 +258,4 @@ def _open(folder: Path) -> "DeviceHome":
 
 
 def _now() -> datetime:
-    from clients.device.policy import utc_now
-
-    return utc_now()
+    return datetime.now(UTC).replace(microsecond=0)

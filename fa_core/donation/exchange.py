@@ -29,6 +29,17 @@ def trust_of(authority: Path | None) -> ssl.SSLContext:
     return trust
 
 
+def reach(vault: str, trust: ssl.SSLContext) -> None:
+    """Connect to a vault (HOST:PORT) and say nothing. Raises VaultSilent."""
+    connection = http.client.HTTPSConnection(vault, context=trust, timeout=SECONDS)
+    try:
+        connection.connect()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _silent(vault, error) from None
+    finally:
+        connection.close()
+
+
 def post(vault: str, trust: ssl.SSLContext, target: str, body: bytes) -> bytes:
     """Post a body to a vault (HOST:PORT) and return its answer.
 
@@ -45,8 +56,7 @@ def post(vault: str, trust: ssl.SSLContext, target: str, body: bytes) -> bytes:
             raise VaultSilent(f"the vault {vault} answers with more than a vault says")
         status = response.status
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = "its certificate is not trusted" if isinstance(error, ssl.SSLError) else "it does not answer"
-        raise VaultSilent(f"the vault {vault} cannot be asked: {why}") from None
+        raise _silent(vault, error) from None
     finally:
         connection.close()
     if status == 200:
@@ -56,3 +66,8 @@ def post(vault: str, trust: ssl.SSLContext, target: str, body: bytes) -> bytes:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise VaultSilent(f"the vault {vault} answers as no vault does (status {status})") from None
     raise RefusedByVault(refusal)
+
+
+def _silent(vault: str, error: Exception) -> VaultSilent:
+    why = "its certificate is not trusted" if isinstance(error, ssl.SSLError) else "it does not answer"
+    return VaultSilent(f"the vault {vault} cannot be asked: {why}")

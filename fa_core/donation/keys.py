@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 
 from fa_core.errors import BadInput
+from fa_core.secagg.keys import usable
 
 _MLKEM_SIZE, _SEED_SIZE, _X25519_SIZE = 1184, 64, 32
 OPENING_SIZE: Final = _MLKEM_SIZE + _X25519_SIZE
@@ -79,6 +80,8 @@ class ReviewerKeys:
 
 def opening_key(public: bytes) -> MLKEM768X25519PublicKey:
     """Return the HPKE key of 1,216 public bytes. Raises ValueError for bytes that are none."""
+    if not usable(public[_MLKEM_SIZE:]):
+        raise ValueError("a key of small order")
     return MLKEM768X25519PublicKey(
         MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_SIZE]),
         X25519PublicKey.from_public_bytes(public[_MLKEM_SIZE:]),

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fa_core.canonical_json import canonical
-from fa_core.donation.keys import OPENING_SIZE
+from fa_core.donation.keys import OPENING_SIZE, opening_key
 from fa_core.errors import BadInput, Refused
 from fa_core.labels import wrong
 from fa_core.trust.strict import moment, text, whole
@@ -55,6 +55,7 @@ class Reviewer:
         found = cls(text(body["name"]), bytes.fromhex(body["opening"]), bytes.fromhex(body["signing"]))
         if wrong(found.name) or (len(found.opening), len(found.signing)) != (OPENING_SIZE, 32):
             raise ValueError("not a reviewer")
+        opening_key(found.opening)
         return found
 
 

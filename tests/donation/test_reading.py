@@ -146,7 +146,8 @@ def step_with_a_log_that_fails(world: World) -> list[str]:
             act()
             leaked.append(name)
         except RefusedByVault as error:
-            assert error.refusal is Refusal.UNAVAILABLE
+            if error.refusal is not Refusal.UNAVAILABLE:
+                raise
         world.log.broken = False
 
     step("ask", lambda: ada.ask(donation.sample))
@@ -245,7 +246,8 @@ def opened_after_withdrawal(world: World, folder: Path) -> bool:
     try:
         world.read_together(donation.sample)
     except RefusedByVault as error:
-        assert error.refusal is Refusal.NO_SAMPLE
+        if error.refusal is not Refusal.NO_SAMPLE:
+            raise
         return False
     return True
 
