@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 
@@ -68,7 +68,10 @@ class Reading:
         return {"entry": index, "proof": None if proof is None else proof.body(), **shown}
 
     def _served(self, sample: bytes) -> DonationRequest | None:
-        held = self._one("SELECT request FROM sample WHERE id = ?", sample)
+        """Return the request of a sample that is here and whose last day is not over."""
+        held = self._one("SELECT request, until FROM sample WHERE id = ?", sample)
+        if held is not None and str(held[1]) < self.now.astimezone(UTC).date().isoformat():
+            return None
         return None if held is None else self.served.get(bytes(held[0]))
 
     def _read(self, access: Access) -> _Read | None:

@@ -228,6 +228,23 @@ def _opening(world: World, read: Read) -> bytes:
     return json.dumps({"entry": access.sign(OTHER.signing).decode()}).encode()
 
 
+def test_a_vault_that_answers_with_junk_gets_a_sentence(world: World) -> None:
+    donation = world.donate()
+    read, _ = world.review(ONE).ask(donation.sample)
+    proof = world.log.prove(0)
+    assert proof is not None
+    good = {"entry": 3, "proof": proof.body(), "wrap": "00"}
+    junk: list[object] = [[], 7, None, {}, {"entry": "1"}, {"entry": True}, {"entry": 1, "proof": 7}]
+    junk += [{**good, "proof": {**proof.body(), name: 7}} for name in proof.body()]
+    junk += [{**good, "proof": {**proof.body(), name: "zz"}} for name in proof.body()]
+    junk += [{**good, "wrap": 7}, {**good, "wrap": "zz"}]
+    for answer in [*(json.dumps(each).encode() for each in junk), b"", b"[" * 9000, b"\xff"]:
+        with pytest.raises((BadInput, Refused)):
+            world.review(OTHER, lambda target, body, answer=answer: answer).asked(read)
+    with pytest.raises(BadInput):
+        world.review(OTHER).release(read, bytes(1168))
+
+
 # Withdrawal, and copies of the vault's file.
 
 
@@ -329,6 +346,8 @@ def test_samples_expire(world: World) -> None:
     world.now += timedelta(days=30)
     assert world.keeper.expire(world.now) == 0
     world.now += timedelta(days=1)
+    with refused(Refusal.NO_SAMPLE):
+        world.review(ONE).ask(donation.sample)
     assert world.keeper.expire(world.now) == 1
     assert world.keeper.samples() == []
     assert list(world.wraps.samples()) == []

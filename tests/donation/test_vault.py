@@ -23,12 +23,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
+from clients.device.proof import problems
+from clients.device.store import Store
+from clients.donation import offering
 from clients.donation.offering import offer, withdraw
+from clients.donation.records import Donations
 from fa_core.cli import build as command_line
 from fa_core.donation.exchange import VaultSilent, post, reach, trust_of
 from fa_core.donation.refusal import Refusal, RefusedByVault
 from fa_core.donation.request import DonationRequest, read, sign
-from fa_core.donation.sealing import LARGEST, seal
+from fa_core.donation.sealing import LARGEST, sample_id, seal
 from fa_core.errors import BadInput, Refused
 from fa_core.store import open_store
 from fa_core.trust import enrolment
@@ -41,9 +45,10 @@ from fa_core.vault.reviewer import open_review
 from fa_core.vault.service import LARGEST_STATEMENT, build
 from fa_core.vault.settings import Home, read_home
 from fa_core.vault.wraps import Wraps
-from tests.donation.parties import NOW, ONE, OTHER, RECORDING, Log, World, refused
+from tests.device.setup import KEY, RULES
+from tests.donation.parties import NOW, ONE, OTHER, RECORDING, SAID, Log, World, refused
 
-ROOM = str(Path(keeper.__file__).parent)
+ROOM, DEVICE_ROOM = (str(Path(module.__file__).parent) for module in (keeper, offering))
 
 
 # Hostile bytes.
@@ -139,7 +144,7 @@ class FileLog(Log):
         return super().enter(sample, entry)
 
 
-def killed(target: int, run: Callable[[], bytes]) -> tuple[bytes, int]:
+def killed(target: int, run: Callable[[], bytes], room: str = ROOM) -> tuple[bytes, int]:
     """Run in a child that is killed at the `target`-th different line of the room; 0 never kills.
 
     Returns what it said, and how many lines there were.
@@ -151,7 +156,7 @@ def killed(target: int, run: Callable[[], bytes]) -> tuple[bytes, int]:
             seen: set[tuple[str, int]] = set()
 
             def trace(frame: FrameType, event: str, argument: Any) -> Any:
-                if not frame.f_code.co_filename.startswith(ROOM):
+                if not frame.f_code.co_filename.startswith(room):
                     return None
                 if event == "line":
                     seen.add((frame.f_code.co_filename, frame.f_lineno))
@@ -266,6 +271,41 @@ def test_killed_while_a_sample_is_handed_out(world: World, tmp_path: Path) -> No
     at_every_step(world, lambda found: found.answer(bodies[0], world.log, NOW), check, 8)
 
 
+def test_a_device_that_is_killed_can_take_back_whatever_left(world: World) -> None:
+    """At lines of the device's room; what the child posted before it died went into a pipe."""
+    world.store.grant("debug", NOW + timedelta(days=1), NOW)
+    world.store.close()
+    left = []
+    for target in range(6, 46, 5):
+        path = world.folder / f"store-{target}.db"
+        shutil.copy(world.folder / "store.db", path)
+        reading, writing = os.pipe()
+
+        def sending(path: Path = path, writing: int = writing) -> bytes:
+            store = Store.open(path, KEY, RULES, NOW)
+
+            def say(target: str, body: bytes) -> bytes:
+                os.write(writing, body[51:67])
+                return world.keeper.keep(body, NOW)
+
+            return offer(store, world.request, RECORDING, say, lambda: NOW).sample
+
+        killed(target, sending, DEVICE_ROOM)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            sample = pipe.read()
+        store = Store.open(path, KEY, RULES, NOW)
+        held = {each.sample: each for each in Donations(store).all()}
+        assert problems(store, None) == []
+        if sample:
+            left.append(sample)
+            assert sample_id(held[sample].token) == sample, "a sample left, and its token was not kept"
+            assert b"destroyed" in world.keeper.withdraw(held[sample].request + held[sample].token, NOW)
+        store.close()
+    assert 0 < len(left) < 8
+    world.store = Store.open(world.folder / "store.db", KEY, RULES, NOW)
+
+
 # Over HTTPS, set up by commands.
 
 
@@ -331,7 +371,7 @@ def set_up(folder: Path) -> tuple[Home, DonationRequest]:
     )
 
 
-def test_a_donation_over_https(tmp_path: Path, world: World) -> None:
+def test_a_donation_over_https(tmp_path: Path, world: World, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "all"
     folder.mkdir()
     home, request = set_up(folder)
@@ -373,6 +413,8 @@ def test_a_donation_over_https(tmp_path: Path, world: World) -> None:
         assert [each.kind for each in store.entries()].count("access") == 4
         assert store.verify_log() == []
         assert "read of donated sample" in fa("log", "show", "--store", folder / "store")
+    assert SAID not in caplog.text
+    assert donation.sample.hex() not in caplog.text
     assert json.loads(fa("vault", "expire", folder / "vault", "--json")) == {"destroyed": 0}
 
 
