@@ -62,17 +62,19 @@ def test_a_device_that_asks_for_no_consent_is_caught(world: World, monkeypatch: 
 
 
 def test_the_scope_binds_the_device_and_the_vault(world: World) -> None:
-    world.donate()
     withdraw(world.store, world.donate(), world.post, lambda: world.now)
-    world.donate()
-    with pytest.raises(Refused, match="3 samples were sent"):
-        world.donate()
     for moment in (world.request.first - timedelta(seconds=1), world.request.end):
         world.now = moment
-        with pytest.raises(Refused):
+        world.store.grant("debug", moment + timedelta(days=1), moment)
+        with pytest.raises(Refused, match="samples are asked for from"):
             offer(world.store, world.request, RECORDING, world.post, lambda: world.now)
         with pytest.raises(RefusedByVault, match="closed"):
             world.keeper.keep(world.heard[0], moment)
+    world.now = NOW
+    world.donate()
+    world.donate()
+    with pytest.raises(Refused, match="3 samples were sent"):
+        world.donate()
 
 
 def test_a_request_counts_only_with_the_authoritys_signature() -> None:
