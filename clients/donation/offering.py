@@ -40,7 +40,7 @@ def offer(
 ) -> Donation:
     """Seal a recording, journal that it is offered, send it, and return the donation that the vault keeps.
 
-    The caller has shown the recording to the owner and was told yes.
+    The caller has shown the recording to the owner, who agreed.
 
     Raises:
         Refused: as `check`, or the vault refuses.

@@ -12,8 +12,6 @@ from fa_core.errors import BadInput
 State = Literal["sent", "kept", "refused", "withdrawn"]
 """`sent`: it left, or may have left, and no statement of the vault came back."""
 
-_COLUMNS = "sample, token, request, area, vault, vault_key, at, until, state"
-
 
 @dataclass(frozen=True, slots=True)
 class Donation:
@@ -44,7 +42,10 @@ class Donations:
 
     def all(self) -> list[Donation]:
         """Return every donation, oldest first."""
-        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM donation ORDER BY rowid").fetchall()  # noqa: S608
+        rows = self._connection.execute(
+            "SELECT sample, token, request, area, vault, vault_key, at, until, state FROM donation "
+            "ORDER BY rowid"
+        ).fetchall()
         return [
             Donation(
                 sample, token, request, area, vault, vault_key, moment(at),

@@ -63,7 +63,9 @@ def init(
 @app.command()
 def reviewer(
     folder: Annotated[Path, typer.Argument(help="A new folder for the reviewer's keys.", show_default=False)],
-    name: Annotated[str, typer.Option(help="What owners of devices are told.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="The reviewer's name, as owners of devices read it.", show_default=False)
+    ],
     authority: Annotated[
         Path, typer.Option(help="File with the enrolment authority's public key.", show_default=False)
     ],

@@ -66,7 +66,7 @@ def test_the_vault_alone_opens_nothing(world: World) -> None:
     others = [
         (request, sealed.sample, 0, strangers),
         (request, bytes(16), 0, ONE),
-        (replace(request, area="bells"), sealed.sample, 0, ONE),
+        (replace(request, area="ovens"), sealed.sample, 0, ONE),
         (replace(request, vault_key=bytes(32)), sealed.sample, 0, ONE),
         (request, sealed.sample, 1, ONE),
     ]
