@@ -44,6 +44,13 @@ ROLLOUT_TABLES = (
 )
 """What a device saw of rollouts (`clients.rollout`). A store that is older than they are gets them too."""
 
+DONATION_TABLE = (
+    "CREATE TABLE IF NOT EXISTS donation (sample BLOB PRIMARY KEY, token BLOB NOT NULL, "
+    "request BLOB NOT NULL, area TEXT NOT NULL, vault TEXT NOT NULL, vault_key BLOB NOT NULL, "
+    "at INTEGER NOT NULL, until TEXT, state TEXT NOT NULL) STRICT"
+)
+"""What the owner donated (`clients.donation`): tokens and days, no audio."""
+
 
 class Connection(Protocol):
     """What we use of a DB-API connection, so that the benchmark can put plain SQLite in its place."""
@@ -69,6 +76,7 @@ def schema() -> list[str]:
     return [
         *event_tables(),
         *ROLLOUT_TABLES,
+        DONATION_TABLE,
         "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
         "CREATE TABLE consent (purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, "
         "until INTEGER NOT NULL) STRICT",
@@ -114,7 +122,7 @@ def _added_columns(connection: Connection) -> list[str]:
 
 def _bring_up_to_date(connection: Connection) -> None:
     """Make the tables and columns that a store of before lacks; where it lacks none, write nothing."""
-    for statement in (*event_tables(), *ROLLOUT_TABLES):
+    for statement in (*event_tables(), *ROLLOUT_TABLES, DONATION_TABLE):
         connection.execute(statement)
     if _added_columns(connection):
         with transaction(connection):

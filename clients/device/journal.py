@@ -15,7 +15,7 @@ from typing import Literal
 
 Kind = Literal[
     "created", "granted", "revoked", "contributed", "declined", "expired", "forgotten",
-    "model_kept", "model_refused", "rollout",
+    "model_kept", "model_refused", "rollout", "donation_offered", "donated", "donation_withdrawn",
 ]  # fmt: skip
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -83,11 +83,28 @@ def sentence(entry: Entry) -> str:
     if entry.kind == "rollout":
         state = str(body["state"]).replace("_", " ")
         return f"Rollout {body['rollout']} for {body['wake_word']} is {state}: {body['meaning']}."
+    if entry.kind in ("donation_offered", "donated", "donation_withdrawn"):
+        return _donation(entry.kind, body)
     return (
         f"Took part in {body['plan']} revision {body['revision']} ({body['question']}), signed by "
         f"{body['signer']}, for the {body['window']} up to {body['until']}. It read {body['columns']} of "
         f"{body['source']}{_facts(body)} and sent one {body['protection']} vector of {body['cells']} counts"
         f"{' of nothing: ' + str(body['zeros']) if body['zeros'] else ''}. It cost {body['cost']}."
+    )
+
+
+def _donation(kind: Kind, body: Mapping[str, Json]) -> str:
+    sample = f"the sample {str(body['sample'])[:12]}"
+    if kind == "donation_offered":
+        return (
+            f"You agreed to send {sample} for {body['area']} to the vault {body['vault']}, sealed for "
+            f"{body['reviewers']} together."
+        )
+    if kind == "donated":
+        return f"The vault {body['vault']} signed that it keeps {sample} until {body['until']}."
+    return (
+        f"You withdrew {sample}: the vault {body['vault']} signed that it destroyed it. That is its "
+        f"statement and no proof; copies that reviewers made are outside it (reads before: {body['reads']})."
     )
 
 

@@ -49,6 +49,7 @@ NOUNS: Final = {
     "alerts": "Send a webhook or an e-mail when a guardrail breaks, a round fails or a budget runs low.",
     "rollout": "Take a candidate model to devices in stages, behind a gate that the witness computes again.",
     "model": "Sign, keep and publish what devices load: heads, adapters, thresholds, policies.",
+    "vault": "Keep donated samples that two reviewers open together.",
     "store": "Back up, restore and verify the whole store.",
 }
 """Groups of commands, one module each, with a Typer called `app`. The text is its help."""

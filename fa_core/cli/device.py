@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fa_core.cli import donate
 from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="See what this device stores and what was sent in your name; consent, forget, verify, serve.",
 )
+app.add_typer(donate.app, name="donate")
 
 Folder = Annotated[
     Path, typer.Option("--dir", envvar="UNHEARD_DEVICE", help="The device's folder, with its device.toml.")

@@ -164,6 +164,8 @@ def _summary(entry: LogEntry) -> str:
         return f"{entry.kind} {entry.subject[:12]} signed by {body['key'][:12]}"
     if entry.kind in ("decision", "manifest"):
         return f"{entry.kind} of rollout {entry.subject[:12]}"
+    if entry.kind == "access":
+        return f"{body['action']} of donated sample {entry.subject[:12]} by reviewer {body['reviewer'][:12]}"
     row = body["row"]
     if row["kind"] == "declare":
         limits = ", ".join(f"{name} {exact(Fraction(limit))}" for name, limit in row["policy"].items())

@@ -48,7 +48,7 @@ def serve(home: Home) -> None:
     counters.forget(home.counts)
     structured("gateway")
     os.environ[ENVIRONMENT] = str(home.folder.resolve())
-    listening = _listen(settings.listen)
+    listening = listen(settings.listen)
     queue, counts = Queue(database), counters.Counters()
     relays = RelayServer(
         home.folder / settings.relay.socket,
@@ -95,7 +95,8 @@ def _config(home: Home) -> uvicorn.Config:
     )
 
 
-def _listen(where: str) -> socket.socket:
+def listen(where: str) -> socket.socket:
+    """Return a socket that listens at HOST:PORT. Raises BadInput where that cannot be."""
     host, port = address(where)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -293,7 +293,7 @@ class Store:
         """Put an entry in the log and return it; one with the same bytes is returned as it is.
 
         Args:
-            kind: of what is published: "model", "rollout", "decision" or "manifest".
+            kind: of what is published: "model", "rollout", "decision", "manifest" or "access".
             subject: what it is about, as `translog` says. data: the entry's bytes, `checkpoint.entry`'s.
         """
         with self._database.writing() as connection:

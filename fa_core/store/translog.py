@@ -4,7 +4,7 @@ Trees and proofs are RFC 6962's (`fa_core.merkle`), checkpoints signed notes (`f
 
 Entries are never changed or removed. `subject` only helps to find one: the hash of a plan, of an artefact's
 manifest or of a rollout, which its decisions and manifests have too; the release's id for a release or a
-failure, a name for a key.
+failure, a name for a key, the random id of a donated sample for a reviewer's access to it.
 """
 
 import json
@@ -361,5 +361,5 @@ def _subject(found: LogEntry) -> str:
     if found.kind == "ledger":
         row = body.get("row", {})
         return str(row.get("release", row.get("population")))
-    names = {"key": "name", "decision": "rollout", "manifest": "rollout"}
+    names = {"key": "name", "decision": "rollout", "manifest": "rollout", "access": "sample"}
     return str(body.get(names.get(found.kind, "release")))

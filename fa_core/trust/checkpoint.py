@@ -32,7 +32,9 @@ from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, Refused
 from fa_core.merkle import HASH_SIZE, Proof, verify_consistency
 
-Kind = Literal["plan", "key", "ledger", "release", "failure", "model", "rollout", "decision", "manifest"]
+Kind = Literal[
+    "plan", "key", "ledger", "release", "failure", "model", "rollout", "decision", "manifest", "access",
+]  # fmt: skip
 
 ORIGIN = "unheard"
 WITNESS = "unheard-witness"

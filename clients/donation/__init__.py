@@ -1,0 +1,1 @@
+"""Donation: the only audio that ever leaves a device, sample by sample, each one seen and agreed to."""
