@@ -326,31 +326,26 @@ def connect(
     connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
 
 
+@app.command()
+def wyoming(
+    uri: Annotated[
+        str, typer.Option(help="Where to answer: tcp://HOST:PORT or unix:///PATH.")
+    ] = "tcp://127.0.0.1:10400",
+    folder: Folder = HERE,
+) -> None:
+    """Answer a voice assistant as its wake-word service (Wyoming protocol). Audio is never stored."""
+    from clients.wake_service.process import serve as serve_assistants
+
+    serve_assistants(folder, uri, typer.echo)
+
+
 def _started(home: "DeviceHome", wake_word: str, model: str | None) -> "Started":
     """Return what starts a stream: heard by the detector that was named, else by the one that acts."""
-    from functools import partial
+    from clients.runtime.published import models_of
+    from clients.runtime.starting import listens
 
-    from clients.device.records import Records
-    from clients.models.believe import RefusedModel
-    from clients.runtime.detectors import open_detector
-    from clients.runtime.events import Listener
-    from clients.runtime.following import choice, opened
-    from clients.runtime.published import models_of, open_published
-    from clients.runtime.session import Session
-    from clients.runtime.switching import SwitchingSession
-
-    models, store = models_of(home), home.store
-    try:
-        published = open_published(models, model) if model and _is_hex(model, 32) else None
-    except RefusedModel as refused:
-        raise Refused(f"{model} is not loaded: {refused}") from None
-    detector = published or open_detector(model or "micro-1", wake_word)
-    if model is None and Records(store).enrolled():
-        choose, open_chosen = partial(choice, home, models, wake_word), partial(opened, models)
-        return lambda start, now: SwitchingSession(
-            choose, open_chosen, detector, store, "quality_metrics", start, now
-        )
-    return lambda start, _: Session(Listener(detector, start), store, "quality_metrics")
+    heard = listens(home, models_of(home), wake_word, model)
+    return lambda start, now: heard.session(home.store, start, now)
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
