@@ -102,6 +102,8 @@ class Service:
                 await client.answer(Error(str(wrong)))
         except (OSError, EOFError):  # a TimeoutError is one of the first
             logger.info("a client vanished, or left an answer unread")
+        except asyncio.CancelledError:
+            logger.info("a connection was ended: the service stops, or another client needs its place")
         except Exception:
             logger.exception("a client's stream ended by a defect")
         finally:
