@@ -71,8 +71,9 @@ def info(words: tuple[str, ...]) -> Info:
     """Return what the service says of itself. Which model acts is nobody's to know: it has no version."""
     ours = Attribution("Unheard", "")
     models = [
-        WakeModel(word, ours, True, f"wake word {word}", None, ["en"], word.replace("_", " "))
+        WakeModel(word, ours, True, phrase, None, ["en"], phrase)
         for word in words
+        for phrase in [word.replace("_", " ")]
     ]
     program = WakeProgram(
         "unheard", ours, True, "The device's own wake-word detector", version("unheard"), models
