@@ -135,7 +135,8 @@ class Episodes:
         self._episode: _Episode | None = None
         self._samples_of: dict[tuple[datetime, bool], int] = {}
         self._levels: dict[datetime, list[float]] = {}
-        self._woke: list[datetime] = []
+        self.woke: list[datetime] = []
+        """When the first detector woke in what was fed last: with the hop, while the episode is yet open."""
 
     @property
     def now(self) -> datetime:
@@ -150,19 +151,12 @@ class Episodes:
     def feed(self, pcm: Pcm, *, playback: bool = False) -> list[tuple[Detection, ...]]:
         """Take in samples and return the episodes that ended with them, a detection by each detector."""
         ended: list[tuple[Detection, ...]] = []
+        self.woke = []
         while pcm.size:
             size = min(pcm.size, *(each.missing for each in self._models))
             ended += self._step(pcm[:size].copy(), playback)
             pcm = pcm[size:]
         return ended
-
-    def woke(self) -> list[datetime]:
-        """Return the times of the first detector's wakes since this was last asked.
-
-        A wake is here with the hop that it came with, while its episode is still open.
-        """
-        woke, self._woke = self._woke, []
-        return woke
 
     def listened(self) -> list[Listened]:
         """Return what was listened to since this was last asked."""
@@ -223,7 +217,7 @@ class Episodes:
             episode.accepted[number] = True
             episode.end = end + self._refractory
             if number == 0:
-                self._woke.append(end)
+                self.woke.append(end)
 
     def _opened(self, at: datetime, end: datetime, playback: bool) -> _Episode:
         snr, count = self._ring.snr_db(), len(self._models)
@@ -273,9 +267,10 @@ class Listener:
         """The time from which on events may yet be returned."""
         return self._episodes.settled
 
+    @property
     def woke(self) -> list[datetime]:
         """See `Episodes.woke`."""
-        return self._episodes.woke()
+        return self._episodes.woke
 
     def listened(self) -> list[Listened]:
         """See `Episodes.listened`."""

@@ -54,9 +54,10 @@ class Session:
         self._settle(self._listener.settled, now)
         return detections
 
+    @property
     def woke(self) -> list[datetime]:
-        """Return the times of the wakes since this was last asked; see `clients.runtime.events.Episodes`."""
-        return self._listener.woke()
+        """When the detector woke in what was fed last; see `clients.runtime.events.Episodes`."""
+        return self._listener.woke
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""

@@ -103,9 +103,10 @@ class ShadowListener:
         """Take in samples and return the moments that ended with them. `playback`: the device is sounding."""
         return [self._moment(*each) for each in self._episodes.feed(pcm, playback=playback)]
 
+    @property
     def woke(self) -> list[datetime]:
-        """Return the acting model's wakes; see `Episodes.woke`."""
-        return self._episodes.woke()
+        """When the acting model woke in what was fed last; see `Episodes.woke`."""
+        return self._episodes.woke
 
     def listened(self) -> list[Listened]:
         """Return what the acting model listened to; see `Episodes.listened`."""
@@ -151,9 +152,10 @@ class ShadowSession:
         self._take(moments, self._listener.settled, now)
         return _events(moments)
 
+    @property
     def woke(self) -> list[datetime]:
-        """Return the acting model's wakes since this was last asked."""
-        return self._listener.woke()
+        """When the acting model woke in what was fed last."""
+        return self._listener.woke
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""

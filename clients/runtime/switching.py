@@ -72,9 +72,10 @@ class SwitchingSession:
         self._samples += pcm.size
         return ended + self._session.feed(pcm, now, playback=playback)
 
+    @property
     def woke(self) -> list[datetime]:
-        """Return the acting model's wakes since this was last asked."""
-        return self._session.woke()
+        """When the acting model woke in what was fed last."""
+        return self._session.woke
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""

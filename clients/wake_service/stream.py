@@ -31,6 +31,7 @@ class AnySession(Protocol):
     """A session, whatever it runs; see `clients.runtime.session.Session`."""
 
     def feed(self, pcm: Pcm, now: datetime) -> object: ...
+    @property
     def woke(self) -> list[datetime]: ...
     def react(self, reaction: Reaction) -> None: ...
     def listened(self, now: datetime) -> None: ...
@@ -148,7 +149,7 @@ class Stream:
             woke = []
             for word, session in self._sessions.items():
                 session.feed(pcm, now)
-                if times := session.woke():
+                if times := session.woke:
                     woke.append(word)
                     self._last = word, times[-1]
             if woke:

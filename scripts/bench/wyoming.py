@@ -100,7 +100,7 @@ def alone(sound: Sound, wake_word: str) -> list[int]:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     listener = Listener(open_detector("micro-1", wake_word), start)
     listener.feed(sound.audio)
-    samples = [round((each - start).total_seconds() * SAMPLE_RATE) for each in listener.woke()]
+    samples = [round((each - start).total_seconds() * SAMPLE_RATE) for each in listener.woke]
     return [(sample - 1) // CHUNK for sample in samples]
 
 

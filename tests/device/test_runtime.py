@@ -166,9 +166,9 @@ def test_a_wake_is_known_while_its_episode_is_open_and_told_once() -> None:
     listener = Listener(Scripted({20: 0.5, 22: 0.9, 30: 0.95}), NOW)
     samples = np.zeros(int(2.3 * SAMPLE_RATE), np.int16)
     assert listener.feed(samples) == []
-    assert listener.woke() == [NOW + timedelta(seconds=2.3)]
+    assert listener.woke == [NOW + timedelta(seconds=2.3)]
     listener.feed(samples)
-    assert listener.woke() == []
+    assert listener.woke == []
 
 
 def test_what_was_listened_to_is_said_once() -> None:
