@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -93,7 +92,7 @@ class Writer:
             except sqlcipher.Error:
                 logger.warning("the store is busy or cannot be written; it will be tried again")
                 return False
-            except BadInput:
+            except Exception:  # one that fails for ever would keep all others waiting
                 logger.exception("rows were dropped: they do not fit their table")
             with self._alone:
                 self._waiting.popleft()
@@ -123,8 +122,9 @@ def _merged(parts: Sequence[tuple[Waiting, Row]]) -> Waiting:
         else None
     )
     row = {**rows[0], "snr_db": snr, "minutes": min(60, sum(map(_minutes, rows)))}
-    last, _ = parts[-1]
-    return Waiting("listening", (row,), last.purpose, last.now)
+    # With the earliest time, so that nothing of before the owner's consent is written.
+    first, _ = parts[0]
+    return Waiting("listening", (row,), first.purpose, first.now)
 
 
 def _minutes(row: Row) -> int:
@@ -177,8 +177,10 @@ class Keeper:
     def look(self) -> None:
         """Look which model acts for each wake word; where that cannot be read, what acted still does."""
         for word, choose in self._choose.items():
-            with suppress(sqlcipher.Error):
+            try:
                 self._choices[word] = choose(self._clock.now())
+            except Exception:
+                logger.exception("it cannot be read which model acts; it will be tried again")
 
     def _chosen(self, wake_word: str, now: datetime) -> Choice:
         return self._choices[wake_word]

@@ -121,19 +121,28 @@ async def answer(
     say: Say,
 ) -> None:
     """Answer until `stopped`; then end every stream and write what waits, before this returns."""
-    with ThreadPoolExecutor(cpu_count(), "hearing") as pool:
-        service = Service(Parts(tuple(words), keeper.session, keeper.writer, clock, pool))
-        server = await address.start(service)
-        ended = threading.Event()
-        keeping = threading.Thread(target=keeper.run, args=(ended,), name="store")
-        keeping.start()
-        try:
-            say(f"answers at {address.uri(server)} for {', '.join(words)}")
-            await stopped.wait()
-        finally:
-            server.close()
-            await service.end()
-            ended.set()
-            await asyncio.to_thread(keeping.join)
-            if address.path is not None:
-                address.path.unlink(missing_ok=True)
+    ended = threading.Event()
+    keeping = threading.Thread(target=keeper.run, args=(ended,), name="store")
+    keeping.start()
+    try:
+        # Within: what its threads still hand on when they end is written.
+        with ThreadPoolExecutor(cpu_count(), "hearing") as pool:
+            service = Service(Parts(tuple(words), keeper.session, keeper.writer, clock, pool))
+            await _served(
+                service, address, stopped, lambda at: say(f"answers at {at} for {', '.join(words)}")
+            )
+    finally:
+        ended.set()
+        await asyncio.to_thread(keeping.join)
+
+
+async def _served(service: Service, address: Address, stopped: asyncio.Event, say: Say) -> None:
+    server = await address.start(service)
+    try:
+        say(address.uri(server))
+        await stopped.wait()
+    finally:
+        server.close()
+        await service.end()
+        if address.path is not None:
+            address.path.unlink(missing_ok=True)

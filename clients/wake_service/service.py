@@ -108,9 +108,9 @@ class Service:
         except Exception:
             logger.exception("a client's stream ended by a defect")
         finally:
-            await client.end()
-            writer.close()
             self._clients.pop(task, None)
+            writer.close()
+            await client.end()
 
     async def end(self) -> None:
         """End every client, and what its stream was waiting for."""

@@ -208,7 +208,7 @@ def test_a_client_that_stalls_or_vanishes_in_an_event_disturbs_nobody(
             reader, stalling = await asyncio.open_connection("127.0.0.1", port)
             stalling.write(half + bytes(100))
             assert b"must follow within" in await reader.read()
-            monkeypatch.undo()
+            monkeypatch.setattr(wire, "EVENT_SECONDS", 3_600.0)
             _, vanishing = await asyncio.open_connection("127.0.0.1", port)
             vanishing.write(half[:50])
             vanishing.transport.abort()
@@ -230,6 +230,7 @@ def test_a_client_that_reads_no_answer_ends(tmp_path: Path, monkeypatch: pytest.
                 while True:
                     writer.write(ping)
                     await writer.drain()
+            monkeypatch.setattr(service, "WRITE_SECONDS", 3_600.0)
             async with player(port) as client:
                 assert names(await client.hear(1)) == ["okay_nabu"]
 
