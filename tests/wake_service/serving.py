@@ -1,7 +1,7 @@
 """A service with scripted detectors over a real store, the library's own client, clocks that a test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,9 @@ from clients.wake_service.wire import LINE
 from fa_core.tables import SOURCES
 from tests.device.setup import KEY, NOW, RULES
 from tests.device.test_runtime import Scripted
+
+GUARD = 120.0
+"""Seconds after which a scene is given up: a client that waits for ever fails its test."""
 
 Scores = Mapping[str, Mapping[int, float]]
 """By wake word: the score of each tenth of a second of a stream; elsewhere it is 0."""
@@ -146,6 +149,11 @@ def speech(seconds: float) -> Pcm:
     times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     voice = sum(np.sin(2 * np.pi * 140 * harmonic * times) / harmonic for harmonic in range(1, 20))
     return (4_000 * voice * (np.sin(2 * np.pi * 2 * times) > 0)).astype(np.int16)
+
+
+def run(scene: Coroutine[Any, Any, None]) -> None:
+    """Play a scene to its end."""
+    asyncio.run(asyncio.wait_for(scene, GUARD))
 
 
 @asynccontextmanager

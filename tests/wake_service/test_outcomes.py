@@ -1,6 +1,5 @@
 """What is stored of a stream: moments, what followed them, the time listened; and nothing without consent."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from clients.wake_service.stream import Silence, Stream, placed
 from fa_core.tables import SOURCES
 from tests.device.setup import NOW
 from tests.device.test_store import decrypted
-from tests.wake_service.serving import WAKE, Device, Player, names, player, serving, speech, started
+from tests.wake_service.serving import WAKE, Device, Player, names, player, run, serving, speech, started
 
 FOLLOWED = ("wake_events", "true_accept", "follow_up")
 UNWANTED = ("wake_events", "false_accept", "silence")
@@ -46,7 +45,7 @@ def session(device: Device, scene: Callable[[Player], Awaitable[None]]) -> None:
         async with serving(device) as port, player(port) as client:
             await scene(client)
 
-    asyncio.run(whole())
+    run(whole())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_another_connection_from_the_same_address_may_say_what_followed(tmp_path
                 await two.hear(1)
                 await events.said(Transcript("stop").event())
 
-    asyncio.run(scene())
+    run(scene())
     assert device.outcomes() == [FOLLOWED, UNKNOWN, UNKNOWN]
 
 
@@ -223,7 +222,7 @@ def test_a_restart_in_the_middle_of_a_stream_loses_nothing_and_repeats_nothing(t
         async with serving(first) as port, player(port) as client:
             await client.hear(120, pieces=20)  # and the service ends, with the last wake still open
 
-    asyncio.run(broken_off())
+    run(broken_off())
     wakes = [*first.rows("wake_events"), *first.rows("detections")]
     assert len(wakes) == 3
     assert [row["minutes"] for row in first.rows("listening")] == [2]

@@ -1,6 +1,5 @@
 """The process: where it answers, which model acts while it does, and how it ends."""
 
-import asyncio
 import os
 import signal
 import socket
@@ -32,7 +31,7 @@ from tests.device.publishing import WORD
 from tests.device.setup import NOW
 from tests.device.test_cli import example
 from tests.device.test_following import CANDIDATE, Served
-from tests.wake_service.serving import Clocks, chunk, started
+from tests.wake_service.serving import Clocks, chunk, run, started
 
 QUIET = np.zeros(PIECE, np.int16)
 
@@ -58,7 +57,8 @@ def answered(folder: Path, uri: str, scene: Callable[[AsyncClient], Awaitable[No
                 await scene(client)
 
         try:
-            played.set_result(asyncio.run(whole()))
+            run(whole())
+            played.set_result(None)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -16,7 +16,7 @@ from clients.runtime.detectors import SAMPLE_RATE
 from clients.runtime.events import Listener
 from clients.wake_service import service, wire
 from tests.device.setup import NOW
-from tests.wake_service.serving import Detector, Device, chunk, names, player, serving, started
+from tests.wake_service.serving import Detector, Device, chunk, names, player, run, serving, started
 
 
 def test_it_says_what_it_is_and_which_words_it_hears_and_not_which_model_acts(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_it_says_what_it_is_and_which_words_it_hears_and_not_which_model_acts(tm
             assert pong is not None
             assert (pong.type, pong.data) == ("pong", {"text": "who"})
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_a_wake_is_answered_with_the_chunk_that_completed_it(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_wake_is_answered_with_the_chunk_that_completed_it(tmp_path: Path) -> 
             assert found == [(5, "okay_nabu"), (40, "okay_nabu")]
             assert said[5][0].data["timestamp"] == 500
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_the_detections_are_those_of_the_detector_alone(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_detections_are_those_of_the_detector_alone(tmp_path: Path) -> None:
         times = sorted(row["time"] for table in ("wake_events", "detections") for row in device.rows(table))
         assert len(times) == 3 * len(events)
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_a_stream_without_a_wake_is_told_so_at_its_end(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_stream_without_a_wake_is_told_so_at_its_end(tmp_path: Path) -> None:
             assert names(await client.hear(1)) == ["okay_nabu"]
             assert await client.said(AudioStop().event()) == []
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_a_client_hears_the_words_that_it_names(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_client_hears_the_words_that_it_names(tmp_path: Path) -> None:
                 await client.said(Detect(["okay_nabu"]).event())
                 assert names(await client.hear(1)) == ["okay_nabu"]
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_audio_without_a_start_is_a_stream_as_satellites_send_it(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_audio_without_a_start_is_a_stream_as_satellites_send_it(tmp_path: Path)
         async with serving(Device(tmp_path)) as port, player(port) as client:
             assert names(await client.hear(1)) == ["okay_nabu"]
 
-    asyncio.run(scene())
+    run(scene())
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_audio_of_another_form_is_made_ours(tmp_path: Path, rate: int, width: in
         async with serving(Device(tmp_path)) as port, player(port) as client:
             assert names(await client.hear(0.9, rate=rate, width=width, channels=channels)) == ["okay_nabu"]
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def audio(rate: float, width: int, channels: int, samples: bytes = b"") -> bytes:
@@ -191,7 +191,7 @@ def test_what_cannot_be_answered_is_refused_in_words_and_disturbs_nobody(tmp_pat
             writer.close()
             assert names(await client.hear(1)) == ["okay_nabu"]
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_a_client_that_stalls_or_vanishes_in_an_event_disturbs_nobody(
@@ -215,7 +215,7 @@ def test_a_client_that_stalls_or_vanishes_in_an_event_disturbs_nobody(
             stalling.close()
             assert names(await client.hear(1)) == ["okay_nabu"]
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_a_client_that_reads_no_answer_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_a_client_that_reads_no_answer_ends(tmp_path: Path, monkeypatch: pytest.
             async with player(port) as client:
                 assert names(await client.hear(1)) == ["okay_nabu"]
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_there_is_room_for_so_many_clients_and_silent_ones_make_room(
@@ -258,7 +258,7 @@ def test_there_is_room_for_so_many_clients_and_silent_ones_make_room(
                 assert await silent.read_event() is None
                 assert names(await listening.hear(0.1)) == []
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_each_client_has_a_stream_of_its_own(tmp_path: Path) -> None:
@@ -274,5 +274,5 @@ def test_each_client_has_a_stream_of_its_own(tmp_path: Path) -> None:
                     found["other"] += [number] * len(names(await other.hear(0.1)))
             assert found == {"one": [5, 30], "other": [11]}
 
-    asyncio.run(scene())
+    run(scene())
     assert len(device.rows("wake_events")) + len(device.rows("detections")) == 3
