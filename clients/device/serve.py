@@ -67,7 +67,7 @@ class Server:
         self._devices = dict(devices)
         self._endpoint = endpoint
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._listening = _listen(endpoint)
+        self._listening = listen(endpoint)
 
     def run(self, stopped: Callable[[], bool] = lambda: False, look_every: float = 0.2) -> None:
         """Serve until `stopped()`, then remove the socket."""
@@ -162,7 +162,7 @@ class _Unreadable(Exception):
     """The other end sent something that is no request, or stopped in the middle."""
 
 
-def _listen(endpoint: Endpoint) -> socket.socket:
+def listen(endpoint: Endpoint) -> socket.socket:
     """Return the listening socket. It appears at its path only when it listens and has its mode."""
     folder = endpoint.path.parent
     try:

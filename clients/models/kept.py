@@ -10,6 +10,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
+from threading import Lock
 
 from clients.device.records import Records
 from clients.device.store import Store
@@ -44,7 +45,7 @@ class Models:
     Args:
         folder: where they are kept; made at the first.
         store: open. It gets the log as seen, the journal's entries and the labels of versions; nobody else
-            uses its connection during a call.
+            uses its connection during a call. `load` uses none, and may be called from any thread.
         source: where models are fetched, None where nowhere.
     """
 
@@ -56,6 +57,7 @@ class Models:
         self._able = able
         self._source = source
         self._refused: set[tuple[str, Reason, date]] = set()
+        self._labels = Lock()
         for name in self.kept():
             with suppress(RefusedModel):
                 self._allow_label(self._manifest(name, None)[0].version)
@@ -224,8 +226,9 @@ class Models:
         return self._folder / directory.artefact_name(sha256)
 
     def _allow_label(self, version: str) -> None:
-        if version not in self._store.rules.labels.get("model_version", ()):
-            self._store.rules = self._store.rules.allowing("model_version", version)
+        with self._labels:
+            if version not in self._store.rules.labels.get("model_version", ()):
+                self._store.rules = self._store.rules.allowing("model_version", version)
 
     def _note_refusal(self, sha256: str, reason: Reason, now: datetime) -> None:
         if (sha256, reason, now.date()) in self._refused:

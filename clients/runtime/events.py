@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
+from threading import Lock
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from clients.runtime.ring import Ring
 REFRACTORY = timedelta(seconds=2)
 NEAR = 0.5
 """A near miss reaches at least this share of the threshold."""
+
+MINUTE = 60 * SAMPLE_RATE
+"""Samples of a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +40,49 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Listened:
-    """Whole minutes listened within one hour, `time` being its start; `snr_db` is its events' median."""
+    """Samples listened to within one hour, `time` being its start; `snr_db` is its events' median."""
 
     time: datetime
     wake_word: str
     model_version: str
     snr_db: float | None
     playback: bool
-    minutes: int
+    samples: int
 
-    def row(self) -> dict[str, object]:
-        """Return the fields as a row of `listening`."""
-        return {name: getattr(self, name) for name in self.__slots__}
+
+class Minutes:
+    """Counts whole minutes out of what was listened to; what they leave is carried on to the next.
+
+    One may serve several streams, each after the other or at once: so many short ones are not rounded away.
+    """
+
+    def __init__(self) -> None:
+        self._over: dict[tuple[str, str, bool], int] = {}
+        self._alone = Lock()
+
+    def rows(self, listened: Sequence[Listened]) -> list[dict[str, object]]:
+        """Return the rows of `listening`, for each hour that has a minute, to the nearest one."""
+        with self._alone:
+            return [
+                {
+                    "time": each.time,
+                    "wake_word": each.wake_word,
+                    "model_version": each.model_version,
+                    "snr_db": each.snr_db,
+                    "playback": each.playback,
+                    "minutes": minutes,
+                }
+                for each in listened
+                if (minutes := self._whole(each))
+            ]
+
+    def _whole(self, each: Listened) -> int:
+        """Return the minutes of one hour, and carry on at most half a minute too many or too few."""
+        key = each.wake_word, each.model_version, each.playback
+        samples = self._over.get(key, 0) + each.samples
+        minutes = max(0, round(samples / MINUTE))
+        self._over[key] = samples - minutes * MINUTE
+        return minutes
 
 
 @dataclass(slots=True)
@@ -84,7 +119,7 @@ class Episodes:
     the detectors, so how the stream is split changes nothing.
 
     Args:
-        detectors: for one wake word; the minutes listened are the first one's.
+        detectors: for one wake word; wakes and the time listened are the first one's.
         start: when the stream starts, UTC; the time of every event is counted from it in samples.
         refractory, near: see the module; `near` is a share of a detector's threshold.
     """
@@ -98,8 +133,10 @@ class Episodes:
         self._refractory = refractory
         self._samples = 0
         self._episode: _Episode | None = None
-        self._minutes: dict[tuple[datetime, bool], int] = {}
+        self._samples_of: dict[tuple[datetime, bool], int] = {}
         self._levels: dict[datetime, list[float]] = {}
+        self.woke: list[datetime] = []
+        """When the first detector woke in what was fed last: with the hop, while the episode is yet open."""
 
     @property
     def now(self) -> datetime:
@@ -114,28 +151,34 @@ class Episodes:
     def feed(self, pcm: Pcm, *, playback: bool = False) -> list[tuple[Detection, ...]]:
         """Take in samples and return the episodes that ended with them, a detection by each detector."""
         ended: list[tuple[Detection, ...]] = []
+        self.woke = []
         while pcm.size:
             size = min(pcm.size, *(each.missing for each in self._models))
             ended += self._step(pcm[:size].copy(), playback)
             pcm = pcm[size:]
         return ended
 
-    def finish(self) -> tuple[list[tuple[Detection, ...]], list[Listened]]:
-        """End the stream: return the open episode and the minutes listened, and wipe the audio."""
-        ended, first = [self._close()] if self._episode else [], self._models[0].detector
-        rows = [
-            Listened(hour, first.wake_word, first.model_version, snr, playback, minutes)
-            for (hour, playback), samples in self._minutes.items()
-            if (minutes := round(samples / SAMPLE_RATE / 60))
+    def listened(self) -> list[Listened]:
+        """Return what was listened to since this was last asked."""
+        first = self._models[0].detector
+        found = [
+            Listened(hour, first.wake_word, first.model_version, snr, playback, samples)
+            for (hour, playback), samples in self._samples_of.items()
             for snr in [_median(self._levels.get(hour, []))]
         ]
-        self._minutes.clear()
+        self._samples_of.clear()
         self._levels.clear()
+        return found
+
+    def finish(self) -> tuple[list[tuple[Detection, ...]], list[Listened]]:
+        """End the stream: return the open episode and what was listened to, and wipe the audio."""
+        ended = [self._close()] if self._episode else []
+        listened = self.listened()
         self._ring.wipe()
         for each in self._models:
             each.waiting.clear()
             each.detector.reset()
-        return ended, rows
+        return ended, listened
 
     def _step(self, pcm: Pcm, playback: bool) -> Iterator[tuple[Detection, ...]]:
         """Take in samples up to the end of a hop at most."""
@@ -153,7 +196,7 @@ class Episodes:
         model.samples, model.missing = self._samples, model.detector.hop
         if number == 0:
             key = _hour(at), playback
-            self._minutes[key] = self._minutes.get(key, 0) + pcm.size
+            self._samples_of[key] = self._samples_of.get(key, 0) + pcm.size
         for score in model.detector.feed(pcm):
             yield from self._frame(number, at, float(score), playback)
 
@@ -173,6 +216,8 @@ class Episodes:
         if accepts(model.detector, score) and not episode.accepted[number]:
             episode.accepted[number] = True
             episode.end = end + self._refractory
+            if number == 0:
+                self.woke.append(end)
 
     def _opened(self, at: datetime, end: datetime, playback: bool) -> _Episode:
         snr, count = self._ring.snr_db(), len(self._models)
@@ -222,8 +267,17 @@ class Listener:
         """The time from which on events may yet be returned."""
         return self._episodes.settled
 
+    @property
+    def woke(self) -> list[datetime]:
+        """See `Episodes.woke`."""
+        return self._episodes.woke
+
+    def listened(self) -> list[Listened]:
+        """See `Episodes.listened`."""
+        return self._episodes.listened()
+
     def finish(self) -> tuple[list[Detection], list[Listened]]:
-        """End the stream: return the open event and the minutes listened, and wipe the audio."""
+        """End the stream: return the open event and what was listened to, and wipe the audio."""
         ended, listened = self._episodes.finish()
         return [event for (event,) in ended], listened
 

@@ -33,7 +33,7 @@ class Ring:
     def last(self, samples: int) -> Pcm:
         """Return a copy of the newest samples, oldest first; fewer where fewer were pushed."""
         samples = min(samples, self._filled)
-        return np.take(self._samples, range(self._next - samples, self._next), mode="wrap")
+        return np.take(self._samples, np.arange(self._next - samples, self._next), mode="wrap")
 
     def snr_db(self) -> float | None:
         """Return how far speech stands above the noise in the buffer; see `snr_db`."""

@@ -1,29 +1,46 @@
 """One microphone at work: audio in, labelled events into the store, and nothing kept beside them."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from clients.device.consent import Purpose
-from clients.device.store import Store
 from clients.runtime.detectors import Pcm
-from clients.runtime.events import Detection, Listener
+from clients.runtime.events import Detection, Listener, Minutes
 from clients.runtime.labels import REACTION, Labeller, Reaction
 from clients.runtime.policy import FollowedPolicy
+
+
+class Recorder(Protocol):
+    """What takes a session's rows: a `clients.device.store.Store`, or what stands before one."""
+
+    def record(
+        self, source: str, events: Sequence[Mapping[str, object]], purpose: Purpose, now: datetime
+    ) -> int:
+        """See `Store.record`."""
+        ...
 
 
 class Session:
     """Processes one stream and writes its events for one purpose, once it is known what followed them.
 
     Without consent to the purpose the store writes nothing, and the events are gone. `policy` is followed by
-    the listener's detector.
+    the listener's detector; `minutes` counts the time listened, of several streams where it is shared.
     """
 
     def __init__(
-        self, listener: Listener, store: Store, purpose: Purpose, policy: FollowedPolicy | None = None
+        self,
+        listener: Listener,
+        store: Recorder,
+        purpose: Purpose,
+        policy: FollowedPolicy | None = None,
+        minutes: Minutes | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
         self._policy = policy
+        self._minutes = minutes or Minutes()
         self._labeller = Labeller()
         self.written = 0
 
@@ -37,6 +54,11 @@ class Session:
         self._settle(self._listener.settled, now)
         return detections
 
+    @property
+    def woke(self) -> list[datetime]:
+        """When the detector woke in what was fed last; see `clients.runtime.events.Episodes`."""
+        return self._listener.woke
+
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
         if self._policy is not None and reaction.kind != "silence":
@@ -49,6 +71,10 @@ class Session:
             self._policy.interacted(now)
         self._write("command_events", [row], now)
 
+    def listened(self, now: datetime) -> None:
+        """Write the minutes listened since they were last written."""
+        self._write("listening", self._minutes.rows(self._listener.listened()), now)
+
     def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
         detections, listened = self._listener.finish()
@@ -57,7 +83,7 @@ class Session:
         for event in detections:
             self._labeller.add(event)
         self._settle(self._listener.now + REACTION, now)
-        self._write("listening", [each.row() for each in listened], now)
+        self._write("listening", self._minutes.rows(listened), now)
         return detections
 
     def _settle(self, until: datetime, now: datetime) -> None:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from clients.device.consent import Purpose
-from clients.device.store import Store
 from clients.runtime.detectors import Detector, Pcm
-from clients.runtime.events import NEAR, REFRACTORY, Detection, Episodes, Listened
+from clients.runtime.events import NEAR, REFRACTORY, Detection, Episodes, Listened, Minutes
 from clients.runtime.labels import REACTION, Labelled, Labeller, Outcome, Reaction
 from clients.runtime.policy import FollowedPolicy
+from clients.runtime.session import Recorder
 from fa_core.errors import BadInput
 
 
@@ -103,8 +103,17 @@ class ShadowListener:
         """Take in samples and return the moments that ended with them. `playback`: the device is sounding."""
         return [self._moment(*each) for each in self._episodes.feed(pcm, playback=playback)]
 
+    @property
+    def woke(self) -> list[datetime]:
+        """When the acting model woke in what was fed last; see `Episodes.woke`."""
+        return self._episodes.woke
+
+    def listened(self) -> list[Listened]:
+        """Return what the acting model listened to; see `Episodes.listened`."""
+        return self._episodes.listened()
+
     def finish(self) -> tuple[list[Moment], list[Listened]]:
-        """End the stream: return the open moment and the acting model's minutes listened; wipe the audio."""
+        """End the stream: return the open moment and what the acting model listened to; wipe the audio."""
         ended, listened = self._episodes.finish()
         return [self._moment(*each) for each in ended], listened
 
@@ -121,14 +130,16 @@ class ShadowSession:
     def __init__(
         self,
         listener: ShadowListener,
-        store: Store,
+        store: Recorder,
         purpose: Purpose,
         policy: FollowedPolicy | None = None,
+        minutes: Minutes | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
         self._policy = policy
+        self._minutes = minutes or Minutes()
         self._labeller = Labeller()
         self._moments: deque[Moment] = deque()
         self.written = 0
@@ -140,6 +151,11 @@ class ShadowSession:
         moments = self._listener.feed(pcm, playback=playback)
         self._take(moments, self._listener.settled, now)
         return _events(moments)
+
+    @property
+    def woke(self) -> list[datetime]:
+        """When the acting model woke in what was fed last."""
+        return self._listener.woke
 
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
@@ -153,13 +169,17 @@ class ShadowSession:
             self._policy.interacted(now)
         self._write({"command_events": [row]}, now)
 
+    def listened(self, now: datetime) -> None:
+        """Write the minutes listened since they were last written."""
+        self._write({"listening": self._minutes.rows(self._listener.listened())}, now)
+
     def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
         moments, listened = self._listener.finish()
         if self._policy is not None:
             self._policy.end()
         self._take(moments, self._listener.now + REACTION, now)
-        self._write({"listening": [each.row() for each in listened]}, now)
+        self._write({"listening": self._minutes.rows(listened)}, now)
         return _events(moments)
 
     def _take(self, moments: Sequence[Moment], until: datetime, now: datetime) -> None:

@@ -5,13 +5,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from clients.device.consent import Purpose
-from clients.device.store import Store
 from clients.rollout.acting import Choice
 from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm
-from clients.runtime.events import Detection, Listener
+from clients.runtime.events import Detection, Listener, Minutes
 from clients.runtime.labels import Reaction
 from clients.runtime.policy import FollowedPolicy
-from clients.runtime.session import Session
+from clients.runtime.session import Recorder, Session
 from clients.runtime.shadow import ShadowListener, ShadowSession
 from fa_core.errors import BadInput
 
@@ -33,6 +32,7 @@ class SwitchingSession:
         own: the detector that acts where the choice names none.
         start: when the stream starts, UTC; times of events are counted from it in samples.
         now: the device's clock. policy: followed by every detector that runs.
+        minutes: counts the time listened, of several streams where it is shared.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class SwitchingSession:
         choose: Choose,
         opened: Opened,
         own: Detector,
-        store: Store,
+        store: Recorder,
         purpose: Purpose,
         start: datetime,
         now: datetime,
         policy: FollowedPolicy | None = None,
+        minutes: Minutes | None = None,
     ) -> None:
         self._choose = choose
         self._opened = opened
@@ -53,6 +54,7 @@ class SwitchingSession:
         self._purpose: Purpose = purpose
         self._start = start
         self._policy = policy
+        self._minutes = minutes or Minutes()
         self._samples = 0
         self._written = 0
         self._looked = now
@@ -70,6 +72,11 @@ class SwitchingSession:
         self._samples += pcm.size
         return ended + self._session.feed(pcm, now, playback=playback)
 
+    @property
+    def woke(self) -> list[datetime]:
+        """When the acting model woke in what was fed last."""
+        return self._session.woke
+
     def react(self, reaction: Reaction) -> None:
         """Take in what the person did."""
         self._session.react(reaction)
@@ -77,6 +84,10 @@ class SwitchingSession:
     def command(self, row: dict[str, object], now: datetime) -> None:
         """Write what became of a command, a row of `labels.command_row`."""
         self._session.command(row, now)
+
+    def listened(self, now: datetime) -> None:
+        """Write the minutes listened since they were last written."""
+        self._session.listened(now)
 
     def finish(self, now: datetime) -> list[Detection]:
         """End the stream: write what was still waiting and the minutes listened; return the last events."""
@@ -101,5 +112,5 @@ class SwitchingSession:
         if candidate is not None:
             with suppress(BadInput):  # the two are of one version: then the acting one hears alone
                 listener = ShadowListener(acting, candidate, start)
-                return ShadowSession(listener, self._store, self._purpose, self._policy)
-        return Session(Listener(acting, start), self._store, self._purpose, self._policy)
+                return ShadowSession(listener, self._store, self._purpose, self._policy, self._minutes)
+        return Session(Listener(acting, start), self._store, self._purpose, self._policy, self._minutes)

@@ -15,8 +15,6 @@ from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from clients.device.owner import DeviceHome
-    from clients.models.kept import Models
-    from clients.models.policy import Policy
     from clients.runtime.listening import Started
 
 app = typer.Typer(
@@ -337,59 +335,26 @@ def connect(
     connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
 
 
-def _started(home: "DeviceHome", wake_word: str, model: str | None, policy: str | None = None) -> "Started":
-    """Return what starts a stream: heard by the detector that was named, else by the one that acts.
+@app.command()
+def wyoming(
+    uri: Annotated[
+        str, typer.Option(help="Where to answer: tcp://HOST:PORT or unix:///PATH.")
+    ] = "tcp://127.0.0.1:10400",
+    folder: Folder = HERE,
+) -> None:
+    """Answer a voice assistant as its wake-word service (Wyoming protocol). Audio is never stored."""
+    from clients.wake_service.process import serve as serve_assistants
 
-    Args:
-        policy: followed by it; the SHA-256 of a kept one, or a file.
-    """
-    from functools import partial
-
-    from clients.device.records import Records
-    from clients.models.believe import RefusedModel
-    from clients.runtime.detectors import open_detector
-    from clients.runtime.events import Listener
-    from clients.runtime.following import Chooser, opened
-    from clients.runtime.policy import FollowedPolicy
-    from clients.runtime.published import models_of, open_published
-    from clients.runtime.session import Session
-    from clients.runtime.switching import SwitchingSession
-
-    models, store = models_of(home), home.store
-    rules = None if policy is None else _policy(models, policy)
-    followed = None if rules is None else FollowedPolicy(rules)
-    try:
-        published = open_published(models, model) if model and _is_hex(model, 32) else None
-    except RefusedModel as refused:
-        raise Refused(f"{model} is not loaded: {refused}") from None
-    detector = published or open_detector(model or "micro-1", wake_word)
-    if model is None and Records(store).enrolled():
-        choose, open_chosen = Chooser(home, models, wake_word), partial(opened, models)
-        return lambda start, now: SwitchingSession(
-            choose, open_chosen, detector, store, "quality_metrics", start, now, followed
-        )
-    if followed is not None:
-        followed.follow(detector)
-    return lambda start, _: Session(Listener(detector, start), store, "quality_metrics", followed)
+    serve_assistants(folder, uri, typer.echo)
 
 
-def _policy(models: "Models", text: str) -> "Policy":
-    """Return the policy in a file, or a kept one by its SHA-256."""
-    from clients.models import policy
-    from clients.models.believe import RefusedModel
-    from clients.runtime.published import open_policy
+def _started(home: "DeviceHome", wake_word: str, model: str | None, policy: str | None) -> "Started":
+    """Return what starts a stream: heard by the detector that was named, else by the one that acts."""
+    from clients.runtime.published import models_of
+    from clients.runtime.starting import listens
 
-    if _is_hex(text, 32):
-        try:
-            return open_policy(models, text)
-        except RefusedModel as refused:
-            raise Refused(f"{text} is not loaded: {refused}") from None
-    try:
-        return policy.parse(Path(text).read_bytes())
-    except OSError as error:
-        raise BadInput(f"{text} cannot be read: {error.strerror}") from None
-    except BadInput as error:
-        raise BadInput("\n".join(f"{text}: {line}" for line in str(error).splitlines())) from None
+    heard = listens(home, models_of(home), wake_word, model, policy)
+    return lambda start, now: heard.session(home.store, start, now)
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:

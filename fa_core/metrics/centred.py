@@ -51,10 +51,10 @@ WELL_MEASURED: Final = 0.25
 
 MEASURED: Final = 0.6
 """The least variance of a group under pure accounting, privacy noise included, in standard deviations of the
-noise in what was measured of it: less cannot be distinguished from that noise, which is much larger there than
-under zCDP. Where it came out low, and the other groups are calm, one interval of a dispersed group in thirteen
-missed. It is less than that of joint counters (`moments.MEASURED`): a variance that came out low is also lifted
-to the other groups'.
+noise in what was measured of it: less cannot be distinguished from that noise, much larger there than under
+zCDP. Where it came out low, and the other groups are calm, one interval of a dispersed group in thirteen
+missed. It is less than that of joint counters (`moments.MEASURED`): a variance that came out low is also
+lifted to the other groups'.
 """
 
 ALIKE: Final = 20.0

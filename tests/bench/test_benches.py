@@ -20,6 +20,7 @@ from scripts.bench import (
     rollout_weeks,
     shadow,
     tables_engine,
+    wyoming,
 )
 from tests.bench.running import run
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT
@@ -145,6 +146,15 @@ def test_shadow() -> None:
     assert [row[0] for row in rows[1:4]] == ["micro-1", "embed-1", "both"]
     assert all(float(figure) > 0 for row in rows[1:4] for figure in row[1:])
     assert "the second detector adds" in printed
+
+
+def test_wyoming() -> None:
+    """That detections are the detector's; how late they are depends on the machine."""
+    _, printed = run(wyoming, "--words", "1", "--streams", "2", "--minutes", "1")
+    assert "1 words, 1 wakes by the detector alone" in printed
+    assert "the detections are those of the detector alone" in printed
+    assert "recordings of people: skipped" in printed
+    assert "memory after 1 minute" in printed
 
 
 def test_startup() -> None:

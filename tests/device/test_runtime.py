@@ -16,7 +16,7 @@ from clients.device import database
 from clients.device.store import Store
 from clients.models import policy
 from clients.runtime.detectors import SAMPLE_RATE, Pcm
-from clients.runtime.events import Detection, Listener
+from clients.runtime.events import MINUTE, Detection, Listened, Listener, Minutes
 from clients.runtime.labels import Labeller, Reaction, command_row, label
 from clients.runtime.policy import FollowedPolicy
 from clients.runtime.ring import FRAME, Ring, snr_db
@@ -143,12 +143,40 @@ def test_minutes_listened_are_kept_by_hour_and_playback() -> None:
     minute = np.zeros(60 * SAMPLE_RATE, np.int16)
     for number in range(6):
         listener.feed(minute, playback=number == 5)
-    rows = [row.row() for row in listener.finish()[1]]
+    rows = Minutes().rows(listener.finish()[1])
     assert [(row["time"], row["playback"], row["minutes"]) for row in rows] == [
         (NOW, False, 2),
         (NOW + timedelta(hours=1), False, 3),
         (NOW + timedelta(hours=1), True, 1),
     ]
+
+
+def test_time_that_is_no_whole_minute_is_carried_on_to_the_next_stream() -> None:
+    """A hundred streams of 20 s are 33 minutes, and not none."""
+    minutes = Minutes()
+    each = Listened(NOW, "okay_nabu", "micro-1", None, False, MINUTE // 3)
+    rows = [row for _ in range(100) for row in minutes.rows([each])]
+    assert sum(int(str(row["minutes"])) for row in rows) == 33
+    other = Listened(NOW, "okay_nabu", "embed-1", None, False, MINUTE // 3)
+    assert minutes.rows([other]) == []
+    assert sum(int(str(row["minutes"])) for row in minutes.rows([other])) == 1
+
+
+def test_a_wake_is_known_while_its_episode_is_open_and_told_once() -> None:
+    listener = Listener(Scripted({20: 0.5, 22: 0.9, 30: 0.95}), NOW)
+    samples = np.zeros(int(2.3 * SAMPLE_RATE), np.int16)
+    assert listener.feed(samples) == []
+    assert listener.woke == [NOW + timedelta(seconds=2.3)]
+    listener.feed(samples)
+    assert listener.woke == []
+
+
+def test_what_was_listened_to_is_said_once() -> None:
+    listener = Listener(Scripted({}), NOW)
+    listener.feed(np.zeros(2 * MINUTE, np.int16))
+    assert [each.samples for each in listener.listened()] == [2 * MINUTE]
+    listener.feed(np.zeros(MINUTE, np.int16))
+    assert [each.samples for each in listener.finish()[1]] == [MINUTE]
 
 
 # What happened next.

@@ -111,21 +111,21 @@ Patch = pytest.MonkeyPatch
 
 
 def skips_the_charge(world: World, patch: Patch) -> None:
-    world.store = DishonestStore(world.store, charge=lambda asked, set_aside: Row(0))  # type: ignore[assignment]
+    world.store = DishonestStore(world.store, charge=lambda asked, _: Row(0))  # type: ignore[assignment]
 
 
 def charges_less(world: World, patch: Patch) -> None:
     store, cheap = world.store, cheaper().privacy
     less = {"cost": cheap.rho, "epsilon": cheap.epsilon, "alpha": cheap.alpha}
-    charge = lambda asked, set_aside: store.charge(replace(asked, **less))  # noqa: E731
+    charge = lambda asked, _: store.charge(replace(asked, **less))  # noqa: E731
     world.store = DishonestStore(store, charge=charge)  # type: ignore[assignment]
 
 
 def shows_another_releases_charge(world: World, patch: Patch) -> None:
     store, rows = world.store, []
-    world.store = DishonestStore(store, charge=lambda asked: rows.append(store.charge(asked)) or rows[0])  # type: ignore[assignment]
+    world.store = DishonestStore(store, charge=lambda asked, _: rows.append(store.charge(asked)) or rows[0])  # type: ignore[assignment]
     world.run(PLAN)
-    world.store = DishonestStore(store, charge=lambda asked: rows[0])  # type: ignore[assignment]
+    world.store = DishonestStore(store, charge=lambda asked, _: rows[0])  # type: ignore[assignment]
 
 
 def charges_population(name: str, signer: Callable[[World], Ed25519PrivateKey | None]) -> Callable[..., None]:
@@ -134,7 +134,7 @@ def charges_population(name: str, signer: Callable[[World], Ed25519PrivateKey | 
     def attack(world: World, patch: Patch) -> None:
         declared, key, store = Declaration(name, "zcdp", AMPLE, NOW), signer(world), world.store
         store.declare(declared if key is None else budgets.sign(declared, key))
-        charge = lambda asked: store.charge(replace(asked, population=name))  # noqa: E731
+        charge = lambda asked, _: store.charge(replace(asked, population=name))  # noqa: E731
         world.store = DishonestStore(store, charge=charge)  # type: ignore[assignment]
         patch.setattr(running, "require_budgets", lambda job, context: encode(store.declaration(name)))
 
@@ -145,7 +145,7 @@ def charges_after_the_checkpoint(world: World, patch: Patch) -> None:
     """The log could still leave such a row out. The proof shown is that of the plan."""
     store, signers = world.store, world.signers
 
-    def charge(asked: Charge) -> Row:
+    def charge(asked: Charge, _: object) -> Row:
         store.checkpoint(signers.log_key, signers.witness)
         return Row(store.charge(asked).log_index)
 
