@@ -42,7 +42,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Step:
-    """What is added to a logit: direction v, (96,), for scaled features, and bias b. Zeros: the base itself."""
+    """What is added to a logit: direction v, (96,), of scaled features, and bias b. All 0: the base."""
 
     direction: Floats
     bias: float
@@ -75,7 +75,7 @@ def windows_of(head: Head, embeddings: NDArray[np.float32]) -> Windows:
 
 
 def adapted(head: Head, step: Step, threshold: float, version: str) -> Head:
-    """Return the head with a step added: the same logits as `Step.logits`, waking over a logit `threshold`."""
+    """Return the head with a step added: it has `Step.logits`, and wakes over the logit `threshold`."""
     weights = head.weights + np.outer(temporal_shape(head), step.direction / SCALE).astype(np.float32)
     score = float(0.5 * (1.0 + np.tanh(0.5 * threshold)))
     return Head(head.wake_word, version, score, weights, head.bias + step.bias)

@@ -1,8 +1,8 @@
 """Anchor sets: speech that must not wake the device, as windows, by which an adapter's threshold is set.
 
 They are public, come as a signed artefact, and hold no audio. Two kinds: human speech without the wake word,
-with its length, and near misses. A half of each is learned from; the threshold is set on the other half, which
-the fit has not seen: on the windows that it learned from, it would come out far too low.
+with its length, and near misses. A half of each is learned from; the threshold is set on the other half,
+which the fit has not seen: on the windows that it learned from, it would come out far too low.
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,8 @@
     minimise  Σᵢ wᵢ·log(1 + exp(−yᵢ(bᵢ + xᵢ·v + c))) + λ/2·(|v|² + c²),   Σᵢ wᵢ = 2
 
 yᵢ = ±1, bᵢ is the base's logit and xᵢ the window's 96 numbers. Moments to wake for have a weight of 1 in all,
-and those not to as well, so one moment among n moves the step by no more than 1/n of its kind. The function is
-strictly convex: Newton's method with step halving finds its one minimum, and nothing is drawn at random.
+and those not to as well, so one moment among n has 1/n of its kind's say. The function is strictly convex:
+Newton's method with step halving finds its one minimum, and nothing is drawn at random.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """May this device have an adapter, and which? A fit, a five-fold gate, a threshold, and limits on the step.
 
-No check on the device can find wrong labels, since what it checks with has the same ones (80% of them wrong, the
-gate still opened for 60 to 92% of users in a trial). So the number that counts of a session, a day and a source is
-capped (`clients.personal.moments`), a step of an unusual size is refused, and a candidate first runs in shadow.
+No check on the device can find wrong labels, since what it checks with has the same ones. So the number that
+counts of a session, a day and a source is capped (`clients.personal.moments`), a step of an unusual size is
+refused, and a candidate is first heard in shadow (`clients.personal.watch`).
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ AROUND: Final = 1
 
 LARGEST_STEP: Final = 4.0
 LARGEST_SHIFT: Final = 3.0
-"""A step longer than the first, or a threshold further from the base's than the second (both logits), is unusual."""
+"""A longer step than the first is unusual, and so is a threshold further from the base's than the second."""
 
 
 class Refusal(StrEnum):

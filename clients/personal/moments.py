@@ -1,7 +1,7 @@
 """What the device may learn from: moments with a weak label, as windows, few and not for long.
 
-A label says what happened next (`clients.runtime.labels`), and such labels are sometimes wrong, or made to be:
-somebody can say a near miss again and again. So what counts of one session, one day and one source is capped.
+A label says what happened next (`clients.runtime.labels`). Such labels are sometimes wrong, or made to be:
+somebody can say a near miss again and again. So what counts of a session, a day and a source is capped.
 """
 
 from collections import Counter
@@ -64,7 +64,7 @@ def countable(moments: Iterable[Moment], now: datetime) -> tuple[Moment, ...]:
 
 
 def encode(windows: Windows) -> bytes:
-    """Return the bytes of up to three windows: float16, little-endian, a row of 97 numbers each, logit first."""
+    """Return the bytes of up to three windows: rows of 97 numbers, logit first; float16, little-endian."""
     rows = np.column_stack([windows.base, windows.features])[:WINDOWS]
     return rows.astype("<f2").tobytes()
 

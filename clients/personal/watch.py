@@ -1,8 +1,8 @@
 """Is the adapter better than the model as it came, for this owner, now? Both are heard, one acts.
 
-A candidate is heard in shadow first; once it acts, the base is heard in its place, so a device that drifts away
-from its owner notices, and goes back. Labels come from reactions to whichever acts. Only moments that the two
-decide differently say anything, and they are tested exactly (McNemar 1947; the sign test).
+A candidate is heard in shadow first; once it acts, the base is heard in its place, so a device that drifts
+away from its owner notices, and goes back. Labels come from reactions to whichever acts. Only moments that
+the two decide differently say anything, and they are tested exactly (McNemar 1947; the sign test).
 """
 
 from dataclasses import dataclass
@@ -71,5 +71,5 @@ def active(tally: Tally) -> Verdict:
 
 
 def _more(one: int, other: int) -> bool:
-    """Return whether `one` is significantly more than `other`, one-sided: P(X ≥ one), X ~ B(one + other, ½)."""
+    """Return whether `one` is significantly more than `other`, by P(X ≥ one) with X ~ B(one + other, ½)."""
     return one > other and float(binom.sf(one - 1, one + other, 0.5)) <= ALPHA
