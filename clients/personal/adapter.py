@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.runtime.detectors import EMBEDDING_SIZE, Head
+from clients.models.head import EMBEDDING_SIZE, Head
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
+from clients.models.head import EMBEDDING_SIZE
 from clients.personal.adapter import Windows
-from clients.runtime.detectors import EMBEDDING_SIZE
 from fa_core.errors import BadInput
 
 A_SESSION: Final = 2

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from clients.personal import anchors as anchor_sets
 from clients.personal import watch
 from clients.personal.adapter import Step, Windows, adapted, temporal_shape, windows_of
 from clients.personal.anchors import MARGIN, Anchors, threshold
@@ -156,6 +157,25 @@ def test_windows_are_kept_in_few_bytes_and_read_back() -> None:
     for bad in (b"", data[:-1], data + data, data[:-2] + b"\x00\x7c"):
         with pytest.raises(BadInput):
             decode(bad)
+
+
+def test_an_anchor_set_is_one_file_of_a_closed_form() -> None:
+    named = replace(ANCHORS, wake_word="okay_nabu", base="ab" * 32)
+    data = anchor_sets.encode(named)
+    found = anchor_sets.decode(data)
+    assert (found.wake_word, found.base, found.seconds) == ("okay_nabu", "ab" * 32, 320.0)
+    assert (len(found.human), len(found.near)) == (40, 40)
+    for one, other in zip((*found.human, *found.near), (*named.human, *named.near), strict=True):
+        assert np.allclose(one.features, other.features, atol=2e-3)
+        assert np.allclose(one.base, other.base, atol=2e-3)
+    spoilt = data[:-2] + b"\x00\x7c"
+    spaced = data.replace(b'"near":', b'"near": ')
+    for bad in (b"", data[1:], data[:-1], data[: -97 * 2], data + data[-97 * 2 :], spoilt, spaced):
+        with pytest.raises(BadInput, match="no anchor set"):
+            anchor_sets.decode(bad)
+    for changes in ({"base": "AB" * 32}, {"wake_word": ""}, {"near": named.near[:1]}, {"seconds": 0.0}):
+        with pytest.raises(BadInput, match="no anchor set"):
+            anchor_sets.encode(replace(named, **changes))
 
 
 def test_a_candidate_waits_acts_or_goes() -> None:
