@@ -5,6 +5,7 @@ that a deletion leaves (`Store.root`); `personal_stage` names the one delta in u
 is kept under the consent to `personalisation` and goes with it. `clients.personal` knows what the bytes mean.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from clients.device.store import Store
 Stage = Literal["candidate", "shadow", "active", "reset"]
 """Of a delta: learned, heard beside the model that acts, acting, or put aside after its time."""
 
-Step = Literal["learn", "validate", "shadow", "activate", "revert", "reset", "retire"]
+Step = Literal["learn", "validate", "shadow", "activate", "revert", "reset", "retire", "forget"]
 """What the journal says of a delta."""
 
 MOST_MOMENTS: Final = 60
@@ -173,7 +174,12 @@ class PersonalRecords:
 
     def said_in_use(self, wake_word: str) -> tuple[int, Stage] | None:
         """Return the number and stage of the delta in use for a wake word as the journal has it."""
-        return said_in_use(self._store.entries()).get(wake_word)
+        read = (
+            "SELECT kind, body FROM journal WHERE kind IN ('personal', 'revoked', 'forgotten') "
+            "ORDER BY sequence"
+        )
+        rows = self._connection.execute(read).fetchall()
+        return _folded((kind, json.loads(body)) for kind, body in rows).get(wake_word)
 
     def use(self, wake_word: str, number: int, stage: Stage, now: datetime) -> None:
         """Put a delta into a stage; nothing was heard in it yet."""
@@ -191,7 +197,7 @@ class PersonalRecords:
 
     def drop(self, step: Step, used: InUse, why: str, now: datetime) -> None:
         """Take the delta in use out of use and delete it, whatever its bytes are, and prove that in the
-        journal. With "retire" its wake word's moments go too: their features are those of a base of before."""
+        journal. With "retire" its wake word's moments go too: their features are of the base of before."""
         word, write = (used.wake_word,), self._connection.execute
         write("DELETE FROM personal_stage WHERE wake_word = ?", word)
         gone = {"personal_delta": write("DELETE FROM personal_delta WHERE id = ?", (used.number,)).rowcount}
@@ -215,12 +221,11 @@ class PersonalRecords:
         self._connection.execute("INSERT OR REPLACE INTO personal_attempt VALUES (?, ?, ?, ?, ?)", row)
 
 
-def said_in_use(entries: Iterable[Entry]) -> dict[str, tuple[int, Stage]]:
-    """Return the number and stage of the delta in use for each wake word, as a journal has it."""
+def _folded(said: Iterable[tuple[str, Mapping[str, Json]]]) -> dict[str, tuple[int, Stage]]:
+    """Return the number and stage of the delta in use by wake word, from a journal's kinds and bodies."""
     found: dict[str, tuple[int, Stage]] = {}
-    for entry in entries:
-        body = entry.body
-        if entry.kind == "personal":
+    for kind, body in said:
+        if kind == "personal":
             word, number = str(body["wake_word"]), body["number"]
             if (stage := _STAGES.get(str(body["step"]))) is not None and isinstance(number, int):
                 found[word] = number, stage
@@ -235,7 +240,7 @@ def problems(store: Store, entries: Iterable[Entry]) -> list[str]:
     """Return what does not hold of the deltas that are kept, as sentences; empty where all does."""
     records = PersonalRecords(store)
     held = {each.wake_word: (each.number, each.stage) for each in records.all_in_use()}
-    said, deltas = said_in_use(entries), records.deltas()
+    said, deltas = _folded((each.kind, each.body) for each in entries), records.deltas()
     wrong = sorted(word for word in said.keys() | held.keys() if said.get(word) != held.get(word))
     found = [f"the adapter in use for {word} is not the one that the journal names" for word in wrong]
     used = {number for number, _ in held.values()}

@@ -64,14 +64,18 @@ def temporal_shape(head: Head) -> Floats:
     return shape if shape.sum() >= 0 else -shape
 
 
-def windows_of(head: Head, embeddings: NDArray[np.float32]) -> Windows:
-    """Return every full window of embeddings (n, 96): k = max(0, n − frames + 1)."""
+def windows_of(head: Head, embeddings: NDArray[np.float32], shape: Floats | None = None) -> Windows:
+    """Return every full window of embeddings (n, 96): k = max(0, n − frames + 1).
+
+    `shape` is the head's temporal shape, for who asks 12 times a second.
+    """
     frames = len(head.weights)
     if len(embeddings) < frames:
         return Windows(np.empty(0), np.empty((0, EMBEDDING_SIZE)))
     view = np.lib.stride_tricks.sliding_window_view(embeddings, (frames, EMBEDDING_SIZE))[:, 0]
     logits = np.einsum("kfe,fe->k", view, head.weights, dtype=np.float64) + head.bias
-    return Windows(logits, np.einsum("kfe,f->ke", view, temporal_shape(head), dtype=np.float64) / SCALE)
+    shape = temporal_shape(head) if shape is None else shape
+    return Windows(logits, np.einsum("kfe,f->ke", view, shape, dtype=np.float64) / SCALE)
 
 
 def adapted(head: Head, step: Step, threshold: float, version: str) -> Head:

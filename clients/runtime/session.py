@@ -1,13 +1,33 @@
 """One microphone at work: audio in, labelled events into the store, and nothing kept beside them."""
 
 from datetime import datetime
+from typing import Protocol
 
 from clients.device.consent import Purpose
 from clients.device.store import Store
 from clients.runtime.detectors import Pcm
 from clients.runtime.events import Detection, Listener
-from clients.runtime.labels import REACTION, Labeller, Reaction
+from clients.runtime.labels import REACTION, Labelled, Labeller, Reaction
 from clients.runtime.policy import FollowedPolicy
+
+
+class Observer(Protocol):
+    """Who learns from what a session hears; a session writes the same with it and without."""
+
+    def began(self, at: datetime) -> None:
+        """Take in that detectors begin to hear, at this time of the stream."""
+        ...
+
+    def ended(self, at: datetime) -> None:
+        """Take in that the event which began at `at` has just ended."""
+        ...
+
+    def labelled(self, label: Labelled, candidate: Detection | None, now: datetime) -> None:
+        """Take in what an event was, as far as what followed shows it; `now` is the device's clock.
+
+        `candidate` is what the model in shadow made of it, None where one model hears alone.
+        """
+        ...
 
 
 class Session:
@@ -18,12 +38,18 @@ class Session:
     """
 
     def __init__(
-        self, listener: Listener, store: Store, purpose: Purpose, policy: FollowedPolicy | None = None
+        self,
+        listener: Listener,
+        store: Store,
+        purpose: Purpose,
+        policy: FollowedPolicy | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
         self._policy = policy
+        self._observer = observer
         self._labeller = Labeller()
         self.written = 0
 
@@ -32,8 +58,7 @@ class Session:
         if self._policy is not None:
             self._policy.apply(self._listener.now, playback=playback)
         detections = self._listener.feed(pcm, playback=playback)
-        for event in detections:
-            self._labeller.add(event)
+        self._add(detections)
         self._settle(self._listener.settled, now)
         return detections
 
@@ -54,14 +79,23 @@ class Session:
         detections, listened = self._listener.finish()
         if self._policy is not None:
             self._policy.end()
-        for event in detections:
-            self._labeller.add(event)
+        self._add(detections)
         self._settle(self._listener.now + REACTION, now)
         self._write("listening", [each.row() for each in listened], now)
         return detections
 
+    def _add(self, detections: list[Detection]) -> None:
+        for event in detections:
+            self._labeller.add(event)
+            if self._observer is not None:
+                self._observer.ended(event.time)
+
     def _settle(self, until: datetime, now: datetime) -> None:
-        self._write("wake_events", [each.row() for each in self._labeller.settle(until)], now)
+        labels = self._labeller.settle(until)
+        self._write("wake_events", [each.row() for each in labels], now)
+        if self._observer is not None:
+            for label in labels:
+                self._observer.labelled(label, None, now)
 
     def _write(self, table: str, rows: list[dict[str, object]], now: datetime) -> None:
         if rows:
