@@ -5,7 +5,7 @@ counts of a session, a day and a source is capped (`clients.personal.moments`), 
 refused, and a candidate is first heard in shadow (`clients.personal.watch`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -63,22 +63,25 @@ def learn(
     anchors: Anchors,
     base_threshold: float,
     before: Step | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Candidate | Refusal:
     """Return a candidate, or why there is none.
 
     Args:
         wanted, unwanted: the device's own moments, to wake for and not to.
         anchors: the public set. base_threshold: the head's, a logit.
-        before: the step in force, which the new one may not turn against.
+        before: the step that was in force, which the new one may not turn against.
+        between: called before each fit; what it raises ends the learning.
     """
     if len(wanted) < LEAST_POSITIVES:
         return Refusal.FEW
     learned, unseen = anchors.halves()
     others = [each.peak(AROUND) for each in (*learned.human, *learned.near, *unwanted)]
     positives = [each.peak(AROUND) for each in wanted]
-    gain = _five_fold(wanted, positives, others, unseen, base_threshold)
+    gain = _five_fold(wanted, positives, others, unseen, base_threshold, between)
     if gain.adapted - gain.base < LEAST_GAIN:
         return Refusal.NO_GAIN
+    between()
     step = fit(positives, others)
     level = threshold(step, unseen, base_threshold)
     if step.norm > LARGEST_STEP:
@@ -96,10 +99,12 @@ def _five_fold(
     others: Sequence[Windows],
     unseen: Anchors,
     base_threshold: float,
+    between: Callable[[], None],
 ) -> Gain:
     """Return what adapters fitted on four fifths of the moments make of the fifth that they have not seen."""
     base = adapted = 0
     for fold in range(FOLDS):
+        between()
         held = range(fold, len(wanted), FOLDS)
         step = fit([each for at, each in enumerate(positives) if at % FOLDS != fold], others)
         level = threshold(step, unseen, base_threshold)
