@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fa_core.cli import personalise
 from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="See what this device stores and what was sent in your name; consent, forget, verify, serve.",
 )
+
+app.add_typer(personalise.app, name="personalise")
 
 Folder = Annotated[
     Path, typer.Option("--dir", envvar="UNHEARD_DEVICE", help="The device's folder, with its device.toml.")
@@ -299,13 +302,14 @@ def serve(
 ) -> None:
     """Hold store, keys, consent and budget in this process, and answer invitations at its socket."""
     from clients.device.process import serve as serve_devices
-    from clients.runtime.following import beside_hub
+    from clients.personal import learning
+    from clients.runtime import following
 
     if hub is not None:
         folders = sorted(each.parent for each in hub.glob("*/device.toml"))
         if not folders:
             raise BadInput(f"{hub} holds no device: no folder in it has a device.toml")
-    serve_devices(folders or [folder], beside_hub)
+    serve_devices(folders or [folder], following.beside_hub, learning.beside_hub)
 
 
 @app.command()
@@ -321,23 +325,26 @@ def connect(
 ) -> None:
     """Take part in rounds through a gateway. Nothing listens here: this device asks, and decides."""
     from clients.device.process import connect as connect_device
-    from clients.runtime.following import beside_gateway
+    from clients.personal import learning
+    from clients.runtime import following
 
-    connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
+    beside = following.beside_gateway(gateway, ca), learning.beside_gateway(gateway, ca)
+    connect_device(folder, gateway, ca, *beside)
 
 
 def _started(home: "DeviceHome", wake_word: str, model: str | None) -> "Started":
-    """Return what starts a stream: heard by the detector that was named, else by the one that acts."""
+    """Return what starts a stream: heard by the detector that was named, else by the one that acts, and by
+    what this device learned on it."""
     from functools import partial
 
     from clients.device.records import Records
     from clients.models.believe import RefusedModel
+    from clients.personal.hearing import Personal
+    from clients.rollout.acting import Choice
     from clients.runtime.detectors import open_detector
-    from clients.runtime.events import Listener
-    from clients.runtime.following import choice, opened
-    from clients.runtime.published import models_of, open_published
-    from clients.runtime.session import Session
-    from clients.runtime.switching import SwitchingSession
+    from clients.runtime.following import choice
+    from clients.runtime.published import models_of, open_published, shipped
+    from clients.runtime.switching import Choose, SwitchingSession
 
     models, store = models_of(home), home.store
     try:
@@ -345,12 +352,15 @@ def _started(home: "DeviceHome", wake_word: str, model: str | None) -> "Started"
     except RefusedModel as refused:
         raise Refused(f"{model} is not loaded: {refused}") from None
     detector = published or open_detector(model or "micro-1", wake_word)
-    if model is None and Records(store).enrolled():
-        choose, open_chosen = partial(choice, home, models, wake_word), partial(opened, models)
-        return lambda start, now: SwitchingSession(
-            choose, open_chosen, detector, store, "quality_metrics", start, now
-        )
-    return lambda start, _: Session(Listener(detector, start), store, "quality_metrics")
+    asked = Choice(bytes.fromhex(model) if model and published else None, None, "it was asked for")
+    follows = model is None and Records(store).enrolled()
+    below: Choose = partial(choice, home, models, wake_word) if follows else lambda _: asked
+    named = (detector.model_version, wake_word)
+    own = next((digest for digest, each in shipped().items() if (each.version, each.wake_word) == named), "")
+    personal = Personal(store, models, wake_word, below, own, follows=follows)
+    return lambda start, now: SwitchingSession(
+        personal.choose, personal.opened, detector, store, "quality_metrics", start, now, observer=personal
+    )
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:
