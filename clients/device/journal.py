@@ -101,16 +101,16 @@ def _deleted(body: Mapping[str, Json]) -> str:
 
 
 def _personal(body: Mapping[str, Json]) -> str:
-    adapter, word, why = f"adapter {body['number']} for {body['wake_word']}", body["wake_word"], body["why"]
+    adapter, word, why = f"Adapter {body['number']} for {body['wake_word']}", body["wake_word"], body["why"]
     return {
-        "learn": f"Nothing was learned for {word}: {why}." if why else f"Learned {adapter}.",
-        "validate": f"The {adapter} passed its checks.",
-        "shadow": f"The {adapter} is heard beside the model that acts.",
-        "activate": f"The {adapter} acts.",
-        "revert": f"The {adapter} was taken back ({why}); the model acts as it came.",
-        "reset": f"The {adapter} has acted for its time; the model acts as it came.",
-        "retire": f"The {adapter} went, with what was kept to learn from: {why}.",
-        "forget": f"The {adapter} was forgotten: {why}.",
+        "learn": f"Nothing was learned for {word}: {why}." if why else f"{adapter} was learned.",
+        "validate": f"{adapter} passed its checks.",
+        "shadow": f"{adapter} is heard beside the model that acts.",
+        "activate": f"{adapter} acts.",
+        "revert": f"{adapter} was taken back ({why}); the model acts as it came.",
+        "reset": f"{adapter} has acted for its time; the model acts as it came.",
+        "retire": f"{adapter} went, with what was kept to learn from: {why}.",
+        "forget": f"{adapter} was forgotten: {why}.",
     }[str(body["step"])]
 
 

@@ -26,6 +26,10 @@ Folder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WakeWord = Annotated[str, typer.Option(help="The wake word.")]
 HERE = Path()
+KNOWN = (
+    "shares have exact 95% limits, and are of moments with a label: a wake word that had to be said again\n"
+    "always has one, one that was heard at once only where a reaction showed that it was meant"
+)
 
 
 @app.command()
@@ -41,6 +45,8 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     typer.echo(f"personalisation: on until {until}" if until else "personalisation: off; nothing is kept")
     for each in found.wake_words:
         typer.echo("\n".join(_word_lines(each)))
+    if any(each.adapter for each in found.wake_words):
+        typer.echo(KNOWN)
     if until and not found.wake_words:
         typer.echo("no moment was kept to learn from yet")
 
