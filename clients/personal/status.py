@@ -134,11 +134,7 @@ def _gain(delta: Delta) -> Compared:
 
 
 def share(count: int, of: int) -> Share:
-    """Return a share with its exact 95% limits.
-
-    >>> share(0, 10).low, round(share(0, 10).high, 3)
-    (0.0, 0.308)
-    """
+    """Return a share with its exact 95% limits (Clopper and Pearson 1934)."""
     low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
     high = float(beta.ppf(0.975, count + 1, of - count)) if count < of else 1.0
     return Share(count, of, low, high)

@@ -28,6 +28,7 @@ from clients.personal.collect import session_of
 from clients.personal.learn import Candidate
 from clients.personal.moments import encode
 from clients.personal.stages import Heard
+from clients.personal.status import Share, share
 from fa_core.cli import device as command
 from fa_core.cli import personalise
 from fa_core.wire.invitation import encode as encode_invitation
@@ -286,6 +287,13 @@ def test_status_says_what_is_wrong_with_a_delta_and_changes_nothing(at_hand: Own
     verified = CliRunner().invoke(command.app, ["verify", "--dir", str(at_hand.folder)])
     assert "adapter 1 is damaged" in str(verified.exception)
     assert reopened(at_hand).stage() is not None
+
+
+def test_a_share_has_exact_limits() -> None:
+    """Of none of ten, and of all of them: P(none) and P(all) are powers."""
+    assert share(0, 10) == Share(0, 10, 0.0, pytest.approx(1 - 0.025**0.1))
+    assert share(10, 10) == Share(10, 10, pytest.approx(0.025**0.1), 1.0)
+    assert share(0, 0) == Share(0, 0, 0.0, 1.0)
 
 
 def test_a_store_of_before_gets_the_tables(owned: Owned) -> None:
