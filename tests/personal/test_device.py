@@ -179,6 +179,7 @@ def test_an_older_delta_that_is_put_back_is_not_loaded(owned: Owned) -> None:
 
 def test_taking_back_works_with_a_damaged_delta(owned: Owned) -> None:
     owned.learned()
+    owned.home.store.forget(Scope("debug"), owned.now)  # a root over what is left, the delta among it
     owned.home.store.connection.execute(DAMAGES["cut short"])
     assert stages.revert(owned.home.store, WORD, "you took it back", owned.now)
     assert not stages.revert(owned.home.store, WORD, "you took it back", owned.now)

@@ -291,9 +291,9 @@ def test_status_says_what_is_wrong_with_a_delta_and_changes_nothing(at_hand: Own
 
 def test_a_share_has_exact_limits() -> None:
     """Of none of ten, and of all of them: P(none) and P(all) are powers."""
-    assert share(0, 10) == Share(0, 10, 0.0, pytest.approx(1 - 0.025**0.1))
-    assert share(10, 10) == Share(10, 10, pytest.approx(0.025**0.1), 1.0)
-    assert share(0, 0) == Share(0, 0, 0.0, 1.0)
+    none, every = share(0, 10), share(10, 10)
+    assert (none.low, every.high, share(0, 0)) == (0.0, 1.0, Share(0, 0, 0.0, 1.0))
+    assert (none.high, every.low) == (pytest.approx(1 - 0.025**0.1), pytest.approx(0.025**0.1))
 
 
 def test_a_store_of_before_gets_the_tables(owned: Owned) -> None:
