@@ -91,6 +91,7 @@ def test_without_consent_nothing_is_kept_or_learned(owned: Owned) -> None:
     owned.home.store.grant("quality_metrics", owned.now + DAY, owned.now)
     owned.hear_missed(1)
     assert owned.records.moments() == []
+    assert not owned.microphone().session.choice.personal
     assert owned.learner().due(WORD, owned.now) is NotNow.CONSENT
 
 
