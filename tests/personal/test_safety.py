@@ -208,7 +208,7 @@ def test_no_message_of_a_round_has_any_of_it(tmp_path: Path) -> None:
     store.close()
     plan = plan_of(secure="false")  # nothing is masked, so that whatever is in a message is there in clear
     invitation = world.invite(plan, world.release(), NOW, NOW)
-    _, said = drive(world, plan, setup.device(), invitation)
+    _, said = drive(world, plan, setup.device(), invitation, others=2)
     messages = b"".join(part for pair in said.values() for part in pair)
     assert messages.startswith(encode_invitation(invitation))
     assert sightings(messages, [windows]) == 0
