@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clients.models import head, thresholds
 from clients.models.formats import published_form
-from clients.runtime.detectors import MODELS, Detector, EmbeddingDetector, open_detector
+from clients.models.head import Head
+from clients.runtime.detectors import MODELS, Detector, EmbeddingDetector, open_detector, shipped_head
 from clients.runtime.published import shipped
 from fa_core.errors import BadInput
 
@@ -28,16 +29,25 @@ def open_model(text: str, wake_word: str) -> tuple[Detector, str]:
         detector = open_detector(text, wake_word)
         digests = {(each.version, each.wake_word): digest for digest, each in shipped().items()}
         return detector, digests[text, wake_word]
-    path = Path(text)
-    if not path.is_file():
+    if not Path(text).is_file():
         raise BadInput(
             f"{text} is no model: one of {', '.join(MODELS)}, a head's file or MODEL+THRESHOLDS is expected"
         )
-    data = published_form("head", path, "")
-    found = head.decode(data)
+    found = open_head(text, wake_word)
+    return EmbeddingDetector(found), sha256(head.encode(found)).hexdigest()
+
+
+def open_head(text: str, wake_word: str) -> Head:
+    """Return a head for a wake word: embed-1, or the one in a file (.npz or published). Raises BadInput."""
+    if text == "embed-1":
+        return shipped_head(open_detector(text, wake_word).wake_word)
+    path = Path(text)
+    if not path.is_file():
+        raise BadInput(f"{text} is no head: embed-1 or a head's file is expected")
+    found = head.decode(published_form("head", path, ""))
     if found.wake_word != wake_word:
         raise BadInput(f"{path} listens for {found.wake_word}, the test set is for {wake_word}")
-    return EmbeddingDetector(found), sha256(data).hexdigest()
+    return found
 
 
 def _with_thresholds(detector: Detector, path: Path) -> tuple[Detector, str]:
