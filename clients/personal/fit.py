@@ -14,7 +14,7 @@ import numpy as np
 
 from clients.personal.adapter import Floats, Step, Windows
 
-PENALTY: Final = 0.1
+PENALTY: Final = 0.05
 """λ; chosen on development voices (`scripts/bench/personal.py --choose`)."""
 
 _STEPS: Final = 50

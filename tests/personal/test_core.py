@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clients.personal import anchors as anchor_sets
 from clients.personal import watch
 from clients.personal.adapter import Step, Windows, adapted, temporal_shape, windows_of
-from clients.personal.anchors import MARGIN, Anchors, threshold
+from clients.personal.anchors import MARGIN, Anchors, level, threshold
 from clients.personal.fit import fit
 from clients.personal.learn import LARGEST_STEP, Candidate, Refusal, learn, logit
 from clients.personal.moments import A_DAY, A_SESSION, A_SOURCE, Moment, countable, decode, encode
@@ -47,8 +48,9 @@ def test_an_adapted_head_has_the_logits_of_its_step() -> None:
     assert np.linalg.norm(temporal_shape(HEAD)) == pytest.approx(1.0)
 
 
-def logit_of(scores: np.ndarray) -> np.ndarray:
-    return np.log(scores) - np.log1p(-scores)
+def logit_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.log(scores) - np.log1p(-scores)
+    return found
 
 
 def test_too_few_embeddings_have_no_window() -> None:
@@ -98,9 +100,12 @@ def test_the_threshold_is_set_on_what_was_not_learned_from() -> None:
     """On the half that was learned from, it comes out lower: the control that would let more through."""
     learned, unseen = ANCHORS.halves()
     step = fit(WANTED, [*learned.human, *learned.near], penalty=1e-4)
-    assert threshold(step, unseen, 0.0) > threshold(step, learned, 0.0)
-    peaks = sorted((float(step.logits(each).max()) for each in (*unseen.human, *unseen.near)), reverse=True)
-    assert threshold(step, unseen, 0.0) == pytest.approx(peaks[0] + MARGIN)
+    assert level(step, unseen.human, 0.0) > level(step, learned.human, 0.0)
+    assert level(step, unseen.near, 0.0) > level(step, learned.near, 0.0)
+    easier = Step(step.direction, step.bias + 9.0)
+    peaks = sorted((float(easier.logits(each).max()) for each in (*unseen.human, *unseen.near)), reverse=True)
+    assert threshold(easier, unseen, 0.0) == pytest.approx(peaks[0] + MARGIN)
+    assert threshold(step, unseen, 0.0) == 0.0  # never under the base's
 
 
 @pytest.mark.parametrize(
@@ -117,14 +122,30 @@ def test_what_is_refused(wanted: tuple[Windows, ...], before: Step | None, refus
 
 
 def test_an_unusual_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = learn(WANTED, [], ANCHORS, 0.0)
+    close = replace(ANCHORS, near=clips(40, -0.6, OWNER / 4, 2))
+    found = learn(WANTED, [], close, 0.0)
     assert isinstance(found, Candidate)
     assert found.step.norm < LARGEST_STEP
+    assert found.threshold > 0.5
     monkeypatch.setattr("clients.personal.learn.LARGEST_STEP", found.step.norm * 0.9)
-    assert learn(WANTED, [], ANCHORS, 0.0) is Refusal.STEP
+    assert learn(WANTED, [], close, 0.0) is Refusal.STEP
     monkeypatch.undo()
-    monkeypatch.setattr("clients.personal.learn.LARGEST_SHIFT", abs(found.threshold) * 0.9)
-    assert learn(WANTED, [], ANCHORS, 0.0) is Refusal.ANCHORS
+    monkeypatch.setattr("clients.personal.learn.LARGEST_SHIFT", found.threshold * 0.9)
+    assert learn(WANTED, [], close, 0.0) is Refusal.ANCHORS
+
+
+def test_a_moment_that_is_unlike_the_others_is_not_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = clips(2, -2.0, np.zeros(96), 31)
+    alone = learn(WANTED, [], ANCHORS, 0.0)
+    found = learn([*WANTED, *strange], [], ANCHORS, 0.0)
+    assert isinstance(alone, Candidate)
+    assert isinstance(found, Candidate)
+    assert (found.gain.moments, found.gain.adapted) == (12, 10)
+    assert np.allclose(found.step.direction, alone.step.direction)
+    monkeypatch.setattr("clients.personal.learn.LEAST_POSITIVES", 11)  # the control: all are learned from
+    led = learn([*WANTED, *strange], [], ANCHORS, 0.0)
+    assert isinstance(led, Candidate)
+    assert not np.allclose(led.step.direction, alone.step.direction, atol=0.01)
 
 
 def moment(hours: float, session: str = "", source: str = "retry") -> Moment:
