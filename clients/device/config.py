@@ -165,11 +165,13 @@ class ModelsSection(Section):
     """Where published models are read, a directory on this machine, and the space that kept ones may take.
 
     Without a directory a device that connects to a gateway reads that one's. `population` is the name of the
-    device's; where it is given, the device follows that population's rollouts.
+    device's; where it is given, the device follows that population's rollouts. `anchors` are hashes of anchor
+    sets that it fetches where it may learn its owner (`clients.personal`).
     """
 
     published: str | None = None
     population: str | None = None
+    anchors: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
     space_mb: Annotated[int, Field(ge=1, le=4096)] = 32
 
 

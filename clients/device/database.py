@@ -6,9 +6,10 @@ and whose owner may ask for deletion: full synchronisation, overwritten free pag
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from sqlcipher3 import dbapi2 as sqlcipher
@@ -51,6 +52,28 @@ DONATION_TABLE = (
 )
 """What the owner donated (`clients.donation`): tokens and days, no audio."""
 
+PERSONAL_TABLES = (
+    "CREATE TABLE IF NOT EXISTS personal_moment (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+    "time INTEGER NOT NULL, wake_word TEXT NOT NULL, base TEXT NOT NULL, session TEXT NOT NULL, "
+    "source TEXT NOT NULL, "
+    "windows BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS personal_delta (id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, "
+    "data BLOB NOT NULL, digest BLOB NOT NULL, signature BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS personal_stage (wake_word TEXT PRIMARY KEY, number INTEGER NOT NULL, "
+    "stage TEXT NOT NULL, since INTEGER NOT NULL, heard BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS personal_attempt (wake_word TEXT PRIMARY KEY, at INTEGER NOT NULL, "
+    "why TEXT NOT NULL, used INTEGER NOT NULL, done INTEGER NOT NULL) STRICT",
+)
+"""What a device learns of its owner (`clients.device.personal`); older stores get them as well."""
+
+PERSONAL_ROWS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "personal_moment": ("id", "time", "wake_word", "base", "session", "source", "windows"),
+        "personal_delta": ("id", "time", "data", "digest", "signature"),
+    }
+)
+"""Those of them whose rows are never changed, with their columns: they are under a deletion's root."""
+
 
 class Connection(Protocol):
     """What we use of a DB-API connection, so that the benchmark can put plain SQLite in its place."""
@@ -77,6 +100,7 @@ def schema() -> list[str]:
         *event_tables(),
         *ROLLOUT_TABLES,
         DONATION_TABLE,
+        *PERSONAL_TABLES,
         "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
         "CREATE TABLE consent (purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, "
         "until INTEGER NOT NULL) STRICT",
@@ -122,7 +146,7 @@ def _added_columns(connection: Connection) -> list[str]:
 
 def _bring_up_to_date(connection: Connection) -> None:
     """Make the tables and columns that a store of before lacks; where it lacks none, write nothing."""
-    for statement in (*event_tables(), *ROLLOUT_TABLES, DONATION_TABLE):
+    for statement in (*event_tables(), *ROLLOUT_TABLES, DONATION_TABLE, *PERSONAL_TABLES):
         connection.execute(statement)
     if _added_columns(connection):
         with transaction(connection):

@@ -15,7 +15,7 @@ from typing import Literal
 
 Kind = Literal[
     "created", "granted", "revoked", "contributed", "declined", "expired", "forgotten",
-    "model_kept", "model_refused", "rollout", "donation_offered", "donated", "donation_withdrawn",
+    "model_kept", "model_refused", "rollout", "donation_offered", "donated", "donation_withdrawn", "personal",
 ]  # fmt: skip
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -80,6 +80,8 @@ def sentence(entry: Entry) -> str:
         return f"Refused the model {str(body['model'])[:12]}: {body['why']}."
     if entry.kind == "declined":
         return f"Said no to a request: {body['why']}."
+    if entry.kind == "personal":
+        return _personal(body)
     if entry.kind == "rollout":
         state = str(body["state"]).replace("_", " ")
         return f"Rollout {body['rollout']} for {body['wake_word']} is {state}: {body['meaning']}."
@@ -113,6 +115,20 @@ def _deleted(body: Mapping[str, Json]) -> str:
     assert isinstance(rows, dict)
     named = [f"{count} of {table}" for table, count in sorted(rows.items()) if count]
     return "deleted " + ", ".join(named) if named else "there was nothing to delete"
+
+
+def _personal(body: Mapping[str, Json]) -> str:
+    adapter, word, why = f"Adapter {body['number']} for {body['wake_word']}", body["wake_word"], body["why"]
+    return {
+        "learn": f"Nothing was learned for {word}: {why}." if why else f"{adapter} was learned.",
+        "validate": f"{adapter} passed its checks.",
+        "shadow": f"{adapter} is heard beside the model that acts.",
+        "activate": f"{adapter} acts.",
+        "revert": f"{adapter} was taken back ({why}); the model acts as it came.",
+        "reset": f"{adapter} has acted for its time; the model acts as it came.",
+        "retire": f"{adapter} went, with what was kept to learn from: {why}.",
+        "forget": f"{adapter} was forgotten: {why}.",
+    }[str(body["step"])]
 
 
 def _facts(body: Mapping[str, Json]) -> str:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from clients.device.contribution import Clock, StoredDevice, Terms
 from clients.device.journal import Entry, Json, sentence
 from clients.device.keys import create_key, load_key
 from clients.device.odometer import Moment, frees_up, settles, spent
+from clients.device.personal import PersonalRecords
 from clients.device.policy import ConditionReader, FileReader, nothing_known
 from clients.device.records import Records
 from clients.device.rows import moment
@@ -138,9 +139,28 @@ def export(home: DeviceHome, out: Path) -> list[Path]:
         "facts.json": store.facts(),
         "consents.json": {grant.purpose: _until(grant) for grant in store.grants()},
         "journal.json": [entry_object(entry) for entry in store.entries()],
+        "personal.json": _personal(PersonalRecords(store)),
     }
     written = [_write(out / name, json.dumps(value, indent=2)) for name, value in said.items()]
     return written + [_write_table(store, name, out / f"{name}.csv") for name in SOURCES]
+
+
+def _personal(records: PersonalRecords) -> dict[str, Any]:
+    """Return what is kept for personalisation; features and deltas as hexadecimal digits."""
+    return {
+        "moments": [
+            {**asdict(each), "at": each.at.isoformat(), "windows": each.windows.hex()}
+            for each in records.moments()
+        ],
+        "deltas": [
+            {"number": each.number, "at": each.at.isoformat(), "data": each.data.hex()}
+            for each in records.deltas()
+        ],
+        "in_use": [
+            {**asdict(each), "since": each.since.isoformat(), "heard": each.heard.hex()}
+            for each in records.all_in_use()
+        ],
+    }
 
 
 def _until(grant: Grant | None) -> str | None:

@@ -34,12 +34,7 @@ Beside = Callable[[Sequence[tuple[DeviceHome, StoredDevice]]], Work | None]
 """Given the devices of a process, returns what runs beside them until it is stopped, None for nothing."""
 
 
-def nothing_beside(devices: Sequence[tuple[DeviceHome, StoredDevice]]) -> Work | None:
-    """Run nothing beside the devices."""
-    return None
-
-
-def connect(folder: Path, url: str, authority: Path | None, beside: Beside = nothing_beside) -> None:
+def connect(folder: Path, url: str, authority: Path | None, *beside: Beside) -> None:
     """Have the device in `folder` take part through the gateway at `url`, until SIGTERM or SIGINT.
 
     Raises BadInput or Refused before anything is asked where it cannot be opened or was not enrolled.
@@ -65,7 +60,7 @@ def connect(folder: Path, url: str, authority: Path | None, beside: Beside = not
         home.store.close()
 
 
-def serve(folders: Sequence[Path], beside: Beside = nothing_beside) -> None:
+def serve(folders: Sequence[Path], *beside: Beside) -> None:
     """Serve the devices in `folders` (slot 0, 1, …) at the first one's socket, until SIGTERM or SIGINT.
 
     Raises BadInput or Refused before anything is served where one of them cannot be opened, is not
@@ -90,11 +85,11 @@ def serve(folders: Sequence[Path], beside: Beside = nothing_beside) -> None:
 
 
 def _start(
-    devices: Sequence[tuple[DeviceHome, StoredDevice]], beside: Beside, stopped: threading.Event
+    devices: Sequence[tuple[DeviceHome, StoredDevice]], beside: Sequence[Beside], stopped: threading.Event
 ) -> None:
     """Start what runs beside the devices until `stopped`: retention, and what was asked for."""
     retention = partial(enforce_retention, [device for _, device in devices])
-    for work in (retention, beside(devices)):
+    for work in (retention, *(each(devices) for each in beside)):
         if work is not None:
             threading.Thread(target=work, args=(stopped,), daemon=True).start()
 

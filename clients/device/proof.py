@@ -2,12 +2,14 @@
 
 What it can show: nobody edited, dropped or inserted an entry; what was forgotten is not there; nothing
 that was left at the last deletion was changed or removed since without an entry; every contribution has
-its receipt and every receipt its charge; the consents in force are those that were given. Anyone with the
-key could rewrite the whole journal: a head that the owner wrote down shows that.
+its receipt and every receipt its charge; the consents in force are those that were given; what was learned
+on the device is whole, signed by it and in the stage that the journal names. Anyone with the key could
+rewrite the whole journal: a head that the owner wrote down shows that.
 """
 
 from collections.abc import Mapping, Sequence
 
+from clients.device import personal
 from clients.device.journal import Entry, Json, broken_at
 from clients.device.records import Records
 from clients.device.store import Store
@@ -29,6 +31,7 @@ def problems(store: Store, head: str | None) -> list[str]:
     found += _deleted_rows(store, entries)
     found += _receipts(store, entries)
     found += _consents(store, entries)
+    found += personal.problems(store, entries)
     return found
 
 

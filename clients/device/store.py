@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from clients.device import database
 from clients.device.consent import PURPOSES, Grant, Purpose, allows, lapsed
-from clients.device.database import Connection
+from clients.device.database import PERSONAL_ROWS, Connection
 from clients.device.journal import Entry, Json, Kind, extend
 from clients.device.keys import StoreKey
 from clients.device.redaction import Redactor
@@ -37,6 +37,10 @@ AHEAD = timedelta(days=1)
 
 MOST_ROWS = 20_000
 """Rows that a table holds at most, and that counting reads of it: in a month some 600 a day."""
+
+MOMENT_KEPT = timedelta(days=30)
+DELTA_KEPT = timedelta(days=120)
+"""How long a moment of personalisation is kept, and what was learned from such moments."""
 
 _HOUR = timedelta(hours=1)
 # A store of before may hold more rows than a table may have now.
@@ -57,8 +61,10 @@ class Scope:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        if self.source is not None and self.source not in SOURCES:
-            raise BadInput(f"{self.source!r} is not a table; there are {', '.join(SOURCES)}")
+        if self.source is not None and self.source not in {**SOURCES, **PERSONAL_ROWS}:
+            raise BadInput(
+                f"{self.source!r} is not a table; there are {', '.join([*SOURCES, *PERSONAL_ROWS])}"
+            )
 
     def __str__(self) -> str:
         parts = [part for part in (self.source, self.purpose and f"what was kept for {self.purpose}") if part]
@@ -189,6 +195,9 @@ class Store:
         for source in SOURCES.values():
             select = _sql("SELECT purpose, count(*) FROM $table GROUP BY purpose ORDER BY purpose", source)
             found[source.name] = dict(self.connection.execute(select).fetchall())
+        for name in PERSONAL_ROWS:
+            (count,) = self.connection.execute(_named("SELECT count(*) FROM $table", name)).fetchone()
+            found[name] = {"personalisation": count} if count else {}
         return found
 
     # Consent.
@@ -230,13 +239,17 @@ class Store:
         for source in SOURCES.values():
             select = _sql("SELECT id, purpose, $columns FROM $table WHERE id <= ? ORDER BY id", source)
             rows = self.connection.execute(select, (upto.get(source.name, 0),)).fetchall()
-            leaves += [merkle.leaf_hash(_leaf(source, row)) for row in rows]
+            leaves += [merkle.leaf_hash(_leaf(source.name, row)) for row in rows]
+        for name, columns in PERSONAL_ROWS.items():
+            select = _named("SELECT $columns FROM $table WHERE id <= ? ORDER BY id", name, columns)
+            rows = self.connection.execute(select, (upto.get(name, 0),)).fetchall()
+            leaves += [merkle.leaf_hash(_leaf(name, row)) for row in rows]
         return merkle.root(leaves).hex()
 
     def numbered(self) -> dict[str, int]:
         """Return the highest row number that each table ever gave out."""
         given = dict(self.connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
-        return {name: given.get(name, 0) for name in SOURCES}
+        return {name: given.get(name, 0) for name in [*SOURCES, *PERSONAL_ROWS]}
 
     # The journal.
 
@@ -279,9 +292,26 @@ class Store:
             gone[source.name] = self.connection.execute(
                 _sql("DELETE FROM $table WHERE time < ? OR time > ?", source), bounds
             ).rowcount
+        bounds = (micros(hour + _HOUR - MOMENT_KEPT), micros(now + AHEAD))
+        delete = "DELETE FROM personal_moment WHERE time < ? OR time > ?"
+        gone["personal_moment"] = self.connection.execute(delete, bounds).rowcount
         if any(gone.values()):
-            self._prove("expired", {}, gone, now)
+            self.prove("expired", {}, gone, now)
+        self._expire_deltas(hour, now)
         self._tidied = hour
+
+    def _expire_deltas(self, hour: datetime, now: datetime) -> None:
+        """Delete what was learned too long ago, each with an entry that names it."""
+        bounds = (micros(hour + _HOUR - DELTA_KEPT), micros(now + AHEAD))
+        select = (
+            "SELECT wake_word, number FROM personal_stage JOIN personal_delta ON id = number "
+            "WHERE time < ? OR time > ? ORDER BY wake_word"
+        )
+        for wake_word, number in self.connection.execute(select, bounds).fetchall():
+            self.connection.execute("DELETE FROM personal_stage WHERE wake_word = ?", (wake_word,))
+            self.connection.execute("DELETE FROM personal_delta WHERE id = ?", (number,))
+            body = {"step": "forget", "wake_word": wake_word, "number": number, "why": "its time ran out"}
+            self.prove("personal", body, {"personal_delta": 1}, now)
 
     def _past(self) -> datetime:
         """Return a time that has passed for certain: the latest witnessed, or when the store was made.
@@ -305,9 +335,26 @@ class Store:
             if scope.source in (None, source.name):
                 delete = _sql("DELETE FROM $table WHERE ?1 IS NULL OR purpose = ?1", source)
                 gone[source.name] = self.connection.execute(delete, (scope.purpose,)).rowcount
-        return self._prove(kind, body, gone, now)
+        if scope.purpose in (None, "personalisation"):
+            gone |= self._delete_personal(scope.source)
+        return self.prove(kind, body, gone, now)
 
-    def _prove(self, kind: Kind, body: Mapping[str, Json], gone: Mapping[str, int], now: datetime) -> Entry:
+    def _delete_personal(self, table: str | None) -> dict[str, int]:
+        """Delete what is kept for personalisation beside events, of one table or of all; return how many."""
+        gone = {
+            name: self.connection.execute(_named("DELETE FROM $table", name)).rowcount
+            for name in PERSONAL_ROWS
+            if table in (None, name)
+        }
+        if table is None:
+            self.connection.execute("DELETE FROM personal_attempt")
+        unused = "DELETE FROM personal_stage WHERE number NOT IN (SELECT id FROM personal_delta)"
+        self.connection.execute(unused)
+        return gone
+
+    def prove(self, kind: Kind, body: Mapping[str, Json], gone: Mapping[str, int], now: datetime) -> Entry:
+        """Add the entry of a deletion: how many rows went, and the root over those that were left. To be
+        called inside the transaction that deleted them."""
         upto = self.numbered()
         proof: dict[str, Json] = {"rows": dict(gone), "upto": dict(upto), "root": self.root(upto)}
         return self.append(now, kind, {**body, **proof})
@@ -315,14 +362,18 @@ class Store:
 
 def _sql(words: str, source: Source) -> str:
     """Return a statement with a source's own names filled in; they come from `fa_core.tables` alone."""
-    return words.replace("$table", source.name).replace("$columns", ", ".join(source.columns))
+    return _named(words, source.name, source.columns)
 
 
-def _leaf(source: Source, row: Sequence[Cell]) -> bytes:
-    cells = [cell.hex() if isinstance(cell, float) else cell for cell in row]
+def _named(words: str, table: str, columns: Iterable[str] = ()) -> str:
+    return words.replace("$table", table).replace("$columns", ", ".join(columns))
+
+
+def _leaf(table: str, row: Sequence[Cell | bytes]) -> bytes:
+    cells = [cell.hex() if isinstance(cell, float | bytes) else cell for cell in row]
     while cells[-1] is None:  # so that a column which came with an update changes no root of before
         cells.pop()
-    return canonical([source.name, *cells])
+    return canonical([table, *cells])
 
 
 def _entry(row: Sequence[object]) -> Entry:

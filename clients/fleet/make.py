@@ -32,6 +32,7 @@ from clients.fleet.audio import DEVICE_CLASSES
 from clients.fleet.bank import MODEL_VERSIONS, SNR_LEVELS
 from clients.fleet.check import DEVICES_SCHEMA
 from clients.fleet.habits import APP_VERSIONS, CLASSES, POWER_SOURCES, WEEK_HOURS
+from clients.fleet.personal import BASE, with_adapters
 from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
 from clients.fleet.voices import ACCENTS
@@ -102,11 +103,13 @@ def make_fleet(
     progress: Progress,
     weeks: int = 1,
     television_weeks: int = 1,
+    adapters: float = 0.0,
 ) -> None:
     """Draw `devices` devices from the bank `table` and write them to the directory `out`.
 
     `until` is midnight UTC, the end of the weeks drawn. The fleet is the same for the same bank, seed,
-    numbers of devices and weeks, and `until`; a game show is on in the last `television_weeks`. Raises
+    numbers of devices and weeks, and `until`; a game show is on in the last `television_weeks`. A share
+    `adapters` of the devices learned their owner (`clients.fleet.personal`; not in `truth.parquet`). Raises
     BadInput for no devices, or where `out` exists and is not empty; writes the directory whole or not at all.
     """
     require_devices(devices)
@@ -115,7 +118,7 @@ def make_fleet(
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _write(bank, devices, (weeks, television_weeks), beside, seed, until, progress)
+        _write(bank, devices, (weeks, television_weeks), beside, seed, until, progress, adapters)
         if out.exists():
             out.rmdir()
         beside.chmod(0o755)
@@ -144,6 +147,7 @@ def _write(
     seed: int,
     until: datetime,
     progress: Progress,
+    adapters: float,
 ) -> None:
     made = [source for source in SOURCES.values() if source != DETECTIONS]  # every outcome is known here
     schemas = {source.name: source.arrow_schema(device_id=True) for source in made}
@@ -162,7 +166,12 @@ def _write(
             since = until - timedelta(hours=weeks[0] * WEEK_HOURS)
             drawn = d.draw(bank, count, weeks[0], randomness, weeks[1])
             chunk = Chunk(bank, drawn, ids, since, randomness)
-            for name, table in _tables(chunk).items():
+            tables = _tables(chunk)
+            if adapters:
+                threshold = bank.thresholds[MODEL_VERSIONS.index(BASE)]
+                own = np.random.default_rng([seed, first, 1])  # the rest of the fleet stays the same
+                tables["wake_events"] = with_adapters(tables["wake_events"], threshold, adapters, own)
+            for name, table in tables.items():
                 writers[name].write_table(table.select(schemas[name].names).cast(schemas[name]))
             progress(first + count, devices)
     finally:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from clients.models import head, policy, thresholds
+from clients.models import anchors, head, policy, thresholds
 from clients.models.head import Head
 from clients.models.policy import Policy
 from clients.models.thresholds import Thresholds
@@ -20,7 +20,8 @@ POLICY_RUNTIME = "policy-1"
 """What follows a `Policy`: `clients.runtime.policy`."""
 
 Content = Head | Thresholds | Policy | bytes
-"""A head or an adapter, thresholds, a policy; bytes of any other kind or runtime."""
+"""A head or an adapter, thresholds, a policy; of an anchor set (`clients.models.anchors`) and of any other
+runtime the bytes."""
 
 
 def content(manifest: ArtefactManifest, data: bytes) -> Content:
@@ -36,7 +37,17 @@ def content(manifest: ArtefactManifest, data: bytes) -> Content:
         if manifest.wake_word and manifest.wake_word not in limits.by_wake_word:
             raise BadInput(f"it has no threshold for {manifest.wake_word}, which its manifest names")
         return limits
+    if manifest.kind == "anchors":
+        _check_anchors(manifest, data)
     return policy.decode(data) if manifest.kind == "policy" else data
+
+
+def _check_anchors(manifest: ArtefactManifest, data: bytes) -> None:
+    found = anchors.decode(data)
+    _check_same(manifest, found.wake_word, manifest.version)
+    if found.base != manifest.base:
+        named = manifest.base[:12] or "no base"
+        raise BadInput(f"its windows are of the head {found.base[:12]}, its manifest names {named}")
 
 
 def _check_same(manifest: ArtefactManifest, wake_word: str, version: str) -> None:

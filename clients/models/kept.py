@@ -30,7 +30,7 @@ from clients.models.believe import (
 from clients.models.sources import Source
 from fa_core.errors import BadInput
 from fa_core.publication import directory
-from fa_core.publication.artefact import ArtefactManifest, is_hash
+from fa_core.publication.artefact import ArtefactKind, ArtefactManifest, is_hash
 from fa_core.publication.proofs import Seen
 
 DEEPEST = 3
@@ -77,6 +77,16 @@ class Models:
                 self._load(name, DEEPEST)
                 found.add(name)
         return frozenset(found)
+
+    def changing(self, base: str, kind: ArtefactKind) -> list[Model]:
+        """Return the kept models of a kind that name this base and would load now, the one that was used
+        longest ago first; none counts as used."""
+        found = []
+        for name in self.kept():
+            with suppress(RefusedModel):
+                if isinstance(each := self._load(name, DEEPEST), Model):
+                    found.append(each)
+        return [each for each in found if (each.manifest.base, each.manifest.kind) == (base, kind)]
 
     def obtain(self, sha256: str, now: datetime, keep: Collection[str] = NOTHING) -> Model | Shipped:
         """Return a model, from the folder or else from the source, and keep it.

@@ -19,13 +19,24 @@ from clients.rollout.belief import Held
 class Choice:
     """Which model acts, which one scores in shadow, and why, as a sentence for the owner.
 
-    `acting` and `shadow` are SHA-256 of artefacts, 32 bytes. `acting` is None for the model that the device
-    came with, `shadow` where nothing scores beside the acting model.
+    `acting` and `shadow` are SHA-256 of artefacts, 32 bytes, or name what this device learned. `acting` is
+    None for the model that the device came with, `shadow` where nothing scores beside the acting model.
+
+    Attributes:
+        compares: whether a rollout compares two models now, so that both are to act as they were published.
+        personal: whether what this device learned, or may learn, has a part in it (`clients.personal`).
     """
 
     acting: bytes | None
     shadow: bytes | None
     why: str
+    compares: bool = False
+    personal: bool = False
+
+    @property
+    def runs(self) -> tuple[bytes | None, bytes | None, bool]:
+        """What is heard: where it changes, the detectors begin anew."""
+        return self.acting, self.shadow, self.personal
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +74,8 @@ def choose(held: Held | None, here: Here, pins: Pins) -> Choice:
     old, new = terms.models.baseline.version, terms.models.candidate.version
     ready = manifest.candidate in here.models
 
-    def stays(why: str) -> Choice:
-        return Choice(baseline, None, f"{old} acts: {why}")
+    def stays(why: str, *, compares: bool = False) -> Choice:
+        return Choice(baseline, None, f"{old} acts: {why}", compares)
 
     if held.signed.key in pins.revoked:
         return stays(f"the key that signed {terms.name} was revoked")
@@ -72,23 +83,25 @@ def choose(held: Held | None, here: Here, pins: Pins) -> Choice:
         return stays(f"{terms.name} was taken back")
     if manifest.state == "killed":
         return stays(f"{terms.name} was stopped")
+    ended = None if manifest.state == "complete" else _ended(held, here, pins)
     if not ready:
-        return stays(f"{new} is not on this device yet")
+        compares = manifest.state != "complete" and ended is None
+        return stays(f"{new} is not on this device yet", compares=compares)
     if manifest.state == "complete":
         return Choice(manifest.candidate, None, f"{new} acts: {terms.name} is complete")
-    ended = _ended(held, here, pins)
     if ended is not None:
         return stays(ended)
     if manifest.state == "shadow":
         if here.charging is not True:
-            return stays(f"{terms.name} is in shadow, and {new} scores only while the device is charging")
-        return Choice(
-            baseline, manifest.candidate, f"{old} acts: {terms.name} is in shadow, {new} scores too"
-        )
+            why = f"{terms.name} is in shadow, and {new} scores only while the device is charging"
+            return stays(why, compares=True)
+        why = f"{old} acts: {terms.name} is in shadow, {new} scores too"
+        return Choice(baseline, manifest.candidate, why, compares=True)
     reached = f"{terms.name} is live on {float(manifest.share):.6g} of the devices"
     if bucket(here.secret, manifest.rollout) < manifest.share:
-        return Choice(manifest.candidate, None, f"{new} acts: {reached}, and this is one of them")
-    return stays(f"{reached}, and this is none of them")
+        why = f"{new} acts: {reached}, and this is one of them"
+        return Choice(manifest.candidate, None, why, compares=True)
+    return stays(f"{reached}, and this is none of them", compares=True)
 
 
 def _ended(held: Held, here: Here, pins: Pins) -> str | None:

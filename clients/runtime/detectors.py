@@ -158,12 +158,24 @@ class EmbeddingStream:
         return levels / np.float32(10) + np.float32(2)
 
 
-class EmbeddingDetector:
-    """Detector B: a `Head` over an `EmbeddingStream`, one score each 80 ms."""
+class Embeddings(Protocol):
+    """What `EmbeddingStream` is to a detector: samples to embeddings."""
 
-    def __init__(self, head: Head) -> None:
+    def feed(self, pcm: Pcm) -> NDArray[np.float32]:
+        """Return the embeddings that these samples complete, float32 of shape (k, 96)."""
+        ...
+
+    def reset(self) -> None:
+        """Return to the state of a new instance."""
+        ...
+
+
+class EmbeddingDetector:
+    """Detector B: a `Head` over an `EmbeddingStream` of its own or one that it shares; a score each 80 ms."""
+
+    def __init__(self, head: Head, stream: Embeddings | None = None) -> None:
         self._head = head
-        self._stream = EmbeddingStream()
+        self._stream = EmbeddingStream() if stream is None else stream
         self._recent = np.empty((0, EMBEDDING_SIZE), np.float32)
         self.wake_word = head.wake_word
         self.model_version = head.model_version

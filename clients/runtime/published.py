@@ -11,7 +11,7 @@ import pymicro_wakeword
 from clients.device.config import MODELS
 from clients.device.owner import DeviceHome
 from clients.models import head
-from clients.models.believe import Able, Model, Shipped
+from clients.models.believe import Able, Model, RefusedModel, Shipped
 from clients.models.formats import EMBEDDING_RUNTIME, MICRO_RUNTIME, POLICY_RUNTIME
 from clients.models.head import Head
 from clients.models.kept import Models
@@ -96,6 +96,17 @@ def open_published(models: Loads, digest: str) -> Detector:
         detector.model_version = manifest.version
         return detector
     raise BadInput(f"{manifest.version} is no detector but {manifest.kind}")
+
+
+def open_head(models: Loads, digest: str) -> Head | None:
+    """Return the head of a model that is here, None where it is none or does not verify."""
+    try:
+        found = models.load(digest)
+        if isinstance(found, Shipped):
+            return _head(models, digest) if found.runtime == EMBEDDING_RUNTIME else None
+        return _head(models, digest) if isinstance(found.content, Head) else None
+    except (RefusedModel, BadInput):
+        return None
 
 
 def open_policy(models: Loads, digest: str) -> Policy:

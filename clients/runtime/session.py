@@ -7,7 +7,7 @@ from typing import Protocol
 from clients.device.consent import Purpose
 from clients.runtime.detectors import Pcm
 from clients.runtime.events import Detection, Listener, Minutes
-from clients.runtime.labels import REACTION, Labeller, Reaction
+from clients.runtime.labels import REACTION, Labelled, Labeller, Reaction
 from clients.runtime.policy import FollowedPolicy
 
 
@@ -18,6 +18,25 @@ class Recorder(Protocol):
         self, source: str, events: Sequence[Mapping[str, object]], purpose: Purpose, now: datetime
     ) -> int:
         """See `Store.record`."""
+        ...
+
+
+class Observer(Protocol):
+    """Who learns from what a session hears; a session writes the same with it and without."""
+
+    def began(self, at: datetime) -> None:
+        """Take in that detectors begin to hear, at this time of the stream."""
+        ...
+
+    def ended(self, at: datetime) -> None:
+        """Take in that the event which began at `at` has just ended."""
+        ...
+
+    def labelled(self, label: Labelled, candidate: Detection | None, now: datetime) -> None:
+        """Take in what an event was, as far as what followed shows it; `now` is the device's clock.
+
+        `candidate` is what the model in shadow made of it, None where one model hears alone.
+        """
         ...
 
 
@@ -35,12 +54,14 @@ class Session:
         purpose: Purpose,
         policy: FollowedPolicy | None = None,
         minutes: Minutes | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
         self._policy = policy
         self._minutes = minutes or Minutes()
+        self._observer = observer
         self._labeller = Labeller()
         self.written = 0
 
@@ -49,8 +70,7 @@ class Session:
         if self._policy is not None:
             self._policy.apply(self._listener.now, playback=playback)
         detections = self._listener.feed(pcm, playback=playback)
-        for event in detections:
-            self._labeller.add(event)
+        self._add(detections)
         self._settle(self._listener.settled, now)
         return detections
 
@@ -80,14 +100,23 @@ class Session:
         detections, listened = self._listener.finish()
         if self._policy is not None:
             self._policy.end()
-        for event in detections:
-            self._labeller.add(event)
+        self._add(detections)
         self._settle(self._listener.now + REACTION, now)
         self._write("listening", self._minutes.rows(listened), now)
         return detections
 
+    def _add(self, detections: list[Detection]) -> None:
+        for event in detections:
+            self._labeller.add(event)
+            if self._observer is not None:
+                self._observer.ended(event.time)
+
     def _settle(self, until: datetime, now: datetime) -> None:
-        self._write("wake_events", [each.row() for each in self._labeller.settle(until)], now)
+        labels = self._labeller.settle(until)
+        self._write("wake_events", [each.row() for each in labels], now)
+        if self._observer is not None:
+            for label in labels:
+                self._observer.labelled(label, None, now)
 
     def _write(self, table: str, rows: list[dict[str, object]], now: datetime) -> None:
         if rows:

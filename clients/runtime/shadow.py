@@ -3,8 +3,9 @@
 Two models score at their own pace (hops of 30 and 80 ms, say) and are late by their own lag, so their events
 would never begin at one time. In shadow both speak to one *moment*: an episode that either of them opens
 (`clients.runtime.events.Episodes`), with each model's peak in it. A candidate that comes nowhere near its
-threshold leaves the acting model's events as they are without it. Both score as they were published, without
-anything that was learnt on the device.
+threshold leaves the acting model's events as they are without it. In a rollout both score as they were
+published, without anything that was learnt on the device; what was learnt is compared with its base in the
+same way, at other times (`clients.personal`).
 
 A moment is labelled by what followed for the acting model, for nobody reacts to a candidate. What was meant
 to wake the device was heard or missed by each of the two, and what was not, likewise. Where only the
@@ -22,7 +23,7 @@ from clients.runtime.detectors import Detector, Pcm
 from clients.runtime.events import NEAR, REFRACTORY, Detection, Episodes, Listened, Minutes
 from clients.runtime.labels import REACTION, Labelled, Labeller, Outcome, Reaction
 from clients.runtime.policy import FollowedPolicy
-from clients.runtime.session import Recorder
+from clients.runtime.session import Observer, Recorder
 from fa_core.errors import BadInput
 
 
@@ -134,12 +135,14 @@ class ShadowSession:
         purpose: Purpose,
         policy: FollowedPolicy | None = None,
         minutes: Minutes | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
         self._purpose: Purpose = purpose
         self._policy = policy
         self._minutes = minutes or Minutes()
+        self._observer = observer
         self._labeller = Labeller()
         self._moments: deque[Moment] = deque()
         self.written = 0
@@ -186,8 +189,13 @@ class ShadowSession:
         for moment in moments:
             self._moments.append(moment)
             self._labeller.add(moment.acting)
+            if self._observer is not None:
+                self._observer.ended(moment.acting.time)
         for label in self._labeller.settle(until):
-            self._write(rows(self._moments.popleft(), label), now)
+            moment = self._moments.popleft()
+            self._write(rows(moment, label), now)
+            if self._observer is not None:
+                self._observer.labelled(label, moment.candidate, now)
 
     def _write(self, found: Mapping[str, Sequence[Mapping[str, object]]], now: datetime) -> None:
         for table, events in found.items():

@@ -16,7 +16,7 @@ from clients.runtime.events import Listener, Minutes
 from clients.runtime.following import Chooser, opened
 from clients.runtime.policy import FollowedPolicy
 from clients.runtime.published import open_policy, open_published
-from clients.runtime.session import Recorder, Session
+from clients.runtime.session import Observer, Recorder, Session
 from clients.runtime.switching import Choose, Opened, SwitchingSession
 from fa_core.errors import BadInput, Refused
 from fa_core.publication.artefact import is_hash
@@ -41,17 +41,31 @@ class Listens:
     policy: policies.Policy | None
 
     def session(
-        self, recorder: Recorder, start: datetime, now: datetime, minutes: Minutes | None = None
+        self,
+        recorder: Recorder,
+        start: datetime,
+        now: datetime,
+        minutes: Minutes | None = None,
+        observer: Observer | None = None,
     ) -> Session | SwitchingSession:
         """Return the session of a stream that starts at `start`; `now` is the device's clock."""
         own, followed = self.own(), None if self.policy is None else FollowedPolicy(self.policy)
         if self.choose is not None:
             return SwitchingSession(
-                self.choose, self.opened, own, recorder, "quality_metrics", start, now, followed, minutes
+                self.choose,
+                self.opened,
+                own,
+                recorder,
+                "quality_metrics",
+                start,
+                now,
+                followed,
+                minutes,
+                observer,
             )
         if followed is not None:
             followed.follow(own)
-        return Session(Listener(own, start), recorder, "quality_metrics", followed, minutes)
+        return Session(Listener(own, start), recorder, "quality_metrics", followed, minutes, observer)
 
 
 def listens(

@@ -1,4 +1,4 @@
-"""One microphone of a device in a rollout: which detectors hear it changes while it runs."""
+"""One microphone of a device whose model may change: which detectors hear it changes while it runs."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +10,7 @@ from clients.runtime.detectors import SAMPLE_RATE, Detector, Pcm
 from clients.runtime.events import Detection, Listener, Minutes
 from clients.runtime.labels import Reaction
 from clients.runtime.policy import FollowedPolicy
-from clients.runtime.session import Recorder, Session
+from clients.runtime.session import Observer, Recorder, Session
 from clients.runtime.shadow import ShadowListener, ShadowSession
 from fa_core.errors import BadInput
 
@@ -33,6 +33,7 @@ class SwitchingSession:
         start: when the stream starts, UTC; times of events are counted from it in samples.
         now: the device's clock. policy: followed by every detector that runs.
         minutes: counts the time listened, of several streams where it is shared.
+        observer: learns from what is heard.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SwitchingSession:
         now: datetime,
         policy: FollowedPolicy | None = None,
         minutes: Minutes | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._choose = choose
         self._opened = opened
@@ -55,6 +57,7 @@ class SwitchingSession:
         self._start = start
         self._policy = policy
         self._minutes = minutes or Minutes()
+        self._observer = observer
         self._samples = 0
         self._written = 0
         self._looked = now
@@ -96,7 +99,7 @@ class SwitchingSession:
     def _look(self, now: datetime) -> list[Detection]:
         """Choose again; where others are to run, end the session and return its last events."""
         before, self.choice, self._looked = self.choice, self._choose(now), now
-        if (before.acting, before.shadow) == (self.choice.acting, self.choice.shadow):
+        if before.runs == self.choice.runs:
             return []
         ended = self._session.finish(now)
         self._written += self._session.written
@@ -109,8 +112,14 @@ class SwitchingSession:
         if self._policy is not None:
             self._policy.follow(*(each for each in (acting, candidate) if each is not None))
         start = self._start + timedelta(seconds=self._samples / SAMPLE_RATE)
+        if self._observer is not None:
+            self._observer.began(start)
         if candidate is not None:
             with suppress(BadInput):  # the two are of one version: then the acting one hears alone
                 listener = ShadowListener(acting, candidate, start)
-                return ShadowSession(listener, self._store, self._purpose, self._policy, self._minutes)
-        return Session(Listener(acting, start), self._store, self._purpose, self._policy, self._minutes)
+                return ShadowSession(
+                    listener, self._store, self._purpose, self._policy, self._minutes, self._observer
+                )
+        return Session(
+            Listener(acting, start), self._store, self._purpose, self._policy, self._minutes, self._observer
+        )

@@ -14,7 +14,7 @@ from clients.models.believe import Model, Shipped
 from clients.models.formats import EMBEDDING_RUNTIME, published_form
 from clients.models.head import Form, Head
 from clients.models.thresholds import Thresholds
-from clients.runtime.detectors import MODELS, Detector
+from clients.runtime.detectors import MODELS, Detector, shipped_head
 from clients.runtime.published import open_published, shipped
 from fa_core.errors import BadInput
 from fa_core.publication.artefact import ArtefactManifest
@@ -61,6 +61,19 @@ def open_model(text: str, wake_word: str, registry: Registry | None = None) -> O
         BadInput: where there is no such model, it is no detector, or it listens for another wake word.
     """
     return _Opening(wake_word, registry).open(text)
+
+
+def open_head(text: str, wake_word: str) -> Head:
+    """Return a head for a wake word: embed-1, or the one in a file (.npz or published). Raises BadInput."""
+    if text == "embed-1":
+        return shipped_head(wake_word)
+    path = Path(text)
+    if not path.is_file():
+        raise BadInput(f"{text} is no head: embed-1 or a head's file is expected")
+    found = head.decode(published_form("head", path, None))
+    if found.wake_word != wake_word:
+        raise BadInput(f"{path} listens for {found.wake_word}, the test set is for {wake_word}")
+    return found
 
 
 class _Opening:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fa_core.cli import donate
+from fa_core.cli import donate, personalise
 from fa_core.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ app = typer.Typer(
     help="See what this device stores and what was sent in your name; consent, forget, verify, serve.",
 )
 app.add_typer(donate.app, name="donate")
+
+app.add_typer(personalise.app, name="personalise")
 
 Folder = Annotated[
     Path, typer.Option("--dir", envvar="UNHEARD_DEVICE", help="The device's folder, with its device.toml.")
@@ -308,13 +310,14 @@ def serve(
 ) -> None:
     """Hold store, keys, consent and budget in this process, and answer invitations at its socket."""
     from clients.device.process import serve as serve_devices
-    from clients.runtime.following import beside_hub
+    from clients.personal import learning
+    from clients.runtime import following
 
     if hub is not None:
         folders = sorted(each.parent for each in hub.glob("*/device.toml"))
         if not folders:
             raise BadInput(f"{hub} holds no device: no folder in it has a device.toml")
-    serve_devices(folders or [folder], beside_hub)
+    serve_devices(folders or [folder], following.beside_hub, learning.beside_hub)
 
 
 @app.command()
@@ -330,9 +333,11 @@ def connect(
 ) -> None:
     """Take part in rounds through a gateway. Nothing listens here: this device asks, and decides."""
     from clients.device.process import connect as connect_device
-    from clients.runtime.following import beside_gateway
+    from clients.personal import learning
+    from clients.runtime import following
 
-    connect_device(folder, gateway, ca, beside_gateway(gateway, ca))
+    beside = following.beside_gateway(gateway, ca), learning.beside_gateway(gateway, ca)
+    connect_device(folder, gateway, ca, *beside)
 
 
 @app.command()
@@ -349,12 +354,12 @@ def wyoming(
 
 
 def _started(home: "DeviceHome", wake_word: str, model: str | None, policy: str | None) -> "Started":
-    """Return what starts a stream: heard by the detector that was named, else by the one that acts."""
+    """Return what starts a stream: heard by the detector that was named, else by the one that acts, and by
+    what this device learned on it."""
+    from clients.personal.hearing import started
     from clients.runtime.published import models_of
-    from clients.runtime.starting import listens
 
-    heard = listens(home, models_of(home), wake_word, model, policy)
-    return lambda start, now: heard.session(home.store, start, now)
+    return started(home, models_of(home), wake_word, model, policy)
 
 
 def _acting(home: "DeviceHome", now: datetime) -> dict[str, str]:

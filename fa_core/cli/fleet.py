@@ -58,6 +58,12 @@ def make(
         Path | None,
         typer.Option(help="Scored utterances; built there if missing. Default: this user's cache."),
     ] = None,
+    adapters: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of devices that learned their owner: rows of `personal`, too."
+        ),
+    ] = 0.0,
 ) -> None:
     """Build a synthetic fleet: real detectors over real audio, once; then as many devices as you like.
 
@@ -74,7 +80,9 @@ def make(
         scored = open_bank(bank or default_bank_path(), steps)
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with Steps(console, "devices drawn") as steps:
-        make_fleet(scored, devices, out, seed=seed, until=midnight, progress=steps, weeks=weeks)
+        make_fleet(
+            scored, devices, out, seed=seed, until=midnight, progress=steps, weeks=weeks, adapters=adapters
+        )
     typer.echo(f"{out}: {devices:,} devices, {7 * weeks} days until {midnight:%Y-%m-%d %H:%M} UTC")
 
 

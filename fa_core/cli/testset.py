@@ -100,13 +100,60 @@ def run(
     found = report(tested, scored)
     verdict = result(tested, *scored) if len(scored) == 2 else None
     if out is not None and verdict is not None:
-        _write(out, verdict.document())
+        _write(out, verdict.document() + b"\n")
     if as_json:
         typer.echo(json.dumps(_everything(tested, scored, found, verdict), indent=2))
     else:
         _show(tested, scored, found, verdict, out)
     if verdict is not None and (failures := verdict.failures()):
         raise Refused("the candidate does not pass: " + "; ".join(failures))
+
+
+@app.command()
+def anchors(
+    folder: Folder,
+    base: Annotated[
+        str, typer.Argument(help="The head that devices adapt: embed-1, or its file.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The anchor set to write, for `fa model add --kind anchors`.")],
+    clips: Annotated[int, typer.Option(min=20, max=10_000, help="Clips of each kind, at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Make the public anchor set of a head: windows of a test set's near misses and of people's speech in it.
+
+    Devices that learn their owner set their threshold on it (docs/personal.md). It holds no audio.
+    """
+    from clients.personal.anchors import encode
+    from clients.testset.anchors import anchors_of, provenance
+    from clients.testset.clips import read_set
+    from clients.testset.models import open_head
+    from fa_core.cli.fleet import Steps
+
+    tested = read_set(folder)
+    head = open_head(base, tested.recipe.wake_word)
+    with Steps(Console(file=sys.stderr), "clips heard") as steps:
+        made = anchors_of(tested, head, clips, steps)
+    data = encode(made)
+    _write(out, data)
+    said = {
+        "file": str(out),
+        "bytes": len(data),
+        "human": len(made.human),
+        "near_misses": len(made.near),
+        "wake_word": made.wake_word,
+        "base": made.base,
+        "trained_by": provenance(tested),
+    }
+    if as_json:
+        typer.echo(json.dumps(said, indent=2))
+        return
+    windows = f"{len(made.human)} windows of people's speech, {len(made.near)} of near misses"
+    typer.echo(f"{out}: {len(data):,} bytes, {windows}")
+    typer.echo(
+        f"fa model add {out} --kind anchors --version {made.wake_word}-anchors-1 "
+        f"--wake-word {made.wake_word} --base {made.base[:12]} --licence CC-BY-SA-3.0 "
+        f"--trained-by '{provenance(tested)}'"
+    )
 
 
 class _Registry:
@@ -137,7 +184,7 @@ class _Registry:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(data + b"\n")
+        path.write_bytes(data)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
 

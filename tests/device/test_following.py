@@ -272,5 +272,7 @@ def test_listening_uses_the_model_that_acts(served: Served, monkeypatch: pytest.
     assert isinstance(session._session, ShadowSession)
     assert "embed-2 scores too" in session.choice.why
     assert {"embed-1", "embed-2"} <= set(served.home.store.rules.labels["model_version"])
-    assert isinstance(command._started(served.home, WORD, "micro-1")(NOW, NOW), Session)
+    asked = command._started(served.home, WORD, "micro-1")(NOW, NOW)
+    assert isinstance(asked, SwitchingSession)
+    assert (asked.choice.why, type(asked._session)) == ("it was asked for", Session)
     assert command._acting(served.home, NOW)[WORD].startswith("embed-1 acts: embed@1 is in shadow")

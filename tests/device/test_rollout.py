@@ -409,6 +409,7 @@ def test_in_shadow_the_baseline_acts_and_a_battery_must_charge(
         found = chosen(rollouts, charging=charging)
         assert (found.acting, found.shadow) == (OLD, None)
         assert "only while the device is charging" in found.why
+        assert found.compares
 
 
 @pytest.mark.parametrize("state", ["shadow", "live"])
@@ -431,6 +432,9 @@ def test_whatever_is_missing_or_over_the_baseline_acts(
     ):
         assert (found.acting, found.shadow) == (OLD, None)
         assert why in found.why
+        assert found.compares == ("not on this device" in why)
+    assert chosen(rollouts).compares
+    assert not chosen(rollouts, models=frozenset({OLD}), days=7).compares
     assert chosen(rollouts, models=frozenset()).acting is None, "then the model that it came with acts"
 
 

@@ -102,9 +102,12 @@ def test_an_artefact_that_nobody_could_load_is_not_added(store: str, tmp_path: P
         add(store, tmp_path / "t", "v", "--kind", "thresholds")
     with pytest.raises(BadInput, match="no model is called nothing"):
         add(store, tmp_path / "t", "v", "--kind", "thresholds", "--base", "nothing")
+    with pytest.raises(BadInput, match="junk: these bytes are no anchor set"):
+        add(store, tmp_path / "junk", "v", "--kind", "anchors")
+    (tmp_path / "p").write_text('{"rules": [{"action": "confirm"}]}')
     with pytest.raises(BadInput, match="its licence is empty"):
         run(
-            "add", tmp_path / "junk", "--kind", "anchors", "--version", "v", "--store", store,
+            "add", tmp_path / "p", "--kind", "policy", "--version", "v", "--store", store,
             "--licence", "", "--trained-by", "x",
         )  # fmt: skip
     with open_store(store) as opened:

@@ -1,0 +1,1 @@
+"""Synthetic speakers for the benches of personalisation and training; none of them trained the base."""
