@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fa_core.publication.artefact import PERSONAL
 from fa_core.tables import LABEL_SOURCES, OUTCOMES
 
 BASE: Final = "embed-1"
-PERSONAL: Final = "personal"
-"""The model versions of the two rows."""
+"""The model version of the one row; the other is `PERSONAL`."""
 
 GAIN: Final = (3.0, 1.0)
 """Mean and spread among devices of what the adapter adds to the logit of its owner's wake word,"""

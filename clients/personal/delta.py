@@ -23,9 +23,6 @@ from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.publication.artefact import is_hash
 
-PERSONAL: Final = "personal"
-"""The model version of every adapted head in events: one for all devices, so that no row names an adapter."""
-
 _MAGIC: Final = b"unheard-delta-1\n"
 _NUMBERS: Final = EMBEDDING_SIZE + 2
 

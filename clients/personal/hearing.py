@@ -25,7 +25,6 @@ from clients.models.kept import Models
 from clients.personal import stages
 from clients.personal.adapter import Windows, adapted, temporal_shape, windows_of
 from clients.personal.collect import collect, source_of
-from clients.personal.delta import PERSONAL
 from clients.personal.learn import AROUND
 from clients.personal.moments import WANTED
 from clients.personal.stages import Adapter, Heard
@@ -38,7 +37,7 @@ from clients.runtime.listening import Started
 from clients.runtime.published import open_head, shipped
 from clients.runtime.starting import listens
 from clients.runtime.switching import Choose
-from fa_core.publication.artefact import is_hash
+from fa_core.publication.artefact import PERSONAL, is_hash
 
 REMEMBERED: Final = 100
 """Windows that are in memory, the newest: 8 s of them, as long as a moment may last."""

@@ -6,12 +6,15 @@ as an entry of kind `model` (`fa_core.publication.signed`); a device loads no by
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 
 ArtefactKind = Literal["head", "adapter", "thresholds", "policy", "anchors"]
+
+PERSONAL: Final = "personal"
+"""The `model_version` in rows of what a device learned of its owner, the same on all: no artefact has it."""
 
 MAX_SIZE = 16 << 20
 """Bytes of an artefact at most: what a device may have to fetch over a phone's connection."""
@@ -70,6 +73,8 @@ class ArtefactManifest:
         for name in ("name", "version", "runtime", "licence", "trained_by"):
             if not texts[name].strip():
                 return f"its {name} is empty"
+        if PERSONAL in (self.name, self.version):
+            return f'"{PERSONAL}" is no name for it: rows of what devices learned of their owners have that'
         if self.kind not in get_args(ArtefactKind):
             return f"its kind is none of {', '.join(get_args(ArtefactKind))}"
         if not is_hash(self.sha256) or (self.base and not is_hash(self.base)):

@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 
 from clients.fleet import personal
 from clients.fleet.make import make_fleet
-from clients.fleet.personal import BASE, PERSONAL, with_adapters
+from clients.fleet.personal import BASE, with_adapters
 from clients.fleet.staged import write_fleet
 from clients.fleet.tables import Fleet, read_fleet
 from clients.runtime.detectors import shipped_head
 from fa_core.cli.run import run
+from fa_core.publication.artefact import PERSONAL
 from tests.fleet.small import small_bank
 
 UNTIL = datetime(2026, 11, 29, tzinfo=UTC)

@@ -93,6 +93,8 @@ def test_an_artefact_that_nobody_could_load_is_not_added(store: str, tmp_path: P
     (tmp_path / "junk").write_bytes(b"junk")
     with pytest.raises(BadInput, match="no head"):
         add(store, tmp_path / "junk", "v")
+    with pytest.raises(BadInput, match='"personal" is no name for it'):
+        added_head(store, tmp_path, "personal")
     with pytest.raises(BadInput, match="its manifest of alexa"):
         added_head(store, tmp_path, "v", "--wake-word", "alexa")
     with pytest.raises(BadInput, match="cannot be read"):
