@@ -17,7 +17,7 @@ from clients.device.keys import StoreKey, new_key
 from clients.device.proof import problems
 from clients.device.store import Rules, Scope, Store, _leaf
 from fa_core.errors import BadInput, Refused
-from fa_core.tables import COMMAND_EVENTS, SOURCES, WAKE_EVENTS
+from fa_core.tables import SOURCES, WAKE_EVENTS
 from tests.device.setup import KEY, NOW, RULES, wake
 
 YEAR = timedelta(days=365)
@@ -333,7 +333,7 @@ def test_a_column_that_came_with_an_update_changes_no_proof_of_a_deletion(tmp_pa
     store.forget(Scope(source="wake_events"), NOW)
     left = store.root(store.numbered())
     before = (1, "quality_metrics", 0, "other", None, 3.0)
-    assert _leaf(COMMAND_EVENTS, (*before, None)) == _leaf(COMMAND_EVENTS, before)
+    assert _leaf("command_events", (*before, None)) == _leaf("command_events", before)
     store.connection.execute("ALTER TABLE command_events DROP COLUMN confirmation")
     store.close()
     again = Store.open(tmp_path / "store.db", KEY, RULES, NOW)
