@@ -153,7 +153,8 @@ def _unnamed(fleet: Fleet, plans: Sequence[Plan]) -> dict[str, dict[str, int]]:
     for plan in plans:
         for column, labels in _named(plan):
             named.setdefault(column, set()).update(labels)
-    columns = [(name, fleet.devices[name]) for name in DEVICE_FACTS]
+    here = (name for name in DEVICE_FACTS if name in fleet.devices.column_names)
+    columns = [(name, fleet.devices[name]) for name in here]
     columns += [
         (name, fleet.tables[table][name])
         for table in fleet.tables

@@ -264,7 +264,7 @@ def test_listening_uses_the_model_that_acts(served: Served, monkeypatch: pytest.
     monkeypatch.setattr(command, "_now", lambda: NOW)
     served.publish_model()
     served.publish("shadow")
-    session = command._started(served.home, WORD, None)(NOW, NOW)
+    session = command._started(served.home, WORD, None, None)(NOW, NOW)
     assert isinstance(session, SwitchingSession)
     assert (session.choice.why, type(session._session)) == ("there is no rollout", Session)
     served.follower().ask(NOW)
@@ -272,7 +272,7 @@ def test_listening_uses_the_model_that_acts(served: Served, monkeypatch: pytest.
     assert isinstance(session._session, ShadowSession)
     assert "embed-2 scores too" in session.choice.why
     assert {"embed-1", "embed-2"} <= set(served.home.store.rules.labels["model_version"])
-    asked = command._started(served.home, WORD, "micro-1")(NOW, NOW)
+    asked = command._started(served.home, WORD, "micro-1", None)(NOW, NOW)
     assert isinstance(asked, SwitchingSession)
     assert (asked.choice.why, type(asked._session)) == ("it was asked for", Session)
     assert command._acting(served.home, NOW)[WORD].startswith("embed-1 acts: embed@1 is in shadow")

@@ -36,6 +36,6 @@ def charge_until_killed(where: str, pipe: Connection, charges: list[Charge]) -> 
 def hang_inside(where: str, pipe: Connection, charge: Charge) -> None:
     """Write a charge, and hang before its transaction ends."""
     with open_store(where) as store, store._database.writing() as connection:
-        chain.charge(connection, charge)
+        chain.charge(connection, charge, chain.nothing_set_aside)
         pipe.send("inside")
         time.sleep(3600)
