@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from fractions import Fraction
 from typing import Any
 from unittest.mock import patch
 
@@ -26,12 +27,16 @@ from fa_core.metrics.count import Count
 from fa_core.metrics.intervals import lean_on_others
 from fa_core.metrics.joint import Domain, mapped, matrix
 from fa_core.metrics.kind import Axis, Bounds, Reading, Shape, Units
+from fa_core.metrics.rate import Rate
 from fa_core.plan import Plan, parse
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 ALARM = 5e-8
+NOISE = 1e8
+"""Standard deviation of the noise on a sum of squared excesses, as large as any of those sums."""
+
 MOST = 24
 
 
@@ -207,3 +212,28 @@ def test_a_count_that_is_unlike_the_others_keeps_its_own_variance() -> None:
 
     assert half_width(5000.0, "joint") == pytest.approx(half_width(60_000.0, "joint"), rel=1e-9)
     assert half_width(5000.0, None) < 0.8 * half_width(60_000.0, None)
+
+
+def test_a_variance_that_noise_hides_is_not_believed_under_pure_accounting() -> None:
+    """One group's came out far too low, and those of the others are known to be small."""
+
+    def half_width(measured: float) -> float:
+        hidden = np.array([0.0, 0.0, 0.0, measured])
+        sums = {
+            "excess": PartSum(np.zeros(4), 1.0, laplace=True),
+            "size": PartSum(np.full(4, 20_000.0), 1.0, laplace=True),
+            "devices": PartSum(np.full(4, 1_000.0), 1.0, laplace=True),
+            "excess_squared": PartSum(hidden, NOISE**2, laplace=True),
+            "excess_size": PartSum(np.zeros(4), 1.0, laplace=True),
+            "size_squared": PartSum(np.full(4, 400_000.0), 1.0, laplace=True),
+        }
+        shape = Shape(4, 1, (Axis("accent", 4, "device"),))
+        rate = Rate(of={"outcome": "false_reject"}, over={}, expect=Fraction(1, 10))
+        found = rate.estimate(sums, shape, Bounds(MOST, None, "blocks"), Reading(0.95, 50, 4_000)).numbers
+        return float(found.high[3] - found.low[3]) / 2
+
+    b = 10  # the excess counts b·r − a·n
+    least = np.sqrt(centred.MEASURED * NOISE / b**2) / 20_000
+    assert half_width(-NOISE) > 1.96 * least
+    with patch.object(centred, "MEASURED", 0.0):
+        assert half_width(-NOISE) < 1.96 * least
