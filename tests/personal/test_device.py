@@ -15,14 +15,18 @@ from clients.device.proof import problems
 from clients.device.store import Scope
 from clients.personal import hearing, learning, stages, watch
 from clients.personal import learn as core
+from clients.personal.adapter import windows_of
+from clients.personal.collect import collect
 from clients.personal.learn import Candidate, Refusal
 from clients.personal.learning import NotNow
 from clients.personal.stages import Heard
 from clients.rollout.acting import Choice
+from clients.runtime.events import Detection
+from clients.runtime.labels import Labelled
 from clients.runtime.session import Session
 from clients.runtime.shadow import ShadowSession
 from clients.runtime.switching import CHOOSE
-from tests.personal.devices import ANCHORS, BASE, DAY, HEAD, WORD, Owned
+from tests.personal.devices import ANCHORS, BASE, DAY, HEAD, PHRASES, WORD, Owned
 
 
 def versions(owned: Owned) -> list[tuple[str, int, str]]:
@@ -93,6 +97,23 @@ def test_without_consent_nothing_is_kept_or_learned(owned: Owned) -> None:
     assert owned.records.moments() == []
     assert not owned.microphone().session.choice.personal
     assert owned.learner().due(WORD, owned.now) is NotNow.CONSENT
+
+
+def test_collecting_asks_for_consent_itself(owned: Owned) -> None:
+    """Whoever calls it; with consent the same moment is kept, of a wake word that was said again."""
+    heard = Detection(owned.now, WORD, "embed-1", 0.4, False, None, False)
+    label = Labelled(heard, "false_reject", "retry")
+
+    def collected() -> bool:
+        with owned.home.store.transaction(owned.now):
+            return collect(owned.records, label, BASE, windows_of(HEAD, PHRASES["missed"]), owned.now)
+
+    owned.home.store.grant("quality_metrics", owned.now + DAY, owned.now)
+    assert not collected()
+    assert owned.records.moments() == []
+    owned.consent()
+    assert collected()
+    assert [each.source for each in owned.records.moments()] == ["retry"]
 
 
 @pytest.mark.parametrize("ends", ["revoked", "lapsed", "forgotten"])
