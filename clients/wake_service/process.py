@@ -84,7 +84,7 @@ def words_of(home: DeviceHome) -> tuple[str, ...]:
 
 
 def serve(folder: Path, uri: str, say: Say) -> None:
-    """Answer for the device in `folder` at `uri`, until SIGTERM or SIGINT; `say` is told where.
+    """Answer for the device in `folder` at `uri`, until SIGTERM or SIGINT; `say` gets the address.
 
     Raises BadInput or Refused before anything is answered where device or address cannot be had.
     """

@@ -82,7 +82,7 @@ def info(words: tuple[str, ...]) -> Info:
 
 
 class Service:
-    """Answers every client, until each is told to end."""
+    """Answers every client, until it is ended."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts

@@ -1,6 +1,6 @@
 """One client's audio: a session for each wake word that it listens for, and what shows how a wake went.
 
-The protocol tells a wake-word service little of what its detections led to, and what it does not tell stays
+The protocol shows a wake-word service little of what its detections led to, and what it does not show stays
 unknown: a wake that nothing showed to be right or wrong is a row of `detections`, and a near miss whose
 stream ended before the word could be said again has no outcome.
 """

@@ -3,7 +3,7 @@
 A sample opens with both of its shares. Destroying its files here is therefore the end of it, also in every
 copy of the vault's database. A file is overwritten, synced and removed; a flash disk or a file system that
 copies on write may keep the old blocks, so a disk for this folder alone, encrypted, is better still. MARKER
-tells a folder that is this vault's from an empty one, such as a disk that is not mounted.
+distinguishes a folder that is this vault's from an empty one, such as a disk that is not mounted.
 """
 
 import os
