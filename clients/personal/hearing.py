@@ -1,8 +1,12 @@
-"""One microphone of a device that may learn its owner: the model as it came and the adapted one hear it.
+"""Microphones of a device that may learn its owner: the model as it came and the adapted one hear them.
 
-Both are heads over one stream of embeddings, so the second costs next to nothing, and one of the two always
-scores beside the other: the candidate while it is tried out, the model as it came while an adapter acts. Both
-are written down for each moment (`clients.runtime.shadow`), the adapted one as the version `personal`.
+`Personal` uses the store: it chooses what is heard for a wake word, and takes the moments to learn from.
+`Microphone` hears one stream and uses no store, so several may hear at once, in threads of their own.
+
+Both models are heads over one stream of embeddings, so the second costs next to nothing, and one of the two
+always scores beside the other: the candidate while it is tried out, the model as it came while an adapter
+acts. Both are written down for each moment (`clients.runtime.shadow`), the adapted one as the version
+`personal`.
 
 **With a rollout.** While a rollout is in shadow or live on this device, its models are compared as they were
 published: no adapter acts or scores, and nothing is collected. When it is over and the model that an adapter
@@ -10,6 +14,7 @@ changes acts, the adapter goes on; where another model acts from then on, the ad
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -34,8 +39,8 @@ from clients.runtime.events import Detection
 from clients.runtime.following import opened as opened_published
 from clients.runtime.labels import Labelled
 from clients.runtime.listening import Started
-from clients.runtime.published import open_head, shipped
-from clients.runtime.starting import listens
+from clients.runtime.published import Loads, open_head, shipped
+from clients.runtime.starting import Listens, listens
 from clients.runtime.switching import Choose
 from fa_core.publication.artefact import PERSONAL, is_hash
 
@@ -110,19 +115,39 @@ class Tap:
         self.shared.reset()
 
 
-@dataclass(slots=True)
-class _Open:
-    """What is heard now: the base, its stream, the adapter if there is one, and moments not yet labelled."""
+@dataclass(frozen=True)
+class Heads:
+    """What hears a wake word: the model as it came, its hex SHA-256, and the adapter, if one is heard."""
 
+    head: Head
     base: str
-    stream: SharedStream
     adapter: Adapter | None
-    start: datetime | None = None
-    moments: dict[datetime, Windows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalChoice(Choice):
+    """A choice in which what this device learned, or may learn, has a part: `heads` are what it names."""
+
+    heads: Heads = field(kw_only=True, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LabelledMoment:
+    """A moment whose label is learned from, on its way into the store.
+
+    Attributes:
+        candidate: what the detector that did not act made of it, None where the base heard alone.
+        heads: what heard it. windows: the base's about its peak, at most three.
+    """
+
+    label: Labelled
+    candidate: Detection | None
+    heads: Heads
+    windows: Windows
 
 
 class Personal:
-    """Chooses and opens what is heard for a wake word, and learns from it (`clients.runtime.switching`).
+    """Chooses what is heard for a wake word (`clients.runtime.switching`), and learns from moments.
 
     Args:
         below: returns which model acts, as if nothing was ever learned here.
@@ -147,14 +172,11 @@ class Personal:
         self._below = below
         self._own = own
         self._follows = follows
-        self._heads: tuple[Head, str, Adapter | None] | None = None
-        self._open: _Open | None = None
         store.rules = store.rules.allowing("model_version", PERSONAL)
 
     def choose(self, now: datetime) -> Choice:
         """Return what acts and what scores beside it."""
         chosen = self._below(now)
-        self._heads = None
         if chosen.shadow or chosen.compares or not PersonalRecords(self._store).allowed(now):
             return chosen
         base = chosen.acting.hex() if chosen.acting else self._own
@@ -162,31 +184,40 @@ class Personal:
         if head is None:
             return chosen
         adapter = self._fitting(base, now)
-        self._heads = head, base, adapter
-        acting, name = bytes.fromhex(base), head.model_version
+        heads, acting, name = Heads(head, base, adapter), bytes.fromhex(base), head.model_version
         if adapter is None:
-            return replace(chosen, acting=acting, personal=True)
+            return PersonalChoice(acting, None, chosen.why, personal=True, heads=heads)
         number = adapter.used.number
         delta = _identity(adapter)
         if adapter.used.stage == "shadow":
             why = f"{name} acts: adapter {number} for you is tried out beside it"
-            return Choice(acting, delta, why, personal=True)
-        return Choice(delta, acting, f"adapter {number} for you acts on {name}", personal=True)
+            return PersonalChoice(acting, delta, why, personal=True, heads=heads)
+        why = f"adapter {number} for you acts on {name}"
+        return PersonalChoice(delta, acting, why, personal=True, heads=heads)
 
-    def opened(self, chosen: Choice) -> tuple[Detector | None, Detector | None]:
-        """Return the detectors of a choice of `choose`, the last one."""
-        self._open = None
-        if self._heads is None or not chosen.personal:
-            return opened_published(self._models, chosen)
-        head, base, adapter = self._heads
-        stream = SharedStream(head)
-        self._open = _Open(base, stream, adapter)
-        own = EmbeddingDetector(head, stream.tap())
-        if adapter is None:
-            return own, None
-        delta = adapter.delta
-        changed = EmbeddingDetector(adapted(head, delta.step, delta.threshold, PERSONAL), stream.tap())
-        return (own, changed) if adapter.used.stage == "shadow" else (changed, own)
+    def take(self, moment: LabelledMoment, now: datetime) -> None:
+        """Keep a moment if it may be learned from, and compare the two that heard it.
+
+        `now` is the device's clock when its label was known; without consent at that time nothing is kept.
+        """
+        label, heads, records = moment.label, moment.heads, PersonalRecords(self._store)
+        source = source_of(label)
+        with self._store.transaction(now):
+            if not records.allowed(now):
+                return
+            kept = collect(records, label, heads.base, moment.windows, now)
+            if moment.candidate is None or heads.adapter is None:
+                return
+            used = heads.adapter.used
+            # A candidate is judged by moments under the caps alone; an adapter that acts by all, for to go
+            # back is safe.
+            if kept or used.stage == "active":
+                woke = {
+                    each.model_version == PERSONAL: each.accepted
+                    for each in (label.detection, moment.candidate)
+                }
+                both = Heard(source in WANTED, base=woke[False], adapted=woke[True])
+                stages.hear(self._store, self._wake_word, used.number, both, now)
 
     def _fitting(self, base: str, now: datetime) -> Adapter | None:
         """Return the adapter that is heard on a base; retire one whose base no longer acts."""
@@ -200,49 +231,59 @@ class Personal:
         moved = stages.move_on(self._store, adapter, now)
         return moved if moved is not None and moved.used.stage in ("shadow", "active") else None
 
-    # As `clients.runtime.session.Observer`.
+
+class Microphone:
+    """One stream: opens what a choice of `Personal.choose` names, and hands on what may be learned from.
+
+    It is the stream's `clients.runtime.session.Observer`.
+
+    Args:
+        take: is handed moments, with the device's clock; see `Personal.take`.
+    """
+
+    def __init__(self, models: Loads, take: Callable[[LabelledMoment, datetime], object]) -> None:
+        self._models = models
+        self._take = take
+        self._heads: Heads | None = None
+        self._stream: SharedStream | None = None
+        self._start: datetime | None = None
+        self._moments: dict[datetime, Windows] = {}
+
+    def opened(self, chosen: Choice) -> tuple[Detector | None, Detector | None]:
+        """Return the detectors of a choice: of what acts, and of what scores beside it."""
+        self._heads, self._stream, self._start, self._moments = None, None, None, {}
+        if not isinstance(chosen, PersonalChoice):
+            return opened_published(self._models, chosen)
+        self._heads, head, adapter = chosen.heads, chosen.heads.head, chosen.heads.adapter
+        self._stream = SharedStream(head)
+        own = EmbeddingDetector(head, self._stream.tap())
+        if adapter is None:
+            return own, None
+        delta = adapter.delta
+        changed = EmbeddingDetector(adapted(head, delta.step, delta.threshold, PERSONAL), self._stream.tap())
+        return (own, changed) if adapter.used.stage == "shadow" else (changed, own)
 
     def began(self, at: datetime) -> None:
         """See `Observer.began`."""
-        if self._open is not None:
-            self._open.start = at
+        self._start = at
 
     def ended(self, at: datetime) -> None:
         """See `Observer.ended`."""
-        heard = self._open
-        if heard is not None and heard.start is not None:
-            heard.moments[at] = heard.stream.since((at - heard.start).total_seconds()).peak(AROUND)
+        if self._stream is not None and self._start is not None:
+            self._moments[at] = self._stream.since((at - self._start).total_seconds()).peak(AROUND)
 
     def labelled(self, label: Labelled, candidate: Detection | None, now: datetime) -> None:
-        """See `Observer.labelled`: keep what may be learned from, and compare the two that heard it."""
-        heard = self._open
-        windows = heard.moments.pop(label.detection.time, None) if heard is not None else None
-        source = source_of(label)
-        if heard is None or windows is None or source is None:
-            return
-        records = PersonalRecords(self._store)
-        with self._store.transaction(now):
-            if not records.allowed(now):
-                return
-            kept = collect(records, label, heard.base, windows, now)
-            if candidate is None or heard.adapter is None:
-                return
-            used = heard.adapter.used
-            # A candidate is judged by moments under the caps alone; an adapter that acts by all, for to go
-            # back is safe.
-            if kept or used.stage == "active":
-                woke = {
-                    each.model_version == PERSONAL: each.accepted for each in (label.detection, candidate)
-                }
-                both = Heard(source in WANTED, base=woke[False], adapted=woke[True])
-                stages.hear(self._store, self._wake_word, used.number, both, now)
+        """See `Observer.labelled`."""
+        windows = self._moments.pop(label.detection.time, None)
+        if self._heads is not None and windows is not None and source_of(label) is not None:
+            self._take(LabelledMoment(label, candidate, self._heads, windows), now)
 
 
-def started(
-    home: DeviceHome, models: Models, wake_word: str, model: str | None, policy: str | None
-) -> Started:
-    """Return what starts a stream: heard by what `clients.runtime.starting.listens` says, and by what this
-    device learned on the model that acts. Raises BadInput and Refused as that does."""
+def hears(
+    home: DeviceHome, models: Models, wake_word: str, model: str | None, policy: str | None = None
+) -> tuple[Listens, Personal]:
+    """Return what hears a wake word as `clients.runtime.starting.listens` says, and what this device learned
+    on the model that acts. Raises BadInput and Refused as that does."""
     heard = listens(home, models, wake_word, model, policy)
     named = Choice(None, None, "it was asked for")
     below, follows = heard.choose or (lambda _: named), heard.choose is not None
@@ -252,8 +293,17 @@ def started(
         version = (heard.own().model_version, wake_word)
         own = next(key for key, each in shipped().items() if (each.version, each.wake_word) == version)
     personal = Personal(home.store, models, wake_word, below, own, follows=follows)
-    heard = replace(heard, choose=personal.choose, opened=personal.opened)
-    return lambda start, now: heard.session(home.store, start, now, observer=personal)
+    return replace(heard, choose=personal.choose), personal
+
+
+def started(
+    home: DeviceHome, models: Models, wake_word: str, model: str | None, policy: str | None
+) -> Started:
+    """Return what starts a stream that one process hears alone; see `hears`."""
+    heard, personal = hears(home, models, wake_word, model, policy)
+    microphone = Microphone(models, personal.take)
+    heard = replace(heard, opened=microphone.opened)
+    return lambda start, now: heard.session(home.store, start, now, observer=microphone)
 
 
 def _identity(adapter: Adapter) -> bytes:

@@ -35,6 +35,7 @@ from fa_core.secagg.identity import population_id
 
 if TYPE_CHECKING:
     from clients.runtime.detectors import Detector
+    from clients.runtime.published import Loads
 
 ASK_SECONDS = 240.0
 """How often a connected device asks for the newest manifests: a rollback reaches it within five minutes."""
@@ -183,7 +184,7 @@ class Chooser:
         return True
 
 
-def opened(models: Models, chosen: Choice) -> "tuple[Detector | None, Detector | None]":
+def opened(models: "Loads", chosen: Choice) -> "tuple[Detector | None, Detector | None]":
     """Return the detectors of a choice: of the model that acts, None for the one that the device came with,
     and of the one in shadow."""
     from clients.runtime.published import open_published

@@ -1,8 +1,8 @@
 """What hears a wake word on a device, and the session of each stream that it hears."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from clients.device.records import Records
 from clients.models import policy as policies
 from clients.models.believe import RefusedModel
 from clients.models.kept import Models
-from clients.runtime.detectors import Detector, open_detector
+from clients.runtime.detectors import WAKE_WORDS, Detector, open_detector
 from clients.runtime.events import Listener, Minutes
 from clients.runtime.following import Chooser, opened
 from clients.runtime.policy import FollowedPolicy
 from clients.runtime.published import open_policy, open_published
 from clients.runtime.session import Observer, Recorder, Session
-from clients.runtime.switching import Choose, Opened, SwitchingSession
+from clients.runtime.switching import CHOOSE, Choose, Opened, SwitchingSession
 from fa_core.errors import BadInput, Refused
 from fa_core.publication.artefact import is_hash
 
@@ -33,12 +33,14 @@ class Listens:
         own: returns a fresh detector of the model that acts where the choice names none.
         choose, opened: see `SwitchingSession`; `choose` is None where only `own` may act.
         policy: what every session follows, if anything.
+        every: how often a session asks `choose`.
     """
 
     own: Callable[[], Detector]
     choose: Choose | None
     opened: Opened
     policy: policies.Policy | None
+    every: timedelta = CHOOSE
 
     def session(
         self,
@@ -62,6 +64,7 @@ class Listens:
                 followed,
                 minutes,
                 observer,
+                every=self.every,
             )
         if followed is not None:
             followed.follow(own)
@@ -86,6 +89,27 @@ def listens(
     follows = model is None and Records(home.store).enrolled()
     choose = Chooser(home, models, wake_word) if follows else None
     return Listens(own, choose, partial(opened, models), rules)
+
+
+def words_of(models: Models, labels: Sequence[str], model: str | None = None) -> tuple[str, ...]:
+    """Return the wake words among a device's labels that the model which is named has, or else its own.
+
+    Raises BadInput where there is no such model or none of the labels is a word of its, Refused where it
+    does not load.
+    """
+    version = model or OWN
+    if is_hash(version.lower()):
+        known: tuple[str, ...] = (_open(models, "", version).wake_word,)
+    elif version in WAKE_WORDS:
+        known = WAKE_WORDS[version]
+    else:
+        raise BadInput(f"no detector {version!r}; there are: {', '.join(WAKE_WORDS)}")
+    if not (words := tuple(word for word in labels if word in known)):
+        raise BadInput(
+            "labels.wake_word in device.toml names no wake word with a detector; "
+            f"{version} has: {', '.join(known)}"
+        )
+    return words
 
 
 def _open(models: Models, wake_word: str, model: str | None) -> Detector:

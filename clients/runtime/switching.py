@@ -34,6 +34,7 @@ class SwitchingSession:
         now: the device's clock. policy: followed by every detector that runs.
         minutes: counts the time listened, of several streams where it is shared.
         observer: learns from what is heard.
+        every: how often it is looked which model acts.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class SwitchingSession:
         policy: FollowedPolicy | None = None,
         minutes: Minutes | None = None,
         observer: Observer | None = None,
+        *,
+        every: timedelta = CHOOSE,
     ) -> None:
         self._choose = choose
         self._opened = opened
@@ -58,6 +61,7 @@ class SwitchingSession:
         self._policy = policy
         self._minutes = minutes or Minutes()
         self._observer = observer
+        self._every = every
         self._samples = 0
         self._written = 0
         self._looked = now
@@ -71,7 +75,7 @@ class SwitchingSession:
 
     def feed(self, pcm: Pcm, now: datetime, *, playback: bool = False) -> list[Detection]:
         """Take in samples; return the acting model's events that ended. `now` is the device's clock."""
-        ended = [] if self._looked <= now < self._looked + CHOOSE else self._look(now)
+        ended = [] if self._looked <= now < self._looked + self._every else self._look(now)
         self._samples += pcm.size
         return ended + self._session.feed(pcm, now, playback=playback)
 

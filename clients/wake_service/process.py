@@ -19,8 +19,8 @@ from clients.device.policy import utc_now
 from clients.device.process import quiet_log
 from clients.device.redaction import guard_crashes
 from clients.device.serve import Endpoint, harden, listen
-from clients.runtime.detectors import WAKE_WORDS
-from clients.runtime.starting import OWN
+from clients.runtime.published import models_of
+from clients.runtime.starting import words_of
 from clients.wake_service.keeper import Keeper
 from clients.wake_service.service import Parts, Service
 from clients.wake_service.wire import LINE
@@ -72,21 +72,12 @@ class Address:
         return f"tcp://{host}:{server.sockets[0].getsockname()[1]}"
 
 
-def words_of(home: DeviceHome) -> tuple[str, ...]:
-    """Return the wake words of a device's labels that have a detector. Raises BadInput where none has."""
-    words = tuple(word for word in home.config.labels.wake_word if word in WAKE_WORDS[OWN])
-    if not words:
-        known = ", ".join(WAKE_WORDS[OWN])
-        raise BadInput(
-            f"labels.wake_word in device.toml names no wake word with a detector; there are: {known}"
-        )
-    return words
-
-
-def serve(folder: Path, uri: str, say: Say) -> None:
+def serve(folder: Path, uri: str, say: Say, model: str | None = None) -> None:
     """Answer for the device in `folder` at `uri`, until SIGTERM or SIGINT; `say` gets the address.
 
-    Raises BadInput or Refused before anything is answered where device or address cannot be had.
+    Where `model` is named, a version or the hex SHA-256 of a published one, it acts in place of what a
+    rollout says. Raises BadInput or Refused before anything is answered where device, model or address
+    cannot be had.
     """
     address = Address.parse(uri)
     harden()
@@ -95,10 +86,10 @@ def serve(folder: Path, uri: str, say: Say) -> None:
     clock = Clock(utc_now, time.monotonic)
     home = DeviceHome.open(folder, clock.now())
     try:
-        words = words_of(home)
+        words = words_of(models_of(home), home.config.labels.wake_word, model)
         if not allows(home.store.grants(), "quality_metrics", clock.now()):
             say("there is no consent to quality_metrics: wake words are detected, and nothing is stored")
-        asyncio.run(_until_signalled(Keeper(home, words, clock), words, address, clock, say))
+        asyncio.run(_until_signalled(Keeper(home, words, clock, model), words, address, clock, say))
     finally:
         home.store.close()
 

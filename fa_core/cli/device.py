@@ -29,6 +29,15 @@ Folder = Annotated[
     Path, typer.Option("--dir", envvar="UNHEARD_DEVICE", help="The device's folder, with its device.toml.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The detector's version, or the SHA-256 of a published one that is here; else the one that "
+        "acts in a rollout, or micro-1.",
+        show_default=False,
+    ),
+]
 HERE = Path()
 
 
@@ -219,14 +228,7 @@ def listen(
         typer.Argument(help="Audio files, folders of them, or - for raw samples from standard input."),
     ],
     wake_word: Annotated[str, typer.Option(help="The wake word to listen for.")] = "okay_nabu",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The detector's version, or the SHA-256 of a published one that is here; else the one that "
-            "acts in a rollout, or micro-1.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelOption = None,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -345,12 +347,13 @@ def wyoming(
     uri: Annotated[
         str, typer.Option(help="Where to answer: tcp://HOST:PORT or unix:///PATH.")
     ] = "tcp://127.0.0.1:10400",
+    model: ModelOption = None,
     folder: Folder = HERE,
 ) -> None:
     """Answer a voice assistant as its wake-word service (Wyoming protocol). Audio is never stored."""
     from clients.wake_service.process import serve as serve_assistants
 
-    serve_assistants(folder, uri, typer.echo)
+    serve_assistants(folder, uri, typer.echo, model)
 
 
 def _started(home: "DeviceHome", wake_word: str, model: str | None, policy: str | None) -> "Started":

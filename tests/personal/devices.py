@@ -16,10 +16,10 @@ from clients.device.records import Records
 from clients.models import head as heads
 from clients.models.sources import Folder
 from clients.personal import anchors as anchor_sets
+from clients.personal import hearing
 from clients.personal.adapter import SCALE, Windows, temporal_shape, windows_of
 from clients.personal.anchors import Anchors
 from clients.personal.collect import session_of
-from clients.personal.hearing import Personal
 from clients.personal.learning import Learner
 from clients.personal.moments import encode
 from clients.rollout.acting import Choice
@@ -191,16 +191,17 @@ class Microphone:
         self.owned = owned
         store, models = owned.home.store, models_of(owned.home)
         self.below = below
-        self.personal = Personal(store, models, WORD, lambda _: self.below, BASE, follows=follows)
+        personal = hearing.Personal(store, models, WORD, lambda _: self.below, BASE, follows=follows)
+        heard = hearing.Microphone(models, personal.take)
         self.session = SwitchingSession(
-            self.personal.choose,
-            self.personal.opened,
+            personal.choose,
+            heard.opened,
             EmbeddingDetector(HEAD),
             store,
             "quality_metrics",
             owned.now,
             owned.now,
-            observer=self.personal,
+            observer=heard,
         )
         self.woke: list[tuple[str, bool]] = []
 

@@ -121,12 +121,19 @@ def test_an_address_that_cannot_be_had_is_named(folder: Path) -> None:
 
 
 def test_a_device_whose_words_have_no_detector_is_not_served(folder: Path) -> None:
+    def refused(*words: str) -> str:
+        result = CliRunner().invoke(app, ["wyoming", *words])
+        assert isinstance(result.exception, BadInput)
+        return str(result.exception)
+
+    here = "--dir", str(folder)
+    assert refused(*here, "--model", "micro-2") == "no detector 'micro-2'; there are: micro-1, embed-1"
     settings = folder / "device.toml"
-    settings.write_text(settings.read_text("utf-8").replace('["okay_nabu"]', '["computer"]'), "utf-8")
-    result = CliRunner().invoke(app, ["wyoming", "--dir", str(folder)])
-    assert isinstance(result.exception, BadInput)
-    assert "names no wake word with a detector; there are: okay_nabu" in str(result.exception)
-    assert isinstance(CliRunner().invoke(app, ["wyoming", "--dir", "nowhere"]).exception, BadInput)
+    for label, model in (("computer", "micro-1"), ("alexa", "embed-1")):
+        settings.write_text(example().replace('["okay_nabu"]', f'["{label}"]'), "utf-8")
+        said = refused(*here, "--model", model)
+        assert f"names no wake word with a detector; {model} has: okay_nabu" in said
+    assert refused("--dir", "nowhere")
 
 
 # Which model acts.
