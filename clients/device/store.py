@@ -33,7 +33,7 @@ from fa_core.tables import FACTS, SOURCES, Source
 
 DEFAULT_RETENTION = timedelta(days=30)
 AHEAD = timedelta(days=1)
-"""A row whose time lies further ahead than this is as wrong as one that is too old, and goes with it."""
+"""A row whose time lies further ahead than this when it is written is wrong, and is not taken."""
 
 MOST_ROWS = 20_000
 """Rows that a table holds at most, and that counting reads of it: in a month some 600 a day."""
@@ -83,10 +83,13 @@ class Rules:
         """Return rules that let one more label into an open label column."""
         return replace(self, labels={**self.labels, column: {*self.labels.get(column, ()), label}})
 
+    def kept_for(self, source: str) -> timedelta:
+        """Return how long the rows of a table are kept."""
+        return self.retention.get(source, DEFAULT_RETENTION)
+
     def kept_since(self, source: str, now: datetime) -> datetime:
         """Return the time before which rows of a table are deleted at `now`; it moves once an hour."""
-        hour = now.replace(minute=0, second=0, microsecond=0) + _HOUR
-        return hour - self.retention.get(source, DEFAULT_RETENTION)
+        return _next_hour(now) - self.kept_for(source)
 
 
 class Store:
@@ -288,21 +291,21 @@ class Store:
             return
         gone = {}
         for source in SOURCES.values():
-            bounds = (micros(self.rules.kept_since(source.name, now)), micros(now + AHEAD))
+            bounds = _bounds(self.rules.kept_for(source.name), now)
             gone[source.name] = self.connection.execute(
                 _sql("DELETE FROM $table WHERE time < ? OR time > ?", source), bounds
             ).rowcount
-        bounds = (micros(hour + _HOUR - MOMENT_KEPT), micros(now + AHEAD))
+        bounds = _bounds(MOMENT_KEPT, now)
         delete = "DELETE FROM personal_moment WHERE time < ? OR time > ?"
         gone["personal_moment"] = self.connection.execute(delete, bounds).rowcount
         if any(gone.values()):
             self.prove("expired", {}, gone, now)
-        self._expire_deltas(hour, now)
+        self._expire_deltas(now)
         self._tidied = hour
 
-    def _expire_deltas(self, hour: datetime, now: datetime) -> None:
+    def _expire_deltas(self, now: datetime) -> None:
         """Delete what was learned too long ago, each with an entry that names it."""
-        bounds = (micros(hour + _HOUR - DELTA_KEPT), micros(now + AHEAD))
+        bounds = _bounds(DELTA_KEPT, now)
         select = (
             "SELECT wake_word, number FROM personal_stage JOIN personal_delta ON id = number "
             "WHERE time < ? OR time > ? ORDER BY wake_word"
@@ -358,6 +361,19 @@ class Store:
         upto = self.numbered()
         proof: dict[str, Json] = {"rows": dict(gone), "upto": dict(upto), "root": self.root(upto)}
         return self.append(now, kind, {**body, **proof})
+
+
+def _next_hour(now: datetime) -> datetime:
+    return now.replace(minute=0, second=0, microsecond=0) + _HOUR
+
+
+def _bounds(kept: timedelta, now: datetime) -> tuple[int, int]:
+    """Return the times, in microseconds, outside which rows that are kept for so long are deleted at `now`.
+
+    A clock that was set back leaves rows of the future, which are right if the clock was: they stay, unless
+    they are further away than a row can be kept, so none is there for more than twice its time.
+    """
+    return micros(_next_hour(now) - kept), micros(now + kept)
 
 
 def _sql(words: str, source: Source) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -186,7 +186,7 @@ class Client:
         """End the stream, if there is one."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            await self._threaded(stream.finish, self._parts.clock.now())
+            await self._threaded(stream.finish, self._now())
 
     def waits(self) -> bool:
         """Return whether what followed now would have followed a wake of this client's."""
@@ -256,7 +256,7 @@ class Client:
         self._heard = self._parts.clock.running()
 
     async def _hear_piece(self, stream: Stream, pcm: Pcm, timestamp: object) -> None:
-        for word in await self._threaded(stream.feed, pcm, self._parts.clock.now()):
+        for word in await self._threaded(stream.feed, pcm, self._now()):
             self._detected = True
             await self.answer(Detection(word, timestamp if isinstance(timestamp, int) else None))
 
@@ -271,6 +271,11 @@ class Client:
     def _clock_ahead(self, now: datetime) -> float:
         """Return how far the device's clock is ahead of the one that is never set, in seconds."""
         return now.timestamp() - self._parts.clock.running()
+
+    def _now(self) -> datetime:
+        """Return the device's clock as the stream has it: as it was when the stream began, and the time
+        since by the one that is never set. So a clock that is set makes no row one of another day."""
+        return datetime.fromtimestamp(self._ahead + self._parts.clock.running(), UTC)
 
     async def _react(self, kind: ReactionKind) -> None:
         """Hand a reaction to this client's stream, or to the only one at its address that waits for one."""

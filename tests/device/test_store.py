@@ -288,12 +288,18 @@ def test_rows_of_the_wrong_time_are_not_written(consenting: Store) -> None:
     assert consenting.record("wake_events", [wake(-30), wake(31 * 24)], "quality_metrics", NOW) == 0
 
 
-def test_rows_that_a_wrong_clock_put_into_the_future_go_when_it_is_right_again(consenting: Store) -> None:
-    ahead = NOW + timedelta(days=90)
-    consenting.record("wake_events", [wake(-90 * 24)], "quality_metrics", ahead)
-    assert events_in(consenting) == 1
+@pytest.mark.parametrize(("days", "left"), [(2, 1), (29, 1), (31, 0), (90, 0)])
+def test_a_clock_that_is_set_back_deletes_what_lies_further_ahead_than_a_row_is_kept(
+    consenting: Store, days: int, left: int
+) -> None:
+    ahead = NOW + timedelta(days=days)
+    consenting.record("wake_events", [wake(-days * 24)], "quality_metrics", ahead)
     consenting.set_facts({}, NOW)
+    assert events_in(consenting) == left
+    assert consenting.record("wake_events", [wake(0)], "quality_metrics", NOW) == 1
+    consenting.set_facts({}, ahead + timedelta(days=30))
     assert events_in(consenting) == 0
+    assert problems(consenting, None) == []
 
 
 def test_a_device_that_boots_without_a_clock_deletes_and_writes_nothing(consenting: Store) -> None:

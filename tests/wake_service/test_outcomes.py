@@ -268,19 +268,34 @@ def test_rows_wait_for_a_store_that_is_held_for_a_day_and_are_written_once(
     assert taken == [2, 0, 0]
 
 
-@pytest.mark.parametrize("hours", [-6, 6])
-def test_a_clock_that_is_set_back_or_forward_loses_nothing(tmp_path: Path, hours: int) -> None:
-    """The stream begins anew with the time that holds now."""
-    device = Device(tmp_path)
+@pytest.mark.parametrize("jumps", [(-6,), (6,), (-48,), (48, -48), (-48, 48)])
+def test_a_clock_that_is_set_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, jumps: tuple[int, ...]
+) -> None:
+    """The stream begins anew with the time that holds now. By hours; each half minute is heard once."""
+    device = Device(tmp_path, {"okay_nabu": {5: 0.9, 300: 0.9}})
+    device.clocks.now += timedelta(days=5)
+    times = [device.clocks.now]
 
     async def scene(client: Player) -> None:
-        assert names(await client.hear(1)) == ["okay_nabu"]
-        device.clocks.now += timedelta(hours=hours)
-        assert names(await client.hear(1)) == ["okay_nabu"]
+        for hours in (0, *jumps):
+            device.clocks.now += timedelta(hours=hours)
+            times.append(device.clocks.now)
+            device.store.set_facts({}, device.clocks.now)  # rows that are too old or too far ahead go
+            for _ in range(31):
+                device.clocks.move(1)
+                await client.hear(1, pieces=10)
+            assert device.writer.write(device.clocks.now)  # but the last wake, whose time is not over
 
     session(device, scene)
-    first, second = (row["time"] for row in device.rows("detections"))
-    assert round((second - first) / 3.6e9) == hours
+    found = sorted(row["time"] for row in (*device.rows("wake_events"), *device.rows("detections")))
+    assert len(set(found)) == len(found) == 2 * (1 + len(jumps))
+    before = [device.rows(table) for table in SOURCES]
+    assert sum(row["minutes"] for row in device.rows("listening")) == round((1 + len(jumps)) * 31 / 60)
+    device.store.close()
+    again = Device(tmp_path, consent=False)
+    again.store.set_facts({}, device.clocks.now)
+    assert [again.rows(table) for table in SOURCES] == before
 
 
 def test_time_listened_is_written_for_all_streams_together(tmp_path: Path) -> None:
