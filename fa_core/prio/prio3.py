@@ -15,6 +15,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -104,20 +105,20 @@ class Prio3:
         """Elements of an output share."""
         return self.circuit.output_length
 
-    @property
+    @cached_property
     def public_size(self) -> int:
         return 2 * self._blind_size
 
-    @property
+    @cached_property
     def leader_size(self) -> int:
         elements = self.circuit.length + self.proofs * sizes(self.circuit).proof
         return elements * self._field.size + self._blind_size
 
-    @property
+    @cached_property
     def helper_size(self) -> int:
         return self.xof.seed_size + self._blind_size
 
-    @property
+    @cached_property
     def verifier_size(self) -> int:
         return self.proofs * sizes(self.circuit).verifier * self._field.size + self._blind_size
 
@@ -249,7 +250,7 @@ class Prio3:
     def _field(self) -> Field:
         return self.circuit.field
 
-    @property
+    @cached_property
     def _blind_size(self) -> int:
         """Bytes of a blind, a part and a seed of joint randomness: 0 for a circuit without."""
         return self.xof.seed_size if self.circuit.joint_length else 0
