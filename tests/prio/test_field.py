@@ -82,6 +82,7 @@ def test_matrix_products_are_exact(field: Field) -> None:
 
 @pytest.mark.parametrize("value", [P - 1, 0xFFFF0000FFFF, 0xFFFFFFFF])
 def test_matrix_products_are_exact_up_to_the_stated_terms_and_refused_beyond(value: int) -> None:
+    assert MATMUL_TERMS * 4 * 2**16 * 2**17 <= 2**53  # four products of a limb and an entry for each term
     row = np.full((1, MATMUL_TERMS), value, dtype=np.uint64)
     column = np.full((MATMUL_TERMS, 1), P - 1, dtype=np.uint64)
     assert int(FIELD64.matmul(row, column)[0, 0]) == value * (P - 1) * MATMUL_TERMS % P

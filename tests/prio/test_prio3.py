@@ -175,6 +175,16 @@ def test_tampered_verifiers_and_messages_are_refused() -> None:
     assert prio.finish(helper, [*messages[:6], b""]).refused[6] is Refusal.JOINT_RANDOM
 
 
+def test_a_verifier_element_has_one_encoding() -> None:
+    """The first element of both sums to 0, so 0 in each is as good, and p in place of 0 is refused."""
+    prio, source = vdaf(), random.Random(11)
+    leader, helper, messages = begin(prio, *inputs([report(prio, [1] * 5, source)]))
+    zero = [begun.verifiers[0][8:] for begun in (leader, helper)]
+    assert prio.decide(CTX, [bytes(8) + zero[0]], [bytes(8) + zero[1]]) == messages
+    assert prio.decide(CTX, [P64.to_bytes(8, "little") + zero[0]], [bytes(8) + zero[1]]) == (None,)
+    assert prio.decide(CTX, [bytes(8) + zero[0]], [P64.to_bytes(8, "little") + zero[1]]) == (None,)
+
+
 class Unchecked(SumVec):
     """Encodes what it is given: a device that lies."""
 
