@@ -19,11 +19,15 @@ EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo
 LARGEST = 10**15
 """No count or measure is further from 0; whole numbers up to here are exact in a float64 column."""
 
-ColumnType = Literal["time", "label", "number", "integer", "boolean"]
+ColumnType = Literal["time", "label", "number", "integer", "boolean", "vector"]
+
+VECTOR = 97
+"""Numbers in a column of type vector (`MOMENTS.features`)."""
 
 
 def arrow_type(column: ColumnType) -> "pa.DataType":
-    """Return a column's Arrow type: UTC microseconds, dictionary-encoded text, float64, int64 or bool."""
+    """Return a column's Arrow type: UTC microseconds, dictionary-encoded text, float64, int64, bool, or
+    `VECTOR` float32 in a list of that length."""
     # Imported here: a plan is checked against these tables, and a check should not wait for Arrow.
     import pyarrow as pa
 
@@ -33,6 +37,7 @@ def arrow_type(column: ColumnType) -> "pa.DataType":
         "number": pa.float64(),
         "integer": pa.int64(),
         "boolean": pa.bool_(),
+        "vector": pa.list_(pa.float32(), VECTOR),
     }
     return types[column]
 
@@ -40,7 +45,8 @@ def arrow_type(column: ColumnType) -> "pa.DataType":
 @dataclass(frozen=True)
 class Column:
     """One column: its type, where it has them its closed domain or its inclusive bounds and unit, and for a
-    person why it is there and an example of it. An `optional` column may be empty: it was not measured."""
+    person why it is there and an example of it. An `optional` column may be empty: it was not measured. A
+    `hashed` label is a SHA-256 in hexadecimal digits, which no list of allowed labels has to name."""
 
     type: ColumnType
     domain: tuple[str, ...] | None = None
@@ -50,6 +56,7 @@ class Column:
     optional: bool = False
     why: str = ""
     example: str = ""
+    hashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,6 +226,26 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
     {source.name: source for source in (WAKE_EVENTS, LISTENING, COMMAND_EVENTS, DICTATION_EVENTS, DETECTIONS)}
 )
 
+MOMENTS = Source(
+    "moments",
+    "One time that somebody said the wake word, as the numbers that a base head is adapted with "
+    "(docs/training.md). They name their speaker: only training plans read them, and no fleet imports them.",
+    {
+        "time": Column("time", why="When it was.", example="2026-11-20T07:31:04.250Z"),
+        "wake_word": WAKE_WORD,
+        "base": Column(
+            "label", why="The head whose logit and temporal shape these are, by its artefact.", hashed=True
+        ),
+        "features": Column(
+            "vector",
+            why="Of the base's highest window: 96 numbers of its embeddings, and a tenth of its logit.",
+        ),
+    },
+)
+
+STORED: Mapping[str, Source] = MappingProxyType({**SOURCES, MOMENTS.name: MOMENTS})
+"""Every table of a device's store. `SOURCES` are those that evaluation plans and imports know."""
+
 FACTS: Mapping[str, Column] = MappingProxyType(
     {
         "accent": Column(
@@ -254,6 +281,6 @@ def event_columns(source: str) -> Mapping[str, Column]:
 
     Every column but `time`, plus the derived `hour`. Raises KeyError for an unknown source.
     """
-    columns = {name: column for name, column in SOURCES[source].columns.items() if name != "time"}
+    columns = {name: column for name, column in STORED[source].columns.items() if name != "time"}
     columns[HOUR] = Column("integer", low=0, high=23, unit="hour of day")
     return columns

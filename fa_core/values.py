@@ -24,6 +24,9 @@ TABLES: Final = "tables"
 HERE: Final = ("local", "simulation", TABLES)
 """The engines of one machine, which need no federation; none has one of these names."""
 
+STEPS: Final = "steps"
+"""The part of a block that sums steps of training: what one device adds to it names its speaker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

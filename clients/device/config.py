@@ -30,7 +30,7 @@ from clients.device.store import DEFAULT_RETENTION, Rules
 from clients.device.trust import PinnedKey, Pins
 from fa_core.errors import BadInput, problems
 from fa_core.labels import lookalikes, normal, wrong
-from fa_core.tables import SOURCES
+from fa_core.tables import STORED
 
 CONFIG, STORE, KEY, SOCKET, MODELS = "device.toml", "store.db", "store.key", "device.sock", "models"
 
@@ -100,9 +100,11 @@ class LabelsSection(Section):
 
 
 class BudgetSection(Section):
-    """The device's own budget: zCDP rho in a rolling window. `settle_days` defaults to the window."""
+    """The device's own budgets: zCDP rho in a rolling window, for evaluation and, where the owner consents to
+    personalisation, for training. `settle_days` defaults to the window."""
 
     rho: Exact = Field(default=Budget().rho, ge=0)
+    training_rho: Exact = Field(default=Budget().training_rho, ge=0)
     window_days: Annotated[int, Field(ge=1, le=3660)] = Budget().window.days
     settle_days: Days | None = None
 
@@ -131,6 +133,8 @@ class PolicySection(Section):
     min_corrupt: Exact = Fraction(1, 20)
     max_dropout: Exact = Fraction(1, 2)
     reply_seconds: Annotated[int, Field(ge=0, le=20)] = 2
+    training_epsilon: Exact = Policy().training_epsilon
+    training_rounds_a_week: Annotated[int, Field(ge=0)] = Policy().training_rounds_a_week
 
 
 class PinnedKeySection(Section):
@@ -189,7 +193,7 @@ class DeviceConfig(Section):
     conditions: str | None = None
     contacts: str | None = None
     key: KeySection = KeySection()
-    retention_days: dict[Literal[tuple(SOURCES)], Annotated[int, Field(ge=1, le=3660)]] = {}  # type: ignore[valid-type]
+    retention_days: dict[Literal[tuple(STORED)], Annotated[int, Field(ge=1, le=3660)]] = {}  # type: ignore[valid-type]
     labels: LabelsSection = LabelsSection()
     budget: BudgetSection = BudgetSection()
     policy: PolicySection = PolicySection()
@@ -202,7 +206,7 @@ class DeviceConfig(Section):
         kept = {name: timedelta(days=days) for name, days in self.retention_days.items()}
         intents = frozenset(self.labels.intent)
         return Rules(
-            {name: kept.get(name, DEFAULT_RETENTION) for name in SOURCES},
+            {name: kept.get(name, DEFAULT_RETENTION) for name in STORED},
             {
                 "wake_word": frozenset(self.labels.wake_word),
                 "model_version": frozenset(self.labels.model_version),
@@ -216,7 +220,8 @@ class DeviceConfig(Section):
         """Return the odometer's limits."""
         window = timedelta(days=self.budget.window_days)
         settle = self.budget.settle_days
-        return Budget(self.budget.rho, window, window if settle is None else timedelta(days=settle))
+        settles = window if settle is None else timedelta(days=settle)
+        return Budget(self.budget.rho, window, settles, self.budget.training_rho)
 
     def device_policy(self) -> Policy:
         """Return the policy."""
@@ -236,6 +241,8 @@ class DeviceConfig(Section):
             said.min_corrupt,
             said.max_dropout,
             timedelta(seconds=said.reply_seconds),
+            said.training_epsilon,
+            said.training_rounds_a_week,
         )
 
     def pins(self) -> Pins:

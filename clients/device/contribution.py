@@ -32,12 +32,12 @@ from clients.device.consent import allows
 from clients.device.counting import Counted, Read, counted, noised
 from clients.device.interface import Declined, Reason, Stage
 from clients.device.odometer import Budget, Moment, affords, settled
-from clients.device.policy import ConditionReader, Policy, asks_of, refusal, used_up
+from clients.device.policy import ConditionReader, Policy, asks_of, refusal, trained_enough, used_up
 from clients.device.records import Contribution, Records
 from clients.device.store import Store
 from clients.device.trust import Believed, Pins, answered, believe, covers
 from fa_core.errors import BadInput, Refused
-from fa_core.plan import Plan
+from fa_core.plan import Plan, TrainPlan
 from fa_core.secagg import MAX_ATTEMPTS, DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
 from fa_core.values import Layout
 from fa_core.wire.agreement import task_of
@@ -293,7 +293,9 @@ class StoredDevice:
         rho, zeros = receipt.cost(layout), entered.counted.zeros
         if self._store.last_deletion() != entered.deleted:
             zeros = "rows were deleted after they were counted"
-        if not affords(self._records.charges(), rho, moment, self._terms.budget):
+        training = isinstance(plan, TrainPlan)
+        budget = self._terms.budget.of(training=training)
+        if not affords(self._records.charges(training=training), rho, moment, budget):
             rho, zeros = Fraction(0), "no budget left"
         counts = entered.counted.counts
         vector = noised(plan, layout, np.zeros_like(counts) if zeros else counts, joined)
@@ -310,6 +312,8 @@ class StoredDevice:
             took=TOOK,
         )
         self._records.contribute(contribution)
+        if training:
+            self._records.train(invitation.release, now)
         body = receipt.receipt(invitation, entered.believed, layout, rho, zeros)
         self._store.append(now, "contributed", body)
         return vector
@@ -329,6 +333,8 @@ class StoredDevice:
             raise Declined(Reason.LIMITS)
         if used_up(terms.policy, records.past(), now):
             raise Declined(Reason.DAILY_LIMIT)
+        if isinstance(plan, TrainPlan) and trained_enough(terms.policy, records.trainings().values(), now):
+            raise Declined(Reason.TRAINING_LIMIT)
         moment, first = self._moment(believed, now), records.seen().first
         if first is None or not settled(first, moment, terms.budget):
             raise Declined(Reason.SETTLING)

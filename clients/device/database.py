@@ -16,7 +16,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device.keys import StoreKey
 from fa_core.errors import BadInput, Refused
-from fa_core.tables import SOURCES, Column, ColumnType
+from fa_core.tables import STORED, Column, ColumnType
 
 APPLICATION_ID = 0x556E6872
 """Marks a file as a store of ours ("Unhr"), in SQLite's header."""
@@ -31,6 +31,7 @@ _SQL_TYPES: dict[ColumnType, str] = {
     "number": "REAL",
     "integer": "INTEGER",
     "boolean": "INTEGER",
+    "vector": "TEXT",
 }
 
 ROLLOUT_TABLES = (
@@ -120,7 +121,7 @@ def schema() -> list[str]:
 def event_tables() -> list[str]:
     """Return the statements that make the event tables which are not there yet."""
     statements = []
-    for source in SOURCES.values():
+    for source in STORED.values():
         columns = [_definition(name, column) for name, column in source.columns.items()]
         head = ["id INTEGER PRIMARY KEY AUTOINCREMENT", "purpose TEXT NOT NULL"]
         statements.append(f"CREATE TABLE IF NOT EXISTS {source.name} ({', '.join(head + columns)}) STRICT")
@@ -134,7 +135,7 @@ def _definition(name: str, column: Column) -> str:
 def _added_columns(connection: Connection) -> list[str]:
     """Return the statements that add the columns which may be empty and are younger than the store."""
     statements = []
-    for source in SOURCES.values():
+    for source in STORED.values():
         there = {row[1] for row in connection.execute(f"PRAGMA table_info({source.name})").fetchall()}
         statements += [
             f"ALTER TABLE {source.name} ADD COLUMN {_definition(name, column)}"

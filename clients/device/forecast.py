@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from clients.device.odometer import SKEW, Budget, Charge, Moment, affords
 from clients.device.policy import Policy, asks_of, over_limits
 from clients.device.receipt import cost
-from fa_core.plan import Plan, window_text
+from fa_core.plan import Plan, TrainPlan, window_text
 from fa_core.values import Layout
 
 
@@ -31,7 +31,7 @@ def forecast(plan: Plan, layout: Layout, now: datetime) -> Forecast:
 
     The device's budget is taken to be unspent at first, and nothing else to draw on it.
     """
-    budget, charges, zeros = Budget(), list[Charge](), 0
+    budget, charges, zeros = Budget().of(training=isinstance(plan, TrainPlan)), list[Charge](), 0
     expires = datetime.combine(plan.metadata.expires, time(0), UTC) + timedelta(days=1)
     within = min(budget.window + SKEW, max(expires - now, timedelta(microseconds=1)))
     releases = -(-within // plan.window)

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     QUIET_HOURS = "these are quiet hours"
     SPEAKING = "somebody is speaking to the device, or that is not known"
     DAILY_LIMIT = "the day's plans or minutes are used up"
+    TRAINING_LIMIT = "the device took part in as many training plans this week as its policy allows"
     SETTLING = "the store is too new to take part"
     ORDER = "the request does not belong to a round that this device is in"
     PROTOCOL = "the aggregation protocol was not kept"

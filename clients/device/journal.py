@@ -92,6 +92,17 @@ def sentence(entry: Entry) -> str:
         f"{body['signer']}, for the {body['window']} up to {body['until']}. It read {body['columns']} of "
         f"{body['source']}{_facts(body)} and sent one {body['protection']} vector of {body['cells']} counts"
         f"{' of nothing: ' + str(body['zeros']) if body['zeros'] else ''}. It cost {body['cost']}."
+        f"{_biometric(body)}"
+    )
+
+
+def _biometric(body: Mapping[str, Json]) -> str:
+    if "biometric" not in body:
+        return ""
+    return (
+        " It was for training: the vector is a mean of how the wake word sounded here, which names its "
+        "speaker, under a mask and in the noise of all devices. Between two voices it cost up to "
+        f"{body['between_voices']}."
     )
 
 

@@ -16,14 +16,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from clients.device.config import CONFIG
+from clients.device.consent import Purpose
 from clients.device.owner import DeviceHome
 from clients.device.records import Records
 from clients.evaluate import Cohort
-from fa_core.tables import SOURCES
+from fa_core.tables import MOMENTS, STORED
 from fa_core.trust.enrolment import Enrolled, certify_all, load
 
 CONSENT = timedelta(days=365)
-AMPLE_BUDGET = "rho = 1000000\n"
+AMPLE_BUDGET = "rho = 1000000\ntraining_rho = 1000000\n"
 AMPLE_POLICY = """\
 plans_a_day = 1000000
 minutes_a_day = 1440
@@ -32,6 +33,8 @@ max_cells = 1000000
 min_cohort = 2
 central_noise = true
 single_vectors = true
+training_epsilon = 100
+training_rounds_a_week = 1000000
 """
 """Budget and policy of a device that answers whatever it is asked: rounds back to back, small cohorts."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder there
@@ -100,8 +103,11 @@ def _make(folder: Path, one: Cohort, certify: Callable[[bytes], bytes], now: dat
     facts = {name: labels[codes[0]] for name, (codes, labels) in one.facts.items() if codes[0] >= 0}
     store.set_facts(facts, now)
     store.grant("quality_metrics", now + CONSENT, now)
+    if MOMENTS.name in one.tables:
+        store.grant("personalisation", now + CONSENT, now)
     for name, table in one.tables.items():
-        store.record(name, table.to_pylist(), "quality_metrics", now)
+        purpose: Purpose = "personalisation" if name == MOMENTS.name else "quality_metrics"
+        store.record(name, table.to_pylist(), purpose, now)
     with store.transaction(now):
         public = records.key().public_key().public_bytes_raw()
         records.certify(certify(public))
@@ -112,7 +118,7 @@ def _make(folder: Path, one: Cohort, certify: Callable[[bytes], bytes], now: dat
 def _config(name: str, hub: Hub, trusted: Trusted, labels: Mapping[str, Iterable[str]]) -> str:
     """Return a device.toml for a lab: tables of any age, conditions from the hub, nothing to settle, and no
     delay of replies: a hub's devices are asked one after the other."""
-    kept = "\n".join(f"{source} = 3660" for source in SOURCES)
+    kept = "\n".join(f"{source} = 3660" for source in STORED)
     allowed = "\n".join(f"{column} = {json.dumps(sorted(values))}" for column, values in labels.items())
     return f"""\
 name = "{name}"
@@ -144,7 +150,7 @@ def _labels(cohort: Cohort) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     names = {"intent_predicted": "intent", "intent_actual": "intent"}
     for name, table in cohort.tables.items():
-        for column, facts in SOURCES[name].columns.items():
+        for column, facts in STORED[name].columns.items():
             if facts.type == "label" and facts.domain is None:
                 values = pa.chunked_array(table.column(column)).unique().cast(pa.string()).to_pylist()
                 found.setdefault(names.get(column, column), set()).update(each for each in values if each)

@@ -12,7 +12,7 @@ holds more than the budget, whatever the device's own clock says. (An attacker w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 
@@ -31,15 +31,22 @@ class Budget:
         window: length of the rolling window.
         settle: how long a fresh store takes no part, beside `Moment.age`. With the default, the window, a
             reinstalled device cannot have forgotten a charge that still counts.
+        training_rho: the same as `rho`, of training plans alone: neither draws on the other's. All that a
+            device gives in a window is at most their sum, and training asks for consent of its own.
     """
 
     rho: Fraction = Fraction(1, 4)
     window: timedelta = timedelta(days=28)
     settle: timedelta = timedelta(days=28)
+    training_rho: Fraction = Fraction(1, 4)
 
     def __post_init__(self) -> None:
-        if self.rho < 0 or self.window <= timedelta(0) or self.settle < timedelta(0):
+        if self.rho < 0 or self.training_rho < 0 or self.window <= timedelta(0) or self.settle < timedelta(0):
             raise BadInput("a device's budget needs rho and settle of at least 0 and a window above 0")
+
+    def of(self, *, training: bool) -> "Budget":
+        """Return the budget that a plan draws on, as `rho`."""
+        return replace(self, rho=self.training_rho) if training else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from clients.device.records import Records
 from clients.device.rows import moment
 from clients.device.store import Store
 from fa_core.errors import BadInput
-from fa_core.tables import SOURCES
+from fa_core.tables import STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ class Status:
     frees_up: str | None
     contributions: int
     takes_part_from: str | None
+    training_budget: str
+    training_spent: str
     central_noise: bool
     key: str
     enrolled: bool
@@ -90,7 +92,9 @@ def status(home: DeviceHome, now: datetime) -> Status:
     store, records, config = home.store, Records(home.store), home.config
     budget, pins, seen = config.device_budget(), config.pins(), records.seen()
     grants: dict[str, Grant] = {grant.purpose: grant for grant in store.grants()}
-    charges = [charge for charge in records.charges() if charge.rho]
+    charges, trained = (
+        [charge for charge in records.charges(training=training) if charge.rho] for training in (False, True)
+    )
     witnessed = seen.latest or now
     instant = Moment(now, witnessed, witnessed, pins.skew)
     free = frees_up(charges, instant.earliest, pins.skew, budget)
@@ -105,6 +109,8 @@ def status(home: DeviceHome, now: datetime) -> Status:
         frees_up=free.isoformat() if free else None,
         contributions=len(records.contributions()),
         takes_part_from=settles(seen.first, pins.skew, budget).isoformat() if seen.first else None,
+        training_budget=f"rho {float(budget.training_rho):.6g} in {budget.window.days} days",
+        training_spent=f"rho {float(spent(trained, instant, budget)):.6g}",
         central_noise=config.policy.central_noise,
         key=records.key().public_key().public_bytes_raw().hex(),
         enrolled=records.enrolled(),
@@ -142,7 +148,7 @@ def export(home: DeviceHome, out: Path) -> list[Path]:
         "personal.json": _personal(PersonalRecords(store)),
     }
     written = [_write(out / name, json.dumps(value, indent=2)) for name, value in said.items()]
-    return written + [_write_table(store, name, out / f"{name}.csv") for name in SOURCES]
+    return written + [_write_table(store, name, out / f"{name}.csv") for name in STORED]
 
 
 def _personal(records: PersonalRecords) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _write_table(store: Store, name: str, path: Path) -> Path:
-    columns = list(SOURCES[name].columns)
+    columns = list(STORED[name].columns)
     with os.fdopen(
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline=""
     ) as file:

@@ -13,13 +13,16 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, Literal
 
+import numpy as np
 from cryptography.exceptions import InvalidSignature
+from numpy.typing import NDArray
 
 from clients.device.consent import allows
 from clients.device.journal import Entry, Json
 from clients.device.records import Records
 from clients.device.rows import micros, moment
 from clients.device.store import Store
+from fa_core.tables import MOMENTS
 
 Stage = Literal["candidate", "shadow", "active", "reset"]
 """Of a delta: learned, heard beside the model that acts, acting, or put aside after its time."""
@@ -120,6 +123,13 @@ class PersonalRecords:
             "VALUES (?, ?, ?, ?, ?, ?)",
             (micros(kept.at), kept.wake_word, kept.base, kept.session, kept.source, kept.windows),
         )
+
+    def keep_features(
+        self, at: datetime, wake_word: str, base: str, features: NDArray[np.float64], now: datetime
+    ) -> None:
+        """Write what a training plan reads of a moment (`fa_core.tables.MOMENTS`): float64 (97,)."""
+        row = {"time": at, "wake_word": wake_word, "base": base, "features": features}
+        self._store.insert(MOMENTS.name, [row], "personalisation", now)
 
     # Deltas.
 

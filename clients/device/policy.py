@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from clients.device.interface import Reason
-from fa_core.plan import Plan
+from fa_core.plan import Plan, TrainPlan
 from fa_core.privacy.ledger import show
 from fa_core.values import Layout
 
@@ -101,6 +101,8 @@ class Policy:
             device's counts.
         min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must tolerate, and the
             largest share of missing ones that it may: both decide how much noise is certain.
+        training_epsilon, training_rounds_a_week: the most that a training plan may ask, and how many of them
+            the device answers in seven days. Consent to personalisation allows one; 0 allows none.
         reply_after: a reply leaves this long after its request, or a whole multiple where it takes longer, so
             that how long the device worked does not show. 0 in simulations and labs alone.
     """
@@ -118,6 +120,8 @@ class Policy:
     min_corrupt: Fraction = Fraction(1, 20)
     max_dropout: Fraction = Fraction(1, 2)
     reply_after: timedelta = timedelta(seconds=2)
+    training_epsilon: Fraction = Fraction(4)
+    training_rounds_a_week: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Asks:
     single_vectors: bool
     corrupt: Fraction
     dropout: Fraction
+    training: bool = False
 
 
 def asks_of(plan: Plan, layout: Layout) -> Asks:
@@ -148,6 +153,7 @@ def asks_of(plan: Plan, layout: Layout) -> Asks:
         single_vectors=not privacy.secure_aggregation,
         corrupt=privacy.corrupt,
         dropout=privacy.dropout,
+        training=isinstance(plan, TrainPlan),
     )
 
 
@@ -183,10 +189,18 @@ def used_up(policy: Policy, past: Iterable[Past], now: datetime) -> bool:
     )
 
 
+def trained_enough(policy: Policy, trainings: Iterable[datetime], now: datetime) -> bool:
+    """Return whether the training plans that the device answered in the last seven days are all it may."""
+    return sum(at > now - timedelta(days=7) for at in trainings) >= policy.training_rounds_a_week
+
+
 def over_limits(policy: Policy, asks: Asks) -> Iterator[str]:
     """Yield what a plan asks for beyond what the policy grants any plan, in words."""
-    if asks.epsilon > policy.max_epsilon:
-        yield f"epsilon {show(asks.epsilon)} is over {show(policy.max_epsilon)}"
+    most = policy.training_epsilon if asks.training else policy.max_epsilon
+    if asks.epsilon > most:
+        yield f"epsilon {show(asks.epsilon)} is over {show(most)}"
+    if asks.training and not policy.training_rounds_a_week:
+        yield "this device takes no part in training"
     if asks.delta > policy.max_delta:
         yield f"delta {show(asks.delta)} is over {show(policy.max_delta)}"
     if asks.cells > policy.max_cells:

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 from clients.device.journal import Json
 from clients.device.trust import Believed
-from fa_core.plan import Plan, window_text
-from fa_core.privacy.accounting import pure_as_zcdp
+from fa_core.plan import Plan, TrainPlan, window_text
+from fa_core.privacy.accounting import epsilon_for, pure_as_zcdp
 from fa_core.tables import DEVICE_FACTS
 from fa_core.values import Layout
 from fa_core.wire.invitation import Invitation
@@ -68,4 +68,18 @@ def receipt(
         "zeros": zeros,
         "release": invitation.release.hex(),
         "attempt": invitation.attempt,
+        **_training(plan, layout),
     }
+
+
+def _training(plan: Plan, layout: Layout) -> dict[str, Json]:
+    """Return what a receipt of clipped means says beside: what was sent names its speaker, and what tells
+    two voices apart.
+
+    The cost is against a device that adds nothing. Two voices in one group are up to twice as far apart as
+    one from nothing, so against another voice it is up to 4 rho.
+    """
+    if not isinstance(plan, TrainPlan) or plan.method != "one_shot_means":
+        return {}
+    epsilon = epsilon_for(4 * layout.cost, layout.delta)
+    return {"biometric": True, "between_voices": f"rho {float(4 * layout.cost):.3g} (epsilon {epsilon:.3g})"}

@@ -19,6 +19,9 @@ from fa_core.errors import BadInput
 from fa_core.publication import proofs as publications
 from fa_core.secagg import DeviceIdentity
 
+_TRAINING = 16 + 8
+"""Bytes of one contribution to a training plan: its release, and microseconds since 1970."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
@@ -78,9 +81,27 @@ class Records:
             for release, attempt, plan, family, start, end, rho, timestamp, at, took in rows
         ]  # fmt: skip
 
-    def charges(self) -> list[Charge]:
-        """Return every charge, as the odometer reads them."""
-        return [Charge(each.rho, each.timestamp) for each in self.contributions()]
+    def charges(self, *, training: bool) -> list[Charge]:
+        """Return every charge of training plans, or of all others, as the odometer reads them."""
+        trained = self.trainings()
+        return [
+            Charge(each.rho, each.timestamp)
+            for each in self.contributions()
+            if (each.release in trained) == training
+        ]
+
+    def trainings(self) -> dict[bytes, datetime]:
+        """Return which contributions were to training plans: release, and when by the device's clock."""
+        row = self._connection.execute("SELECT value FROM state WHERE name = 'trainings'").fetchone()
+        data = b"" if row is None else bytes(row[0])
+        rows = (data[at : at + _TRAINING] for at in range(0, len(data), _TRAINING))
+        return {each[:-8]: moment(_number(each[-8:])) for each in rows}
+
+    def train(self, release: bytes, at: datetime) -> None:
+        """Write that a contribution is to a training plan. `release`: 16 bytes."""
+        rows = {**self.trainings(), release: at}
+        data = b"".join(key + micros(when).to_bytes(8, "big") for key, when in rows.items())
+        self._connection.execute("INSERT OR REPLACE INTO state VALUES ('trainings', ?)", (data,))
 
     def past(self) -> list[Past]:
         """Return every run, as the policy reads them."""

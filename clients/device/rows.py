@@ -5,16 +5,19 @@ by value. A label outside its allow-list is no error: it becomes `other`. Nothin
 not hold: numbers are finite and below 2^53 in size, where every whole number is a float.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 
 from clients.device.redaction import Redactor, label
 from fa_core.errors import BadInput
-from fa_core.tables import DICTATION_EVENTS, ERROR_KINDS, Column, Source, arrow_type
+from fa_core.tables import DICTATION_EVENTS, ERROR_KINDS, VECTOR, Column, Source, arrow_type
 
 Cell = str | int | float | None
+_HASH = re.compile(r"[0-9a-f]{64}")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 LARGEST = 2**53
@@ -79,6 +82,10 @@ def _cell(where: str, column: Column, value: object, allowed: Collection[str], r
     if column.type == "label":
         if not isinstance(value, str):
             raise BadInput(f"{where} must be a label")
+        if column.hashed:
+            if not _HASH.fullmatch(value):
+                raise BadInput(f"{where} must be a SHA-256 in 64 hexadecimal digits")
+            return value
         if column.domain is None:
             return label(value, allowed, redactor)
         if value not in column.domain:
@@ -88,6 +95,8 @@ def _cell(where: str, column: Column, value: object, allowed: Collection[str], r
         if not isinstance(value, bool):
             raise BadInput(f"{where} must be true or false")
         return int(value)
+    if column.type == "vector":
+        return _vector(where, value)
     return _number(where, column, value)
 
 
@@ -104,6 +113,22 @@ def _number(where: str, column: Column, value: object) -> int | float:
     return value if whole else float(value)
 
 
+def _vector(where: str, value: object) -> str:
+    """Return numbers as the hexadecimal digits of their little-endian float32."""
+    try:
+        numbers = np.asarray(value, "<f4")
+    except (TypeError, ValueError):
+        numbers = np.empty(0, "<f4")
+    if numbers.shape != (VECTOR,) or not np.isfinite(numbers).all():
+        raise BadInput(f"{where} must be {VECTOR} finite numbers")
+    return numbers.tobytes().hex()
+
+
+def _vectors(values: Sequence[Cell]) -> pa.Array:
+    numbers = np.frombuffer(bytes.fromhex("".join(str(value) for value in values)), "<f4")
+    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.astype(np.float32)), VECTOR)
+
+
 def to_arrow(source: Source, rows: Sequence[Sequence[Cell]]) -> pa.Table:
     """Return rows (cells in the source's order) as a table of the source's Arrow schema."""
     columns = list(zip(*rows, strict=True)) if rows else [() for _ in source.columns]
@@ -115,6 +140,8 @@ def to_arrow(source: Source, rows: Sequence[Sequence[Cell]]) -> pa.Table:
             arrays.append(pa.array(values, pa.string()).dictionary_encode())
         elif column.type == "boolean":
             arrays.append(pa.array([None if value is None else bool(value) for value in values], pa.bool_()))
+        elif column.type == "vector":
+            arrays.append(_vectors(values))
         else:
             arrays.append(pa.array(values, arrow_type(column.type)))
     return pa.table(arrays, schema=source.arrow_schema())

@@ -29,7 +29,7 @@ from fa_core import merkle
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
 from fa_core.labels import normal, wrong
-from fa_core.tables import FACTS, SOURCES, Source
+from fa_core.tables import FACTS, STORED, Source
 
 DEFAULT_RETENTION = timedelta(days=30)
 AHEAD = timedelta(days=1)
@@ -61,9 +61,9 @@ class Scope:
     source: str | None = None
 
     def __post_init__(self) -> None:
-        if self.source is not None and self.source not in {**SOURCES, **PERSONAL_ROWS}:
+        if self.source is not None and self.source not in {**STORED, **PERSONAL_ROWS}:
             raise BadInput(
-                f"{self.source!r} is not a table; there are {', '.join([*SOURCES, *PERSONAL_ROWS])}"
+                f"{self.source!r} is not a table; there are {', '.join([*STORED, *PERSONAL_ROWS])}"
             )
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class Store:
         store = cls(database.connect(path, key), rules)
         with store.transaction(now):
             if store.last_entry() is None:
-                store.append(now, "created", {"tables": list(SOURCES)})
+                store.append(now, "created", {"tables": list(STORED)})
         return store
 
     def close(self) -> None:
@@ -135,19 +135,25 @@ class Store:
         lies more than a day ahead, is not written either, nor is one into a table that holds `MOST_ROWS`.
         Raises BadInput, and writes none, where an event does not fit its columns.
         """
-        table = SOURCES[source]
+        with self.transaction(now):
+            return self.insert(source, events, purpose, now)
+
+    def insert(
+        self, source: str, events: Iterable[Mapping[str, object]], purpose: Purpose, now: datetime
+    ) -> int:
+        """Write events as `record` does, within a transaction that is open."""
+        table = STORED[source]
         rows = [to_row(table, event, self.rules.labels, self.rules.redactor) for event in events]
         oldest, newest = micros(self.rules.kept_since(source, now)), micros(now + AHEAD)
         at = list(table.columns).index("time")
         rows = [row for row in rows if oldest <= _integer(row[at]) <= newest]
-        with self.transaction(now):
-            if not allows(self.grants(), purpose, now):
-                return 0
-            (held,) = self.connection.execute(_sql("SELECT count(*) FROM $table", table)).fetchone()
-            rows = rows[: max(0, MOST_ROWS - held)]
-            places = ", ".join("?" * (len(table.columns) + 1))
-            insert = _sql("INSERT INTO $table (purpose, $columns) VALUES ($places)", table)
-            self.connection.executemany(insert.replace("$places", places), [(purpose, *row) for row in rows])
+        if not allows(self.grants(), purpose, now):
+            return 0
+        (held,) = self.connection.execute(_sql("SELECT count(*) FROM $table", table)).fetchone()
+        rows = rows[: max(0, MOST_ROWS - held)]
+        places = ", ".join("?" * (len(table.columns) + 1))
+        statement = _sql("INSERT INTO $table (purpose, $columns) VALUES ($places)", table)
+        self.connection.executemany(statement.replace("$places", places), [(purpose, *row) for row in rows])
         return len(rows)
 
     def set_facts(self, facts: Mapping[str, str], now: datetime) -> None:
@@ -180,7 +186,7 @@ class Store:
         Rows are never changed once written, so an hour of listening that was written in parts (a device
         restarts) is put together here.
         """
-        table = SOURCES[source]
+        table = STORED[source]
         select = (_LISTENING if source == "listening" else _ROWS).replace("$window", _WINDOW)
         within = (purpose, micros(start), micros(end), MOST_ROWS)
         rows = self.connection.execute(_sql(select, table), within).fetchall()
@@ -189,13 +195,13 @@ class Store:
     def rows(self, source: str) -> Iterator[Sequence[Cell]]:
         """Yield the rows of one table as they were written: the purpose, then the cells."""
         yield from self.connection.execute(
-            _sql("SELECT purpose, $columns FROM $table ORDER BY id", SOURCES[source])
+            _sql("SELECT purpose, $columns FROM $table ORDER BY id", STORED[source])
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many rows each table holds, by purpose."""
         found = {}
-        for source in SOURCES.values():
+        for source in STORED.values():
             select = _sql("SELECT purpose, count(*) FROM $table GROUP BY purpose ORDER BY purpose", source)
             found[source.name] = dict(self.connection.execute(select).fetchall())
         for name in PERSONAL_ROWS:
@@ -239,7 +245,7 @@ class Store:
     def root(self, upto: Mapping[str, int]) -> str:
         """Return the Merkle root, in hex, over the rows numbered at most `upto[table]`, table by table."""
         leaves = []
-        for source in SOURCES.values():
+        for source in STORED.values():
             select = _sql("SELECT id, purpose, $columns FROM $table WHERE id <= ? ORDER BY id", source)
             rows = self.connection.execute(select, (upto.get(source.name, 0),)).fetchall()
             leaves += [merkle.leaf_hash(_leaf(source.name, row)) for row in rows]
@@ -252,7 +258,7 @@ class Store:
     def numbered(self) -> dict[str, int]:
         """Return the highest row number that each table ever gave out."""
         given = dict(self.connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
-        return {name: given.get(name, 0) for name in [*SOURCES, *PERSONAL_ROWS]}
+        return {name: given.get(name, 0) for name in [*STORED, *PERSONAL_ROWS]}
 
     # The journal.
 
@@ -290,7 +296,7 @@ class Store:
         if hour == self._tidied or now < self._past():
             return
         gone = {}
-        for source in SOURCES.values():
+        for source in STORED.values():
             bounds = _bounds(self.rules.kept_for(source.name), now)
             gone[source.name] = self.connection.execute(
                 _sql("DELETE FROM $table WHERE time < ? OR time > ?", source), bounds
@@ -334,7 +340,7 @@ class Store:
     def _delete(self, kind: Kind, body: Mapping[str, Json], scope: Scope, now: datetime) -> Entry:
         self.connection.execute("DELETE FROM reply")
         gone = {}
-        for source in SOURCES.values():
+        for source in STORED.values():
             if scope.source in (None, source.name):
                 delete = _sql("DELETE FROM $table WHERE ?1 IS NULL OR purpose = ?1", source)
                 gone[source.name] = self.connection.execute(delete, (scope.purpose,)).rowcount

@@ -17,7 +17,7 @@ from clients.device.policy import Conditions
 from clients.device.records import Records
 from clients.device.store import Rules, Store
 from clients.evaluate import Cohort
-from fa_core.tables import SOURCES
+from fa_core.tables import STORED
 from fa_core.trust.enrolment import Authority
 
 READY = Conditions(unmetered_network=True, charging=True, idle=True, speaking=False)
@@ -51,7 +51,7 @@ class StoredFleet:
         self._population = population
         self._clock = clock
         self._purpose: Purpose = purpose
-        self._rules = Rules(dict.fromkeys(SOURCES, timedelta(days=3650)), _labels(cohort))
+        self._rules = Rules(dict.fromkeys(STORED, timedelta(days=3650)), _labels(cohort))
         self._devices: dict[int, StoredDevice] = {}
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ def _labels(cohort: Cohort) -> dict[str, frozenset[str]]:
     """Return for each open label column the labels that the fleet has: a simulation's allow-list."""
     found: dict[str, frozenset[str]] = {}
     for name, table in cohort.tables.items():
-        for column, facts in SOURCES[name].columns.items():
+        for column, facts in STORED[name].columns.items():
             if facts.type == "label" and facts.domain is None:
                 values = pa.chunked_array(table.column(column)).unique().cast(pa.string()).to_pylist()
                 found[column] = found.get(column, frozenset()) | {each for each in values if each}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clients.fleet.problems import ROWS_NAMED, Problems
 from fa_core import labels
-from fa_core.tables import EARLIEST, LATEST, Column, arrow_type
+from fa_core.tables import EARLIEST, LATEST, VECTOR, Column, arrow_type
 
 RIGHT_TIME = "a time with its zone, such as 2026-11-22T07:30:00Z"
 TIMES_FROM, TIMES_TO = (int(each.timestamp()) * 1_000_000 for each in (EARLIEST, LATEST))
@@ -68,7 +68,9 @@ def convert(values: pa.Array, column: Column, place: Place, *, assume_utc: bool 
         values = pc.utf8_trim_whitespace(values.cast(pa.string()))
     if column.type == "time":
         return _time_text(values, place, assume_utc) if text else _time(values, place, assume_utc)
-    convert_one = {"number": _number, "integer": _integer, "boolean": _boolean}[column.type]
+    convert_one = {"number": _number, "integer": _integer, "boolean": _boolean, "vector": _vector}[
+        column.type
+    ]
     return convert_one(values, place)
 
 
@@ -99,6 +101,16 @@ def _number(values: pa.Array, place: Place) -> pa.Array | None:
     if pa.types.is_integer(values.type) or _is_floating(values.type):
         return values.cast(pa.float64(), safe=False)
     return _wrong_type(values, place, "a number")
+
+
+def _vector(values: pa.Array, place: Place) -> pa.Array | None:
+    wanted = arrow_type("vector")
+    if values.type != wanted:
+        return _wrong_type(values, place, f"{VECTOR} float32 in a list of fixed size")
+    numbers = np.isfinite(values.flatten().to_numpy(zero_copy_only=False)).reshape(-1, VECTOR)
+    bad = ~numbers.all(axis=1)
+    place.add("must hold finite numbers", bad)
+    return None if bad.any() else values
 
 
 def _integer(values: pa.Array, place: Place) -> pa.Array | None:

@@ -21,7 +21,7 @@ from fa_core.metrics.kind import Units
 from fa_core.plan import Plan, window_text
 from fa_core.plan.prose import grouping_text
 from fa_core.plan.schema import spellings
-from fa_core.tables import SOURCES
+from fa_core.tables import STORED
 
 NO_CAP: Final = 10**6
 CAPS: Final = ("max_hours", "max_per_hour", "max_of", "max_over")
@@ -138,7 +138,7 @@ def _unknown(plan: Plan, cohort: Cohort, rows: Mapping[str, Rows]) -> Iterator[t
             found = set(cohort.facts[segment.column][1])
         else:
             tables = {m.segment_source() for m in plan.metrics.values() if _uses(m, plan, name)}
-            columns = [SOURCES[table].columns.get(segment.column) for table in tables]
+            columns = [STORED[table].columns.get(segment.column) for table in tables]
             if not columns or any(column is None or column.type != "label" for column in columns):
                 continue
             found = {label for table in tables for label in _labels(rows[table], segment.column)}
@@ -163,7 +163,7 @@ def _unmet(plan: Plan, rows: Mapping[str, Rows]) -> Iterator[tuple[str, str]]:
     for metric in plan.metrics.values():
         table = str(metric.source)
         for column, condition in [*plan.where.items(), *metric.where.items()]:
-            kind = SOURCES[table].columns.get(column)
+            kind = STORED[table].columns.get(column)
             if kind is not None and kind.type == "label" and kind.domain is None:
                 there = _labels(rows[table], column)
                 for value in condition.any_of or ():

@@ -20,7 +20,7 @@ from clients.evaluate import places_in
 from clients.fleet.check import check_names, normalise
 from clients.fleet.problems import Problems
 from fa_core.errors import BadInput
-from fa_core.tables import SOURCES, Source
+from fa_core.tables import STORED, Source
 
 METADATA_FILE = "fleet.json"
 DEVICES_FILE = "devices.parquet"
@@ -55,7 +55,7 @@ def read_fleet(path: Path) -> Fleet:
     check_devices(devices["device_id"].to_numpy(zero_copy_only=False), DEVICES_FILE, problems)
     problems.raise_any()
     tables = {}
-    for source in SOURCES.values():
+    for source in STORED.values():
         file = path / f"{source.name}.parquet"
         if file.exists():
             tables[source.name] = _read(file, source, problems)

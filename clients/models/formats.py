@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from clients.models import anchors, head, policy, thresholds
+from clients.models import adapters, anchors, head, policy, thresholds
+from clients.models.adapters import Adapters
 from clients.models.head import Head
 from clients.models.policy import Policy
 from clients.models.thresholds import Thresholds
@@ -19,14 +20,18 @@ MICRO_RUNTIME = "micro-1"
 POLICY_RUNTIME = "policy-1"
 """What follows a `Policy`: `clients.runtime.policy`."""
 
-Content = Head | Thresholds | Policy | bytes
-"""A head or an adapter, thresholds, a policy; of an anchor set (`clients.models.anchors`) and of any other
-runtime the bytes."""
+Content = Head | Adapters | Thresholds | Policy | bytes
+"""A head or an adapter, adapters by group, thresholds, a policy; of an anchor set (`clients.models.anchors`)
+and of any other runtime the bytes."""
 
 
 def content(manifest: ArtefactManifest, data: bytes) -> Content:
     """Return what an artefact holds. Raises BadInput where its bytes are not in the form of its kind, or say
     another wake word or version than its manifest."""
+    if manifest.kind == "adapter" and data.startswith(adapters.MAGIC):
+        grouped = adapters.decode(data)
+        _check_same(manifest, grouped.wake_word, grouped.model_version)
+        return grouped
     if manifest.kind in ("head", "adapter") and manifest.runtime == EMBEDDING_RUNTIME:
         found = head.decode(data, "head" if manifest.kind == "head" else "adapter")
         _check_same(manifest, found.wake_word, found.model_version)

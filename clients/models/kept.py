@@ -69,6 +69,10 @@ class Models:
             each.name for each in sorted(found, key=lambda each: (each.stat().st_mtime_ns, each.name))
         )
 
+    def fact(self, name: str) -> str | None:
+        """Return a fact of this device, by which it chooses among adapters; None where it is not known."""
+        return self._store.facts().get(name)
+
     def here(self) -> frozenset[str]:
         """Return the hashes of the models that would load now, those that were shipped among them."""
         found = set(self._able.shipped)

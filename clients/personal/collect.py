@@ -12,7 +12,8 @@ from typing import Final
 
 from clients.device.personal import KeptMoment, PersonalRecords
 from clients.personal.adapter import Windows
-from clients.personal.moments import A_DAY, A_SESSION, Moment, decode, encode
+from clients.personal.features import vector_of
+from clients.personal.moments import A_DAY, A_SESSION, WANTED, Moment, decode, encode
 from clients.runtime.labels import Labelled
 from fa_core.errors import BadInput
 
@@ -51,6 +52,8 @@ def collect(records: PersonalRecords, label: Labelled, base: str, windows: Windo
     if today >= A_DAY or sum(each.session == session for each in kept) >= A_SESSION:
         return False
     records.keep_moment(KeptMoment(at, wake_word, base, session, source, encode(windows)), now)
+    if source in WANTED:
+        records.keep_features(at, wake_word, base, vector_of(windows), now)
     return True
 
 

@@ -11,6 +11,7 @@ import pymicro_wakeword
 from clients.device.config import MODELS
 from clients.device.owner import DeviceHome
 from clients.models import head
+from clients.models.adapters import Adapters
 from clients.models.believe import Able, Model, RefusedModel, Shipped
 from clients.models.formats import EMBEDDING_RUNTIME, MICRO_RUNTIME, POLICY_RUNTIME
 from clients.models.head import Head
@@ -74,6 +75,10 @@ class Loads(Protocol):
         """Return a model that is here, checked."""
         ...
 
+    def fact(self, name: str) -> str | None:
+        """Return the device's fact of this name, by which it chooses among adapters; None if not known."""
+        ...
+
 
 def open_published(models: Loads, digest: str) -> Detector:
     """Return a fresh detector of a model that is here, by the hex SHA-256 of its artefact.
@@ -88,6 +93,9 @@ def open_published(models: Loads, digest: str) -> Detector:
         return EmbeddingDetector(inside)
     if manifest.kind == "adapter" and isinstance(inside, Head):
         return EmbeddingDetector(_head(models, manifest.base).adapted(inside))
+    if isinstance(inside, Adapters):
+        own = inside.chosen(models.fact(inside.fact))
+        return EmbeddingDetector(_head(models, manifest.base).adapted(own))
     if isinstance(inside, Thresholds):
         detector = open_published(models, manifest.base)
         if detector.wake_word not in inside.by_wake_word:

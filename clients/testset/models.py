@@ -105,6 +105,11 @@ class _Opening:
             raise BadInput(f"there is no model {sha256[:12]} here")
         return self._registry.load(sha256)
 
+    def fact(self, name: str) -> str | None:
+        raise BadInput(
+            f"these are adapters by {name}: a test set scores those of one group, see `fa train head`"
+        )
+
     def _digest(self, text: str) -> str:
         model, plus, file = text.rpartition("+")
         path = Path(text)

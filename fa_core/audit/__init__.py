@@ -9,7 +9,7 @@ from typing import Final
 from fa_core.audit.charge import Ask, charge_checks
 from fa_core.audit.checks import Check, checks
 from fa_core.audit.coverage import coverage
-from fa_core.audit.pipelines import Evaluate, Pipeline, controls, real
+from fa_core.audit.pipelines import Evaluate, Pipeline, clipped_before_rounding, controls, real, training
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ def audit(evaluate: Evaluate, ask: Ask, size: Size) -> tuple[Audited, ...]:
             found[place] = replace(found[place], checks=(*found[place].checks, check))
     for pipeline in sound if size.controls_everywhere else sound[:1]:
         found += [_audited(control, size) for control in controls(pipeline)]
+    means = training(evaluate)
+    found += [
+        _audited(each, replace(size, pairs=size.pairs // 20))
+        for each in (means, clipped_before_rounding(means))
+    ]
     _, blind = coverage(evaluate, "zcdp", "central", size.coverage)
     found.append(Audited(sound[0].name, "intervals that forget the noise", (blind,)))
     return (*found, *_charged(ask))

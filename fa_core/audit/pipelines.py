@@ -17,9 +17,11 @@ from typing import Literal
 import numpy as np
 
 from fa_core.layout import compile_plan
+from fa_core.metrics.features import CLIPPED
 from fa_core.plan import Plan, parse
 from fa_core.privacy.distributed import certain_shares, noise_share, scales_of, shares_of
 from fa_core.privacy.mechanisms import central_noise
+from fa_core.tables import VECTOR
 from fa_core.values import Block, FloatArray, Int64Array, Layout
 
 Window = Literal[0, 1]
@@ -82,9 +84,47 @@ privacy: {{epsilon: {epsilon}, {currency}, noise: {noise}{secure}, max_events: 4
     return parse(text.encode(), "audit.yaml", today=date(2026, 1, 1))
 
 
+def training_plan() -> Plan:
+    """Return the training plan that is audited: clipped means of everyone."""
+    text = f"""
+apiVersion: fa/v1
+kind: TrainPlan
+metadata: {{name: audit, revision: 1, owner: audit, question: Is the noise there?, expires: 2099-01-01}}
+window: 7d
+base: {{wake_word: audit, version: audit, sha256: "{"0" * 64}"}}
+adapter: frame1
+method: one_shot_means
+center: [{", ".join(["0"] * VECTOR)}]
+clip: 1
+eligibility: {{consent: personalisation}}
+privacy: {{epsilon: 4, delta: 1e-8, max_events: 4, min_cohort: 100}}
+"""
+    return parse(text.encode(), "audit.yaml", today=date(2026, 1, 1))
+
+
+def training(evaluate: Evaluate) -> Pipeline:
+    """Return the pipeline of a training plan."""
+    return replace(_real(evaluate, training_plan()), name="training, distributed")
+
+
+def clipped_before_rounding(real: Pipeline) -> Pipeline:
+    """Return the training pipeline whose worst device is clipped as real numbers, and then rounded."""
+
+    def count(worst: bool, window: Window) -> Int64Array:
+        counts = real.count(worst, window).copy()
+        row = counts[0, :VECTOR]
+        counts[0, :VECTOR] = np.sign(row) * round(CLIPPED / math.sqrt(VECTOR))
+        return counts
+
+    return replace(real, broken="clipped before rounding", count=count)
+
+
 def real(evaluate: Evaluate, accounting: str, noise: str) -> Pipeline:
-    plan = audited_plan(accounting, noise, "1" if accounting == "pure" else "4")
-    layout = compile_plan(plan)
+    return _real(evaluate, audited_plan(accounting, noise, "1" if accounting == "pure" else "4"))
+
+
+def _real(evaluate: Evaluate, plan: Plan) -> Pipeline:
+    layout, noise = compile_plan(plan), plan.privacy.noise
 
     def count(worst: bool, window: Window) -> Int64Array:
         return evaluate(plan, layout, "neighbours", worst, window)

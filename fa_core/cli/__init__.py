@@ -50,6 +50,7 @@ NOUNS: Final = {
     "rollout": "Take a candidate model to devices in stages, behind a gate that the witness computes again.",
     "model": "Sign, keep and publish what devices load: heads, adapters, thresholds, policies.",
     "vault": "Keep donated samples that two reviewers open together.",
+    "train": "Train adapters from many devices: check, preview, run, and see what came of it.",
     "store": "Back up, restore and verify the whole store.",
 }
 """Groups of commands, one module each, with a Typer called `app`. The text is its help."""

@@ -5,17 +5,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
+import numpy as np
 import pyarrow as pa
 import typer
 
-from clients.evaluate import cohort_of_fleet, device_vectors
+from clients.evaluate import Cohort, cohort_of_fleet, device_vectors
 from fa_core.audit import FULL, QUICK, Audited
 from fa_core.audit import audit as run_audit
 from fa_core.audit.pipelines import Fleet, Window
 from fa_core.cli import render
 from fa_core.cli.audit_round import ask
-from fa_core.plan import Plan
-from fa_core.tables import SOURCES
+from fa_core.plan import Plan, TrainPlan
+from fa_core.tables import MOMENTS, SOURCES, VECTOR
 from fa_core.values import Int64Array, Layout
 
 UNTIL: Final = datetime(2026, 11, 16, tzinfo=UTC)
@@ -70,6 +71,8 @@ def evaluate(plan: Plan, layout: Layout, fleet: Fleet, worst: bool, window: Wind
 
     Of the neighbours, the worst device comes first; without it its tables are empty, and it still joins.
     """
+    if isinstance(plan, TrainPlan):
+        return device_vectors(plan, layout, _speakers(plan, worst, window), UNTIL + window * WEEK)
     outcomes = _population() if fleet == "population" else _neighbours(worst, window)
     devices = pa.table({"device_id": [f"{number:04}" for number in range(len(outcomes))]})
     until = UNTIL + window * WEEK
@@ -81,6 +84,25 @@ def evaluate(plan: Plan, layout: Layout, fleet: Fleet, worst: bool, window: Wind
     names, kinds, scores = zip(*rows, strict=True)
     table = _events(list(names), list(kinds), list(scores), until - WEEK / 2)
     return device_vectors(plan, layout, cohort_of_fleet(devices, {"wake_events": table}), until)
+
+
+def _speakers(plan: TrainPlan, worst: bool, window: Window) -> Cohort:
+    """Three devices of one moment: the first far from the centre, or with none at all; the others near it."""
+    far = [[100.0, -100.0][window]]
+    lengths = np.array([*(far if worst else []), 0.01, 0.02])
+    features = np.repeat(lengths, VECTOR).astype(np.float32)
+    moments = pa.table(
+        {
+            "time": pa.array([UNTIL + window * WEEK - WEEK / 2] * len(lengths)),
+            "wake_word": [plan.base.wake_word] * len(lengths),
+            "base": [plan.base.sha256] * len(lengths),
+            "features": pa.FixedSizeListArray.from_arrays(pa.array(features), VECTOR),
+        }
+    ).cast(MOMENTS.arrow_schema())
+    first = len(lengths) - 2
+    return Cohort(
+        ("0", "1", "2"), {}, {"moments": moments}, {"moments": np.array([0, first, first + 1, first + 2])}
+    )
 
 
 Outcomes = list[tuple[list[str], float]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fa_core.arrays import AnyArray, BoolArray, FloatArray, Int64Array, UInt64Array, np
 from fa_core.metrics.filters import Condition, Filter
-from fa_core.tables import DEVICE_FACTS, HOUR
+from fa_core.tables import DEVICE_FACTS, HOUR, VECTOR
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +69,11 @@ class Rows:
         if names is not None:
             raise TypeError(f"{column} is not a number column")
         return np.asarray(values, dtype=np.float64)
+
+    def vectors(self, column: str) -> FloatArray:
+        """Return a column of vectors as float64 (M, VECTOR)."""
+        values = _column(self._table, column).flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(values, dtype=np.float64).reshape(len(self), VECTOR)
 
     def codes(self, column: str, values: tuple[str, ...]) -> Int64Array:
         """Return the index of each row's value in `values`, len(values) for anything else, int64 (M,)."""

@@ -18,6 +18,7 @@ from fa_core.plan.schema import (
     window_text,
 )
 from fa_core.plan.signing import SignedPlan, sign, verify
+from fa_core.plan.training import TrainPlan
 
 __all__ = [
     "OTHER",
@@ -33,6 +34,7 @@ __all__ = [
     "Problem",
     "Segment",
     "SignedPlan",
+    "TrainPlan",
     "UnsupportedRho",
     "canonical",
     "from_canonical",

@@ -31,6 +31,7 @@ from fa_core.plan.schema import (
     window_text,
 )
 from fa_core.plan.sections import Parts
+from fa_core.plan.training import TrainPlan, rules
 from fa_core.tables import event_columns
 
 
@@ -64,7 +65,9 @@ def check(parts: Parts, situation: Situation) -> Iterator[Finding]:
     for use in parts.filters:
         for table in use.tables:
             yield from check_filter(use.where, table, use.loc)
-    if situation.file:
+    if parts.model is TrainPlan:
+        yield from rules(parts.fields, parts.segments)
+    elif situation.file:
         yield from _unused(parts)
     for index, guardrail in parts.guardrails.items():
         yield from check_guardrail(guardrail, ("guardrails", index), parts)
@@ -313,4 +316,5 @@ def _fillable(parts: Parts, min_cohort: int, fleet: int) -> Iterator[Finding]:
         if groups * min_cohort > fleet:
             found = f"{grouping_text(grouping)} makes {groups:,} groups of at least {min_cohort:,} devices"
             right = f"{fleet:,} devices can fill {fleet // min_cohort:,}: use fewer segments or values"
-            yield Finding(("group_by", index), found, right)
+            loc: Loc = ("segments", *grouping) if parts.model is TrainPlan else ("group_by", index)
+            yield Finding(loc, found, right)

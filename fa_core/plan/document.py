@@ -106,7 +106,7 @@ def parse(
     if not isinstance(values, dict):
         problems.add(root.position, what(values), "a plan is a mapping, and begins with `apiVersion: fa/v1`")
         raise BadPlan(name, problems.found)
-    parts = parts_of(values, located.text)
+    parts = parts_of(values, located.text, written=True)
     complete(parts)
     situation = Situation(today or datetime.now(UTC).date(), policy, fleet, file=True)
     for finding in [*parts.findings, *check(parts, situation), *check_labels(parts)]:
@@ -136,7 +136,7 @@ def from_canonical(data: bytes) -> Plan:
         raise BadInput("these bytes are not the canonical JSON of a plan; read YAML with `parse`") from None
     if not isinstance(values, dict):
         raise BadInput("these bytes are not a plan; its canonical form is one JSON object")
-    parts = parts_of(values, _no_text)
+    parts = parts_of(values, _no_text, written=False)
     privacy: Privacy | None = parts.fields.get("privacy")
     if privacy is not None and (unproven := unsupported(privacy)) is not None:
         raise UnsupportedRho(_by_path(unproven))

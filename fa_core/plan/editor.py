@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from fa_core.metrics import KINDS, PRESETS, MetricSpec, exact_text
 from fa_core.plan.columns import FACTS, columns_anywhere, sources_with
 from fa_core.plan.schema import NAME_PATTERN, Eligibility, Plan, Privacy, Section
+from fa_core.plan.training import DERIVED, Gates, TrainPlan
 from fa_core.tables import Column
 
 Schema = dict[str, Any]
@@ -33,6 +34,37 @@ _COMPARISONS = {
 def schema_text() -> str:
     """Return the text of docs/eval-plan.schema.json."""
     return json.dumps(editor_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def training_schema_text() -> str:
+    """Return the text of docs/train-plan.schema.json."""
+    return json.dumps(training_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def training_schema() -> Schema:
+    """Return the JSON Schema of a training plan's file: without what follows from it."""
+    refs, generated = models_json_schema([(TrainPlan, "validation")], by_alias=True)
+    defs: Schema = {name: plain(body) for name, body in generated["$defs"].items()}
+    plan: Schema = defs.pop(refs[TrainPlan, "validation"]["$ref"].rpartition("/")[2])
+    plan["properties"] = {key: body for key, body in plan["properties"].items() if key not in DERIVED}
+    plan["required"] = [key for key in plan["required"] if key not in DERIVED]
+    plan["properties"]["segments"] |= {
+        "propertyNames": {"pattern": NAME_PATTERN},
+        "additionalProperties": {"$ref": "#/$defs/DeviceSegment"},
+    }
+    plan["description"] = "What to train on devices, for whom, and at what privacy cost."
+    sections: tuple[type[Section], ...] = (Eligibility, Gates, Privacy)
+    for section in sections:
+        _add_limits(defs[section.__name__], section)
+    for old in ("max_excess", "shares", "counters"):
+        del defs["Privacy"]["properties"][old]  # they follow, or only plans of before have them
+    used = ("Base", "DeviceSegment", "Eligibility", "Gates", "Metadata", "Privacy")
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Unheard training plan",
+        **plan,
+        "$defs": {name: defs[name] for name in used},
+    }
 
 
 def editor_schema() -> Schema:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -14,6 +15,7 @@ from fa_core.plan.columns import FACTS, columns_anywhere
 from fa_core.plan.located import Finding, Loc
 from fa_core.plan.problems import one_of, show, suggestion
 from fa_core.plan.schema import DeviceSegment, EventSegment, Guardrail, Name, Plan, Segment
+from fa_core.plan.training import DERIVED, METRIC, TrainPlan, derived
 from fa_core.plan.words import TextAt, add_key, findings_of, keys_of, what, written
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -21,11 +23,15 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _MAPPINGS = ("where", "segments", "metrics", "guardrails")
 """Fields of a plan that are read entry by entry."""
 
-_FIELDS: Mapping[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(annotation)
-    for name, annotation in get_type_hints(Plan, include_extras=True).items()
-    if name in Plan.model_fields and name not in _MAPPINGS
-}
+
+@cache
+def _adapters(model: type[Plan]) -> Mapping[str, TypeAdapter[Any]]:
+    """Return what validates each field of a plan that is read whole."""
+    return {
+        name: TypeAdapter(annotation)
+        for name, annotation in get_type_hints(model, include_extras=True).items()
+        if name in model.model_fields and name not in _MAPPINGS
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Parts:
         declared_segments: the names of all, so that a use of a broken one is not called unknown.
         metric_locs: where each metric stands, broken ones too.
         guardrails: the sound ones by their index.
+        model: what kind of plan it is.
         filters: the filters written in metrics, broken metrics too, with their sound conditions.
         findings: what was wrong.
     """
@@ -59,10 +66,11 @@ class Parts:
     guardrails: dict[int, Guardrail] = field(default_factory=dict)
     filters: list[FilterUse] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    model: type[Plan] = Plan
 
     def plan(self) -> Plan:
         """Return the whole plan. Call it only when there are no findings."""
-        return Plan(
+        return self.model(
             **self.fields,
             segments=self.segments,
             metrics=self.metrics,
@@ -70,15 +78,21 @@ class Parts:
         )
 
 
-def parts_of(values: Mapping[str, Any], text_at: TextAt) -> Parts:
+def parts_of(values: Mapping[str, Any], text_at: TextAt, *, written: bool) -> Parts:
     """Return the parts of a plan, and findings for whatever is missing, unknown or of the wrong type.
 
     Args:
         values: a whole plan as plain values.
         text_at: gives the scalar at a path as it was written.
+        written: whether an author wrote them. What follows from a training plan stands in its canonical form,
+            and in no file: it is worked out again, and `document.from_canonical` compares the bytes.
     """
-    reader = _PartsReader(Parts(), text_at)
-    reader.read(values)
+    model = TrainPlan if values.get("kind") == "TrainPlan" else Plan
+    reader = _PartsReader(Parts(model=model), text_at)
+    if model is TrainPlan:
+        reader.read_training(values, written=written)
+    else:
+        reader.read(values)
     return reader.parts
 
 
@@ -88,11 +102,35 @@ class _PartsReader:
     text_at: TextAt
 
     def read(self, values: Mapping[str, Any]) -> None:
-        keys = keys_of(Plan)
+        self._fields(values, leave_out=())
+        self.parts.fields["where"] = self._filter(values.get("where", {}), ("where",))
+        self._segments(values.get("segments", {}))
+        if "metrics" in values:
+            self._metrics(values["metrics"])
+        self._guardrails(values.get("guardrails", []))
+
+    def read_training(self, values: Mapping[str, Any], *, written: bool) -> None:
+        for key in DERIVED if written else ():
+            if key in values:
+                found = f"a training plan has no {show(key)} of its own"
+                self._say(
+                    (key,), found, "take it out: it follows from base, method and segments", at_key=True
+                )
+        self._fields({key: value for key, value in values.items() if key not in DERIVED}, leave_out=DERIVED)
+        self._segments(values.get("segments", {}))
+        follows = derived(self.parts.fields, self.parts.segments)
+        self.parts.metrics |= follows.pop("metrics")
+        self.parts.metric_locs[METRIC] = ("method",)
+        self.parts.fields |= {key: value for key, value in follows.items() if key != "guardrails"}
+
+    def _fields(self, values: Mapping[str, Any], leave_out: tuple[str, ...]) -> None:
+        """Read every field that is read whole, but those left out."""
+        fields = {name: info for name, info in self.parts.model.model_fields.items() if name not in leave_out}
+        keys = {name: text for name, text in keys_of(self.parts.model).items() if name not in leave_out}
         for key in values:
             if key not in keys:
                 self._say((key,), f"unknown key {show(key)}", suggestion(key, keys), at_key=True)
-        for name, info in Plan.model_fields.items():
+        for name, info in fields.items():
             key = info.alias or name
             if info.is_required() and key not in values:
                 self._say((), f"{show(key)} is missing", add_key(key, info.description or ""))
@@ -102,20 +140,15 @@ class _PartsReader:
                 self._field(name, (key,), values[key])
             else:
                 self.parts.fields[name] = info.get_default(call_default_factory=True)
-        self.parts.fields["where"] = self._filter(values.get("where", {}), ("where",))
-        self._segments(values.get("segments", {}))
-        if "metrics" in values:
-            self._metrics(values["metrics"])
-        self._guardrails(values.get("guardrails", []))
 
     def _say(self, loc: Loc, found: str, right: str, *, at_key: bool = False) -> None:
         self.parts.findings.append(Finding(loc, found, right, at_key))
 
     def _field(self, name: str, loc: Loc, value: object) -> None:
         try:
-            self.parts.fields[name] = _FIELDS[name].validate_python(value)
+            self.parts.fields[name] = _adapters(self.parts.model)[name].validate_python(value)
         except ValidationError as error:
-            annotation = Plan.model_fields[name].annotation
+            annotation = self.parts.model.model_fields[name].annotation
             self.parts.findings.extend(findings_of(error, loc, annotation, self.text_at))
 
     def _validated(self, model: type[ModelT], value: object, loc: Loc) -> ModelT | None:

@@ -1,5 +1,6 @@
 """The bound on what one device may add: here, and nowhere else."""
 
+from math import isqrt
 from typing import Final
 
 from fa_core.arrays import Int64Array, np
@@ -30,6 +31,34 @@ def scale_to_l1(counts: Int64Array, limit: int) -> Int64Array:
     result = counts.copy()
     rows = counts[over]
     result[over] = np.sign(rows) * (np.abs(rows) * np.int64(limit) // norm[over][:, None])
+    return result
+
+
+def scale_to_l2(values: Int64Array, limit: int) -> Int64Array:
+    """Return each row scaled down so that the sum of its squares is at most limit².
+
+    A row within the limit is returned unchanged; any other becomes trunc(row·limit/r) for the smallest whole
+    r ≥ ‖row‖₂, in exact integers: squares then add up to at most limit²·Σx²/r² ≤ limit², and rounding toward
+    zero only shrinks them. Clipping real numbers and rounding afterwards would go past the limit.
+
+    Args:
+        values: int64 (devices, cells); |cell|·limit must stay below 2^63, and Σx² of a row below 2^62.
+        limit: bound on the L2 norm of a row, at least 0.
+
+    >>> import numpy
+    >>> scale_to_l2(numpy.array([[3, -4], [6, -8], [7, 7]]), limit=5)
+    array([[ 3, -4],
+           [ 3, -4],
+           [ 3,  3]])
+    """
+    squares = np.einsum("dc,dc->d", values, values)
+    over = squares > limit**2
+    if not over.any():
+        return values
+    result = values.copy()
+    rows = values[over]
+    length = np.array([isqrt(int(square) - 1) + 1 for square in squares[over]], np.int64)
+    result[over] = np.sign(rows) * (np.abs(rows) * np.int64(limit) // length[:, None])
     return result
 
 

@@ -2,13 +2,21 @@
 
 from fractions import Fraction
 
-from fa_core.values import TABLES, Layout, Release
+from fa_core.privacy.accounting import epsilon_for
+from fa_core.values import STEPS, TABLES, Layout, Release
 
 
 def guarantee(release: Release) -> list[str]:
     """Return what is promised to every device by this release, sentence by sentence, limits included."""
     layout = release.layout
     sentences = [_claim(layout)]
+    if any(block.part == STEPS for block in layout.blocks):
+        between = 4 * layout.cost
+        sentences.append(
+            "What each device sent names its speaker: the claim is against a device that sends nothing. "
+            f"Against another voice it is up to ({epsilon_for(between, layout.delta):.3g}, "
+            f"{_short(layout.delta)}), rho {_short(between)}."
+        )
     if release.engine == TABLES:
         sentences.append(
             "A simulation in which no device was asked: a fleet's tables were counted on one machine, which "

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 
@@ -17,8 +18,10 @@ from clients.personal import hearing, learning, stages, watch
 from clients.personal import learn as core
 from clients.personal.adapter import windows_of
 from clients.personal.collect import collect
+from clients.personal.features import vector_of
 from clients.personal.learn import Candidate, Refusal
 from clients.personal.learning import NotNow
+from clients.personal.moments import decode
 from clients.personal.stages import Heard
 from clients.rollout.acting import Choice
 from clients.runtime.events import Detection
@@ -471,3 +474,18 @@ def test_a_store_that_is_busy_is_looked_at_again(owned: Owned, monkeypatch: pyte
     monkeypatch.setattr(learning.Learner, "look", busy)
     learning._look([owned.learner()], Looks(3))
     assert len(asked) == 3
+
+
+def test_moments_to_wake_for_are_what_a_training_plan_counts(owned: Owned) -> None:
+    owned.consent()
+    owned.fetch_anchors()
+    owned.hear_missed(2)
+    store = owned.home.store
+    rows = store.table("moments", "personalisation", owned.now - 30 * DAY, owned.now + DAY)
+    kept = [decode(each.windows) for each in owned.records.moments(WORD)]
+    assert rows["base"].to_pylist() == [BASE] * len(kept)
+    for stored, windows in zip(rows["features"].to_pylist(), kept, strict=True):
+        assert np.allclose(stored, vector_of(windows), atol=0.01)
+    store.revoke("personalisation", owned.now)
+    assert store.counts()["moments"] == {}
+    assert problems(store, None) == []

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from fa_core.metrics import KINDS, PRESETS
-from fa_core.plan.editor import editor_schema, schema_text
+from fa_core.plan.editor import editor_schema, schema_text, training_schema, training_schema_text
 from fa_core.plan.problems import Problems
 from fa_core.plan.reader import read
 from fa_core.plan.scalars import tree_of
@@ -19,6 +19,7 @@ from tests.plan.samples import GOOD, broken, complaints
 ROOT = Path(__file__).parents[2]
 SCHEMA = editor_schema()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
+TRAINING = jsonschema.Draft7Validator(training_schema())
 
 
 def as_editor_sees(text: str) -> Any:
@@ -41,6 +42,7 @@ def as_editor_sees(text: str) -> Any:
 def test_the_file_in_docs_is_generated() -> None:
     """After a change to the language: `fa plan schema > docs/eval-plan.schema.json`."""
     assert (ROOT / "docs" / "eval-plan.schema.json").read_text(encoding="utf-8") == schema_text()
+    assert (ROOT / "docs" / "train-plan.schema.json").read_text(encoding="utf-8") == training_schema_text()
 
 
 def test_it_is_a_schema() -> None:
@@ -49,7 +51,15 @@ def test_it_is_a_schema() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "eval_plans").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_plan_to_start_from_is_valid(path: Path) -> None:
-    VALIDATOR.validate(as_editor_sees(path.read_text(encoding="utf-8")))
+    seen = as_editor_sees(path.read_text(encoding="utf-8"))
+    (TRAINING if seen["kind"] == "TrainPlan" else VALIDATOR).validate(seen)
+
+
+def test_what_follows_from_a_training_plan_is_no_key_of_its_file() -> None:
+    path = ROOT / "eval_plans" / "hear-every-accent.yaml"
+    seen = as_editor_sees(path.read_text(encoding="utf-8"))
+    for key, value in (("metrics", {}), ("where", {}), ("clips", 1)):
+        assert not TRAINING.is_valid({**seen, key: value})
 
 
 @pytest.mark.parametrize(

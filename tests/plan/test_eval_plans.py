@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fa_core.plan import Plan, canonical, from_canonical, load
+from fa_core.plan import Plan, TrainPlan, canonical, from_canonical, load
 from fa_core.plan.prose import describe
 from tests.plan.samples import TODAY
 
@@ -38,10 +38,10 @@ def test_it_opens_with_the_question_that_it_answers(path: Path) -> None:
     assert "?" in first_paragraph, "the first comment asks nothing"
 
 
-def test_an_editor_finds_the_schema(path: Path) -> None:
-    assert "# yaml-language-server: $schema=../docs/eval-plan.schema.json\n" in path.read_text(
-        encoding="utf-8"
-    )
+def test_an_editor_finds_the_schema(path: Path, plan: Plan) -> None:
+    schema = "train-plan" if isinstance(plan, TrainPlan) else "eval-plan"
+    line = f"# yaml-language-server: $schema=../docs/{schema}.schema.json\n"
+    assert line in path.read_text(encoding="utf-8")
 
 
 def test_it_has_the_name_of_its_file(path: Path, plan: Plan) -> None:

@@ -35,10 +35,12 @@ def test_the_quick_audit_passes_and_names_what_caught_each_control():
     assert "bounds" in caught["a histogram weighted after bounding"]
     assert caught["floating-point noise"] == ["whole numbers"]
     assert caught["intervals that forget the noise"] == ["coverage"]
+    assert caught["clipped before rounding"] == ["bounds"]
     assert [each["name"] for each in found["pipelines"] if not each["broken"]] == [
         "central, discrete gaussian",
         "central, geometric",
         "distributed, discrete gaussian",
+        "training, distributed",
         "charge, before a round",
     ]
     for party, check in (("the ledger", "ledger"), ("devices", "devices"), ("the witness", "witness")):
