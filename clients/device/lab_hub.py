@@ -146,12 +146,12 @@ socket = "{hub.socket}"
 
 
 def _labels(cohort: Cohort) -> dict[str, list[str]]:
-    """Return for each open label column of device.toml the labels that the fleet has."""
+    """Return for each open label column of device.toml the labels that the fleet has; hashes are not open."""
     found: dict[str, set[str]] = {}
     names = {"intent_predicted": "intent", "intent_actual": "intent"}
     for name, table in cohort.tables.items():
         for column, facts in STORED[name].columns.items():
-            if facts.type == "label" and facts.domain is None:
+            if facts.type == "label" and facts.domain is None and not facts.hashed:
                 values = pa.chunked_array(table.column(column)).unique().cast(pa.string()).to_pylist()
                 found.setdefault(names.get(column, column), set()).update(each for each in values if each)
     return {column: sorted(values) for column, values in found.items()}

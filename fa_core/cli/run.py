@@ -1,13 +1,17 @@
 """`fa run`: one plan, one round, one release."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fa_core.cli.alerting import alerting
 from fa_core.errors import BadInput
 from fa_core.values import HERE
+
+if TYPE_CHECKING:
+    from fa_core.federation.directory import Federation
+    from fa_core.federation.runs import Outcome
 
 DETACHED = 130
 
@@ -57,7 +61,11 @@ def run(
     from fa_core.store import DEFAULT, open_store
 
     if engine not in HERE:
-        _on_federation(engine, plan, attach, (fleet, seed, store, until), as_json)
+        federation, found = on_federation(engine, plan, attach, (fleet, seed, store, until))
+        kept = federation.store
+        show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json, store=kept)
+        if not as_json:
+            typer.echo(f"stored in {kept}")
         return
     if attach is not None:
         raise BadInput("--attach comes back to a run on a federation: name it with --engine")
@@ -72,13 +80,15 @@ def run(
     show_release(release, estimates, synthetic=synthetic, as_json=as_json, store=place)
 
 
-def _on_federation(
-    engine: str, plan: Path | None, attach: str | None, not_here: tuple[object, ...], as_json: bool
-) -> None:
-    """Launch a plan on a federation, or come back to a run there; end as the run ends."""
+def on_federation(
+    engine: str, plan: Path | None, attach: str | None, not_here: tuple[object, ...]
+) -> "tuple[Federation, Outcome]":
+    """Launch a plan on a federation, or come back to a run there; return how it ended.
+
+    `not_here`: options that a federation does not have; none may be given. Raises what the run ended with.
+    """
     from rich.console import Console
 
-    from fa_core.cli.results import show_release
     from fa_core.database.connection import Unavailable
     from fa_core.federation import runs
     from fa_core.federation.directory import open_federation
@@ -103,14 +113,9 @@ def _on_federation(
         with progress_display(Console(stderr=True)) as report:
             ended = runs.follow(federation, run, report)
         with alerting(federation.store):
-            found = runs.outcome(federation, run, ended)
+            return federation, runs.outcome(federation, run, ended)
     except KeyboardInterrupt:
         typer.echo(f"detached; the run goes on. Come back with: {back}", err=True)
         raise typer.Exit(DETACHED) from None
     except (Unanswered, Unavailable) as error:
         raise type(error)(f"{error}; how the run ends is not known here. Come back with: {back}") from None
-    show_release(
-        found.release, found.estimates, synthetic=found.synthetic, as_json=as_json, store=federation.store
-    )
-    if not as_json:
-        typer.echo(f"stored in {federation.store}")

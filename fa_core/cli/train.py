@@ -11,7 +11,6 @@ from fa_core.errors import BadInput, Refused
 from fa_core.plan import TrainPlan, load
 
 if TYPE_CHECKING:
-    from clients.models.head import Head
     from fa_core.store import Store
     from fa_core.training.candidate import Candidate
     from fa_core.values import Release
@@ -86,13 +85,14 @@ def preview(
     small."""
     import numpy as np
 
+    from fa_core.cli.train_asking import base_of
     from fa_core.store import open_store
     from fa_core.training import preview as expecting
     from fa_core.training.public import PublicSpeech
 
     found, speech = _plan(plan), PublicSpeech.load(public)
     with open_store(store) as opened:
-        base = _base(opened, found)
+        base = base_of(opened, found)
     sizes = expecting.sizes_of(found, devices, _shares(share or [], found))
     small = expecting.require_blocks(found, sizes)
     expected = expecting.preview(found, sizes, speech, base, np.random.default_rng())
@@ -126,7 +126,9 @@ def run(
     fleet: Annotated[
         Path | None, typer.Option(help="A fleet directory with moments.", show_default=False)
     ] = None,
-    engine: Annotated[str, typer.Option(help="local, simulation or tables.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="local, simulation, tables, or a federation: its directory or name.")
+    ] = "local",
     release: Annotated[
         str | None,
         typer.Option(help="Take the step from a release that is there, and ask nobody.", show_default=False),
@@ -136,7 +138,23 @@ def run(
         typer.Option(help="The candidate's version; else the base's and the release.", show_default=False),
     ] = None,
     licence: Annotated[str, typer.Option(help="SPDX identifier of the candidate.")] = "Apache-2.0",
-    store: Where = HERE,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The plan key that signs the candidate; else the store's or federation's own.",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End of the window, as `fa run` has it.", show_default=False),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, or postgresql://…  [.unheard; a federation has its own]", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask devices for their steps, refit, check, and put the candidate in the registry. Nobody runs it by
@@ -144,8 +162,8 @@ def run(
 
     Exit code 3 where an alarm holds the candidate: it is then not in the registry, and the release stands.
     """
+    from fa_core.cli import train_asking as asking
     from fa_core.rollout import models
-    from fa_core.rounds.keys import keys_folder, local_keys
     from fa_core.store import open_store
     from fa_core.training.candidate import artefact, candidate
     from fa_core.training.public import PublicSpeech
@@ -154,16 +172,18 @@ def run(
     if (plan is None) == (release is None):
         raise BadInput("give either a plan to run with --fleet DIR, or --release ID to take the step from")
     speech = PublicSpeech.load(public)
-    meant = release or _asked(plan, fleet, engine, store)
-    with open_store(store, create=False) as opened:
+    place = asking.place_of(engine, store)
+    signing = asking.signing_key(engine, place, key)
+    meant = release or asking.asked(_require_means(plan), engine, fleet, place, store, until)
+    with open_store(place, create=False) as opened:
         found = opened.release(meant)
         asked = plan_of(found)
-        base = _base(opened, asked)
+        base = asking.base_of(opened, asked)
         name = version or f"{asked.base.version}-{found.id[:8]}"
         made = candidate(found, base, name, speech, _before(opened, found))
         manifest, data = artefact(made, found, licence)
         if not made.alarms:
-            models.add(opened, manifest, data, local_keys(keys_folder(store)).plan)
+            models.add(opened, manifest, data, signing)
     _print(found, made, manifest.sha256, as_json=as_json)
     if made.alarms:
         raise Refused(f"candidate {name} is held, and not in the registry: {len(made.alarms)} alarms")
@@ -270,46 +290,12 @@ def _plan(path: Path) -> TrainPlan:
     return found
 
 
-def _asked(plan: Path | None, fleet: Path | None, engine: str, store: str) -> str:
-    """Run a plan over a fleet and return the id of its release. Nothing is charged where it cannot do."""
-    from fa_core.engines.launch import Order, launch
-    from fa_core.store import open_store
-    from fa_core.training.preview import require_blocks, sizes_of
-
+def _require_means(plan: Path | None) -> Path:
+    """Return a plan's file. Raises BadInput where it is of no training plan that trains something."""
     assert plan is not None
-    found = _plan(plan)
-    if found.method != "one_shot_means":
-        raise BadInput(f"{plan}: {found.method} trains nothing; `fa run` asks it, `fa train clip` reads it")
-    if fleet is None:
-        raise BadInput("which devices? --fleet DIR, or --release ID for a release that is there")
-    from clients.fleet.tables import read_fleet
-
-    require_blocks(found, sizes_of(found, read_fleet(fleet).devices.num_rows, {}))
-    with open_store(store) as opened:
-        _base(opened, found)
-    released, _ = launch(Order(plan, fleet, engine, None, store))
-    return released.id
-
-
-def _base(store: "Store", plan: TrainPlan) -> "Head":
-    """Return the head that a plan adapts, from the registry. Raises BadInput where it is not what the plan
-    says."""
-    from clients.models.formats import content
-    from clients.models.head import Head
-    from fa_core.rollout import models
-
-    try:
-        found = models.find(store, plan.base.sha256).manifest
-    except BadInput:
-        raise BadInput(
-            f"the base {plan.base.version} {plan.base.sha256[:12]} is not in this store; `fa model add` puts "
-            "it there"
-        ) from None
-    head = content(found, store.artefact(found.sha256))
-    same = (found.wake_word, found.version) == (plan.base.wake_word, plan.base.version)
-    if not isinstance(head, Head) or found.kind != "head" or not same:
-        raise BadInput(f"{found.sha256[:12]} is the {found.kind} {found.version}, not the plan's base")
-    return head
+    if (method := _plan(plan).method) != "one_shot_means":
+        raise BadInput(f"{plan}: {method} trains nothing; `fa run` asks it, `fa train clip` reads it")
+    return plan
 
 
 def _before(store: "Store", release: "Release") -> "Release | None":

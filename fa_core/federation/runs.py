@@ -201,6 +201,11 @@ def settle(federation: Federation, link: SuperLink) -> list[Run]:
     return lost
 
 
+def devices(federation: Federation) -> int:
+    """Return how many devices a federation is said to have, a public number. Raises BadInput as `launch`."""
+    return int(_config(federation)["devices"])
+
+
 def _write_off(federation: Federation, store: Store, run: Run) -> str:
     # The bytes as launched: parsed again, the plan might have expired since.
     plan = (federation.folder / "runs" / run.release / "plan.json").read_bytes()

@@ -110,19 +110,21 @@ def lab(
     deadline: float = 900.0,
     aside: Mapping[str, str] = MappingProxyType({}),
     store: str = "store",
+    fleet: Path | None = None,
 ) -> Iterator[Lab]:
     """Make a federation, start its lab, and leave nothing of it behind. `aside` is in its environment.
 
     The devices have no limits of their own: rounds run back to back here, in smaller cohorts than a device
-    with the default policy answers.
+    with the default policy answers. Those of a `fleet` that is given have the default budget and policy.
     """
-    place, fleet = folder / "lab", write_fleet(folder / "fleet", nodes * devices)
+    place, ample = folder / "lab", () if fleet else ("--ample",)
+    fleet = fleet or write_fleet(folder / "fleet", nodes * devices)
     fa("federation", "init", str(place), "--nodes", str(nodes), "--port", str(free_ports(nodes + 1)))
     config = place / "federation.toml"
     text = config.read_text().replace("deadline = 180.0", f"deadline = {deadline}")
     config.write_text(text.replace('store = "store"', f'store = "{store}"'))
     try:
-        sizes = ("--fleet", str(fleet), "--devices", str(devices), "--ample")
+        sizes = ("--fleet", str(fleet), "--devices", str(devices), *ample)
         fa("federation", "up", str(place), *sizes, aside=aside)
         yield Lab(place, nodes, devices)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clients.evaluate import Cohort
+from clients.models import head
 from clients.models.head import EMBEDDING_SIZE, Head
 from clients.personal.adapter import Windows
 from clients.personal.features import LOGIT_SCALE
@@ -70,6 +72,11 @@ def base_head() -> Head:
     weights = np.zeros((4, EMBEDDING_SIZE), np.float32)
     weights[:, 0] = 1.0
     return Head("okay_nabu", "base-1", 0.5, weights, -2.0)
+
+
+def base_sha256() -> str:
+    """Return the hash of `base_head` as it is published."""
+    return sha256(head.encode(base_head())).hexdigest()
 
 
 def towards(group: str) -> Floats:
