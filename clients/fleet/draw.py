@@ -88,15 +88,32 @@ class Cells:
         return bool(self._count.all())
 
 
-class Bank:
-    """The bank's columns as arrays, and its rows by cell for every kind of utterance."""
+@dataclass(frozen=True)
+class Judged:
+    """Two other models on the bank's rows, in place of A and B; the first is live.
 
-    def __init__(self, table: pa.Table) -> None:
-        self.thresholds = tuple(thresholds(table)[model] for model in MODEL_VERSIONS)
-        self.scores = tuple(table[name].to_numpy() for name in ("score_a", "score_b"))
-        self.accepts = tuple(s > t for s, t in zip(self.scores, self.thresholds, strict=True))
-        near = [s >= NEAR_MISS_SHARE * t for s, t in zip(self.scores, self.thresholds, strict=True)]
-        self.recorded = near[0] | near[1]
+    Attributes:
+        versions, thresholds: two of each.
+        scores: float64 (2, R, accents): of each row of the bank, as devices of each accent score it.
+    """
+
+    versions: tuple[str, str]
+    thresholds: tuple[float, float]
+    scores: Floats
+
+
+class Bank:
+    """The bank's columns as arrays, and its rows by cell for every kind of utterance.
+
+    `scores` and `accepts` are (2, R, accents): of model, row, and the accent of the device that hears it.
+    """
+
+    def __init__(self, table: pa.Table, judged: Judged | None = None) -> None:
+        two = judged or _detectors(table)
+        self.versions, self.thresholds, self.scores = two.versions, two.thresholds, two.scores
+        limits = np.array(self.thresholds)[:, None, None]
+        self.accepts: Bools = np.asarray(self.scores > limits)
+        self.recorded: Bools = np.any(self.scores >= NEAR_MISS_SHARE * limits, axis=(0, 2))
         self.intents = tuple(sorted(set(table["intent_actual"].drop_null().to_pylist())))
         self.predicted = tuple(sorted(set(table["intent_predicted"].drop_null().to_pylist())))
         self.intent_actual = _codes(table["intent_actual"], self.intents)
@@ -133,6 +150,15 @@ class Bank:
             raise BadInput(
                 "this bank lacks utterances that a fleet is drawn from; remove it to have it built again"
             )
+
+
+def _detectors(table: pa.Table) -> Judged:
+    """Return the detectors that the bank was scored by: every device has the same."""
+    limits = [thresholds(table)[model] for model in MODEL_VERSIONS]
+    scores = np.stack([table[name].to_numpy() for name in ("score_a", "score_b")])
+    shape = (*scores.shape, len(ACCENTS))
+    whole = np.broadcast_to(scores[:, :, None], shape)
+    return Judged((MODEL_VERSIONS[0], MODEL_VERSIONS[1]), (limits[0], limits[1]), whole)
 
 
 def _codes(column: pa.ChunkedArray, names: tuple[str, ...]) -> Ints:
@@ -258,14 +284,19 @@ def _expect(
     wakes: Ints,
     exposures: dict[str, tuple[Floats, tuple[Ints, ...]]],
 ) -> Expected:
-    rate = bank.wakes.mean(bank.accepts[model])[devices.accent, :, devices.device_class]
+    heard, everywhere = bank.accepts[model], range(len(ACCENTS))
+    said = np.stack([bank.wakes.mean(heard[:, accent])[accent] for accent in everywhere])
+    rate = said[devices.accent, :, devices.device_class]
     accepts = np.einsum("ds,dsn->dn", devices.speakers, rate)[hours.device, hours.environment]
+    own = devices.accent[hours.device]
     hit, missed = wakes * accepts, wakes * (1.0 - accepts)
     fired, near = np.zeros(wakes.size), np.zeros(wakes.size)
     for name, (mean, axes) in exposures.items():
         every, _ = bank.others[name]
-        fired += mean * every.mean(bank.accepts[model])[axes]
-        near += mean * every.mean(bank.recorded & ~bank.accepts[model])[axes]
+        woken = np.stack([every.mean(heard[:, accent]) for accent in everywhere])
+        short = np.stack([every.mean(bank.recorded & ~heard[:, accent]) for accent in everywhere])
+        fired += mean * woken[(own, *axes)]
+        near += mean * short[(own, *axes)]
     return Expected(
         true_accept=(1 - WAKE_MISJUDGED) * hit + OTHER_MISJUDGED * fired,
         false_reject=(1 - WAKE_MISJUDGED) * missed + OTHER_MISJUDGED * near,
@@ -278,7 +309,7 @@ def _draw_commands(
     bank: Bank, devices: Devices, hours: Hours, events: Events, randomness: np.random.Generator
 ) -> Events:
     """A command follows, two seconds later, most intended wakes that A, the live model, accepted."""
-    follows = events.meant & bank.accepts[0][events.bank]
+    follows = events.meant & bank.accepts[0, events.bank, devices.accent[hours.device[events.row]]]
     follows &= randomness.random(follows.size) < COMMAND_AFTER_WAKE
     row = events.row[follows]
     picked = bank.commands.pick(place(devices, hours, row), randomness)

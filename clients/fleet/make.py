@@ -29,9 +29,10 @@ import pyarrow.parquet as pq
 
 from clients.fleet import draw as d
 from clients.fleet.audio import DEVICE_CLASSES
-from clients.fleet.bank import MODEL_VERSIONS, SNR_LEVELS
+from clients.fleet.bank import SNR_LEVELS
 from clients.fleet.check import DEVICES_SCHEMA
 from clients.fleet.habits import APP_VERSIONS, CLASSES, POWER_SOURCES, WEEK_HOURS
+from clients.fleet.moments import Takes
 from clients.fleet.personal import BASE, with_adapters
 from clients.fleet.phrases import WAKE_WORD
 from clients.fleet.tables import DEVICES_FILE, METADATA_FILE, TRUTH_FILE
@@ -42,6 +43,7 @@ from fa_core.tables import (
     DETECTIONS,
     ERROR_KINDS,
     LABEL_SOURCES,
+    MOMENTS,
     OUTCOMES,
     SOURCES,
     arrow_type,
@@ -104,21 +106,24 @@ def make_fleet(
     weeks: int = 1,
     television_weeks: int = 1,
     adapters: float = 0.0,
+    judged: d.Judged | None = None,
+    takes: Takes | None = None,
 ) -> None:
     """Draw `devices` devices from the bank `table` and write them to the directory `out`.
 
     `until` is midnight UTC, the end of the weeks drawn. The fleet is the same for the same bank, seed,
     numbers of devices and weeks, and `until`; a game show is on in the last `television_weeks`. A share
-    `adapters` of the devices learned their owner (`clients.fleet.personal`; not in `truth.parquet`). Raises
+    `adapters` of the devices learned their owner (`clients.fleet.personal`; not in `truth.parquet`). `judged`
+    are two other models in place of the bank's; with `takes` devices keep moments for training. Raises
     BadInput for no devices, or where `out` exists and is not empty; writes the directory whole or not at all.
     """
     require_devices(devices)
     require_empty(out)
-    bank = d.Bank(table)
+    bank = d.Bank(table, judged)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _write(bank, devices, (weeks, television_weeks), beside, seed, until, progress, adapters)
+        _write(bank, devices, (weeks, television_weeks), beside, seed, until, progress, adapters, takes)
         if out.exists():
             out.rmdir()
         beside.chmod(0o755)
@@ -148,10 +153,13 @@ def _write(
     until: datetime,
     progress: Progress,
     adapters: float,
+    takes: Takes | None,
 ) -> None:
     made = [source for source in SOURCES.values() if source != DETECTIONS]  # every outcome is known here
     schemas = {source.name: source.arrow_schema(device_id=True) for source in made}
     schemas |= {"devices": DEVICES_SCHEMA, "truth": TRUTH_SCHEMA}
+    if takes is not None:
+        schemas[MOMENTS.name] = MOMENTS.arrow_schema(device_id=True)
     files = {"devices": DEVICES_FILE, "truth": TRUTH_FILE}
     writers = {
         name: pq.ParquetWriter(out / files.get(name, f"{name}.parquet"), schema, compression="zstd")
@@ -168,19 +176,24 @@ def _write(
             chunk = Chunk(bank, drawn, ids, since, randomness)
             tables = _tables(chunk)
             if adapters:
-                threshold = bank.thresholds[MODEL_VERSIONS.index(BASE)]
+                threshold = bank.thresholds[bank.versions.index(BASE)]
                 own = np.random.default_rng([seed, first, 1])  # the rest of the fleet stays the same
                 tables["wake_events"] = with_adapters(tables["wake_events"], threshold, adapters, own)
+            if takes is not None:
+                own = np.random.default_rng([seed, first, 2])
+                tables[MOMENTS.name] = takes.table(drawn.devices, ids, (until, weeks[0]), own)
             for name, table in tables.items():
                 writers[name].write_table(table.select(schemas[name].names).cast(schemas[name]))
             progress(first + count, devices)
     finally:
         for writer in writers.values():
             writer.close()
-    (out / METADATA_FILE).write_text(json.dumps(_metadata(devices, seed, until), indent=2) + "\n", "utf-8")
+    (out / METADATA_FILE).write_text(
+        json.dumps(_metadata(devices, seed, until, bank), indent=2) + "\n", "utf-8"
+    )
 
 
-def _metadata(devices: int, seed: int, until: datetime) -> dict[str, object]:
+def _metadata(devices: int, seed: int, until: datetime, bank: d.Bank) -> dict[str, object]:
     return {
         "population": "synthetic",
         "until": until.isoformat(),
@@ -190,7 +203,7 @@ def _metadata(devices: int, seed: int, until: datetime) -> dict[str, object]:
         "accents": {accent.label: accent.description for accent in ACCENTS},
         "device_classes": list(DEVICE_CLASSES),
         "snr_db": dict(zip(("quiet", "moderate", "noisy"), SNR_LEVELS, strict=True)),
-        "models": list(MODEL_VERSIONS),
+        "models": list(bank.versions),
     }
 
 
@@ -222,7 +235,7 @@ def _hours(chunk: Chunk, row: d.Ints) -> Columns:
         "device_id": chunk.devices_at(row),
         "time": chunk.time_at(row),
         "wake_word": chunk.constant(WAKE_WORD, row.size),
-        "model_version": chunk.labels(np.arange(row.size) % 2, MODEL_VERSIONS),
+        "model_version": chunk.labels(np.arange(row.size) % 2, chunk.bank.versions),
         "snr_db": np.array(SNR_LEVELS)[hours.environment[row]],
         "playback": hours.playback[row],
     }
@@ -238,12 +251,13 @@ def _wake_events(chunk: Chunk) -> Columns:
     row = np.repeat(events.row, 2)
     model = np.arange(row.size) % 2
     picked = np.repeat(events.bank, 2)
-    accepted = np.stack(bank.accepts)[model, picked]
+    accent = chunk.drawn.devices.accent[chunk.drawn.hours.device[row]]
+    accepted = bank.accepts[model, picked, accent]
     outcome = np.where(np.repeat(events.judged_meant, 2), np.where(accepted, 0, 1), np.where(accepted, 2, 3))
     return {
         **_hours(chunk, row),
         "time": chunk.time_at(row, np.repeat(events.microsecond, 2)),
-        "score": np.stack(bank.scores)[model, picked],
+        "score": bank.scores[model, picked, accent],
         "accepted": accepted,
         "outcome": chunk.labels(outcome, OUTCOMES),
         "label_source": chunk.labels(_label_sources(outcome, chunk.randomness), LABEL_SOURCES),

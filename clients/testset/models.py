@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Protocol
 
 from clients.models import head, thresholds
+from clients.models.adapters import Adapters
 from clients.models.believe import Model, Shipped
 from clients.models.formats import EMBEDDING_RUNTIME, published_form
 from clients.models.head import Form, Head
 from clients.models.thresholds import Thresholds
 from clients.runtime.detectors import MODELS, Detector, shipped_head
+from clients.runtime.published import open_head as published_head
 from clients.runtime.published import open_published, shipped
+from clients.testset.groups import GroupDetector
 from fa_core.errors import BadInput
 from fa_core.publication.artefact import ArtefactManifest
 
@@ -38,13 +41,14 @@ class Opened:
     """A model that is to be scored.
 
     Attributes:
-        detector: fresh. sha256: hex, of its artefact as it is published.
+        detector: fresh; of adapters by accent those of all groups.
+        sha256: hex, of its artefact as it is published.
         bases: hex SHA-256 of what it changes, the nearest first; none for a head.
         scored_as: hex SHA-256 of the artefact that gives its scores: of thresholds that of their base, so
             that models which differ in a threshold alone are scored once.
     """
 
-    detector: Detector
+    detector: Detector | GroupDetector
     sha256: str
     bases: tuple[str, ...]
     scored_as: str
@@ -86,7 +90,7 @@ class _Opening:
 
     def open(self, text: str) -> Opened:
         digest = self._digest(text)
-        detector = open_published(self, digest)
+        detector = self._detector(digest)
         if detector.wake_word != self._wake_word:
             raise BadInput(f"{text} listens for {detector.wake_word}, the test set is for {self._wake_word}")
         chain, scored_as = [digest], ""
@@ -95,6 +99,15 @@ class _Opening:
                 scored_as = scored_as or chain[-1]
             chain.append(found.manifest.base)
         return Opened(detector, digest, tuple(chain[1:]), scored_as or chain[-1])
+
+    def _detector(self, digest: str) -> Detector | GroupDetector:
+        found = self.load(digest)
+        if not (isinstance(found, Model) and isinstance(found.content, Adapters)):
+            return open_published(self, digest)
+        base = published_head(self, found.manifest.base)
+        if base is None:
+            raise BadInput(f"the base of {found.manifest.version} is no head that is here")
+        return GroupDetector(found.content, base)
 
     def load(self, sha256: str) -> Model | Shipped:
         if sha256 in self._from_files:
@@ -106,9 +119,7 @@ class _Opening:
         return self._registry.load(sha256)
 
     def fact(self, name: str) -> str | None:
-        raise BadInput(
-            f"these are adapters by {name}: a test set scores those of one group, see `fa train head`"
-        )
+        raise BadInput(f"thresholds of adapters by {name} are for no one head: a test set has every group's")
 
     def _digest(self, text: str) -> str:
         model, plus, file = text.rpartition("+")

@@ -2,7 +2,8 @@
 
 An utterance is heard after a reset. The clips of a programme follow one another as one stream, so that no
 model loses time to warm up in each; a wake there is counted as the runtime counts it, once in its refractory
-time.
+time. Of adapters by accent the head of its accent hears an utterance; a programme is heard by all, and that
+which wakes most often counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.runtime.detectors import SAMPLE_RATE, peak_score
+from clients.runtime.detectors import SAMPLE_RATE, Detector, peak_score
 from clients.runtime.events import REFRACTORY
 from clients.testset.clips import Clip, ControlledSet
+from clients.testset.groups import GroupDetector
 from clients.testset.models import Opened
 
 Progress = Callable[[int, int], None]
@@ -56,7 +58,8 @@ def score(models: Sequence[Opened], tested: ControlledSet, progress: Progress) -
         pcm = tested.samples(clip)
         for name, detector in detectors.items():
             if clip.kind != "programme":
-                peaks[name][clip.file] = peak_score(detector, pcm)
+                own = detector.of(clip.accent) if isinstance(detector, GroupDetector) else detector
+                peaks[name][clip.file] = peak_score(own, pcm)
                 continue
             if clip.text != programme:
                 detector.reset()
@@ -64,7 +67,7 @@ def score(models: Sequence[Opened], tested: ControlledSet, progress: Progress) -
         programme = clip.text if clip.kind == "programme" else ""
         progress(done, len(tested.clips))
     streams = {
-        name: {text: np.concatenate(scores) for text, scores in found.items()}
+        name: {text: _most_wakes(np.concatenate(scores), detectors[name]) for text, scores in found.items()}
         for name, found in parts.items()
     }
     return [
@@ -79,6 +82,13 @@ def score(models: Sequence[Opened], tested: ControlledSet, progress: Progress) -
         )
         for each in models
     ]
+
+
+def _most_wakes(scores: NDArray[np.float64], of: Detector | GroupDetector) -> NDArray[np.float64]:
+    """Return a stream's scores: of several heads', (k, groups), those of the head that wakes most often."""
+    if scores.ndim == 1:
+        return scores
+    return max(scores.T, key=lambda each: (wakes(each, of.hop, of.threshold), float(each.max(initial=0.0))))
 
 
 def wakes(scores: NDArray[np.float64], hop: int, threshold: float) -> int:

@@ -1,14 +1,10 @@
 """`fa demo`: the main job, end to end, on real detector output, each step a command that anybody can run."""
 
-import os
 import re
 import shlex
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
+from fa_core.cli import demo_steps as steps
 from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.plan import load
 
@@ -40,12 +37,10 @@ CHANGED: Final = {"det-by-accent": {"epsilon": "2", "accent": "{device: accent, 
 a device grants one plan by default. The newest week's plans cost rho 0.2 together, and a population has 0.25
 for a week: there is room for two more."""
 
+DEVICES: Final = 2000
 LEAST: Final = 900
 """Fewest devices that can fill the groups of these plans."""
 
-FA: Final = (sys.executable, "-m", "fa_core.cli")
-PORTS: Final = range(8501, 8521)
-START_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.3
 
 
@@ -103,13 +98,25 @@ class Places:
 
 
 def demo(
-    devices: Annotated[int, typer.Option(min=1, help="How many devices the fleet has.")] = 2000,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many devices the fleet has: 2,000, or 20,000 with --loop."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where fleet, plans and store go; made anew.")] = Path(
         ".unheard/demo"
     ),
     plans: Annotated[Path, typer.Option(help="The folder of plans.")] = Path("eval_plans"),
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Train, test, roll out and measure again, over simulated weeks.")
+    ] = False,
 ) -> None:
     """Build a fleet, look before asking, ask six plans, read the answers, leave the dashboard running."""
+    if loop:
+        from fa_core.cli import demo_loop
+
+        demo_loop.play(devices or demo_loop.DEVICES, out, plans)
+        return
+    devices = devices or DEVICES
     if devices < LEAST:
         raise BadInput(f"--devices {devices}: the groups of its plans need at least {LEAST} devices")
     if missing := [name for name in PLANS if not (plans / f"{name}.yaml").is_file()]:
@@ -117,40 +124,46 @@ def demo(
     places = Places(out)
     copy_plans(plans, places.plans)
     questions = {name: load(Path(places.plan(name)), fleet=devices).metadata.question for name in PLANS}
-    _stop(out / "dashboard.pid")
+    steps.stop_dashboard(out / "dashboard.pid")
     for folder in (places.fleet, places.store):
         if folder.exists():
             rmtree(folder)
 
-    _title(f"A fleet of {devices:,} devices: synthetic voices, human background speech, two real detectors")
-    _fa(*places.make(devices))
-    _title("Before anything is sent: what the weekly plan costs a device, and how wide its intervals will be")
-    _fa(*places.preview(WEEKLY, devices))
+    steps.title(
+        f"A fleet of {devices:,} devices: synthetic voices, human background speech, two real detectors"
+    )
+    steps.fa(*places.make(devices))
+    steps.title(
+        "Before anything is sent: what the weekly plan costs a device, and how wide its intervals will be"
+    )
+    steps.fa(*places.preview(WEEKLY, devices))
     typer.echo(
         "\nA round of messages takes a minute or two. The weekly plan has one at the end, of the newest week."
         "\nUntil then tables are counted: noise as large, no device asked, and each release says so."
     )
     before = _week_before(places)
     for name in OTHERS:
-        _title(questions[name])
+        steps.title(questions[name])
         if name in CHANGED:
             typer.echo(
                 f"{name} is made for larger fleets: here it has epsilon 2, and one accent and the rest.\n"
             )
-        _fa(*places.run(name, "--engine", "tables"))
-    _title(questions[WEEKLY])
+        steps.fa(*places.run(name, "--engine", "tables"))
+    steps.title(questions[WEEKLY])
     after = _launch(places)
-    _fa(*places.of_store("results", "show", after))
-    _title("What changed since the week before")
-    _fa(*places.of_store("compare", before, after))
-    _title("What was spent on each device of this population")
-    _fa(*places.of_store("ledger", "show"))
-    _title("The dashboard")
-    url, number = _dashboard(places)
+    steps.fa(*places.of_store("results", "show", after))
+    steps.title("What changed since the week before")
+    steps.fa(*places.of_store("compare", before, after))
+    steps.title("What was spent on each device of this population")
+    steps.fa(*places.of_store("ledger", "show"))
+    steps.title("The dashboard")
+    url, number = steps.dashboard(
+        out, *places.of_store("--fleet", str(places.fleet), "--plans", str(places.plans))
+    )
     typer.echo(f"It is running at {url} (stop it with: kill {number})")
-    _title(f"To go on{_activation()}")
+    steps.title(f"To go on{_activation()}")
     for command in places.next_steps(devices):
-        typer.echo(_typed(command))
+        typer.echo(steps.typed(command))
 
 
 def copy_plans(plans: Path, copies: Path) -> None:
@@ -169,9 +182,9 @@ def _week_before(places: Places) -> str:
     from dashboard.launch import run_folder
     from fa_core.store import open_store
 
-    _title("The week before, on a clock that is set back")
+    steps.title("The week before, on a clock that is set back")
     end = run_folder.fleet(places.fleet).until - timedelta(days=7)
-    _fa(*places.run(WEEKLY, "--engine", "tables", "--until", f"{end:%Y-%m-%dT%H:%MZ}"))
+    steps.fa(*places.run(WEEKLY, "--engine", "tables", "--until", f"{end:%Y-%m-%dT%H:%MZ}"))
     with open_store(places.store, create=False) as store:
         return store.find("latest").id[:12]
 
@@ -185,7 +198,7 @@ def _launch(places: Places) -> str:
     typer.echo(
         "Launched as from the dashboard, whose page Plans, Runs keeps its stages. From here it would be:"
     )
-    typer.echo(f"  {_typed(places.run(WEEKLY))}\n")
+    typer.echo(f"  {steps.typed(places.run(WEEKLY))}\n")
     store, file, fleet = str(places.store), Path(places.plan(WEEKLY)), run_folder.fleet(places.fleet)
     folder, text, plan = folder_of(store), file.read_text(encoding="utf-8"), load(file)
     launched = run_folder.start(folder, text, fleet, store, "demo", plan.name)
@@ -222,15 +235,6 @@ def _follow(folder: Path, launched: str) -> Mapping[str, str]:
         time.sleep(LOOK_SECONDS)
 
 
-def _title(text: str) -> None:
-    typer.echo(f"\n== {text} ==\n")
-
-
-def _typed(arguments: Sequence[str]) -> str:
-    """Return a command as it is typed."""
-    return shlex.join(["fa", *arguments])
-
-
 def _activation() -> str:
     """Return how `fa` comes on the path, where it is not."""
     script = Path(sys.executable).with_name("activate")
@@ -239,50 +243,3 @@ def _activation() -> str:
     with suppress(ValueError):
         script = script.relative_to(Path.cwd())
     return f" (`. {shlex.quote(str(script))}` puts fa on the path)"
-
-
-def _fa(*arguments: str) -> None:
-    """Run one command as a person would, and end where it fails, with its exit code."""
-    typer.echo(f"$ {_typed(arguments)}\n")
-    if code := subprocess.run([*FA, *arguments], check=False).returncode:
-        raise typer.Exit(code)
-
-
-def _dashboard(places: Places) -> tuple[str, int]:
-    """Start the dashboard on a free port, as a process that outlives this one; its address and number."""
-    port = next(_free())
-    arguments = places.of_store(
-        "--port", str(port), "--fleet", str(places.fleet), "--plans", str(places.plans)
-    )
-    log = places.out / "dashboard.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*FA, "dashboard", *arguments],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    (places.out / "dashboard.pid").write_text(str(process.pid), encoding="ascii")
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return f"http://127.0.0.1:{port}", process.pid
-        time.sleep(0.2)
-    typer.echo(f"fa: the dashboard did not start; {log} says:\n{log.read_text(errors='replace')}", err=True)
-    raise typer.Exit(1)
-
-
-def _free() -> Iterator[int]:
-    for port in PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                yield port
-    raise BadInput(f"no port from {PORTS[0]} to {PORTS[-1]} is free")
-
-
-def _stop(file: Path) -> None:
-    """End the dashboard that an earlier demo left running, if the number is still a dashboard's."""
-    with suppress(OSError, ValueError):
-        number = int(file.read_text(encoding="ascii"))
-        if b"dashboard" in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
-            os.kill(number, signal.SIGTERM)

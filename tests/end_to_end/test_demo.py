@@ -22,7 +22,9 @@ from clients.device.policy import Policy
 from clients.device.receipt import cost
 from clients.fleet.make import make_fleet
 from fa_core.cli import build
-from fa_core.cli.demo import CHANGED, LEAST, OTHERS, PLANS, WEEKLY, Places, _stop, _typed, copy_plans
+from fa_core.cli.demo import CHANGED, LEAST, OTHERS, PLANS, WEEKLY, Places, copy_plans
+from fa_core.cli.demo_steps import stop_dashboard
+from fa_core.cli.demo_steps import typed as as_typed
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import load
@@ -109,7 +111,7 @@ def test_another_process_with_the_dashboards_number_is_left_alone(
             assert other.stdout is not None
             other.stdout.readline()  # only a process that runs has its command line in /proc
             file.write_text(str(other.pid))
-            _stop(file)
+            stop_dashboard(file)
     assert killed == [other.pid]
 
 
@@ -161,8 +163,8 @@ def test_its_steps_are_commands(places: Places) -> None:
         places.run(WEEKLY),
         places.of_store("ledger", "show"),
     )
-    assert [problem(_typed(command), whole=True) for command in steps] == [""] * len(steps)
-    assert problem(_typed(places.run(WEEKLY, "--weeks", "2")), whole=True)  # the control
+    assert [problem(as_typed(command), whole=True) for command in steps] == [""] * len(steps)
+    assert problem(as_typed(places.run(WEEKLY, "--weeks", "2")), whole=True)  # the control
 
 
 def test_every_kind_of_number_is_shown(places: Places) -> None:

@@ -80,7 +80,7 @@ def scored(random: np.random.Generator, bank: Bank, accent: int, looks: int, dif
     noise = (many.environments[device].cumsum(axis=1)[:, :-1] <= random.random((len(device), 1))).sum(axis=1)
     cell = (many.accent[device], draw_speaker(many, device, random), many.device_class[device], noise)
     row = bank.wakes.pick(cell, random)
-    a_hears, b_score = bank.accepts[0][row], bank.scores[1][row]
+    a_hears, b_score = bank.accepts[0, row, 0], bank.scores[1, row, 0]
     limit = np.quantile(b_score, min(max(1.0 - a_hears.mean() + difference, 0.0), 1.0))
     b_hears = b_score > limit
     place = np.repeat(np.arange(n.size), n.ravel())
