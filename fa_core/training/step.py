@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clients.models.adapters import Adapters
 from clients.models.head import Head
 from clients.personal.adapter import SCALE, Step, Windows, temporal_shape
-from clients.personal.anchors import threshold
+from clients.personal.anchors import Anchors, level
 from clients.personal.features import LOGIT_SCALE
 from clients.personal.fit import fit
 from clients.personal.learn import AROUND, logit
@@ -34,6 +34,10 @@ Floats = NDArray[np.float64]
 PENALTY: Final = 0.02
 """λ of the refit; chosen on speakers that are neither trained on nor measured (`scripts/bench/training.py
 --choose`)."""
+
+MARGIN: Final = 0.5
+"""Added to the threshold of a refit, a logit; chosen as `PENALTY` is. A device has constants of its own
+(`clients.personal`): it learns from a few moments with weak labels."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,16 @@ def adapted(step: Floats, public: PublicSpeech, limit: float, penalty: float = P
     others = [each.peak(AROUND) for each in (*learned.human, *learned.near)]
     found = fit(moved, others, penalty)
     return found, threshold(found, unseen, limit)
+
+
+def threshold(step: Step, unseen: Anchors, limit: float) -> float:
+    """Return the logit from which a head wakes no more often on unseen public speech than the base does at
+    `limit`: the larger of those for human speech and for near misses, and `MARGIN` more.
+
+    It may be under the base's. A refit moves all logits by its bias, and public speech alone says where it
+    should wake; a device's own adapter may not go there (`clients.personal.anchors.threshold`).
+    """
+    return max(level(step, clips, limit) for clips in (unseen.human, unseen.near)) + MARGIN
 
 
 def refit(

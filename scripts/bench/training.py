@@ -37,7 +37,6 @@ from clients.fleet.voices import ACCENTS, TRAINING_ACCENTS
 from clients.models import head
 from clients.models.head import Head
 from clients.personal.adapter import Step, Windows
-from clients.personal.anchors import threshold
 from clients.personal.features import vector_of
 from clients.personal.fit import fit
 from clients.personal.learn import AROUND, logit
@@ -49,7 +48,7 @@ from fa_core.privacy.distributed import scales_of, shares_outside_a_ring, simula
 from fa_core.tables import MOMENTS, VECTOR
 from fa_core.training import checks
 from fa_core.training.public import Clip, PublicSpeech, center_of
-from fa_core.training.step import PENALTY, Blocks, blocks_of, refit, shrunk, step_of
+from fa_core.training.step import PENALTY, Blocks, blocks_of, refit, shrunk, step_of, threshold
 from fa_core.values import Participation, Release
 from scripts.bench.training_voices import WAKE_WORD, Spoken, embed_all, script
 
