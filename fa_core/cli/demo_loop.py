@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fa_core.values import Estimate
 
 DEVICES: Final = 20_000
-LEAST: Final = 1_400
+LEAST: Final = 2_500
 """Fewest devices of which each accent has a hundred or so."""
 
 BASE: Final = "embed-1"
@@ -57,6 +57,11 @@ RECIPE: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """What the demo's test set has other than the shipped one: a sixth of its clips, and margins that so few
 can show."""
+
+
+GATES: Final = "gates: {near_misses: 0.05, phrases: 0.05}\n"
+"""What a candidate may be worse in: a dozen of 234 public near misses, so that a few of one accent's head do
+not hold it. The test set and the live stages measure false wakes by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +172,20 @@ def _fleet(loop: Loop, heard: "Hearings", devices: int) -> str:
 
 def _measure(loop: Loop, plans: Path, version: str, fleet: str, week: int) -> str:
     """Ask the weekly plan about a model and return its release."""
-    from fa_core.store import open_store
-
     steps.title(f"Which accents does {version} miss?")
     name = f"weekly-{version}"
     changes = {"model_version: micro-1": f"model_version: {version}"}
     _write(plans / "wake-word-weekly.yaml", loop.plan(name), changes, {"revision": str(week)})
     steps.fa(*loop.run(name, fleet, week))
+    return _newest(loop, "wake-word-weekly")
+
+
+def _newest(loop: Loop, plan: str) -> str:
+    """Return the newest release of a plan: with a clock that is set, two plans may have one at a time."""
+    from fa_core.store import Query, open_store
+
     with open_store(loop.store[1], create=False) as store:
-        return store.find("latest").id
+        return store.releases(Query(plan=plan), 1)[0].id
 
 
 def _train(loop: Loop, plans: Path, base: str, devices: int) -> str:
@@ -189,10 +199,12 @@ def _train(loop: Loop, plans: Path, base: str, devices: int) -> str:
         _write(plans / f"{name}.yaml", loop.plan(name), {}, {})
         text = loop.plan(name).read_text("utf-8")
         text = re.sub(r"(?ms)^center: \[.*?\]", center, text)
+        if name == "hear-every-accent":
+            text += GATES
         text = re.sub(r'(?m)^(  sha256:) "[0-9a-f]{64}"', rf'\1 "{base}"', text)
         loop.plan(name).write_text(text, "utf-8")
     steps.fa(*loop.run("moment-norms", "fleet", 1))
-    clip = steps.fa_lines("train", "clip", "latest", *loop.store).strip()
+    clip = steps.fa_lines("train", "clip", _newest(loop, "moment-norms"), *loop.store).strip()
     plan = loop.plan("hear-every-accent")
     plan.write_text(re.sub(r"(?m)^clip: .*$", clip, plan.read_text("utf-8")), "utf-8")
     steps.title("One round of training: each device sends one masked vector")
