@@ -116,7 +116,7 @@ def play(devices: int, out: Path, plans: Path) -> None:
     before = _measure(loop, plans, BASE, "fleet", 1)
     candidate = _train(loop, plans, base, devices)
     _test(loop, plans, candidate)
-    name = _documents(loop, plans, base, candidate)
+    name = _documents(loop, plans, base, candidate, devices)
     _recorded(loop, heard, candidate, devices)
     week = _roll_out(loop, name, candidate)
     after = _measure(loop, plans, candidate, _stage(loop, candidate, week, 1.0), week)
@@ -231,7 +231,7 @@ def _test(loop: Loop, plans: Path, candidate: str) -> None:
     steps.fa("testset", "run", made, BASE, candidate, "--out", str(loop.out / "result.json"), *loop.store)
 
 
-def _documents(loop: Loop, plans: Path, base: str, candidate: str) -> str:
+def _documents(loop: Loop, plans: Path, base: str, candidate: str, devices: int) -> str:
     """Write the rollout and its two plans, check and start it; return its name."""
     from fa_core.rollout import models
     from fa_core.rollout.controlled import read_result
@@ -252,7 +252,7 @@ def _documents(loop: Loop, plans: Path, base: str, candidate: str) -> str:
     text = re.sub(r"(false_accepts_per_hour: {below:) [\d.]+", rf"\1 {WAKES_BELOW}", text)
     loop.plan(candidate).write_text(text, "utf-8")
     file, at = str(loop.plan(candidate)), f"{loop.end(BEFORE):%Y-%m-%dT%H:%MZ}"
-    steps.fa("rollout", "check", file, "--fleet", str(loop.out / "fleet"), *loop.store)
+    steps.fa("rollout", "check", file, "--devices", str(devices), *loop.store)
     steps.fa("rollout", "start", file, "--test-set", str(loop.out / "result.json"), "--at", at, *loop.store)
     return candidate
 

@@ -76,8 +76,9 @@ def woken(step: Step, threshold: float, clips: Sequence[Windows]) -> float:
 
 
 def _lengths(blocks: Blocks, gate: float) -> Iterator[Alarm]:
-    for group, length, sd in _each(blocks, blocks.lengths, blocks.sd):
-        if length - DEVIATIONS * sd / blocks.clip > gate:
+    noise = np.hypot(blocks.sd / blocks.clip, _by_count(blocks))
+    for group, length, sd in _each(blocks, blocks.lengths, noise):
+        if length - DEVIATIONS * sd > gate:
             yield Alarm(
                 "bound", group, f"{group}: the mean of its devices is {length:.0%} of the bound on one device"
             )
@@ -93,15 +94,21 @@ def _shifts(blocks: Blocks, before: Blocks, gate: float) -> Iterator[Alarm]:
         blocks.clip,
         blocks.least,
     )
-    for group, length, sd in _each(both, both.lengths, both.sd):
-        if length - DEVIATIONS * sd / blocks.clip > gate:
+    noise = np.hypot(both.sd / blocks.clip, np.hypot(_by_count(blocks), _by_count(before)))
+    for group, length, sd in _each(both, both.lengths, noise):
+        if length - DEVIATIONS * sd > gate:
             yield Alarm(
                 "shift", group, f"{group}: its mean moved by {length:.0%} of the clip since the last release"
             )
 
 
+def _by_count(blocks: Blocks) -> Floats:
+    """Return what the noise in a group's number of devices makes of its mean's length, of the clip, (B,)."""
+    return np.asarray(blocks.lengths * blocks.devices_sd / np.maximum(blocks.devices, 1.0))
+
+
 def _each(blocks: Blocks, lengths: Floats, sd: Floats) -> Iterator[tuple[str, float, float]]:
-    """Yield the groups that are used by themselves, with a number of each and the noise of its mean."""
+    """Yield the groups that are used by themselves, with a length of each and the noise in it."""
     for at in np.flatnonzero(blocks.enough):
         yield blocks.labels[at], float(lengths[at]), float(sd[at])
 
