@@ -39,8 +39,8 @@ WEEK: Final = timedelta(days=7)
 BEFORE: Final = 2
 """Weeks until there is a candidate: one for the norms and the rates as they are, one for the training."""
 
-AFTER: Final = 6
-"""Weeks of the rollout at most, and one to measure in."""
+AFTER: Final = 8
+"""Weeks of the rollout at most, four of them in shadow, and one to measure in."""
 
 REACTIONS: Final = 1.0
 """Share of misses after which people try again: all, as in the other demo; `scripts/bench/rollout_weeks.py`
