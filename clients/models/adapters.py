@@ -50,11 +50,14 @@ class Adapters:
 
     def chosen(self, value: str | None) -> Head:
         """Return the adapter for a device whose fact has this value, to be added to the base."""
-        at = self.groups.index(value) if value in self.groups else len(self.groups) - 1
+        at = self.at(value)
         weights = np.outer(self.shape, self.directions[at]).astype(np.float32)
-        return Head(
-            self.wake_word, self.model_version, float(self.thresholds[at]), weights, float(self.biases[at])
-        )
+        threshold, bias = float(self.thresholds[at]), float(self.biases[at])
+        return Head(self.wake_word, self.model_version, threshold, weights, bias, self.shape)
+
+    def at(self, value: str | None) -> int:
+        """Return which of the groups a device with this value is in."""
+        return self.groups.index(value) if value in self.groups else len(self.groups) - 1
 
 
 def encode(adapters: Adapters) -> bytes:

@@ -45,6 +45,9 @@ class Head:
     weights: NDArray[np.float32]
     """Shape (frames, 96), oldest embedding first; any standardisation is folded in."""
     bias: float
+    shape: NDArray[np.float32] | None = None
+    """Where an adapter of a group is in the weights: its temporal shape, (frames,), to which an adapter that
+    a device learns on top keeps. It is in no file."""
 
     def save(self, path: Path) -> None:
         """Write the head as a compressed .npz (a few kilobytes), as training and the package have it."""

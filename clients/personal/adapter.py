@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.models.adapters import Adapters
 from clients.models.head import EMBEDDING_SIZE, Head
 
 Floats = NDArray[np.float64]
@@ -58,7 +59,12 @@ class Step:
 
 
 def temporal_shape(head: Head) -> Floats:
-    """Return u, (frames,): of unit length, and of the sign that makes its sum positive."""
+    """Return u, (frames,): of unit length, and of the sign that makes its sum positive.
+
+    A head with a group's adapter in it keeps the u of the head below, so the features of both are the same.
+    """
+    if head.shape is not None:
+        return head.shape.astype(np.float64)
     left, _, _ = np.linalg.svd(head.weights.astype(np.float64), full_matrices=False)
     shape = left[:, 0]
     return shape if shape.sum() >= 0 else -shape
@@ -76,6 +82,12 @@ def windows_of(head: Head, embeddings: NDArray[np.float32], shape: Floats | None
     logits = np.einsum("kfe,fe->k", view, head.weights, dtype=np.float64) + head.bias
     shape = temporal_shape(head) if shape is None else shape
     return Windows(logits, np.einsum("kfe,f->ke", view, shape, dtype=np.float64) / SCALE)
+
+
+def group_step(adapters: Adapters, value: str | None) -> Step:
+    """Return the step that a group's adapter is, for devices whose fact has this value."""
+    at = adapters.at(value)
+    return Step(adapters.directions[at].astype(np.float64) * SCALE, float(adapters.biases[at]))
 
 
 def adapted(head: Head, step: Step, threshold: float, version: str) -> Head:

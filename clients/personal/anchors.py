@@ -47,6 +47,17 @@ class Anchors:
         )
         return first, second
 
+    def adapted(self, step: Step, base: str) -> "Anchors":
+        """Return the set for a model that adds a step to the base and has the features of it.
+
+        `base`: hex SHA-256 of that model.
+        """
+        human, near = (
+            tuple(Windows(step.logits(each), each.features) for each in clips)
+            for clips in (self.human, self.near)
+        )
+        return replace(self, human=human, near=near, base=base)
+
     def sound(self, base_threshold: float) -> bool:
         """Return whether a threshold may be set on this: enough clips, most of which leave the base
         asleep.

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from clients.device.contribution import StoredDevice
@@ -29,10 +30,11 @@ from clients.device.records import Records
 from clients.device.remote import Unreachable, line
 from clients.models.believe import RefusedModel
 from clients.models.head import Head
+from clients.models.kept import Models
 from clients.models.sources import Folder, Gateway, Source
 from clients.personal import anchors as anchor_sets
 from clients.personal import stages
-from clients.personal.adapter import Step
+from clients.personal.adapter import Step, group_step, temporal_shape
 from clients.personal.anchors import Anchors
 from clients.personal.collect import moments_of
 from clients.personal.delta import Delta, encode
@@ -270,10 +272,25 @@ class Learner:
 
 
 def kept_anchors(home: DeviceHome, base: str, wake_word: str) -> Anchors | None:
-    """Return the anchor set of a base that is on a device, of several the one that was used last."""
-    from clients.runtime.published import models_of
+    """Return the anchor set of a base that is on a device, of several the one that was used last.
 
-    for model in reversed(models_of(home).changing(base, "anchors")):
+    Where the base is adapters of groups, it is the set of the head that they change, as this device's group
+    hears it: no set is of one group, so none tells the group of whoever fetches it.
+    """
+    from clients.runtime.published import models_of, open_adapters
+
+    models = models_of(home)
+    if (found := open_adapters(models, base)) is None:
+        return _kept(models, base, wake_word)
+    adapters, head, below = found
+    public = _kept(models, below, wake_word)
+    if public is None or not np.allclose(adapters.shape, temporal_shape(head), atol=1e-6):
+        return None
+    return public.adapted(group_step(adapters, models.fact(adapters.fact)), base)
+
+
+def _kept(models: Models, base: str, wake_word: str) -> Anchors | None:
+    for model in reversed(models.changing(base, "anchors")):
         try:
             found = anchor_sets.decode(model.content) if isinstance(model.content, bytes) else None
         except BadInput:

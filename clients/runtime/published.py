@@ -94,8 +94,7 @@ def open_published(models: Loads, digest: str) -> Detector:
     if manifest.kind == "adapter" and isinstance(inside, Head):
         return EmbeddingDetector(_head(models, manifest.base).adapted(inside))
     if isinstance(inside, Adapters):
-        own = inside.chosen(models.fact(inside.fact))
-        return EmbeddingDetector(_head(models, manifest.base).adapted(own))
+        return EmbeddingDetector(_own(models, inside, manifest.base))
     if isinstance(inside, Thresholds):
         detector = open_published(models, manifest.base)
         if detector.wake_word not in inside.by_wake_word:
@@ -107,12 +106,29 @@ def open_published(models: Loads, digest: str) -> Detector:
 
 
 def open_head(models: Loads, digest: str) -> Head | None:
-    """Return the head of a model that is here, None where it is none or does not verify."""
+    """Return the head of a model that is here, None where it is none or does not verify.
+
+    Of the adapters of all groups it is the one that this device takes.
+    """
     try:
         found = models.load(digest)
         if isinstance(found, Shipped):
             return _head(models, digest) if found.runtime == EMBEDDING_RUNTIME else None
+        if isinstance(found.content, Adapters):
+            return _own(models, found.content, found.manifest.base)
         return _head(models, digest) if isinstance(found.content, Head) else None
+    except (RefusedModel, BadInput):
+        return None
+
+
+def open_adapters(models: Loads, digest: str) -> tuple[Adapters, Head, str] | None:
+    """Return the adapters of all groups, the head that they change and its hex SHA-256; None where a model
+    is none."""
+    try:
+        found = models.load(digest)
+        if isinstance(found, Shipped) or not isinstance(found.content, Adapters):
+            return None
+        return found.content, _head(models, found.manifest.base), found.manifest.base
     except (RefusedModel, BadInput):
         return None
 
@@ -123,6 +139,11 @@ def open_policy(models: Loads, digest: str) -> Policy:
     if isinstance(found, Model) and isinstance(found.content, Policy):
         return found.content
     raise BadInput("this model is no policy")
+
+
+def _own(models: Loads, adapters: Adapters, base: str) -> Head:
+    """Return a base with the adapter that this device takes."""
+    return _head(models, base).adapted(adapters.chosen(models.fact(adapters.fact)))
 
 
 def _head(models: Loads, digest: str) -> Head:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clients.models.adapters import Adapters
 from clients.models.head import Head
-from clients.personal.adapter import SCALE, Step, Windows, temporal_shape
+from clients.personal.adapter import SCALE, Step, Windows, group_step, temporal_shape
 from clients.personal.anchors import Anchors, level
 from clients.personal.features import LOGIT_SCALE
 from clients.personal.fit import fit
@@ -165,9 +165,7 @@ def refit(
 
 def step_of(adapters: Adapters, group: str) -> tuple[Step, float]:
     """Return the adapter of a group and its threshold, a logit, as windows are scored with."""
-    at = adapters.groups.index(group)
-    step = Step(adapters.directions[at].astype(np.float64) * SCALE, float(adapters.biases[at]))
-    return step, logit(float(adapters.thresholds[at]))
+    return group_step(adapters, group), logit(float(adapters.thresholds[adapters.at(group)]))
 
 
 def _moved(windows: Windows, step: Floats) -> Windows:
