@@ -122,11 +122,17 @@ def show(plan: PlanPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    canonical_form: Annotated[
+        bool,
+        typer.Option("--canonical", help="Of the form that is signed (docs/plan.canonical.schema.json)."),
+    ] = False,
+) -> None:
     """Print the JSON Schema of plans, which gives completion in an editor (docs/eval-plan.schema.json)."""
+    from fa_core.plan.canonical_schema import canonical_schema_text
     from fa_core.plan.editor import schema_text
 
-    typer.echo(schema_text(), nl=False)
+    typer.echo(canonical_schema_text() if canonical_form else schema_text(), nl=False)
 
 
 @app.command()
