@@ -1,0 +1,227 @@
+"""The package's own device behind the questions of the adapter protocol, in this process."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from clients.device import receipt
+from clients.device.interface import Declined
+from clients.device.odometer import Budget, Charge, Moment, affords, settled, spent
+from clients.device.records import Seen
+from clients.device.trust import PinnedKey, Pins, believe, covers
+from clients.evaluate import Cohort, cohort_of_one, device_vectors
+from fa_core.conformance.rows import arrow_tables
+from fa_core.errors import BadInput, Refused
+from fa_core.layout import compile_plan
+from fa_core.merkle import leaf_hash
+from fa_core.plan import Plan, UnsupportedRho, from_canonical
+from fa_core.plan.signing import verify
+from fa_core.privacy.distributed import certain_shares, shares_of
+from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust
+from fa_core.trust.checkpoint import plan_entry
+from fa_core.trust.request_signing import Request, authorization, digest_of
+from fa_core.wire.agreement import task_of
+from fa_core.wire.invitation import decode
+
+Json = dict[str, Any]
+
+
+class No(Exception):
+    """The device refuses, with a code."""
+
+
+def moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def read(text: str) -> Plan:
+    try:
+        return from_canonical(text.encode())
+    except UnsupportedRho:
+        raise No("COST") from None
+    except BadInput:
+        raise No("MALFORMED") from None
+
+
+def plan(ask: Json) -> Json:
+    found, data = read(ask["plan"]), ask["plan"].encode()
+    key, signature = bytes.fromhex(ask["key"]), bytes.fromhex(ask["signature"])
+    if not verify(data, signature, key):
+        raise No("SIGNATURE")
+    return {"hash": found.hash, "leaf": leaf_hash(plan_entry(data, key, signature)).hex()}
+
+
+def layout(ask: Json) -> Json:
+    try:
+        found = compile_plan(read(ask["plan"]))
+    except BadInput:
+        raise No("LIMITS") from None
+    blocks = [
+        {
+            "metric": b.metric, "grouping": list(b.grouping), "part": b.part, "start": b.start, "cells": b.cells,
+            "l1": str(b.l1), "l2_squared": str(b.l2_squared), "linf": str(b.linf), "cost": str(b.cost),
+        }
+        for b in found.blocks
+    ]  # fmt: skip
+    return {"length": found.length, "bits": found.modulus_bits, "cost": str(found.cost), "blocks": blocks}
+
+
+def cost(ask: Json) -> Json:
+    return {"rho": str(receipt.cost(compile_plan(read(ask["plan"]))))}
+
+
+def given(draws: Mapping[str, list[str]]) -> Any:
+    """The randomness that a vector gives, for one device; a draw that it does not give fails."""
+
+    def of(cohort: Cohort) -> Any:
+        def priorities(purpose: str, device: Any, ordinal: Any) -> Any:
+            return np.array([int(draws[purpose][place]) for place in ordinal], np.uint64)
+
+        return priorities
+
+    return of
+
+
+def count(ask: Json) -> Json:
+    found = read(ask["plan"])
+    cohort = cohort_of_one(ask["facts"], arrow_tables(ask["tables"]))
+    until, draws = moment(ask["until"]), given(ask["draws"])
+    vector = device_vectors(found, compile_plan(found), cohort, until, draws)[0]
+    return {"vector": vector.tolist()}
+
+
+def noise(ask: Json) -> Json:
+    found = read(ask["plan"])
+    privacy, joined = found.privacy, ask["joined"]
+    try:
+        h = certain_shares(joined, privacy.dropout, privacy.corrupt)
+        shares = shares_of(compile_plan(found), joined, privacy.dropout, privacy.corrupt)
+    except Refused:
+        raise No("LIMITS") from None
+    return {"h": h, "shares": [{"factor": s.scale, "variance": f"{float(s.variance):.17g}"} for s in shares]}
+
+
+def budget(ask: Json) -> Json:
+    local, witnessed, latest, first = (moment(ask[key]) for key in ("local", "witnessed", "latest", "first"))
+    now = Moment(local, witnessed, latest, timedelta(seconds=ask["age"]))
+    window, settle = (timedelta(seconds=ask[key]) for key in ("window", "settle"))
+    owned = Budget(Fraction(ask["budget"]), window, settle)
+    charges = [Charge(Fraction(each["rho"]), moment(each["at"])) for each in ask["charges"]]
+    return {
+        "agrees": now.agrees,
+        "timestamp": int(now.timestamp.timestamp()),
+        "spent": str(spent(charges, now, owned)),
+        "affords": affords(charges, Fraction(ask["rho"]), now, owned),
+        "settled": settled(first, now, owned),
+    }
+
+
+def gateway(ask: Json) -> Json:
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(ask["identity"]))
+    identity = DeviceIdentity(key, bytes.fromhex(ask["certificate"]))
+    request = Request(ask["method"], ask["target"], digest_of(bytes.fromhex(ask["body"])))
+    return {"authorization": authorization(identity, ask["audience"], request, ask["timestamp"])}
+
+
+def invitation(ask: Json) -> Json:
+    said = ask["pins"]
+    signers = tuple(
+        PinnedKey("", bytes.fromhex(each["key"]), moment(each["first"]), moment(each["last"]))
+        for each in said["plan_keys"]
+    )
+    keys = [bytes.fromhex(said[name]) for name in ("log", "witness", "authority")]
+    revoked = frozenset(map(bytes.fromhex, said["revoked"]))
+    pins = Pins(signers, revoked, *keys, timedelta(seconds=said["skew"]))
+    latest, first = (
+        None if ask["seen"][key] is None else moment(ask["seen"][key]) for key in ("latest", "first")
+    )
+    seen = Seen(ask["seen"]["size"], bytes.fromhex(ask["seen"]["root"]), latest, first)
+    population = bytes.fromhex(ask["population"])
+    try:
+        asked = decode(bytes.fromhex(ask["invitation"]))
+    except BadInput:
+        raise No("MALFORMED") from None
+    try:
+        found = believe(asked, pins, population, seen, lambda name: ask["revision"], moment(ask["now"]))
+    except Declined as declined:
+        raise No(declined.reason.name) from None
+    try:
+        proofs = (asked.checkpoint, asked.charge)
+        made, task = task_of(found.plan, asked.release, asked.attempt, asked.until, population, proofs)
+    except BadInput:
+        raise No("LIMITS") from None
+    if not covers(found.charge, found.plan, made):
+        raise No("NOT_CHARGED")
+    return {
+        "hash": found.plan.hash,
+        "task": task.encode().hex(),
+        "session": task.session.hex(),
+        "timestamp": int(found.moment.timestamp.timestamp()),
+    }
+
+
+@contextmanager
+def drawing(secrets: Json) -> Any:
+    """Have a party draw the secrets of a vector."""
+    if not secrets:
+        yield
+        return
+    private = iter(bytes.fromhex(secrets[name]) for name in ("share_private", "mask_private"))
+
+    class Given:
+        @staticmethod
+        def generate() -> X25519PrivateKey:
+            return X25519PrivateKey.from_private_bytes(next(private))
+
+    with ExitStack() as stack:
+        stack.enter_context(patch("fa_core.secagg.device.X25519PrivateKey", Given))
+        seed, rows = bytes.fromhex(secrets["seed"]), np.array(secrets["shares"], np.uint32)
+        stack.enter_context(patch("fa_core.secagg.device.token_bytes", lambda size: seed))
+        stack.enter_context(patch("fa_core.secagg.device.shamir.share", lambda *rest: rows))
+        yield
+
+
+class Product:
+    """Answers as the package does; `ask` is what `fa_core.conformance.adapter.Device` asks for."""
+
+    def __init__(self) -> None:
+        self._party: DeviceParty | None = None
+        self._secrets: Json = {}
+
+    def ask(self, question: Json) -> Json:
+        known: dict[str, Callable[[Json], Json]] = {
+            each.__name__: each for each in (plan, layout, cost, count, noise, budget, gateway, invitation)
+        }
+        known |= {"open": self.open, "answer": self.answer}
+        try:
+            return known[question["op"]](question)
+        except No as no:
+            return {"refused": str(no)}
+
+    def open(self, ask: Json) -> Json:
+        identity = DeviceIdentity(
+            Ed25519PrivateKey.from_private_bytes(bytes.fromhex(ask["identity"])),
+            bytes.fromhex(ask["certificate"]),
+        )
+        trust = Trust(bytes.fromhex(ask["authority"]), bytes.fromhex(ask["witness"]), ask["min_cohort"])
+        vector = np.array(ask["contribution"], np.int64)
+        self._party = DeviceParty(
+            Task.decode(bytes.fromhex(ask["task"])), identity, trust, lambda joined: vector
+        )
+        self._secrets = ask.get("secrets", {})
+        return {"opened": True}
+
+    def answer(self, ask: Json) -> Json:
+        try:
+            with drawing(self._secrets):
+                reply = getattr(self._party, ask["stage"])(bytes.fromhex(ask["request"]))
+        except Refusal as refusal:
+            raise No(refusal.reason.value) from None
+        return {"reply": reply.hex()}
