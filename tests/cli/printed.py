@@ -49,7 +49,8 @@ def problem(command: str, *, whole: bool) -> str:
         return f"there is no {missing[0]}"
     try:
         found, context, rest = _resolve(arguments)
-        unknown = [word for word in rest if word.startswith("--") and not _option(found, word)]
+        ours = rest[: rest.index("--")] if "--" in rest else rest  # what follows is another program's
+        unknown = [word for word in ours if word.startswith("--") and not _option(found, word)]
         if unknown:
             return f"no option {unknown[0]}"
         if whole and not isinstance(found, click.Group):
