@@ -32,7 +32,8 @@ from clients.personal.adapter import Windows, adapted, temporal_shape, windows_o
 from clients.personal.collect import collect, source_of
 from clients.personal.learn import AROUND
 from clients.personal.moments import WANTED
-from clients.personal.stages import Adapter, Heard
+from clients.personal.stages import Adapter
+from clients.personal.watch import Heard
 from clients.rollout.acting import Choice
 from clients.runtime.detectors import SAMPLE_RATE, Detector, EmbeddingDetector, EmbeddingStream, Pcm
 from clients.runtime.events import Detection

@@ -15,7 +15,7 @@ from clients.device.personal import InUse, PersonalRecords
 from clients.device.store import Store
 from clients.personal import watch
 from clients.personal.delta import Delta, decode
-from clients.personal.watch import Tally, Verdict
+from clients.personal.watch import Heard, Verdict
 from fa_core.errors import BadInput
 
 ACTS_FOR: Final = timedelta(days=90)
@@ -33,15 +33,6 @@ class Adapter:
 
     used: InUse
     delta: Delta
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A labelled moment that both heard: whether it was meant to wake the device, and which of them woke."""
-
-    wanted: bool
-    base: bool
-    adapted: bool
 
 
 def load(store: Store, wake_word: str, now: datetime) -> Adapter | None:
@@ -103,8 +94,8 @@ def hear(store: Store, wake_word: str, number: int, heard: Heard, now: datetime)
     if used is None or used.number != number or used.stage not in ("shadow", "active"):
         return
     flags = _WANTED * heard.wanted | _BASE * heard.base | _ADAPTED * heard.adapted
-    kept = (used.heard + bytes([flags]))[-watch.WINDOW :]
-    verdict = (watch.shadow if used.stage == "shadow" else watch.active)(tally(kept))
+    kept = (used.heard + bytes([flags]))[-watch.REMEMBERED :]
+    verdict = (watch.shadow if used.stage == "shadow" else watch.active)(heard_of(kept))
     if verdict is Verdict.REVERT:
         records.drop("revert", used, _WORSE, now)
     elif verdict is Verdict.ACTIVATE:
@@ -117,20 +108,6 @@ def hear(store: Store, wake_word: str, number: int, heard: Heard, now: datetime)
 def heard_of(kept: bytes) -> list[Heard]:
     """Return the moments in the bytes that are kept of a stage."""
     return [Heard(bool(each & _WANTED), bool(each & _BASE), bool(each & _ADAPTED)) for each in kept]
-
-
-def tally(kept: bytes) -> Tally:
-    """Return what the watch asks of these moments."""
-    moments = heard_of(kept)
-    wanted = [each for each in moments if each.wanted]
-    others = [each for each in moments if not each.wanted]
-    return Tally(
-        len(moments),
-        sum(each.base and not each.adapted for each in wanted),
-        sum(each.adapted and not each.base for each in wanted),
-        sum(each.base and not each.adapted for each in others),
-        sum(each.adapted and not each.base for each in others),
-    )
 
 
 def revert(store: Store, wake_word: str, why: str, now: datetime) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 from clients.personal.adapter import Windows
 from clients.personal.learn import Candidate, learn
 from clients.personal.moments import A_SESSION, Moment, countable
-from clients.personal.watch import Tally, Verdict, active
 from tests.personal.test_core import ANCHORS, OWNER, WANTED, clips
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -55,9 +54,3 @@ def test_one_moment_has_at_most_its_share_of_the_step() -> None:
     towards = found.step.direction @ TOWARDS / np.linalg.norm(TOWARDS)
     owner = found.step.direction @ OWNER / np.linalg.norm(OWNER)
     assert towards < owner / 2
-
-
-def test_an_adapter_that_wakes_for_a_phrase_is_reverted_by_what_people_do() -> None:
-    """Five false wakes that the base has not are enough, whatever else it hears better."""
-    assert active(Tally(60, 0, 20, 0, 5)) is Verdict.REVERT
-    assert active(Tally(60, 0, 20, 0, 4)) is Verdict.KEEP

@@ -1,5 +1,6 @@
 """Fitting an adapter, its gate and its threshold, on made-up windows: no audio, no model."""
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ from clients.personal.anchors import MARGIN, Anchors, level, threshold
 from clients.personal.fit import fit
 from clients.personal.learn import LARGEST_STEP, Candidate, Refusal, learn, logit
 from clients.personal.moments import A_DAY, A_SESSION, A_SOURCE, Moment, countable, decode, encode
-from clients.personal.watch import Tally, Verdict
+from clients.personal.watch import Heard, Verdict
 from clients.runtime.detectors import Head, head_scores
 from fa_core.errors import BadInput
 
@@ -199,15 +200,56 @@ def test_an_anchor_set_is_one_file_of_a_closed_form() -> None:
             anchor_sets.encode(replace(named, **changes))
 
 
+def heard(recovered: int, lost: int, same: int, new: int, gone: int, agreed: int) -> list[Heard]:
+    """Return calls that only the adapter heard, and only the base; false wakes of both, of only the adapter,
+    and of only the base; and calls that both heard. What speaks against the adapter comes first."""
+    return [
+        *lost * [Heard(wanted=True, base=True, adapted=False)],
+        *new * [Heard(wanted=False, base=False, adapted=True)],
+        *recovered * [Heard(wanted=True, base=False, adapted=True)],
+        *same * [Heard(wanted=False, base=True, adapted=True)],
+        *gone * [Heard(wanted=False, base=True, adapted=False)],
+        *agreed * [Heard(wanted=True, base=True, adapted=True)],
+    ]
+
+
 def test_a_candidate_waits_acts_or_goes() -> None:
-    assert watch.shadow(Tally(19, 0, 5, 0, 0)) is Verdict.WAIT
-    assert watch.shadow(Tally(20, 0, 5, 0, 0)) is Verdict.ACTIVATE
-    assert watch.shadow(Tally(20, 3, 2, 0, 0)) is Verdict.REVERT
-    assert watch.shadow(Tally(20, 0, 5, 0, 1)) is Verdict.REVERT
-    assert watch.shadow(Tally(7, 6, 0, 0, 0)) is Verdict.REVERT
-    assert watch.active(Tally(60, 4, 3, 1, 2)) is Verdict.KEEP
-    assert watch.active(Tally(60, 7, 1, 0, 0)) is Verdict.REVERT
-    assert watch.active(Tally(60, 0, 9, 0, 5)) is Verdict.REVERT
+    assert watch.shadow(heard(5, 0, 0, 0, 0, 14)) is Verdict.WAIT
+    assert watch.shadow(heard(5, 0, 0, 0, 0, 15)) is Verdict.ACTIVATE
+    assert watch.shadow(heard(2, 3, 0, 0, 0, 15)) is Verdict.REVERT
+    assert watch.shadow(heard(5, 0, 0, 1, 0, 14)) is Verdict.REVERT
+    assert watch.shadow(heard(5, 0, 0, 1, 1, 13)) is Verdict.ACTIVATE
+
+
+def test_an_adapter_that_acts_goes_when_it_is_significantly_worse() -> None:
+    lost = [watch.active(heard(0, count, 0, 0, 0, 0)) for count in range(20)]
+    new = [watch.active(heard(0, 0, 0, count, 0, 0)) for count in range(20)]
+    assert lost == new
+    assert lost.index(Verdict.REVERT) == 9
+    assert watch.active(heard(50, 0, 0, 0, 0, 500)) is Verdict.KEEP
+    assert watch.active(heard(0, 0, 30, 20, 0, 0)[::-1]) is Verdict.KEEP
+    assert watch.active([]) is Verdict.KEEP
+
+
+def test_what_an_adapter_gained_does_not_outweigh_false_wakes() -> None:
+    assert watch.active(heard(500, 0, 0, 9, 0, 0)) is Verdict.REVERT
+
+
+def test_an_adapter_that_turns_bad_after_months_goes() -> None:
+    good, bad = heard(0, 0, 100, 0, 0, 900), heard(0, 0, 0, 30, 0, 0)
+    verdicts = [watch.active([*good, *bad[:count]]) for count in range(31)]
+    assert verdicts[0] is Verdict.KEEP
+    assert verdicts.index(Verdict.REVERT) <= 25
+
+
+def test_the_mean_of_the_evidence_is_one_where_the_adapter_is_no_worse() -> None:
+    """Over all sequences of eight wakes, each as likely: an e-value is no bound without it (Ville)."""
+    ends = [
+        watch.evidence([Heard(wanted=False, base=base, adapted=True) for base in bases])
+        for bases in itertools.product((True, False), repeat=8)
+    ]
+    assert np.allclose(np.mean(ends, axis=0), 1.0)
+    assert np.all(np.diff(watch.evidence(heard(0, 0, 0, 8, 0, 0))) > 0)
 
 
 def test_a_logit_is_that_of_its_score() -> None:

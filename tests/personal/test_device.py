@@ -22,7 +22,7 @@ from clients.personal.features import vector_of
 from clients.personal.learn import Candidate, Refusal
 from clients.personal.learning import NotNow
 from clients.personal.moments import decode
-from clients.personal.stages import Heard
+from clients.personal.watch import Heard
 from clients.rollout.acting import Choice
 from clients.runtime.events import Detection
 from clients.runtime.labels import Labelled
@@ -86,7 +86,8 @@ def test_an_adapter_that_acts_is_watched_and_taken_back(
     owned.hear_missed(1, 1)
     owned.now += DAY
     microphone = owned.microphone()
-    for _ in range(5):
+    for _ in range(9):
+        assert owned.stage() == (1, "active")
         microphone.reacted("missed", "cancel")
     assert owned.stage() is None
     assert owned.journal()[-1] == "revert"

@@ -27,8 +27,8 @@ from clients.personal.adapter import windows_of
 from clients.personal.collect import session_of
 from clients.personal.learn import Candidate
 from clients.personal.moments import encode
-from clients.personal.stages import Heard
 from clients.personal.status import Share, share
+from clients.personal.watch import Heard
 from fa_core.cli import device as command
 from fa_core.cli import personalise
 from fa_core.wire.invitation import encode as encode_invitation
