@@ -1,18 +1,21 @@
 """What an adapter learned on the device gains its owner, and what it costs everybody else.
 
-    python -m scripts.bench.personal [--users 27] [--human DIR] [--sounds DIR] [--cache FILE] [--json FILE]
+    python -m scripts.bench.personal [--users 192] [--speech DIR] [--synthetic HOURS] [--human DIR]
+                                     [--sounds DIR] [--cache DIR] [--json FILE]
     python -m scripts.bench.personal --choose
 
 Synthetic speakers that trained nothing, in the accents that the base hears worst: each says the wake word
 often; some takes are what the device learns from, and the rest is measured. Wrong labels are near misses that
 the device takes for the wake word. Every adapter is at the threshold that `clients.personal` sets on anchors
-which the fit has not seen. Calls, near misses and human speech that are counted are in no anchor set, nor are
-the phrases of the near misses. Beside it stands the base at its own threshold. Limits are exact, 95% (Clopper
-& Pearson 1934; Garwood 1936 for rates an hour).
+which the fit has not seen. Calls, near misses and speech that are counted are in no anchor set, nor are the
+phrases of the near misses. Beside it stands the base at its own threshold. Limits are exact, 95% (Clopper &
+Pearson 1934; Garwood 1936 for rates an hour).
 
-`--choose` measures other constants of the method, on development speakers alone. `--human` is a folder of
-recordings of people saying "alexa", `--sounds` Debian's folder of asterisk-core-sounds, in as many languages
-as are there; a rate an hour is claimed from 20 hours of it on.
+`--choose` measures other constants of the method, on development speakers alone. `--speech` is a folder of
+recordings of people, each voice in a folder of its own (`scripts.bench.personal_voices.recordings` makes one
+of Debian's packages), `--synthetic` hours that this machine's engines read; a rate an hour is claimed from 20
+hours of both on. `--human` is a folder of recordings of people saying "alexa", `--sounds` Debian's folder of
+asterisk-core-sounds, in as many languages as are there: for the anchor set.
 """
 
 import argparse
@@ -35,7 +38,9 @@ from clients.personal.learn import AROUND, Candidate, learn
 from clients.runtime.detectors import EMBEDDING_HOP, SAMPLE_RATE, EmbeddingDetector, shipped_head
 from scripts.bench.personal_voices.attacks import Outcome, attacks
 from scripts.bench.personal_voices.choose import choose
+from scripts.bench.personal_voices.hours import FalseWakes, Speech, compared, speech_of, wakes
 from scripts.bench.personal_voices.measure import (
+    BASE,
     LEARNED,
     LEAST_HOURS,
     World,
@@ -46,8 +51,10 @@ from scripts.bench.personal_voices.measure import (
 )
 from scripts.bench.personal_voices.people import Drawn, people
 from scripts.bench.personal_voices.speakers import TAKES, Set
+from scripts.bench.personal_voices.speech import Kind, Stream, embed_streams, recordings, synthetic
+from scripts.bench.personal_voices.watching import ACTING, WINDOW, Watched
 
-USERS: Final = 27
+USERS: Final = 192
 POSITIVES: Final = (3, 5, 10, 20)
 WRONG: Final = (0.0, 0.1, 0.2)
 REACH: Final = {"moments": 10, "wrong": 0.1, "missed": 0.07, "hurt": 0.03}
@@ -60,7 +67,8 @@ class Summary:
     Attributes:
         opened, hurt: users with an adapter, and users who are missed more than 3 points more.
         missed: of `calls`. own_near: of `said` near misses of the users' voices that wake.
-        near, human: of others' near misses and segments of human speech, a user's mean. most: of one user.
+        near: of others' near misses, a user's mean.
+        speech: false wakes of the users' adapters over hours of speech; none without speech or adapters.
     """
 
     moments: int
@@ -73,8 +81,7 @@ class Summary:
     said: int
     own_near: tuple[int, int]
     near: tuple[float, float]
-    human: tuple[float, float]
-    most: int
+    speech: tuple[FalseWakes, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,27 +89,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     require_speech()
     group: Set = "development" if given.choose else "users"
-    among = world(group, LEARNED + given.takes, given.anchors, given.sounds, given.cache, given.users)
+    clips = None if given.cache is None else given.cache / "clips.npz"
+    among = world(group, LEARNED + given.takes, given.anchors, given.sounds, clips, given.users)
     print(
         f"{len(among.voices)} {group} speakers, anchors of {len(among.anchors.human)} + "
-        f"{len(among.anchors.near)} windows; measured on {len(among.near)} near misses of others and "
-        f"{among.hours:.2f} h of human speech"
+        f"{len(among.anchors.near)} windows; measured on {len(among.near)} near misses of others"
     )
     if given.choose:
         choose(among)
         return 0
-    found = [summary(among, count, share) for share in WRONG for count in POSITIVES]
+    speech = _speech(given)
+    found = [summary(among, speech, count, share) for share in WRONG for count in POSITIVES]
     _print_users(found, among)
-    _print_human(found, among)
+    _print_speech(found)
     _print_attacks(list(attacks(among)), len(among.near))
     _print_cost(among)
     if given.human is None or not any(given.human.glob("*.flac")):
         print("\npeople: skipped; --human DIR with .flac recordings of people saying alexa is not there")
     else:
-        _print_people(people(given.human, given.sounds, given.cache, given.anchors, POSITIVES))
+        _print_people(people(given.human, given.sounds, clips, given.anchors, POSITIVES))
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", "utf-8")
-    return 0 if _reached(found, among) else 1
+    return 0 if _reached(found) else 1
+
+
+def _speech(given: argparse.Namespace) -> Speech | None:
+    """Embed the hours of speech that were asked for, and print of whom they are; None where none were."""
+    people = [] if given.speech is None else list(recordings(given.speech))
+    read, missing = synthetic(given.synthetic) if given.synthetic else ([], [])
+    if missing:
+        print(f"no speech of {', '.join(missing)}: not on this machine")
+    streams = [*people, *read]
+    if not streams:
+        return None
+    cache = None if given.cache is None else given.cache / "streams"
+    speech = speech_of(streams, embed_streams(streams, cache), shipped_head("okay_nabu"))
+    kinds: tuple[tuple[Kind, Sequence[Stream]], ...] = (("people", people), ("synthetic", read))
+    for kind, some in kinds:
+        print(f"{speech.hours[speech.of(kind)].sum():.2f} h of {kind}, {len({each.voice for each in some})} "
+              "voices or folders")  # fmt: skip
+    return speech
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,50 +136,55 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--users", type=int, default=USERS)
     parser.add_argument("--takes", type=int, default=TAKES - LEARNED, help="wake words measured, a user")
     parser.add_argument("--anchors", type=int, default=100, help="windows of each kind in the anchor set")
-    parser.add_argument("--sounds", type=Path, default=HUMAN_SPEECH.parent, help="recorded human speech")
+    parser.add_argument("--sounds", type=Path, default=HUMAN_SPEECH.parent, help="speech for the anchor set")
+    parser.add_argument("--speech", type=Path, help="recordings of people, a folder a voice")
+    parser.add_argument("--synthetic", type=float, default=0.0, help="hours that engines read")
     parser.add_argument("--human", type=Path, help="a folder of recordings of people saying alexa")
-    parser.add_argument("--cache", type=Path, help="embeddings of earlier runs (.npz), read and written")
+    parser.add_argument("--cache", type=Path, help="a folder of embeddings, read and written")
     parser.add_argument("--choose", action="store_true", help="other constants, on development speakers")
     parser.add_argument("--json", type=Path, help="write the users' figures there")
     return parser
 
 
-def summary(among: World, count: int, share: float) -> Summary:
+def summary(among: World, speech: Speech | None, count: int, share: float) -> Summary:
     """Return what users have at so many moments, a share of them wrong."""
     found = list(rows(among, count, share))
     before, after = [each.base for each in found], [each.after for each in found]
+    opened = [each.found for each in found if isinstance(each.found, Candidate)]
     return Summary(
         moments=count,
         wrong=share,
         users=len(found),
-        opened=sum(isinstance(each.found, Candidate) for each in found),
+        opened=len(opened),
         hurt=sum(each.hurt for each in found),
         calls=sum(each.calls for each in found),
         missed=(sum(each.missed for each in before), sum(each.missed for each in after)),
         said=sum(each.near for each in found),
         own_near=(sum(each.own_near for each in before), sum(each.own_near for each in after)),
         near=(float(np.mean([each.near for each in before])), float(np.mean([each.near for each in after]))),
-        human=(
-            float(np.mean([each.human for each in before])),
-            float(np.mean([each.human for each in after])),
-        ),
-        most=max(each.human for each in after),
+        speech=() if speech is None or not opened else tuple(_false_wakes(among, speech, opened)),
     )
 
 
-def _reached(found: Sequence[Summary], among: World) -> bool:
-    """Print whether the reach is met, part by part. What human speech is too short to show is not judged."""
+def _false_wakes(among: World, speech: Speech, opened: Sequence[Candidate]) -> list[FalseWakes]:
+    steps = [BASE, *(each.step for each in opened)]
+    counts = wakes(speech, steps, [among.limit, *(each.threshold for each in opened)])
+    return compared(speech, counts[0], counts[1:])
+
+
+def _reached(found: Sequence[Summary]) -> bool:
+    """Print whether the reach is met, part by part; false wakes where there are `LEAST_HOURS` of speech."""
     (one,) = (each for each in found if (each.moments, each.wrong) == (REACH["moments"], REACH["wrong"]))
     parts = {
         f"at most {REACH['missed']:.0%} missed": one.missed[1] <= REACH["missed"] * one.calls,
         f"at most {REACH['hurt']:.0%} hurt": one.hurt <= REACH["hurt"] * one.users,
         "no more near misses of others wake": one.near[1] <= one.near[0],
     }
-    long_enough = among.hours >= LEAST_HOURS
-    if long_enough:
-        parts["no more human speech wakes"] = one.human[1] <= one.human[0]
+    hours = max((each.hours for each in one.speech), default=0.0)
+    if hours >= LEAST_HOURS:
+        parts["no more speech wakes"] = all(each.mean <= each.base for each in one.speech)
     said = [f"{part}: {'met' if good else 'MISSED'}" for part, good in parts.items()]
-    said += [] if long_enough else [f"no more human speech wakes: not shown ({among.hours:.2f} h)"]
+    said += [] if hours >= LEAST_HOURS else [f"no more speech wakes: not shown ({hours:.2f} h)"]
     print(f"\nreach, {REACH['moments']} moments, {REACH['wrong']:.0%} wrong: " + "; ".join(said))
     return all(parts.values())
 
@@ -178,21 +209,34 @@ def _print_users(found: Sequence[Summary], among: World) -> None:
         print(f"{each.moments:7d} {each.wrong:5.0%} | {calls:36s}| {hurt:29s}| {own}, {others}")
 
 
-def _print_human(found: Sequence[Summary], among: World) -> None:
+def _print_speech(found: Sequence[Summary]) -> None:
+    """Print false wakes an hour by whose speech; under `LEAST_HOURS` in all, counts alone."""
     print(
-        f"\nfalse wakes in {among.hours:.2f} h of human speech: base, adapters on average (the most of one)"
+        "\nfalse wakes an hour (95%) in speech of: the base, the adapters' mean; their difference, "
+        "and the most wakes of one adapter"
     )
     for each in found:
-        base, mean = each.human
-        low, high = rate_limits(mean, among.hours)
-        rate = f"{mean / among.hours:.1f} an hour ({low:.1f} to {high:.1f})"
-        said = rate if among.hours >= LEAST_HOURS else f"an hour: not shown ({among.hours:.2f} h)"
-        print(f"{each.moments:7d} {each.wrong:5.0%} | {base:.0f} → {mean:.2f} ({each.most}); {said}")
+        enough = max((one.hours for one in each.speech), default=0.0) >= LEAST_HOURS
+        for one in each.speech:
+            base, mean = (_rate(wakes, one.hours) for wakes in (one.base, one.mean))
+            low, high = one.difference
+            rates = f"{base} → {mean}; {low:+.2f} to {high:+.2f}" if enough else "an hour: not shown"
+            print(
+                f"{each.moments:7d} {each.wrong:5.0%} | {one.whose:9s} {one.hours:5.2f} h | {rates} | "
+                f"{one.base} → {one.mean:.1f}, {one.most}"
+            )
+    if not any(each.speech for each in found):
+        print("not shown: no speech (--speech, --synthetic), or no adapter")
+
+
+def _rate(events: float, hours: float) -> str:
+    low, high = rate_limits(events, hours)
+    return f"{events / hours:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _print_attacks(found: Sequence[Outcome], others: int) -> None:
     print(
-        "\nattack                              held by   | adapters, reverted | calls missed  "
+        "\nattack                              held by   | adapters | calls missed  "
         "| near misses that wake: own, others' | refused"
     )
     for each in found:
@@ -203,9 +247,29 @@ def _print_attacks(found: Sequence[Outcome], others: int) -> None:
             for name, total in (("missed", calls), ("own_near", near), ("near", others * len(each.rows)))
         )
         refused = ", ".join(f"{count} {why.name}" for why, count in sorted(Counter(each.refusals).items()))
-        adapters = f"{each.opened}/{len(each.rows)}, {each.reverted}"
-        what = f"{each.attack:36s}{each.limit:10s}| {adapters:19s}| {missed:14s}"
+        adapters = f"{each.opened}/{len(each.rows)}"
+        what = f"{each.attack:36s}{each.limit:10s}| {adapters:9s}| {missed:14s}"
         print(f"{what}| {own}, {public} | {refused or 'none'}")
+    print(
+        f"\nreverted in shadow, within {WINDOW} and within {ACTING} moments that act "
+        f"(by a sign test of the last {WINDOW} after each moment)"
+    )
+    for each in found:
+        worse, no_worse = (
+            _reverted([of for of in each.watched if of.worse == which]) for which in (True, False)
+        )
+        print(f"{each.attack:36s}{each.limit:10s}| worse {worse:36s}| no worse {no_worse}")
+
+
+def _reverted(found: Sequence[Watched]) -> str:
+    """Say how many adapters there are, and which share of their draws is reverted by when."""
+    if not found:
+        return "0"
+    draws = [[at for of in found for at in of.reverted], [at for of in found for at in of.by_sign_test]]
+    one, other = (
+        ", ".join(f"{np.mean([at <= by for at in some]):.0%}" for by in (0, WINDOW, ACTING)) for some in draws
+    )
+    return f"{len(found)}: {one} ({other})"
 
 
 def _print_cost(among: World) -> None:

@@ -2,24 +2,23 @@
 
 Each attack is measured as it is, and with the limit off that holds it, so that the limit can be seen to
 matter. An outcome says how many users got a candidate, what the candidates make of calls and near misses, and
-how many of them the watch (`clients.personal.watch`) reverts.
+which of them the watch reverts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import cycle
 from typing import Final
 
 import numpy as np
 
-from clients.personal import watch
-from clients.personal.adapter import Floats, Step, Windows
+from clients.personal.adapter import Floats, Windows
 from clients.personal.anchors import MARGIN, Anchors, level
 from clients.personal.fit import fit
 from clients.personal.learn import AROUND, Candidate, Gain, Refusal, learn
 from clients.personal.moments import Moment, countable
-from scripts.bench.personal_voices.measure import BASE, LEARNED, Row, Voice, World, row, rows
+from scripts.bench.personal_voices.measure import LEARNED, Row, Voice, World, row, rows
+from scripts.bench.personal_voices.watching import Watched, watched
 
 NOW: Final = datetime(2026, 11, 28, 12, tzinfo=UTC)
 EVENING: Final = 40
@@ -30,12 +29,12 @@ OWN: Final = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """An attack on every user: the rows, how many candidates the watch reverts, and the refusals' words."""
+    """An attack on every user: the rows, and what the watch does with each candidate."""
 
     attack: str
     limit: str
     rows: Sequence[Row]
-    reverted: int
+    watched: Sequence[Watched]
 
     @property
     def opened(self) -> int:
@@ -65,12 +64,12 @@ def attacks(among: World) -> Iterator[Outcome]:
 
 def _outcome(among: World, attack: str, limit: str, found: Iterator[Row] | Sequence[Row]) -> Outcome:
     every = list(found)
-    voices = among.voices.values()
-    reverted = sum(
-        isinstance(each.found, Candidate) and reverts(among, voice, each.found)
-        for each, voice in zip(every, voices, strict=True)
-    )
-    return Outcome(attack, limit, every, reverted)
+    seen = [
+        watched(among, voice, each.found, number)
+        for number, (each, voice) in enumerate(zip(every, among.voices.values(), strict=True))
+        if isinstance(each.found, Candidate)
+    ]
+    return Outcome(attack, limit, every, seen)
 
 
 def _flooded(among: World, number: int, capped: bool) -> Row:
@@ -148,35 +147,3 @@ def without_limits(
     step = fit([each.peak(AROUND) for each in wanted], others)
     asked = max(level(step, clips, base_threshold) for clips in (unseen.human, unseen.near))
     return Candidate(step, asked + MARGIN, Gain(len(wanted), 0, 0))
-
-
-def reverts(among: World, voice: Voice, found: Candidate) -> bool:
-    """Return whether the watch reverts a candidate: in shadow, or within its first `watch.WINDOW` moments.
-
-    Two of three moments are calls, the third is a near miss; each has its right label.
-    """
-    calls, near = cycle(voice.wakes[LEARNED:]), cycle(voice.near)
-    wanted = [at % 3 != 2 for at in range(watch.SHADOW_MOMENTS + watch.WINDOW)]
-    moments = [next(calls if each else near) for each in wanted]
-    base = [_wakes(BASE, among.limit, each) for each in moments]
-    adapted = [_wakes(found.step, found.threshold, each) for each in moments]
-    first = watch.SHADOW_MOMENTS
-    if watch.shadow(_tally(wanted[:first], base[:first], adapted[:first])) is watch.Verdict.REVERT:
-        return True
-    return any(
-        watch.active(_tally(wanted[first:at], base[first:at], adapted[first:at])) is watch.Verdict.REVERT
-        for at in range(first + 1, len(moments) + 1)
-    )
-
-
-def _wakes(step: Step, level: float, clip: Windows) -> bool:
-    return bool((step.logits(clip) > level).any())
-
-
-def _tally(wanted: Sequence[bool], base: Sequence[bool], adapted: Sequence[bool]) -> watch.Tally:
-    seen = list(zip(wanted, base, adapted, strict=True))
-    return watch.Tally(
-        moments=len(seen),
-        only_base=seen.count((True, True, False)), only_adapter=seen.count((True, False, True)),
-        false_base=seen.count((False, True, False)), false_adapter=seen.count((False, False, True)),
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One user's adapter, measured: calls missed, near misses and human speech that wake, beside the base."""
+"""One user's adapter, measured: calls missed and near misses that wake, beside the base."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LEARNED: Final = 20
 """Takes that a user may be learned from. The others are measured: the same ones, whatever was learned
 from."""
 LEAST_HOURS: Final = 20.0
-"""Of human speech: fewer show nothing of false accepts an hour."""
+"""Of speech: fewer show nothing of false wakes an hour."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,14 @@ class World:
     near: tuple[Windows, ...]
     limit: float
 
-    @property
-    def hours(self) -> float:
-        """How much human speech is measured on."""
-        return len(self.human) * SEGMENT_SECONDS / 3600
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Clips that a head decides wrongly: calls missed, the user's and others' near misses, human speech."""
+    """Clips that a head decides wrongly: calls missed, the user's and others' near misses."""
 
     missed: int
     own_near: int
     near: int
-    human: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +150,7 @@ def counts(among: World, voice: Voice, step: Step, level: float) -> Counts:
     """Return what a step and a threshold decide wrongly."""
     calls = voice.wakes[LEARNED:]
     return Counts(
-        len(calls) - woken(step, level, calls), woken(step, level, voice.near),
-        woken(step, level, among.near), woken(step, level, among.human),
+        len(calls) - woken(step, level, calls), woken(step, level, voice.near), woken(step, level, among.near)
     )  # fmt: skip
 
 

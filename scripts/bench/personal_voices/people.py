@@ -21,12 +21,12 @@ from clients.personal.adapter import Windows, windows_of
 from clients.personal.anchors import Anchors
 from clients.personal.learn import Candidate, learn
 from clients.runtime.detectors import EMBEDDING_HOP, EMBEDDING_SIZE, SAMPLE_RATE, Head
+from scripts.bench.personal_voices.embedding import Embeddings
 from scripts.bench.personal_voices.measure import BASE, drawn, peaks, woken
 from scripts.bench.personal_voices.speakers import (
     TAIL_S,
     VARIANTS,
     Clip,
-    Embeddings,
     Said,
     Set,
     Spoken,
