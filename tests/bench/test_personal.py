@@ -57,8 +57,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for each in clips
     }
     (tmp_path / "streams").mkdir()
-    for each in streams:
-        np.save(tmp_path / "streams" / f"{each.key}.npy", made_up(each.key, wake=False))
+    for stream in streams:
+        np.save(tmp_path / "streams" / f"{stream.key}.npy", made_up(stream.key, wake=False))
     np.savez(tmp_path / "clips.npz", keys=np.array(list(known)), sizes=[FRAMES] * len(known),
              embeddings=np.concatenate(list(known.values())))  # fmt: skip
     for each in said:
