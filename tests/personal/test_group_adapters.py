@@ -9,6 +9,7 @@ from clients.models.adapters import Adapters
 from clients.models.sources import Folder
 from clients.personal.adapter import Windows, adapted, temporal_shape, windows_of
 from clients.personal.collect import session_of
+from clients.personal.hearing import PersonalChoice
 from clients.personal.learning import kept_anchors
 from clients.personal.moments import encode
 from clients.rollout.acting import Choice
@@ -78,10 +79,10 @@ def test_it_learns_on_top_of_its_group(owned: Owned) -> None:
     owned.look()
     assert owned.stage() == (1, "candidate")
     heard = owned.microphone(Choice(bytes.fromhex(groups), None, "the rollout is complete"))
-    adapter = heard.personal._heads
-    assert adapter is not None
-    assert adapter[2] is not None
-    delta = adapter[2].delta
+    choice = heard.session.choice
+    assert isinstance(choice, PersonalChoice)
+    assert choice.heads.adapter is not None
+    delta = choice.heads.adapter.delta
     assert delta.base == groups
     personal = adapted(head, delta.step, delta.threshold, "personal")
     windows = windows_of(head, PHRASES["missed"])
