@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fa_core.errors import BadInput
 from fa_core.layout import bounds_of, groupings, shape_of
-from fa_core.metrics import MetricSpec, Rows, View
+from fa_core.metrics import MetricSpec, Rows, Shape, View
 from fa_core.metrics.kind import CellOf, Units
 from fa_core.plan import Plan
 from fa_core.plan.schema import EventSegment, Segment, spellings
@@ -26,6 +26,9 @@ from fa_core.privacy.bounding import enforce
 from fa_core.values import Block, Layout
 
 Int64Array = NDArray[np.int64]
+
+Tallies = dict[tuple[str, tuple[str, ...]], dict[str, Int64Array]]
+"""(metric, grouping) -> named tallies of each device, int64 (devices, groups, …)."""
 
 CHUNK_CELLS = 2_000_000
 """Most cells of (devices, cells) that are held at once for one block, to bound memory."""
@@ -222,12 +225,47 @@ def _counts(
             yield start, block, enforce(counts, block.l1, block.l2_squared, block.linf)
 
 
+def device_tallies(
+    plan: Plan, cohort: Cohort, until: datetime, randomness: Randomness = system_randomness
+) -> Tallies:
+    """Return what `device_vectors` are functions of, by metric and grouping: what two aggregators get proofs of.
+
+    Raises BadInput as `device_vectors` does, and for a plan that two aggregators do not sum.
+    """
+    return {
+        (each.name, each.grouping): each.metric.tallies(
+            each.units, each.cell_of, each.shape, bounds_of(plan), len(cohort)
+        )
+        for each in _sampled(plan, cohort, until, randomness)
+    }
+
+
 def _counts_of_chunk(
     plan: Plan, layout: Layout, cohort: Cohort, until: datetime, randomness: Randomness
 ) -> Iterator[tuple[Block, Int64Array]]:
+    blocks, bounds = iter(layout.blocks), bounds_of(plan)
+    for each in _sampled(plan, cohort, until, randomness):
+        counts = each.metric.count(each.units, each.cell_of, each.shape, bounds, len(cohort))
+        for part in each.metric.parts(each.shape, bounds):
+            yield next(blocks), counts[part.name]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sampled:
+    """What devices sampled for one metric, and how one grouping breaks it down."""
+
+    name: str
+    metric: MetricSpec
+    units: Mapping[str, Units]
+    grouping: tuple[str, ...]
+    shape: Shape
+    cell_of: CellOf
+
+
+def _sampled(plan: Plan, cohort: Cohort, until: datetime, randomness: Randomness) -> Iterator[_Sampled]:
+    """Yield every metric in every grouping, in the order of the vector; a metric's units are drawn once."""
     rows = {source: rows_in_window(cohort, source, plan, until) for source in _sources(plan)}
     draw = randomness(cohort)
-    blocks = iter(layout.blocks)
     for name, metric in plan.metrics.items():
 
         def priorities(
@@ -235,14 +273,11 @@ def _counts_of_chunk(
         ) -> NDArray[np.uint64]:
             return draw(f"{name}/{purpose}", device, ordinal)
 
-        view = View(len(cohort), rows, priorities)
-        bounds = bounds_of(plan)
-        units = metric.units(view, plan.where, bounds)
+        units = metric.units(View(len(cohort), rows, priorities), plan.where, bounds_of(plan))
         for grouping in groupings(metric, plan):
-            shape = shape_of(plan, grouping)
-            counts = metric.count(units, cells_of(plan, grouping, cohort), shape, bounds, len(cohort))
-            for part in metric.parts(shape, bounds):
-                yield next(blocks), counts[part.name]
+            yield _Sampled(
+                name, metric, units, grouping, shape_of(plan, grouping), cells_of(plan, grouping, cohort)
+            )
 
 
 def _sources(plan: Plan) -> list[str]:

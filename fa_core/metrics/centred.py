@@ -16,6 +16,9 @@ from math import isfinite
 from typing import ClassVar, Final
 
 from fa_core.arrays import TextArray, np
+from fa_core.constraints import Constraints, Forms
+from fa_core.errors import BadInput
+from fa_core.metrics.feasible import Pairs, counters, least_units, prove_pairs
 from fa_core.metrics.intervals import (
     FAR,
     back_in_range,
@@ -101,6 +104,10 @@ class Centred(MetricSpec):
         """Return what one device can add before any clip."""
         raise NotImplementedError
 
+    def pairs(self, bounds: Bounds) -> Pairs:
+        """Return what r and n of one device can be, for a proof of it."""
+        raise NotImplementedError
+
     def floor(self, n: FloatArray) -> Quadratic | None:
         """Return the least sampling variance of Σ(r − p·n) as a quadratic in d, or None."""
         return None
@@ -173,6 +180,29 @@ class Centred(MetricSpec):
         if self.excess_bound(bounds) < self.limits(bounds).excess:
             counts["clipped"] = raw - excess
         return counts
+
+    def tallies(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        count, size = totals(units["units"], cell_of, shape, devices)
+        return {"n": size, "r": count, "units": least_units(self.pairs(bounds), size, count)}
+
+    def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:
+        if bounds.counters is None:
+            raise BadInput("plans without `counters`, of before, are not summed by two aggregators")
+        return prove_pairs(constraints, groups, self.pairs(bounds))
+
+    def vector(self, proved: Mapping[str, Forms], shape: Shape, bounds: Bounds) -> dict[str, Forms]:
+        a, b = self.centre()
+        present, n, r, nn, nr, rr = counters(proved)
+        return {
+            "excess": r * b - n * a,
+            "size": n,
+            "devices": present,
+            "excess_squared": rr * b**2 - nr * (2 * a * b) + nn * a**2,
+            "excess_size": nr * b - nn * a,
+            "size_squared": nn,
+        }
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         a, b = self.centre()

@@ -7,7 +7,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from fa_core.arrays import np
+from fa_core.constraints import Constraints, Forms, constants
 from fa_core.metrics.centred import ALIKE
+from fa_core.metrics.feasible import sized
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.intervals import (
     Variances,
@@ -20,6 +22,7 @@ from fa_core.metrics.intervals import (
     wilson_fieller,
 )
 from fa_core.metrics.kind import (
+    PRESENT,
     Bounds,
     CellOf,
     FieldUse,
@@ -90,6 +93,23 @@ class Count(MetricSpec):
         key = sampled.device * shape.cells + cell_of(sampled)
         events = tally(sampled, key, devices * shape.cells, "one").reshape(devices, shape.cells)
         return {"events": events, "devices": (events > 0).astype(np.int64), "squares": events * events}
+
+    def tallies(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        return {"n": self.count(units, cell_of, shape, bounds, devices)["events"]}
+
+    def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:
+        most = bounds.max_events
+        counted = constraints.input("n", (groups,))
+        n, present = constraints.number(counted, most), constraints.present(counted)
+        sized(constraints, n, present, most)
+        if groups > 1:
+            constraints.require_range(constants(most) - n.sum(), most)
+        return {PRESENT: present, "n": n, "nn": constraints.product(n, n)}
+
+    def vector(self, proved: Mapping[str, Forms], shape: Shape, bounds: Bounds) -> dict[str, Forms]:
+        return {"events": proved["n"], "devices": proved[PRESENT], "squares": proved["nn"]}
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         noise_sd = np.full(shape.cells, sums["events"].variance ** 0.5)

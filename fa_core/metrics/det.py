@@ -13,7 +13,10 @@ from typing import ClassVar, Final, Literal
 from pydantic import Field, StrictInt
 
 from fa_core.arrays import TextArray, np
+from fa_core.constraints import Constraints, Forms, constants
+from fa_core.errors import BadInput
 from fa_core.metrics.centred import ALIKE
+from fa_core.metrics.feasible import SIZED, sized
 from fa_core.metrics.filters import Condition, Filter
 from fa_core.metrics.histogram import Bins
 from fa_core.metrics.intervals import (
@@ -184,18 +187,8 @@ class Det(MetricSpec):
     def count(
         self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
     ) -> dict[str, Int64Array]:
-        bins = self.edges.bins
-
-        def histogram(name: str) -> Int64Array:
-            sampled = units[name]
-            key = (sampled.device * shape.cells + cell_of(sampled)) * bins + sampled.values["cell"]
-            counts = tally(sampled, key, devices * shape.cells * bins, "one")
-            return counts.reshape(devices, shape.cells, bins)
-
-        positives, negatives = histogram("positives"), histogram("negatives")
-        hours = units["hours"]
-        key = hours.device * shape.cells + cell_of(hours)
-        minutes = tally(hours, key, devices * shape.cells, "minutes").reshape(devices, shape.cells)
+        tallies = self.tallies(units, cell_of, shape, bounds, devices)
+        positives, negatives, minutes = tallies["positives"], tallies["negatives"], tallies["minutes"]
         missed = np.cumsum(positives, axis=2)[:, :, :-1]
         fired = np.cumsum(negatives[:, :, ::-1], axis=2)[:, :, :-1]
         size = positives.sum(axis=2)
@@ -218,6 +211,72 @@ class Det(MetricSpec):
             "row_squares": size**2,
             "fire_squares": (fired * fired).sum(axis=2),
         }
+
+    def tallies(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        bins = self.edges.bins
+
+        def histogram(name: str) -> Int64Array:
+            sampled = units[name]
+            key = (sampled.device * shape.cells + cell_of(sampled)) * bins + sampled.values["cell"]
+            counts = tally(sampled, key, devices * shape.cells * bins, "one")
+            return counts.reshape(devices, shape.cells, bins)
+
+        hours = units["hours"]
+        key = hours.device * shape.cells + cell_of(hours)
+        minutes = tally(hours, key, devices * shape.cells, "minutes").reshape(devices, shape.cells)
+        negatives = histogram("negatives")
+        fires = -(-negatives.sum(axis=2) // self.max_per_hour)
+        return {
+            "positives": histogram("positives"),
+            "negatives": negatives,
+            "minutes": minutes,
+            "units": np.maximum(fires, -(-minutes // MINUTES)),
+        }
+
+    def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:
+        if bounds.counters is None:
+            raise BadInput("plans without `counters`, of before, are not summed by two aggregators")
+        bins, most = self.edges.bins, bounds.max_events
+        fires, longest = self.max_hours * self.max_per_hour, self.max_hours * MINUTES
+        events = constraints.input("positives", (groups, bins))
+        positives = constraints.number(events, most)
+        present = constraints.present(events.sum())
+        size = positives.sum()
+        sized(constraints, size, present, most)
+        negatives = constraints.number(constraints.input("negatives", (groups, bins)), fires)
+        minutes = constraints.number(constraints.input("minutes", (groups,)), longest)
+        if groups == 1:
+            constraints.require_range(constants(fires) - negatives.sum(), fires)
+        else:
+            constraints.require_range(constants(most) - size.sum(), most)
+            hours = constraints.number(constraints.input("units", (groups,)), self.max_hours)
+            constraints.require_range(hours * self.max_per_hour - negatives.sum(), fires)
+            constraints.require_range(hours * MINUTES - minutes, longest)
+            constraints.require_range(constants(self.max_hours) - hours.sum(), self.max_hours)
+        below = np.tri(bins, dtype=np.int64)[:-1]
+        missed, fired = positives.apply(below), negatives.apply(1 - below)
+        return {
+            SIZED: present,
+            "positives": positives,
+            "negatives": negatives,
+            "minutes": minutes,
+            "miss_squares": constraints.product(missed, missed),
+            "miss_sizes": constraints.product(positives, size.reshape(groups, 1)),
+            "fire_squares": constraints.product(fired, fired),
+            "fire_minutes": constraints.product(negatives, minutes.reshape(groups, 1)),
+            "minute_squares": constraints.product(minutes, minutes),
+        }
+
+    def vector(self, proved: Mapping[str, Forms], shape: Shape, bounds: Bounds) -> dict[str, Forms]:
+        found = {name: forms for name, forms in proved.items() if name != SIZED}
+        found["devices"] = proved[SIZED]
+        if bounds.counters != "joint":
+            found["miss_squares"] = found["miss_squares"].sum()
+            found["fire_squares"] = found["fire_squares"].sum()
+            found["row_squares"] = found.pop("miss_sizes").sum()
+        return found
 
     def estimates(
         self, cuts: Sequence[tuple[Shape, Mapping[str, PartSum]]], bounds: Bounds, reading: Reading

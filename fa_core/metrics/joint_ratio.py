@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from fa_core.arrays import np
+from fa_core.constraints import Forms, stacked
 from fa_core.metrics.centred import ALIKE, Centred, at, totals
+from fa_core.metrics.feasible import Pairs, counters
 from fa_core.metrics.intervals import normal_quantile, simultaneous_level
 from fa_core.metrics.joint import COUNTERS, MOST_PAIRS, Domain, Name, mapped, matrix, norms
 from fa_core.metrics.kind import (
@@ -74,6 +76,26 @@ class JointRatio(Centred):
         # An hour of no minutes may have events: they have no size to be a ratio of.
         count = np.minimum(count, domain.count * size)
         return {PART: mapped(self.table(shape), domain, size, count).reshape(devices, -1)}
+
+    def pairs(self, bounds: Bounds) -> Pairs:
+        domain = self.domain(bounds)
+        # In blocks an hour of no minutes still counts its events.
+        apart = bounds.counters != "joint" and domain.size > 1
+        return Pairs(domain.units, domain.size, domain.count, domain.signed, apart)
+
+    def tallies(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        found = super().tallies(units, cell_of, shape, bounds, devices)
+        if bounds.counters == "joint":
+            found["r"] = np.minimum(found["r"], self.domain(bounds).count * found["n"])
+        return found
+
+    def vector(self, proved: Mapping[str, Forms], shape: Shape, bounds: Bounds) -> dict[str, Forms]:
+        if bounds.counters != "joint":
+            return super().vector(proved, shape, bounds)
+        a = np.array(matrix(self.table(shape), self.domain(bounds)), np.int64)
+        return {PART: stacked(counters(proved)).apply(a)}
 
     def device_counts(
         self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds

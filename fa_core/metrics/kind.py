@@ -10,7 +10,7 @@ Counts are a commutative monoid: per-device arrays add up to a fleet's, in any o
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,8 @@ from fa_core.arrays import BoolArray as BoolArray
 from fa_core.arrays import FloatArray as FloatArray
 from fa_core.arrays import Int64Array as Int64Array
 from fa_core.arrays import TextArray, np
+from fa_core.constraints import Constraints, Forms
+from fa_core.errors import BadInput
 from fa_core.metrics.filters import Filter
 from fa_core.metrics.rows import Rows, View
 from fa_core.values import Counters
@@ -262,6 +264,33 @@ class MetricSpec(BaseModel):
         """Return for each part the bounded counts of each device, int64 (devices, part.cells)."""
         raise NotImplementedError
 
+    def tallies(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        """Return what the parts are functions of, for each device and group: named int64 (devices, K, …).
+
+        Two aggregators have a proof of these (`prove`); all are 0 in a group that a device adds nothing to.
+
+        Raises BadInput for a kind, or a plan of before, that is never summed by two aggregators.
+        """
+        raise BadInput(f"{self.kind} is not summed by two aggregators; use `sum: four_stages`")
+
+    def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:
+        """Constrain the tallies of a device that may touch `groups` groups to what an honest one can have.
+
+        The inputs are named as in `tallies`, of shape (groups, …). Returns named forms (groups, …), all 0 for a
+        device without events: whatever of the tallies and their products `vector` needs. Where one is named
+        `PRESENT` it is the bit of whether the device adds anything at all to the group.
+
+        Raises BadInput as `tallies` does.
+        """
+        raise BadInput(f"{self.kind} is not summed by two aggregators; use `sum: four_stages`")
+
+    def vector(self, proved: Mapping[str, Forms], shape: Shape, bounds: Bounds) -> dict[str, Forms]:
+        """Return each part's cells, (cells,), as combinations without constants of what `prove` returns,
+        given here for every group, (K, …)."""
+        raise NotImplementedError
+
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
         """Return numbers with intervals from the noisy sums of one grouping."""
         raise NotImplementedError
@@ -294,6 +323,9 @@ class MetricSpec(BaseModel):
         """
         raise NotImplementedError
 
+
+PRESENT: Final = "present"
+"""The name of the bit of a group that a device adds something to."""
 
 SpecT = TypeVar("SpecT", bound=MetricSpec)
 

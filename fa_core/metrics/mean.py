@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fa_core.arrays import np
 from fa_core.metrics.centred import Centred, Limits
+from fa_core.metrics.feasible import Pairs
 from fa_core.metrics.filters import Exact, Filter, exact_text
 from fa_core.metrics.kind import Bounds, FieldUse, FloatArray, Units, of_events, register
 from fa_core.metrics.rows import View
@@ -64,6 +65,9 @@ class Mean(Centred):
         a, _ = self.centre()
         n = bounds.max_events
         return Limits(excess=n * max(a, STEPS - a), below=n * a, size=n, units=n)
+
+    def pairs(self, bounds: Bounds) -> Pairs:
+        return Pairs(bounds.max_events, size=1, count=STEPS)
 
     def display(self) -> tuple[float, float, float, float]:
         low, high = float(self.clip.low), float(self.clip.high)

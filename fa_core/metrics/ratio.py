@@ -8,6 +8,7 @@ from pydantic import Field, StrictInt, field_validator
 
 from fa_core.arrays import np
 from fa_core.metrics.centred import Centred, Limits
+from fa_core.metrics.feasible import Pairs
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import (
     Bounds,
@@ -79,6 +80,9 @@ class Ratio(Centred):
         per_event = max(b * self.max_of, a * self.max_over)
         n = bounds.max_events
         return Limits(excess=n * per_event, below=n * a * self.max_over, size=n * self.max_over, units=n)
+
+    def pairs(self, bounds: Bounds) -> Pairs:
+        return Pairs(bounds.max_events, self.max_over, self.max_of, apart=True)
 
     def display(self) -> tuple[float, float, float, float]:
         return 0.0, 1.0, 0.0, float("inf")

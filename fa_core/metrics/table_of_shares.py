@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from fa_core.arrays import np
+from fa_core.constraints import Constraints, Forms, constants, stacked
+from fa_core.errors import BadInput
 from fa_core.metrics.centred import ALIKE
+from fa_core.metrics.feasible import sized
 from fa_core.metrics.intervals import convolved_quantile, normal_quantile, simultaneous_level
 from fa_core.metrics.joint import MOST_PAIRS
 from fa_core.metrics.joint_shares import CELL, CellSums, X, mapped, matrix, norms, pairs, unmapped
 from fa_core.metrics.kind import (
+    PRESENT,
     BoolArray,
     Bounds,
     CellOf,
@@ -101,23 +105,61 @@ class TableOfShares(MetricSpec):
     def count(
         self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
     ) -> dict[str, Int64Array]:
-        sampled = units["units"]
-        rows, columns = len(self.row_labels()), len(self.column_labels())
-        width = rows * columns
-        group = sampled.device * shape.cells + cell_of(sampled)
-        size = devices * shape.cells * width
-        counts = tally(sampled, group * width + sampled.values["cell"], size, "one")
+        counts = self.tallies(units, cell_of, shape, bounds, devices)["x"]
+        rows, columns = counts.shape[2:]
         by_row = counts.reshape(devices, shape.cells * rows, columns)
-        present = (counts.reshape(devices, shape.cells, width).sum(axis=2) > 0).astype(np.int64)
+        present = (counts.sum(axis=(2, 3)) > 0).astype(np.int64)
         if bounds.counters == "joint":
             sent = mapped(bounds.max_events, by_row, by_row.sum(axis=2, keepdims=True))
             return {PART: sent.reshape(devices, -1), "devices": present}
         squares, row_squares = second_moments(by_row)
         return {
-            "cells": counts.reshape(devices, shape.cells * width),
+            "cells": counts.reshape(devices, -1),
             "devices": present,
             "cell_squares": squares,
             "row_squares": row_squares,
+        }
+
+    def tallies(
+        self, units: Mapping[str, Units], cell_of: CellOf, shape: Shape, bounds: Bounds, devices: int
+    ) -> dict[str, Int64Array]:
+        sampled = units["units"]
+        table = shape.cells, len(self.row_labels()), len(self.column_labels())
+        width = len(self.labels())
+        group = sampled.device * shape.cells + cell_of(sampled)
+        counts = tally(
+            sampled, group * width + sampled.values["cell"], devices * shape.cells * width, "one"
+        )
+        return {"x": counts.reshape(devices, *table)}
+
+    def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:
+        if bounds.counters is None:
+            raise BadInput("plans without `counters`, of before, are not summed by two aggregators")
+        most, rows, columns = bounds.max_events, len(self.row_labels()), len(self.column_labels())
+        counted = constraints.input("x", (groups, rows, columns))
+        x = constraints.number(counted, most)
+        present = constraints.present(counted.sum().sum())
+        n = x.sum()
+        sized(constraints, n.sum(), present, most)
+        if groups > 1:
+            constraints.require_range(constants(most) - n.sum().sum(), most)
+        row_n = n.reshape(groups, rows, 1)
+        return {
+            PRESENT: present,
+            "x": x,
+            "xn": constraints.product(x, row_n),
+            "xx": constraints.product(x, x),
+        }
+
+    def vector(self, proved: Mapping[str, Forms], shape: Shape, bounds: Bounds) -> dict[str, Forms]:
+        if bounds.counters == "joint":
+            u = stacked([proved["x"], proved["xn"], proved["xx"]])
+            return {PART: u.apply(np.array(matrix(bounds.max_events), np.int64)), "devices": proved[PRESENT]}
+        return {
+            "cells": proved["x"],
+            "devices": proved[PRESENT],
+            "cell_squares": proved["xx"].sum(),
+            "row_squares": proved["xn"].sum(),
         }
 
     def estimate(self, sums: Mapping[str, PartSum], shape: Shape, bounds: Bounds, reading: Reading) -> Result:
