@@ -226,6 +226,11 @@ class System:
     inputs: tuple[tuple[str, tuple[int, ...]], ...]
     steps: tuple[Step, ...]
 
+    @property
+    def width(self) -> int:
+        """How many numbers a device's inputs are."""
+        return sum(prod(shape) for _, shape in self.inputs)
+
     def solved(self, inputs: Int64Array) -> Int64Array:
         """Return the elements of devices, int64 (devices, L), from their inputs, int64 (devices, I).
 
