@@ -228,7 +228,8 @@ def _counts(
 def device_tallies(
     plan: Plan, cohort: Cohort, until: datetime, randomness: Randomness = system_randomness
 ) -> Tallies:
-    """Return what `device_vectors` are functions of, by metric and grouping: what two aggregators get proofs of.
+    """Return what `device_vectors` are functions of, by metric and grouping: what two aggregators get
+    proofs of.
 
     Raises BadInput as `device_vectors` does, and for a plan that two aggregators do not sum.
     """

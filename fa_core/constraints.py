@@ -1,10 +1,11 @@
 """Quadratic constraints over whole numbers, and the numbers of a device that satisfy them.
 
-A metric kind says what a device may count by making elements and requiring gates of them (`Constraints`). From
-that follow, once and for all, the constraints that a verifier checks and the steps in which a device finds its
-own elements (`System`). An *element* is a number that is shared; a *form* is a whole-number combination of
-elements plus a constant; a *gate* requires a·b = c of three forms. Nothing here knows a field: a verifier checks
-the gates modulo its prime, where every element of an honest device is far below it.
+A metric kind says what a device may count by making elements and requiring gates of them (`Constraints`).
+From that follow, once and for all, the constraints that a verifier checks and the steps in which a device
+finds its own elements (`System`). An *element* is a number that is shared; a *form* is a whole-number
+combination of elements plus a constant; a *gate* requires a·b = c of three forms. Nothing here knows a
+field: a verifier checks the gates modulo its prime, where every element of an honest device is far below
+it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from functools import cached_property
 from math import prod
 
 from fa_core.arrays import Int64Array, np
-
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,12 +254,16 @@ class Constraints:
     length: int = 0
     inputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     _steps: list[Step] = field(default_factory=list)
-    _forms: list[Forms] = field(default_factory=lambda: [constants(0, (1,)), constants(1, (1,))])
+    _forms: list[Forms] = field(default_factory=list)
     _gates: list[tuple[Int64Array, Int64Array, Int64Array]] = field(default_factory=list)
-    _wires: dict[int, tuple[Forms, Int64Array]] = field(default_factory=dict)
+    _wires: dict[tuple[int, bytes, bytes], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._wire(joined([constants(0), constants(1)]))
 
     def input(self, name: str, shape: tuple[int, ...]) -> Forms:
-        """Return forms that stand for what a device counts: a source of elements, and never part of a gate."""
+        """Return forms that stand for what a device counts: a source of elements, and never part of a
+        gate."""
         before = sum(prod(each) for _, each in self.inputs)
         self.inputs.append((name, shape))
         return self._elements(-1 - np.arange(before, before + prod(shape)), shape)
@@ -274,8 +278,8 @@ class Constraints:
     def number(self, source: Forms, most: int) -> Forms:
         """Make numbers from 0 to `most`, as the source has them. Nothing else binds them to it.
 
-        Each is Σ weight·bit with weights 1, 2, 4, … and a last one that makes them add up to `most` exactly, so
-        that no combination of bits exceeds it and none of 0 to `most` is missing.
+        Each is Σ weight·bit with weights 1, 2, 4, … and a last one that makes them add up to `most`
+        exactly, so that no combination of bits exceeds it and none of 0 to `most` is missing.
         """
         if most == 0:
             return constants(0, source.shape)
@@ -307,7 +311,8 @@ class Constraints:
         self.require_zero(forms - self.number(forms, most))
 
     def system(self, outputs: Forms) -> System:
-        """Return what was collected, with the vector that is read from it, of shape (length of the vector,)."""
+        """Return what was collected, with the vector that is read from it, of shape (length of the
+        vector,)."""
         forms = joined(self._forms)
         if (forms.column < 0).any() or (outputs.column < 0).any() or outputs.constant.any():
             raise ValueError("a gate or an output has an input of the device, or an output a constant")
@@ -325,22 +330,19 @@ class Constraints:
         return Forms(np.zeros(shape, np.int64), np.arange(count), columns, np.ones(count, np.int64))
 
     def _wire(self, forms: Forms) -> Int64Array:
-        """Return the wire of each form, int64 of its shape: an element's own, or −1 − i for form i."""
-        if forms.size == 1 and not len(forms.row) and forms.constant.item() in (0, 1):
-            return np.full(forms.shape, -1 - forms.constant.item(), np.int64)
-        if id(forms) in self._wires:
-            return self._wires[id(forms)][1]
-        alone = (
-            len(forms.row) == forms.size
-            and (np.diff(forms.starts) == 1).all()
-            and (forms.coefficient == 1).all()
-            and not forms.constant.any()
-        )
-        if alone:
-            wires = forms.column.reshape(forms.shape)
-        else:
-            before = sum(each.size for each in self._forms)
-            self._forms.append(forms)
-            wires = -1 - np.arange(before, before + forms.size).reshape(forms.shape)
-        self._wires[id(forms)] = (forms, wires)
-        return wires
+        """Return the wire of each form, int64 of its shape: an element's own, or −1 − i for form i. Equal
+        forms have one wire."""
+        wires = np.empty(forms.size, np.int64)
+        constant = forms.constant.ravel()
+        for place in range(forms.size):
+            entries = slice(int(forms.starts[place]), int(forms.starts[place + 1]))
+            columns, coefficients = forms.column[entries], forms.coefficient[entries]
+            if len(columns) == 1 and coefficients[0] == 1 and not constant[place]:
+                wires[place] = columns[0]
+                continue
+            key = int(constant[place]), columns.tobytes(), coefficients.tobytes()
+            if key not in self._wires:
+                self._wires[key] = -1 - len(self._forms)
+                self._forms.append(forms.take(np.array([place])))
+            wires[place] = self._wires[key]
+        return wires.reshape(forms.shape)

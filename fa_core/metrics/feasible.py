@@ -1,7 +1,7 @@
 """What one device can count in its groups, as constraints: the parts that several kinds share.
 
-A device draws at most so many units (events, hours, pairs), each in one group. A kind counts in it sizes, counts
-and where they fell; its constraints admit exactly the tallies that some draw gives, and no other.
+A device draws at most so many units (events, hours, pairs), each in one group. A kind counts in it sizes,
+counts and where they fell; its constraints admit exactly the tallies that some draw gives, and no other.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from fa_core.constraints import Constraints, Forms, constants
 from fa_core.metrics.kind import PRESENT
 
 MOMENTS: Final = ("n", "r", "nn", "nr", "rr")
-"""Names of what is proved of a pair besides the bit of whether n is above 0, which is `PRESENT` or `SIZED`."""
+"""Names of what is proved of a pair besides the bit of whether n is above 0, which is `PRESENT` or
+`SIZED`."""
 
 SIZED: Final = "sized"
 """The name of that bit where a device may add a count without a size."""
@@ -21,9 +22,9 @@ SIZED: Final = "sized"
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What a device can have in its groups: of at most `units` units, m lie in one, and there 0 ≤ n ≤ size·m and
-    0 ≤ r ≤ count·m. Where n is 0 so is r, and r ≤ count·n; unless they are `apart`. `signed`: |r| ≤ n, with
-    size and count 1."""
+    """What a device can have in its groups: of at most `units` units, m lie in one, and there 0 ≤ n ≤
+    size·m and 0 ≤ r ≤ count·m. Where n is 0 so is r, and r ≤ count·n; unless they are `apart`. `signed`:
+    |r| ≤ n, with size and count 1."""
 
     units: int
     size: int
@@ -82,5 +83,4 @@ def counters(proved: Mapping[str, Forms]) -> list[Forms]:
 
 def least_units(pairs: Pairs, n: Int64Array, r: Int64Array) -> Int64Array:
     """Return the fewest units that have these sizes and counts, of their shape."""
-    return np.maximum(-(-n // pairs.size), -(-np.abs(r) // pairs.count))
-
+    return np.asarray(np.maximum(-(-n // pairs.size), -(-np.abs(r) // pairs.count)))

@@ -278,9 +278,9 @@ class MetricSpec(BaseModel):
     def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:
         """Constrain the tallies of a device that may touch `groups` groups to what an honest one can have.
 
-        The inputs are named as in `tallies`, of shape (groups, …). Returns named forms (groups, …), all 0 for a
-        device without events: whatever of the tallies and their products `vector` needs. Where one is named
-        `PRESENT` it is the bit of whether the device adds anything at all to the group.
+        The inputs are named as in `tallies`, of shape (groups, …). Returns named forms (groups, …), all 0
+        for a device without events: whatever of the tallies and their products `vector` needs. Where one is
+        named `PRESENT` it is the bit of whether the device adds anything at all to the group.
 
         Raises BadInput as `tallies` does.
         """

@@ -127,9 +127,7 @@ class TableOfShares(MetricSpec):
         table = shape.cells, len(self.row_labels()), len(self.column_labels())
         width = len(self.labels())
         group = sampled.device * shape.cells + cell_of(sampled)
-        counts = tally(
-            sampled, group * width + sampled.values["cell"], devices * shape.cells * width, "one"
-        )
+        counts = tally(sampled, group * width + sampled.values["cell"], devices * shape.cells * width, "one")
         return {"x": counts.reshape(devices, *table)}
 
     def prove(self, constraints: Constraints, groups: int, bounds: Bounds) -> dict[str, Forms]:

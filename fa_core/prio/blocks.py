@@ -1,9 +1,10 @@
 """The validity circuit of a plan: one report proves that every block of the vector keeps its bound.
 
-The circuit is a list of gates over the wires of `fa_core.constraints.System`: the wires are the shared elements and
-forms of them, and gate (a, b, c) requires wire a times wire b to be wire c. All gates are checked at once, weighed
-by joint randomness. Gates stand in calls of `chunk`; gate j of call k has the weight u_k·v^(j+1), and the circuit's
-one output is Σ weight·(a·b − c). docs/two-aggregators.md has the soundness argument.
+The circuit is a list of gates over the wires of `fa_core.constraints.System`: the wires are the shared
+elements and forms of them, and gate (a, b, c) requires wire a times wire b to be wire c. All gates are
+checked at once, weighed by joint randomness. Gates stand in calls of `chunk`; gate j of call k has the
+weight u_k·v^(j+1), and the circuit's one output is Σ weight·(a·b − c). docs/two-aggregators.md has the
+soundness argument.
 """
 
 from functools import lru_cache
@@ -27,6 +28,9 @@ ALGORITHM: Final = 0xFFFF1801
 PROOFS: Final = 3
 """Independent proofs of each report: Field64 is too small for one."""
 
+LARGEST_FORM: Final = 2**31
+"""Bound on Σ|coefficient| of a form in a gate."""
+
 LOW: Final = np.uint64(0xFFFFFFFF)
 HALF: Final = np.uint64(32)
 
@@ -35,6 +39,9 @@ class Blocks(Circuit):
     """The circuit of a system. A measurement is its elements, and all of them are summed."""
 
     def __init__(self, system: System) -> None:
+        weight = np.bincount(system.forms.row, np.abs(system.forms.coefficient).astype(np.float64))
+        if weight.max(initial=0.0) >= LARGEST_FORM:
+            raise ValueError(f"a form's coefficients add up to {LARGEST_FORM} or more")
         self.field, self.system = FIELD64, system
         self.length = self.output_length = system.length
         self.chunk = chunk_of(len(system.gates))
@@ -88,9 +95,9 @@ class Blocks(Circuit):
 
 
 def chunk_of(gates: int) -> int:
-    """Return how many gates a call has: as many as make the proof shortest, over numbers of calls that fill the
-    points of a polynomial, and of those the most calls."""
-    lengths = {}
+    """Return how many gates a call has: as many as make the proof shortest, over numbers of calls that fill
+    the points of a polynomial, and of those the most calls."""
+    lengths: dict[int, int] = {}
     for points in (2**power for power in range(1, max(2, gates.bit_length() + 1))):
         chunk = -(-gates // (points - 1))
         calls = -(-gates // chunk)
@@ -101,8 +108,8 @@ def chunk_of(gates: int) -> int:
 def forms_mod_p(forms: Forms, elements: Array, one: Array) -> Array:
     """Return what forms come to mod p, uint64 (n, size), for elements uint64 (n, columns) in [0, p).
 
-    `one` is what stands for 1. Both halves of an element times a coefficient, and sums of these, fit 63 bits:
-    Σ|coefficient| of a form is below 2^31.
+    `one` is what stands for 1. Halves of elements times coefficients, and their sums, fit 63 bits where
+    Σ|coefficient| of each form is below `LARGEST_FORM`.
     """
     field = FIELD64
     result = field.multiply(field.array(forms.constant.ravel()), one)
@@ -138,7 +145,8 @@ def prio(plan: Plan) -> Prio3:
 
 
 def encode(plan: Plan, tallies: Tallies) -> NDArray[np.int64]:
-    """Return what devices share, int64 (devices, elements), from what `clients.evaluate.device_tallies` counts.
+    """Return what devices share, int64 (devices, elements), from what `clients.evaluate.device_tallies`
+    counts.
 
     Raises ValueError where a tally is not what the plan lets a device count.
     """
@@ -148,7 +156,7 @@ def encode(plan: Plan, tallies: Tallies) -> NDArray[np.int64]:
 def nothing(plan: Plan) -> NDArray[np.int64]:
     """Return what a device shares that adds nothing, int64 (elements,)."""
     system = shared(plan).system
-    return system.solved(np.zeros((1, system.width), np.int64))[0]
+    return np.asarray(system.solved(np.zeros((1, system.width), np.int64))[0])
 
 
 def spread(plan: Plan, total: Array) -> NDArray[np.uint64]:
@@ -160,4 +168,8 @@ def spread(plan: Plan, total: Array) -> NDArray[np.uint64]:
     outputs = shared(plan).system.outputs
     if outputs.size != compile_plan(plan).length:
         raise ValueError("the vector read from the elements is not the layout's")
-    return np.asarray(forms_mod_p(outputs, total[None], FIELD64.scalar(1))[0], np.uint64)
+    # Once a collection, in whole numbers of any length: a coefficient of joint counters may have 32 bits and more.
+    terms = total[outputs.column].astype(object) * outputs.coefficient.astype(object)
+    sums = np.zeros(outputs.size, object)
+    np.add.at(sums, outputs.row, terms)
+    return np.asarray(FIELD64.array(sums), np.uint64)

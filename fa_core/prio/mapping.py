@@ -1,13 +1,13 @@
 """From a plan to the elements that a device shares for it, and back to the plan's vector.
 
-A metric's sums in one grouping are one *set* of elements. Groupings of a metric need no set of their own where a
-finer one has all their columns of events, and breaks them down by facts of the device alone: a device is in one
-group of either, so its tallies there, and their products, are the sums over the finer groups. Where a column of
-events is what the finer grouping adds, squares do not add up, and each has a set.
+A metric's sums in one grouping are one *set* of elements. Groupings of a metric need no set of their own
+where a finer one has all their columns of events, and breaks them down by facts of the device alone: a
+device is in one group of either, so its tallies there, and their products, are the sums over the finer
+groups. Where a column of events is what the finer grouping adds, squares do not add up, and each has a set.
 
-In a set, a device has tallies in as many groups as it may touch: one for each combination of labels of event
-columns. Facts of the device choose where they stand: a bit for each combination of their labels, of which at most
-one is 1, times all that was proved.
+In a set, a device has tallies in as many groups as it may touch: one for each combination of labels of
+event columns. Facts of the device choose where they stand: a bit for each combination of their labels, of
+which at most one is 1, times all that was proved.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ from functools import lru_cache
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fa_core.constraints import Constraints, Forms, System, joined
 from fa_core.layout import bounds_of, groupings, shape_of
@@ -35,10 +34,8 @@ class ProvedSet:
     """Where the tallies of one metric in one grouping stand among the system's inputs.
 
     Attributes:
-        metric, grouping: which.
-        shape: of the grouping.
-        inputs: names of the tallies, in order.
-        chosen: whether a device's facts choose where they stand; a bit for each choice then follows as an input.
+        metric, grouping: which. shape: of the grouping. inputs: names of the tallies, in order. chosen:
+        whether a device's facts choose where they stand; a bit for each choice then follows as an input.
     """
 
     metric: str
@@ -120,7 +117,8 @@ def _shared(by_hash: _ByHash) -> Shared:
         for grouping, fine in sources.items():
             shape = shape_of(plan, grouping)
             summed = {
-                part: _coarser(forms, shape_of(plan, fine).axes, shape.axes) for part, forms in proved[fine].items()
+                part: _coarser(forms, shape_of(plan, fine).axes, shape.axes)
+                for part, forms in proved[fine].items()
             }
             cells = metric.vector(summed, shape, bounds)
             outputs += [cells[part.name].reshape(-1) for part in metric.parts(shape, bounds)]
@@ -143,7 +141,8 @@ def _proved(constraints: Constraints, metric: MetricSpec, shape: Shape, plan: Pl
     if alone:
         constraints.require_zero(chosen.sum() - proved[PRESENT].sum())
     else:
-        constraints.require(chosen.sum(), chosen.sum(), chosen.sum())
+        any_chosen = chosen.sum()
+        constraints.require(any_chosen, any_chosen, any_chosen)
     placed = {}
     for name, forms in proved.items():
         one = chosen.reshape(choices, *(1,) * len(forms.shape))
@@ -190,8 +189,3 @@ def _coarser(forms: Forms, fine: tuple[Axis, ...], coarse: tuple[Axis, ...]) -> 
     cells = prod(axis.labels for axis in coarse)
     index = index.reshape(cells, -1, *rest)
     return forms.take(np.moveaxis(index, 1, -1)).sum()
-
-
-def read(system: System, elements: NDArray[np.int64]) -> Int64Array:
-    """Return the vectors that elements come to, int64 (devices, length): what the four stages would send."""
-    return system.outputs.values(elements)
