@@ -29,7 +29,7 @@ PROOFS: Final = 3
 """Independent proofs of each report: Field64 is too small for one."""
 
 LARGEST_FORM: Final = 2**31
-"""Bound on Σ|coefficient| of a form in a gate."""
+"""Bound on |constant| + Σ|coefficient| of a form in a gate."""
 
 LOW: Final = np.uint64(0xFFFFFFFF)
 HALF: Final = np.uint64(32)
@@ -39,8 +39,9 @@ class Blocks(Circuit):
     """The circuit of a system. A measurement is its elements, and all of them are summed."""
 
     def __init__(self, system: System) -> None:
-        weight = np.bincount(system.forms.row, np.abs(system.forms.coefficient).astype(np.float64))
-        if weight.max(initial=0.0) >= LARGEST_FORM:
+        forms = system.forms
+        weight = np.bincount(forms.row, np.abs(forms.coefficient).astype(np.float64), forms.size)
+        if (weight + np.abs(forms.constant)).max() >= LARGEST_FORM:
             raise ValueError(f"a form's coefficients add up to {LARGEST_FORM} or more")
         self.field, self.system = FIELD64, system
         self.length = self.output_length = system.length
@@ -168,7 +169,8 @@ def spread(plan: Plan, total: Array) -> NDArray[np.uint64]:
     outputs = shared(plan).system.outputs
     if outputs.size != compile_plan(plan).length:
         raise ValueError("the vector read from the elements is not the layout's")
-    # Once a collection, in whole numbers of any length: a coefficient of joint counters may have 32 bits and more.
+    # In whole numbers of any length, as it is done once a collection: coefficients of joint counters may be
+    # large, and each times an element leaves 64 bits.
     terms = total[outputs.column].astype(object) * outputs.coefficient.astype(object)
     sums = np.zeros(outputs.size, object)
     np.add.at(sums, outputs.row, terms)
