@@ -15,6 +15,28 @@ class Xof(Protocol):
     def stream(self, seed: bytes, tag: bytes, binder: bytes, length: int) -> bytes: ...
 
 
+class Circuit(Protocol):
+    """What `Reference` needs to know of a circuit of one gadget, a sum of `chunk` products."""
+
+    @property
+    def p(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def chunk(self) -> int: ...
+    @property
+    def calls(self) -> int: ...
+    @property
+    def joint(self) -> int:
+        """Elements of joint randomness for one proof."""
+
+    def wires(self, vector: Sequence[int], joint: Sequence[int], one: int) -> list[list[int]]: ...
+    def outputs(
+        self, vector: Sequence[int], joint: Sequence[int], one: int, results: Sequence[int]
+    ) -> list[int]: ...
+    def truncate(self, vector: Sequence[int]) -> list[int]: ...
+
+
 @dataclass(frozen=True)
 class Bits:
     """`length` bits and linear checks. Bit j of call k weighs r_k^(j+1), or u_k v^(j+1) if `factored`."""
@@ -24,7 +46,7 @@ class Bits:
     chunk: int
     linear: Callable[[Sequence[int], int], list[int]]
     """(vector, share of 1) to the linear checks."""
-    truncate: Callable[[Sequence[int]], list[int]]
+    truncated: Callable[[Sequence[int]], list[int]]
     factored: bool = False
 
     @property
@@ -34,6 +56,14 @@ class Bits:
     @property
     def joint(self) -> int:
         return self.calls + self.factored
+
+    def truncate(self, vector: Sequence[int]) -> list[int]:
+        return self.truncated(vector)
+
+    def outputs(
+        self, vector: Sequence[int], joint: Sequence[int], one: int, results: Sequence[int]
+    ) -> list[int]:
+        return [sum(results) % self.p, *self.linear(vector, one)]
 
     def wires(self, vector: Sequence[int], joint: Sequence[int], one: int) -> list[list[int]]:
         """Of each call, 2 * chunk."""
@@ -55,7 +85,7 @@ class Bits:
 
 @dataclass(frozen=True)
 class Reference:
-    circuit: Bits
+    circuit: Circuit
     algorithm_id: int
     xof: Xof
     proofs: int
@@ -79,7 +109,8 @@ class Reference:
         return 2 * self.circuit.chunk + 2 * self.points - 1
 
     def checks(self) -> int:
-        return 1 + len(self.circuit.linear([0] * self.circuit.length, 0))
+        zeros = [0] * self.circuit.length
+        return len(self.circuit.outputs(zeros, [0] * self.circuit.joint, 0, [0] * self.circuit.calls))
 
     def encode(self, values: Sequence[int]) -> bytes:
         return b"".join(value.to_bytes(self.bytes_each, "little") for value in values)
@@ -133,7 +164,7 @@ class Reference:
         one, arity = pow(self.aggregators, -1, self.p), 2 * self.circuit.chunk
         blinds, polynomial = proof[:arity], proof[arity:]
         results = [polynomial[2 * (k + 1)] for k in range(self.circuit.calls)]
-        outputs = [sum(results), *self.circuit.linear(vector, one)]
+        outputs = self.circuit.outputs(vector, joint, one, results)
         weights = random[: len(outputs)] if len(outputs) > 1 else [1]
         t = random[-1]
         wires = [blinds, *self.circuit.wires(vector, joint, one)]
