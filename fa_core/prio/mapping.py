@@ -99,9 +99,12 @@ class _ByHash:
 
 @lru_cache(maxsize=16)
 def _shared(by_hash: _ByHash) -> Shared:
-    plan = by_hash.plan
+    return collected(by_hash.plan, Constraints())
+
+
+def collected(plan: Plan, constraints: Constraints) -> Shared:
+    """Return what `shared` does, worked out anew in these constraints."""
     bounds = bounds_of(plan)
-    constraints = Constraints()
     sets: list[ProvedSet] = []
     outputs: list[Forms] = []
     for name, metric in plan.metrics.items():

@@ -37,7 +37,6 @@ def fewest_units(draw: Draw, capped: int) -> dict[Tally, int]:
     return found
 
 
-
 @dataclass(frozen=True)
 class Definition:
     """What a device counts: the tallies of each of `draws`, one after the other.

@@ -6,6 +6,7 @@ For small bounds every assignment of every bit is tried, so that this is shown f
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from fa_core.arrays import Int64Array
 from fa_core.constraints import Constraints, Present, Product, Split, System, joined
 from fa_core.metrics import Bounds, MetricSpec, mean, rate_per_hour
 from fa_core.metrics import det as det_kind
+from fa_core.metrics.joint import TABLES
+from fa_core.plan import Plan
 from fa_core.prio.blocks import Blocks
-from tests.metrics.samples import SAMPLES, plan_of
+from fa_core.prio.mapping import shared
+from tests.metrics import joint_reference
+from tests.metrics.samples import SAMPLES, plan_of, plan_with
 from tests.prio import feasible
 from tests.prio.feasible import Definition, Tally
 from tests.prio.gates import Gates, forms_of, gates_of, value
@@ -155,7 +160,7 @@ def _hold(gates: Gates, needs: list[int], rows: Int64Array, before: int, known: 
     hold = np.ones(len(rows), np.bool_)
     for gate, need in zip(gates.gates, needs, strict=True):
         if before < need <= known:
-            a, b, c = (value(form, columns) for form in gate)  # type: ignore[arg-type]
+            a, b, c = (value(form, columns) for form in gate)
             hold &= a * b == c
     return hold
 
@@ -187,6 +192,35 @@ def test_the_constraints_admit_exactly_what_a_draw_gives(name: str) -> None:
                 assert group[each] == products[each], each
         found.add(tallies)
     assert found == set(case.definition.all(case.groups))
+
+
+def plan_by(*groupings: tuple[str, ...]) -> Plan:
+    """A rate of at most two events a device, broken down by three accents and two models."""
+    body = {**SAMPLES["rate"].body, "group_by": [list(grouping) for grouping in groupings]}
+    return plan_with({"metric": body}, "wake_events", "model", max_events=2)
+
+
+@pytest.mark.parametrize(
+    "groupings",
+    [[("accent",)], [(), ("accent",)], [("accent", "model")], [("model",), ("accent", "model")]],
+)
+def test_a_device_is_in_one_group_of_its_facts(groupings: list[tuple[str, ...]]) -> None:
+    """Every assignment that satisfies the gates comes to the vector of a device of one accent."""
+    system = shared(plan_by(*groupings)).system
+    events = any("model" in grouping for grouping in groupings)
+    table = TABLES["rate_event" if events else "rate"]
+    a = joint_reference.matrix(table, 2, 2)
+    expected = set()
+    for accent, tallies in product(range(3), feasible.rate(2).all(2 if events else 1)):
+        vector: list[int] = []
+        for grouping in groupings:
+            for cell in product(*({"accent": range(3), "model": range(2)}[name] for name in grouping)):
+                at = dict(zip(grouping, cell, strict=True))
+                n, r = tallies[at["model"]] if events else tallies[0]
+                here = at.get("accent", accent) == accent
+                vector += joint_reference.mapped(a, n * here, r * here)
+        expected.add(tuple(vector))
+    assert {tuple(row) for row in system.outputs.values(accepted(system)).tolist()} == expected
 
 
 def tallies_near(case: Case, source: random.Random) -> list[list[Tally]]:
