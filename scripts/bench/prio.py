@@ -2,10 +2,11 @@
 
     python -m scripts.bench.prio [--numbers 80] [--reports 512] [--batch 256] [--json]
 
-Numbers of 5 bits each, three proofs over Field64. `r^j` weighs bit j of call k by a power of r_k, as the
-draft's SumVec; `u v^j` by u_k v^(j+1), which makes of verification one matrix product a report. The peer is
-the plain reference of tests/prio (Python integers), on one report. `helper` includes `decide`. Reports are
-distinct.
+`wake-word-weekly` is the circuit of that plan, from what a device counted to its reports. The others are
+numbers of 5 bits each: `r^j` weighs bit j of call k by a power of r_k, as the draft's SumVec; `u v^j` by
+u_k v^(j+1), which makes of verification one matrix product a report. The peer is the plain reference of
+tests/prio (Python integers), on one report. Three proofs over Field64; `helper` includes `decide`. Reports
+are distinct.
 """
 
 import argparse
@@ -17,15 +18,20 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fa_core.plan import load
+from fa_core.prio import blocks
 from fa_core.prio.circuits import SumVec
 from fa_core.prio.field import FIELD64, Array
 from fa_core.prio.flp import interleave
+from fa_core.prio.mapping import shared
 from fa_core.prio.prio3 import Input, Prio3, Shares
 from fa_core.prio.xof import HmacAes
 from tests.prio import reference
 
 LARGEST: Final = 31
+PLAN: Final = "wake-word-weekly"
 CTX: Final = bytes(32)
 ALGORITHM: Final = 0xFFFF0000
 
@@ -58,7 +64,7 @@ class Factored(SumVec):
 class Row:
     """Milliseconds of CPU a report."""
 
-    weights: str
+    circuit: str
     upload: int
     device: float
     leader: float
@@ -72,17 +78,23 @@ def timed(work: Callable[[], object], reports: int) -> float:
     return (time.process_time() - start) * 1000 / reports
 
 
-def measure(name: str, circuit: SumVec, reports: int, batch: int) -> Row:
-    prio, key = Prio3(circuit, ALGORITHM, HmacAes(), 3), secrets.token_bytes(32)
-    numbers = [secrets.randbelow(LARGEST + 1) for _ in range(circuit.output_length)]
+def measure(
+    name: str, prio: Prio3, elements: Callable[[], NDArray[np.int64]], reports: int, batch: int
+) -> Row:
+    """`elements` makes what one device shares; the time that it takes is the device's."""
+    key = secrets.token_bytes(32)
     made: list[tuple[bytes, Shares]] = []
+    shared_by: list[NDArray[np.int64]] = []
 
     def devices() -> None:
         for _ in range(reports):
-            nonce = secrets.token_bytes(16)
-            made.append((nonce, prio.shard(CTX, numbers, nonce, secrets.token_bytes(prio.random_size))))
+            nonce, own = secrets.token_bytes(16), elements()
+            shared_by.append(own)
+            made.append((nonce, prio.shard(CTX, own, nonce, secrets.token_bytes(prio.random_size))))
 
     device = timed(devices, reports)
+    encoded = np.stack([prio.circuit.encode(own) for own in shared_by])
+    expected = prio.circuit.truncate(encoded).astype(np.int64).sum(axis=0)
     leader, helper, total = 0.0, 0.0, np.zeros(prio.length, dtype=np.int64)
     for at in range(0, reports, batch):
         part = made[at : at + batch]
@@ -99,10 +111,33 @@ def measure(name: str, circuit: SumVec, reports: int, batch: int) -> Row:
         leader += half - start + time.process_time() - done
         helper += done - half
         total += prio.unshard([one.total, other.total])
-    if total.tolist() != [reports * number for number in numbers]:
+    if (total != expected).any():
         raise AssertionError("the sum of the reports is wrong")
     upload = prio.public_size + prio.leader_size + prio.helper_size
     return Row(name, upload, device, leader * 1000 / reports, helper * 1000 / reports, reports)
+
+
+def measure_plan(reports: int, batch: int) -> Row:
+    """Devices that each counted something in one group of every set."""
+    plan = load(f"eval_plans/{PLAN}.yaml", policy=None)
+    sets = shared(plan).sets
+
+    def elements() -> NDArray[np.int64]:
+        tallies: dict[tuple[str, tuple[str, ...]], dict[str, NDArray[np.int64]]] = {}
+        for each in sets:
+            n, r = np.zeros((1, each.shape.cells), np.int64), np.zeros((1, each.shape.cells), np.int64)
+            group = secrets.randbelow(each.shape.cells)
+            n[0, group] = 1 + secrets.randbelow(plan.privacy.max_events)
+            r[0, group] = secrets.randbelow(int(n[0, group]) + 1)
+            tallies[each.metric, each.grouping] = {"n": n, "r": r}
+        return np.asarray(blocks.encode(plan, tallies)[0])
+
+    return measure(PLAN, blocks.prio(plan), elements, reports, batch)
+
+
+def measure_numbers(name: str, circuit: SumVec, reports: int, batch: int) -> Row:
+    numbers = np.array([secrets.randbelow(LARGEST + 1) for _ in range(circuit.output_length)], np.int64)
+    return measure(name, Prio3(circuit, ALGORITHM, HmacAes(), 3), lambda: numbers, reports, batch)
 
 
 def measure_reference(count: int, chunk: int) -> Row:
@@ -131,8 +166,9 @@ def main() -> None:
     arguments = parser.parse_args()
     count, chunk = arguments.numbers, max(1, round((arguments.numbers * 5) ** 0.5))
     rows = [
-        measure("r^j", SumVec(FIELD64, count, LARGEST, chunk), arguments.reports, arguments.batch),
-        measure("u v^j", Factored(count, chunk), arguments.reports, arguments.batch),
+        measure_plan(arguments.reports, arguments.batch),
+        measure_numbers("r^j", SumVec(FIELD64, count, LARGEST, chunk), arguments.reports, arguments.batch),
+        measure_numbers("u v^j", Factored(count, chunk), arguments.reports, arguments.batch),
         measure_reference(count, chunk),
     ]
     if arguments.json:
@@ -140,10 +176,10 @@ def main() -> None:
         return
     print(f"{count} numbers of 5 bits, 3 proofs, batches of {arguments.batch}; ms of CPU a report")
     heads = ("upload B", "device", "leader", "helper")
-    print(f"{'weights':<10}" + "".join(f"{head:>10}" for head in heads) + f"{'reference / leader':>20}")
+    print(f"{'circuit':<18}" + "".join(f"{head:>10}" for head in heads) + f"{'reference / leader':>20}")
     for row in rows:
         times = f"{row.device:>10.3f}{row.leader:>10.3f}{row.helper:>10.3f}"
-        print(f"{row.weights:<10}{row.upload:>10,}{times}{rows[-1].leader / row.leader:>20,.0f}")
+        print(f"{row.circuit:<18}{row.upload:>10,}{times}{rows[-1].leader / row.leader:>20,.0f}")
 
 
 if __name__ == "__main__":

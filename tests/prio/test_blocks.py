@@ -4,6 +4,8 @@ constraint in it refuses a lie that nothing else would."""
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import log2
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +302,31 @@ def test_no_other_number_of_gates_in_a_call_makes_a_shorter_proof(gates: int) ->
         return 2 * chunk + 2 * wire_length(-(-gates // chunk)) - 1
 
     assert size(chunk_of(gates)) == min(size(chunk) for chunk in range(1, gates + 1))
+
+
+def row_of(name: str) -> str:
+    """A plan's row of the table in docs/two-aggregators.md."""
+    plan = load(FOLDER / f"{name}.yaml", today=TODAY, fleet=2_000)
+    blocks, ours = circuit(plan), prio(plan)
+    calls, upload = blocks.calls[0], ours.public_size + ours.leader_size + ours.helper_size
+    degree = 2 * (wire_length(calls) - 1)
+    bound = 3 * log2(Fraction(blocks.chunk + 1, P64) + Fraction(degree, P64 - wire_length(calls)))
+    numbers = compile_plan(plan).length, blocks.length, len(blocks.system.gates), calls, blocks.chunk, upload
+    return f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + f" | −{-bound:.1f} |"
+
+
+def test_the_page_has_the_numbers_of_every_shipped_plan() -> None:
+    page = (FOLDER.parent / "docs" / "two-aggregators.md").read_text(encoding="utf-8")
+    assert [line for line in page.split("\n") if line[2:].split(" ")[0] in PLANS] == [
+        row_of(n) for n in PLANS
+    ]
+    largest = 0
+    for name in PLANS:
+        system = circuit(load(FOLDER / f"{name}.yaml", today=TODAY, fleet=2_000)).system
+        forms, made = system.forms, [step.start for step in system.steps if isinstance(step, Product)]
+        starts = np.array([step.start for step in system.steps])
+        source = starts[np.searchsorted(starts, forms.column, side="right") - 1]
+        assert not np.isin(source, made).any(), "a form of elements that are not bits"
+        weight = np.bincount(forms.row, np.abs(forms.coefficient), forms.size) + np.abs(forms.constant)
+        largest = max(largest, int(weight.max()))
+    assert f"among the shipped plans is {largest:,}." in page
