@@ -29,6 +29,7 @@ from clients.evaluate import (
     system_randomness,
 )
 from clients.fleet.tables import read_fleet
+from clients.simulated_pairs import SimulatedPairs
 from fa_core.errors import BadInput
 from fa_core.flower.transport import PARTITION
 from fa_core.plan import Plan
@@ -81,6 +82,7 @@ class SimulatedFleet:
         self._randomness = randomness
         self._clock = clock
         self._trust = Trust(pins.authority, pins.witness)
+        self._pairs = SimulatedPairs(len(cohort))
         self._devices: dict[int, SimulatedDevice] = {}
         self._asked = b""
         self._round: _Round | None = None
@@ -104,8 +106,11 @@ class SimulatedFleet:
         def contribute(joined: int) -> NDArray[np.int64]:
             return self._contribution(current, number, joined)
 
-        kind = DeviceParty if current.plan.privacy.secure_aggregation else plain.DeviceParty
-        party = kind(current.task, identity, self._trust, contribute)
+        party: Party
+        if current.plan.privacy.secure_aggregation:
+            party = DeviceParty(current.task, identity, self._trust, contribute, self._pairs)
+        else:
+            party = plain.DeviceParty(current.task, identity, self._trust, contribute)
         return party, party.join(current.invitation.request)
 
     def _believe(self, request: bytes) -> _Round:

@@ -8,6 +8,7 @@ open it complains, masks nothing in this attempt, and shows who lied.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from secrets import SystemRandom, token_bytes
 
@@ -27,10 +28,12 @@ from fa_core.secagg.messages import (
     Flags,
     Kind,
     Malformed,
+    Member,
     OtherSession,
     SharesRequest,
 )
 from fa_core.secagg.opened_secret import OPENING_SIZE, on_curve, open_secret
+from fa_core.secagg.pairs import Pairing, RoundKeys, pair_keys
 from fa_core.secagg.parameters import Parameters, choose
 from fa_core.secagg.task import Reason, Refusal, Stage, Task
 
@@ -47,15 +50,6 @@ _BEFORE = {
 def commitment_to(seed: bytes, release: bytes, device: bytes) -> bytes:
     """SHA-256(b ‖ release ‖ device): what a device signs of its self mask's seed."""
     return sha256(seed + release + device).digest()
-
-
-@dataclass(frozen=True, repr=False, slots=True)
-class _RoundKeys:
-    """The two key pairs of this round."""
-
-    record: Record
-    share: X25519PrivateKey
-    mask: X25519PrivateKey
 
 
 @dataclass(frozen=True, repr=False, slots=True)
@@ -91,7 +85,8 @@ class DeviceParty:
 
     `contribute(n)` is called once, at `masked`, with the number of devices on the signed roster, and returns
     the vector to be summed: int64 of shape (task.length,), already bounded, scaled and noised. Whatever it
-    raises goes through, and the party answers nothing new afterwards.
+    raises goes through, and the party answers nothing new afterwards. `pairing` agrees on keys: a process that
+    plays many devices hands in one that computes those of a pair once for both (`clients/simulated_pairs.py`).
 
     Each stage raises `Refusal` with a fixed code and leaves the party as it was. A request that was answered
     gets the same bytes again; another request of an answered stage is refused.
@@ -104,6 +99,7 @@ class DeviceParty:
         "_contribute",
         "_identity",
         "_keys",
+        "_pairing",
         "_received",
         "_task",
         "_trust",
@@ -115,13 +111,15 @@ class DeviceParty:
         identity: DeviceIdentity,
         trust: Trust,
         contribute: Callable[[int], NDArray[np.int64]],
+        pairing: Pairing = pair_keys,
     ) -> None:
         self._task = task
         self._identity = identity
         self._trust = trust
+        self._pairing = pairing
         self._contribute: Callable[[int], NDArray[np.int64]] | None = contribute
         self._answers: dict[Stage, tuple[bytes, bytes]] = {}
-        self._keys: _RoundKeys | None = None
+        self._keys: RoundKeys | None = None
         self._cohort: _Cohort | None = None
         self._received: _Received | None = None
         self._complained = False
@@ -180,7 +178,7 @@ class DeviceParty:
         share, mask = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         public = (share.public_key().public_bytes_raw(), mask.public_key().public_bytes_raw())
         record = make_record(self._identity, self._task.session, *public)
-        self._keys = _RoundKeys(record, share, mask)
+        self._keys = RoundKeys(record, share, mask)
         return messages.join_reply(self._task.session, record.encode())
 
     def _shares(self, request: bytes) -> bytes:
@@ -191,14 +189,24 @@ class DeviceParty:
         neighbours = neighbours_of(asked.index, roster_hash, parameters.devices, parameters.neighbours)
         records = self._check_neighbours(asked, neighbours)
         seed = token_bytes(shamir.SECRET_SIZE)
-        sealing, cohort = self._agree(parameters, roster_hash, asked.index, neighbours, records, seed)
+        pairs = [self._pairing(self._keys, record, self._task.session) for record in records]
         rows = shamir.share(
             (seed, self._keys.mask.private_bytes_raw()), parameters.neighbours, parameters.threshold
         ).astype("<u4")
-        sealed = [keys.seal(key, row.tobytes()) for key, row in zip(sealing, rows, strict=True)]
+        sealed = [keys.seal(pair.sealing, row.tobytes()) for pair, row in zip(pairs, rows, strict=True)]
         commitment = commitment_to(seed, self._task.release, self._keys.record.device)
         signature = self._identity.key.sign(dealt_message(roster_hash, commitment, b"".join(sealed)))
-        self._cohort = cohort
+        self._cohort = _Cohort(
+            parameters,
+            roster_hash,
+            asked.index,
+            neighbours,
+            tuple(records),
+            seed,
+            tuple(pair.opening for pair in pairs),
+            tuple(pair.mask for pair in pairs),
+            tuple(self._keys.record.device < record.device for record in records),
+        )
         boxes = np.frombuffer(b"".join(sealed), dtype=np.uint8).reshape(len(sealed), -1)
         return messages.shares_reply(self._task.session, Dealt(commitment, signature, boxes))
 
@@ -234,46 +242,12 @@ class DeviceParty:
                 raise Refusal(Reason.REPEATED_KEY)
             known |= names
         for member, index in zip(asked.neighbours, neighbours.tolist(), strict=True):
-            leaf = leaf_hash(member.record)
-            if not verify_inclusion(leaf, index, asked.roster.devices, member.proof, asked.roster.root):
+            if not _on_roster(member, index, asked.roster.devices, asked.roster.root):
                 raise Refusal(Reason.NEIGHBOUR_NOT_IN_ROSTER)
         task, authority = self._task, self._trust.authority
         if not all(record.valid(task.session, authority, task.population) for record in records):
             raise Refusal(Reason.UNCERTIFIED_KEY)
         return records
-
-    def _agree(
-        self,
-        parameters: Parameters,
-        roster_hash: bytes,
-        index: int,
-        neighbours: NDArray[np.int64],
-        records: list[Record],
-        seed: bytes,
-    ) -> tuple[list[bytes], _Cohort]:
-        """The keys shared with each neighbour: those that seal this device's shares, and the rest."""
-        assert self._keys is not None
-        session, own = self._task.session, self._keys.record.device
-        sealing, opening, masks = [], [], []
-        for record in records:
-            secret = keys.agree(self._keys.share, record.share_key)
-            sealing.append(keys.share_key(secret, session, own, record.device))
-            opening.append(keys.share_key(secret, session, record.device, own))
-            secret = keys.agree(self._keys.mask, record.mask_key)
-            masks.append(keys.pair_mask_key(secret, session, own, record.device))
-        adds = tuple(own < record.device for record in records)
-        cohort = _Cohort(
-            parameters,
-            roster_hash,
-            index,
-            neighbours,
-            tuple(records),
-            seed,
-            tuple(opening),
-            tuple(masks),
-            adds,
-        )
-        return sealing, cohort
 
     def _confirm(self, request: bytes) -> bytes:
         assert self._cohort is not None
@@ -364,6 +338,12 @@ class DeviceParty:
 
     def _forget(self) -> None:
         self._keys = self._cohort = self._received = self._contribute = None
+
+
+@lru_cache(maxsize=1 << 14)
+def _on_roster(member: Member, index: int, devices: int, root: bytes) -> bool:
+    """Whether a record is at an index of the roster. Remembered, since all of its neighbours in a hub ask."""
+    return verify_inclusion(leaf_hash(member.record), index, devices, member.proof, root)
 
 
 def _names(record: Record) -> set[bytes]:

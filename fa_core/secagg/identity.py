@@ -62,23 +62,33 @@ class Record:
         """The 256 bytes that are hashed into the roster."""
         return self.device + self.certificate + self.share_key + self.mask_key + self.signature
 
-    @classmethod
-    def decode(cls, data: bytes) -> "Record":
+    @staticmethod
+    def decode(data: bytes) -> "Record":
         """The record of 256 bytes. ValueError for another length; nothing else is checked."""
-        if len(data) != RECORD_SIZE:
-            raise ValueError(f"a record has {RECORD_SIZE} bytes")
-        return cls(data[:32], data[32:128], data[128:160], data[160:192], data[192:])
+        return _decode(data)
 
     def valid(self, session: bytes, authority: bytes, population: bytes) -> bool:
         """Whether the authority certified the device for this population (32 bytes), the device signed the
         keys, and the keys are usable."""
-        return (
-            signed(self.signature, _keys_message(session, self.share_key, self.mask_key), self.device)
-            and self.certificate[:POPULATION_SIZE] == population
-            and certified(self.device, self.certificate, authority)
-            and usable(self.share_key)
-            and usable(self.mask_key)
-        )
+        return _valid(self, session, authority, population)
+
+
+@lru_cache(maxsize=1 << 14)
+def _decode(data: bytes) -> Record:
+    if len(data) != RECORD_SIZE:
+        raise ValueError(f"a record has {RECORD_SIZE} bytes")
+    return Record(data[:32], data[32:128], data[128:160], data[160:192], data[192:])
+
+
+@lru_cache(maxsize=1 << 14)
+def _valid(record: Record, session: bytes, authority: bytes, population: bytes) -> bool:
+    return (
+        signed(record.signature, _keys_message(session, record.share_key, record.mask_key), record.device)
+        and record.certificate[:POPULATION_SIZE] == population
+        and certified(record.device, record.certificate, authority)
+        and usable(record.share_key)
+        and usable(record.mask_key)
+    )
 
 
 def population_id(name: str) -> bytes:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
@@ -151,8 +152,7 @@ class _Reader:
 
     def proof(self) -> Proof:
         count = self.take(1)[0]
-        path = self.take(HASH_SIZE * count)
-        return tuple(path[i : i + HASH_SIZE] for i in range(0, len(path), HASH_SIZE))
+        return _hashes(self.take(HASH_SIZE * count))
 
     def roster(self) -> Roster:
         return Roster(self.u32(), self.take(HASH_SIZE), self.take(NONCE_SIZE), self.take(SIGNATURE_SIZE))
@@ -178,6 +178,12 @@ class _Reader:
     def end(self) -> None:
         if self._rest:
             raise Malformed("the message is too long")
+
+
+@lru_cache(maxsize=1 << 14)
+def _hashes(path: bytes) -> Proof:
+    """The hashes of a proof. Remembered, since a hub or a simulation reads the same proof many times."""
+    return tuple(path[i : i + HASH_SIZE] for i in range(0, len(path), HASH_SIZE))
 
 
 def wrap(kind: Kind, session: bytes, body: bytes) -> bytes:

@@ -26,9 +26,12 @@ SHARE_SIZE = 4 * LIMBS
 MISSING = 0xFFFF_FFFF  # no residue: stands in a share's place where there is none
 
 Words = NDArray[np.uint64]
+Halves = NDArray[np.float64]
 
 _P = np.uint64(PRIME)
 _BITS = np.uint64(31)
+_HALF = np.uint64(16)
+_LOWER = np.uint64(0xFFFF)
 _CHUNK = 256
 
 
@@ -50,11 +53,8 @@ def share(
     """
     constant = np.array([limb for value in values for limb in split(value)], dtype=np.uint64)
     coefficients = _residues((threshold - 1) * len(constant), random).reshape(threshold - 1, len(constant))
-    x = np.arange(1, shares + 1, dtype=np.uint64)[:, None]
-    total = np.zeros((shares, len(constant)), dtype=np.uint64)
-    for row in coefficients:  # Horner, highest first; x < 2^24, so one fold a step keeps below 2^64
-        total = _fold((total + row) * x)
-    return _reduce(total + constant).astype(np.uint32)
+    values_at = _product(_powers(shares, threshold), coefficients)
+    return _reduce(values_at + constant).astype(np.uint32)
 
 
 def recover(points: NDArray[np.uint32]) -> list[bytes | None]:
@@ -96,6 +96,29 @@ def wrong_shares(points: NDArray[np.uint32], threshold: int) -> list[int] | None
             wrong = [row for row, xi in zip(rows.tolist(), x, strict=True) if _value(locator[::-1], xi) == 0]
             return wrong if len(wrong) == len(locator) - 1 <= spare // 2 else None
     return []
+
+
+@lru_cache(maxsize=8)
+def _powers(shares: int, threshold: int) -> tuple[Halves, Halves]:
+    """x^(t−1), …, x² and x for x = 1 … k, the upper and the lower 16 bits of each residue. Shape (k, t − 1)."""
+    x = np.arange(1, shares + 1, dtype=np.uint64)
+    powers = np.empty((shares, threshold - 1), dtype=np.uint64)
+    power = x
+    for column in reversed(range(threshold - 1)):
+        powers[:, column] = power
+        power = _reduce(power * x)
+    return _halves(powers)
+
+
+def _halves(words: Words) -> tuple[Halves, Halves]:
+    return (words >> _HALF).astype(np.float64), (words & _LOWER).astype(np.float64)
+
+
+def _product(powers: tuple[Halves, Halves], coefficients: Words) -> Words:
+    """The matrix product mod p, below 2^34. In halves of 16 bits every sum is below 2^33 · t, exact in a float."""
+    (a, b), (c, d) = powers, _halves(coefficients)
+    upper, middle, lower = (each.astype(np.uint64) for each in (a @ c, a @ d + b @ c, b @ d))
+    return 2 * _reduce(upper) + _fold(_reduce(middle) << _HALF) + _fold(lower)  # 2^32 ≡ 2
 
 
 def _residues(count: int, random: Callable[[int], bytes]) -> Words:
