@@ -5,6 +5,7 @@ stands for plan hash, release and attempt) and both devices, so that no key serv
 """
 
 import hmac
+from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -13,7 +14,9 @@ from fa_core.secagg.task import label
 
 KEY_SIZE = 32
 TAG_SIZE = 16
-_NO_SALT = bytes(32)
+_INNER, _OUTER = sha256(b"\x36" * 64), sha256(b"\x5c" * 64)
+"""The two hashes of HMAC-SHA256 (RFC 2104) under the empty salt, to be copied and continued."""
+_SHARE, _PAIR_MASK, _SELF_MASK = label("share"), label("pair mask"), label("self mask")
 _ONCE = bytes(12)  # the GCM nonce: each share key encrypts one message
 _PRIME = 2**255 - 19
 # u coordinates of the points whose order divides 8 (RFC 7748, section 7): with them a shared secret is zero.
@@ -30,7 +33,17 @@ _SMALL_ORDER = frozenset(
 
 def derive(secret: bytes, info: bytes) -> bytes:
     """HKDF-SHA256(secret, no salt, info): 32 bytes."""
-    extracted = hmac.digest(_NO_SALT, secret, "sha256")
+    return _expand(_extract(secret), info)
+
+
+def _extract(secret: bytes) -> bytes:
+    inner, outer = _INNER.copy(), _OUTER.copy()
+    inner.update(secret)
+    outer.update(inner.digest())
+    return outer.digest()
+
+
+def _expand(extracted: bytes, info: bytes) -> bytes:
     return hmac.digest(extracted, info + b"\x01", "sha256")
 
 
@@ -46,17 +59,23 @@ def agree(private: X25519PrivateKey, public: bytes) -> bytes:
 
 def share_key(secret: bytes, session: bytes, sender: bytes, receiver: bytes) -> bytes:
     """The AES-256-GCM key under which `sender` encrypts the shares that it hands to `receiver`."""
-    return derive(secret, label("share") + session + sender + receiver)
+    return derive(secret, _SHARE + session + sender + receiver)
+
+
+def share_keys(secret: bytes, session: bytes, one: bytes, other: bytes) -> tuple[bytes, bytes]:
+    """The `share_key` from `one` to `other`, and the one back."""
+    extracted, start = _extract(secret), _SHARE + session
+    return _expand(extracted, start + one + other), _expand(extracted, start + other + one)
 
 
 def pair_mask_key(secret: bytes, session: bytes, one: bytes, other: bytes) -> bytes:
     """The key of the mask between two devices; the same from both ends."""
-    return derive(secret, label("pair mask") + session + min(one, other) + max(one, other))
+    return derive(secret, _PAIR_MASK + session + min(one, other) + max(one, other))
 
 
 def self_mask_key(seed: bytes, session: bytes, device: bytes) -> bytes:
     """The key of the mask that a device adds on its own, from its 32-byte seed b."""
-    return derive(seed, label("self mask") + session + device)
+    return derive(seed, _SELF_MASK + session + device)
 
 
 def seal(key: bytes, plain: bytes) -> bytes:

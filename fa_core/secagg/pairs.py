@@ -35,9 +35,6 @@ Pairing = Callable[[RoundKeys, Record, bytes], PairKeys]
 def pair_keys(own: RoundKeys, other: Record, session: bytes) -> PairKeys:
     """Agree with another device on the keys of a session. Its record must be valid."""
     one, two = own.record.device, other.device
-    secret = keys.agree(own.share, other.share_key)
-    return PairKeys(
-        keys.share_key(secret, session, one, two),
-        keys.share_key(secret, session, two, one),
-        keys.pair_mask_key(keys.agree(own.mask, other.mask_key), session, one, two),
-    )
+    sealing, opening = keys.share_keys(keys.agree(own.share, other.share_key), session, one, two)
+    mask = keys.pair_mask_key(keys.agree(own.mask, other.mask_key), session, one, two)
+    return PairKeys(sealing, opening, mask)
