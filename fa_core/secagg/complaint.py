@@ -4,6 +4,7 @@ The accused signed everything that it dealt, and the accuser opened the one secr
 that secret its box either opens to shares, then the accuser lied, or it does not, then the accused did.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -17,8 +18,10 @@ from fa_core.secagg.identity import Record, signed
 from fa_core.secagg.messages import Complaint, Dealt, Roster
 from fa_core.secagg.opened_secret import on_curve, opened
 from fa_core.secagg.parameters import choose
-from fa_core.secagg.shamir import LIMBS, PRIME
+from fa_core.secagg.shamir import LIMBS, MISSING, PRIME, SHARE_SIZE
 from fa_core.secagg.task import Task, label
+
+_SPOILED = MISSING.to_bytes(4, "little") * (2 * SHARE_SIZE // 4)
 
 
 def dealt_message(roster_hash: bytes, commitment: bytes, sealed: bytes) -> bytes:
@@ -38,11 +41,23 @@ def shares_in(key: bytes, box: bytes) -> NDArray[np.uint32] | None:
 
     None where it does not open under `key`, or holds a number that is no residue.
     """
+    (shares,) = shares_in_all([key], [box])
+    return None if shares[0, 0] == MISSING else shares
+
+
+def shares_in_all(opening: Sequence[bytes], boxes: Sequence[bytes]) -> NDArray[np.uint32]:
+    """What `shares_in` finds in each box under its key, uint32 (boxes, 2, 9): `MISSING` for None."""
+    plain = b"".join([_plain(key, box) for key, box in zip(opening, boxes, strict=True)])
+    shares = np.frombuffer(plain, dtype="<u4").reshape(-1, 2, LIMBS).copy()
+    shares[(shares >= PRIME).any(axis=(1, 2))] = MISSING
+    return shares
+
+
+def _plain(key: bytes, box: bytes) -> bytes:
     try:
-        shares = np.frombuffer(keys.unseal(key, box), dtype="<u4").reshape(2, LIMBS)
+        return keys.unseal(key, box)
     except InvalidTag:
-        return None
-    return None if (shares >= PRIME).any() else shares
+        return _SPOILED
 
 
 def accused_lied(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fa_core.merkle import leaf_hash, verify_inclusion
 from fa_core.secagg import keys, messages, shamir
-from fa_core.secagg.complaint import dealt_by, dealt_message, shares_in
+from fa_core.secagg.complaint import dealt_by, dealt_message, shares_in, shares_in_all
 from fa_core.secagg.graph import mirror, neighbours_of
 from fa_core.secagg.identity import DeviceIdentity, Record, Trust, make_record, signed
 from fa_core.secagg.masks import Masker, lift
@@ -85,8 +85,8 @@ class DeviceParty:
 
     `contribute(n)` is called once, at `masked`, with the number of devices on the signed roster, and returns
     the vector to be summed: int64 of shape (task.length,), already bounded, scaled and noised. Whatever it
-    raises goes through, and the party answers nothing new afterwards. `pairing` agrees on keys: a process that
-    plays many devices hands in one that computes those of a pair once for both (`clients/simulated_pairs.py`).
+    raises goes through, and the party answers nothing new afterwards. `pairing` agrees on keys: a process
+    that plays many devices hands in one that computes those of a pair once for both.
 
     Each stage raises `Refusal` with a fixed code and leaves the party as it was. A request that was answered
     gets the same bytes again; another request of an answered stage is refused.
@@ -232,15 +232,12 @@ class DeviceParty:
         if len(asked.neighbours) != len(neighbours):
             raise Refusal(Reason.MALFORMED)
         records = [Record.decode(member.record) for member in asked.neighbours]
-        known: set[bytes] = set()
-        own = _names(self._keys.record)
-        for record in records:
-            names = _names(record)
-            if names & own:
-                raise Refusal(Reason.OWN_KEY)
-            if len(names) < 3 or names & known:
-                raise Refusal(Reason.REPEATED_KEY)
-            known |= names
+        names = [name for record in records for name in _names(record)]
+        known = set(names)
+        if not known.isdisjoint(_names(self._keys.record)):
+            raise Refusal(Reason.OWN_KEY)
+        if len(known) < len(names):
+            raise Refusal(Reason.REPEATED_KEY)
         for member, index in zip(asked.neighbours, neighbours.tolist(), strict=True):
             if not _on_roster(member, index, asked.roster.devices, asked.roster.root):
                 raise Refusal(Reason.NEIGHBOUR_NOT_IN_ROSTER)
@@ -264,13 +261,9 @@ class DeviceParty:
         if len(sealed) < cohort.parameters.threshold:
             raise Refusal(Reason.TOO_FEW_NEIGHBOURS)
         shares = np.full((len(present), 2, shamir.LIMBS), shamir.MISSING, dtype=np.uint32)
-        spoiled = []
-        for slot, box in zip(np.flatnonzero(present).tolist(), sealed, strict=True):
-            found = shares_in(cohort.opening_keys[slot], box)
-            if found is None:
-                spoiled.append(slot)
-            else:
-                shares[slot] = found
+        slots = np.flatnonzero(present)
+        shares[slots] = shares_in_all([cohort.opening_keys[slot] for slot in slots.tolist()], sealed)
+        spoiled = slots[shares[slots, 0, 0] == shamir.MISSING].tolist()
         # Any of them: where several lie at once, the complaints of a cohort then name them all.
         complaint = SystemRandom().choice(spoiled) if spoiled else NO_COMPLAINT
         self._received = _Received(dealt, present, shares, complaint)
@@ -346,6 +339,6 @@ def _on_roster(member: Member, index: int, devices: int, root: bytes) -> bool:
     return verify_inclusion(leaf_hash(member.record), index, devices, member.proof, root)
 
 
-def _names(record: Record) -> set[bytes]:
+def _names(record: Record) -> tuple[bytes, bytes, bytes]:
     """The three public keys of a record: none of them may occur twice among the devices that one sees."""
-    return {record.device, record.share_key, record.mask_key}
+    return record.device, record.share_key, record.mask_key

@@ -14,12 +14,12 @@ Vector = NDArray[np.uint32] | NDArray[np.uint64]
 
 _PIECE = 1 << 16
 _ZEROS = bytes(_PIECE)
-_COUNTER = bytes(16)
+_FROM_ZERO = CTR(bytes(16))
 
 
 def keystream(key: bytes, size: int) -> bytes:
     """The first `size` bytes of AES-256-CTR under `key`, the counter block starting at zero."""
-    return Cipher(AES256(key), CTR(_COUNTER)).encryptor().update(bytes(size))
+    return Cipher(AES256(key), _FROM_ZERO).encryptor().update(bytes(size))
 
 
 class Masker:
@@ -27,19 +27,19 @@ class Masker:
 
     def __init__(self, vector: Vector) -> None:
         """`vector`: contiguous, little-endian uint32 or uint64 of shape (length,); changed in place."""
-        self._vector = vector
-        self._step = _PIECE // vector.itemsize
+        step = _PIECE // vector.itemsize
         self._scratch = bytearray(min(_PIECE, vector.nbytes) + 15)
-        self._stream = np.frombuffer(self._scratch, dtype=vector.dtype, count=min(self._step, len(vector)))
+        stream = np.frombuffer(self._scratch, dtype=vector.dtype, count=min(step, len(vector)))
+        pieces = [vector[start : start + step] for start in range(0, len(vector), step)]
+        self._pieces = [(piece, memoryview(_ZEROS)[: piece.nbytes], stream[: len(piece)]) for piece in pieces]
 
     def apply(self, key: bytes, *, subtract: bool = False) -> None:
         """Add the mask of the 32-byte `key` to the vector, or take it away."""
-        stream = Cipher(AES256(key), CTR(_COUNTER)).encryptor()
+        encryptor = Cipher(AES256(key), _FROM_ZERO).encryptor()
         combine = np.subtract if subtract else np.add
-        for start in range(0, len(self._vector), self._step):
-            piece = self._vector[start : start + self._step]
-            stream.update_into(memoryview(_ZEROS)[: piece.nbytes], self._scratch)
-            combine(piece, self._stream[: len(piece)], out=piece)
+        for piece, zeros, stream in self._pieces:
+            encryptor.update_into(zeros, self._scratch)
+            combine(piece, stream, out=piece)
 
 
 def lift(vector: NDArray[np.int64], bits: int) -> Vector:

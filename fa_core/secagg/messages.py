@@ -154,6 +154,18 @@ class _Reader:
         count = self.take(1)[0]
         return _hashes(self.take(HASH_SIZE * count))
 
+    def member(self) -> Member:
+        if len(self._rest) <= RECORD_SIZE:
+            raise Malformed("the message ends too early")
+        return _member(self.take(RECORD_SIZE + 1 + HASH_SIZE * self._rest[RECORD_SIZE]))
+
+    def boxes(self) -> list[bytes]:
+        """All that is left, cut into boxes."""
+        rest = self.take(len(self._rest))
+        if len(rest) % SEALED_SIZE:
+            raise Malformed("the message ends too early")
+        return [rest[i : i + SEALED_SIZE] for i in range(0, len(rest), SEALED_SIZE)]
+
     def roster(self) -> Roster:
         return Roster(self.u32(), self.take(HASH_SIZE), self.take(NONCE_SIZE), self.take(SIGNATURE_SIZE))
 
@@ -181,8 +193,12 @@ class _Reader:
 
 
 @lru_cache(maxsize=1 << 14)
+def _member(data: bytes) -> Member:
+    """A member of 257 bytes and its hashes. Remembered, since all neighbours of a hub's device read it."""
+    return Member(data[:RECORD_SIZE], _hashes(data[RECORD_SIZE + 1 :]))
+
+
 def _hashes(path: bytes) -> Proof:
-    """The hashes of a proof. Remembered, since a hub or a simulation reads the same proof many times."""
     return tuple(path[i : i + HASH_SIZE] for i in range(0, len(path), HASH_SIZE))
 
 
@@ -261,7 +277,7 @@ def read_shares_request(session: bytes, data: bytes) -> SharesRequest:
     roster, index, proof = reader.roster(), reader.u32(), reader.proof()
     members = []
     while not reader.empty():
-        members.append(Member(reader.take(RECORD_SIZE), reader.proof()))
+        members.append(reader.member())
     return SharesRequest(roster, index, proof, tuple(members))
 
 
@@ -286,11 +302,7 @@ def confirm_request(session: bytes, dealt: Flags, sealed: NDArray[np.uint8]) -> 
 def read_confirm_request(session: bytes, data: bytes, devices: int) -> tuple[Flags, list[bytes]]:
     """(who dealt shares, by roster index; the sealed shares)."""
     reader = _open(Kind.CONFIRM_REQUEST, session, data)
-    dealt = reader.flags(devices)
-    sealed = []
-    while not reader.empty():
-        sealed.append(reader.take(SEALED_SIZE))
-    return dealt, sealed
+    return reader.flags(devices), reader.boxes()
 
 
 def dispute_request(session: bytes, dealt: Dealt) -> bytes:
@@ -471,7 +483,7 @@ def read_complaint_request(data: bytes) -> tuple[Task, Complaint]:
     indices, members = [], []
     for _ in range(2):
         indices.append(reader.u32())
-        members.append(Member(reader.take(RECORD_SIZE), reader.proof()))
+        members.append(reader.member())
     opening = reader.take(OPENING_SIZE)
     dealt = reader.dealt(max(reader.left() - HASH_SIZE - SIGNATURE_SIZE, 0) // SEALED_SIZE)
     reader.end()

@@ -100,7 +100,7 @@ def wrong_shares(points: NDArray[np.uint32], threshold: int) -> list[int] | None
 
 @lru_cache(maxsize=8)
 def _powers(shares: int, threshold: int) -> tuple[Halves, Halves]:
-    """x^(t−1), …, x² and x for x = 1 … k, the upper and the lower 16 bits of each residue. Shape (k, t − 1)."""
+    """x^(t−1), …, x², x for x = 1 … k: the upper and the lower 16 bits of each residue, shape (k, t − 1)."""
     x = np.arange(1, shares + 1, dtype=np.uint64)
     powers = np.empty((shares, threshold - 1), dtype=np.uint64)
     power = x
@@ -115,7 +115,10 @@ def _halves(words: Words) -> tuple[Halves, Halves]:
 
 
 def _product(powers: tuple[Halves, Halves], coefficients: Words) -> Words:
-    """The matrix product mod p, below 2^34. In halves of 16 bits every sum is below 2^33 · t, exact in a float."""
+    """The matrix product mod p, below 2^34, from halves of 16 bits.
+
+    Every sum of products is below 2^33 · t, so exact in a float for any threshold t up to 2^20.
+    """
     (a, b), (c, d) = powers, _halves(coefficients)
     upper, middle, lower = (each.astype(np.uint64) for each in (a @ c, a @ d + b @ c, b @ d))
     return 2 * _reduce(upper) + _fold(_reduce(middle) << _HALF) + _fold(lower)  # 2^32 ≡ 2
