@@ -14,6 +14,7 @@ from scripts.bench import (
     device,
     estimates,
     gateway,
+    local_engine,
     local_eval,
     previews,
     rollout,
@@ -47,6 +48,20 @@ def test_tables_engine() -> None:
     code, printed = run(tables_engine, "--devices", "1000", "--events", "4", "--hours", "2")
     assert code == 0, printed
     assert "1,000 devices x 4 events" in printed
+
+
+def test_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against its own commit, and against one that there is not."""
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(local_engine.PLAN.read_text().replace("min_cohort: 100", "min_cohort: 3"))
+    monkeypatch.setattr(local_engine, "PLAN", plan)
+    sizes = ("--devices", "40", "--events", "2", "--runs", "1")
+    _, printed = run(local_engine, "--before", "HEAD", *sizes, "--json")
+    figures = json.loads(printed)
+    assert figures["devices"] == 40
+    assert min(figures["before_a_device"], figures["now_a_device"], figures["ratio"]) > 0
+    with pytest.raises(SystemExit, match="--before nothing: "):
+        run(local_engine, "--before", "nothing", *sizes)
 
 
 def test_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
