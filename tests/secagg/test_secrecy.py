@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fa_core.errors import Refused
 from fa_core.secagg import DeviceParty, Parameters, Refusal, Stage, keys, messages
-from fa_core.secagg.device import _RoundKeys
 from fa_core.secagg.identity import make_record
 from fa_core.secagg.masks import Masker, lift
+from fa_core.secagg.pairs import RoundKeys
 from tests.secagg import attacks, lab
 from tests.secagg.attacks import Opened, View
 from tests.secagg.lab import TASK, Lab, Vectors
@@ -279,7 +279,7 @@ class SameKeys(DeviceParty):
         share, mask = self.kept.setdefault(self._identity.device, fresh)
         public = (share.public_key().public_bytes_raw(), mask.public_key().public_bytes_raw())
         record = make_record(self._identity, self._task.session, *public)
-        self._keys = _RoundKeys(record, share, mask)
+        self._keys = RoundKeys(record, share, mask)
         return messages.join_reply(self._task.session, record.encode())
 
     def _agree(self, parameters, roster_hash, index, neighbours, records, seed):  # type: ignore[no-untyped-def]
