@@ -25,6 +25,7 @@ from scripts.bench import (
 )
 from tests.bench.running import run
 from tests.deployment.lab import ENVIRONMENT, GUARD, ROOT
+from tests.device.setup import PLAN
 from tests.fleet.small import small_bank
 
 STAGES = ("join", "shares", "confirm", "masked", "unmask")
@@ -53,12 +54,14 @@ def test_tables_engine() -> None:
 def test_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against its own commit, and against one that there is not."""
     plan = tmp_path / "plan.yaml"
-    plan.write_text(local_engine.PLAN.read_text().replace("min_cohort: 100", "min_cohort: 3"))
+    words = {"name": "weekly", "revision": 1, "expires": "2099-12-31", "window": "7d", "epsilon": 1}
+    text = PLAN.format(**words, noise="distributed", secure="true")
+    plan.write_text(text.replace("min_cohort: 3", "min_cohort: 50"))
     monkeypatch.setattr(local_engine, "PLAN", plan)
-    sizes = ("--devices", "40", "--events", "2", "--runs", "1")
+    sizes = ("--devices", "100", "--events", "2", "--runs", "1")
     _, printed = run(local_engine, "--before", "HEAD", *sizes, "--json")
     figures = json.loads(printed)
-    assert figures["devices"] == 40
+    assert figures["devices"] == 100
     assert min(figures["before_a_device"], figures["now_a_device"], figures["ratio"]) > 0
     with pytest.raises(SystemExit, match="--before nothing: "):
         run(local_engine, "--before", "nothing", *sizes)
