@@ -131,8 +131,11 @@ def entry_object(entry: Entry) -> dict[str, Json]:
     }
 
 
-def export(home: DeviceHome, out: Path) -> list[Path]:
+def export(home: DeviceHome, out: Path, donations: list[Json]) -> list[Path]:
     """Write everything that is stored into a new folder, readable by this user alone, as CSV and JSON.
+
+    Args:
+        donations: what the store holds of them (`clients.donation.held`), which nothing here reads.
 
     Raises BadInput where the folder is there already.
     """
@@ -146,6 +149,7 @@ def export(home: DeviceHome, out: Path) -> list[Path]:
         "consents.json": {grant.purpose: _until(grant) for grant in store.grants()},
         "journal.json": [entry_object(entry) for entry in store.entries()],
         "personal.json": _personal(PersonalRecords(store)),
+        "donations.json": donations,
     }
     written = [_write(out / name, json.dumps(value, indent=2)) for name, value in said.items()]
     return written + [_write_table(store, name, out / f"{name}.csv") for name in STORED]

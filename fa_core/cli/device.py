@@ -193,8 +193,10 @@ def export(
 ) -> None:
     """Write everything that is stored about you into plain files, readable by you alone."""
     from clients.device.owner import export as export_to
+    from clients.donation.held import exported
 
-    written = [str(path) for path in export_to(_open(folder), out)]
+    home = _open(folder)
+    written = [str(path) for path in export_to(home, out, exported(home.store))]
     typer.echo(json.dumps(written, indent=2) if as_json else "\n".join(written))
 
 
@@ -206,11 +208,12 @@ def verify(
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Check the journal's chain, deletions, consents and charges against the store. Exit code 3 if broken."""
+    """Check the journal's chain, deletions, consents, charges and donations. Exit code 3 if broken."""
     from clients.device.proof import problems
+    from clients.donation import held
 
     home = _open(folder)
-    found = problems(home.store, head)
+    found = problems(home.store, head) or held.problems(home.store)
     last = home.store.last_entry()
     assert last is not None
     if as_json:

@@ -181,6 +181,7 @@ def test_the_owner_sees_forgets_exports_and_verifies(folder: Path, tmp_path: Pat
     assert fa(folder, "export", "--out", str(out)).exit_code == 0
     rows = list(csv.DictReader((out / "wake_events.csv").open()))
     assert [row["wake_word"] for row in rows] == ["okay_nabu"] * 3
+    assert json.loads((out / "donations.json").read_text()) == []
     assert {path.stat().st_mode & 0o077 for path in [out, *out.iterdir()]} == {0}
     assert isinstance(fa(folder, "export", "--out", str(out)).exception, BadInput)
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from clients.device.journal import sentence
 from clients.device.owner import entry_object
 from clients.device.proof import problems
-from clients.donation import offering
+from clients.donation import held, offering
 from clients.donation.offering import offer, withdraw
 from clients.donation.records import Donations
 from clients.donation.showing import agreed, read_recording, shown
@@ -182,6 +182,48 @@ def test_a_withdrawal_counts_with_the_vaults_own_words_alone(world: World) -> No
             lambda target, body: replace(too_long, sample=SealedSample.decode(body).sample).sign(world.key),
             lambda: NOW,
         )
+
+
+def test_an_owner_exports_tokens_and_no_key_of_a_sample(world: World) -> None:
+    donation = world.donate()
+    (said,) = held.exported(world.store)
+    assert isinstance(said, dict)
+    assert said["token"] == donation.token.hex()
+    assert {"sample", "token", "request", "area", "vault", "vault_key", "at", "until", "state"} == said.keys()
+    # What is exported is enough to withdraw.
+    request, token = (bytes.fromhex(str(said[name])) for name in ("request", "token"))
+    answer = world.keeper.withdraw(request + token, NOW)
+    assert Statement.read(answer, donation.vault_key).said == "destroyed"
+
+
+def test_stored_statements_of_deletion_are_checked_again(world: World) -> None:
+    one, other = world.donate(), world.donate()
+    for each in (one, other):
+        withdraw(world.store, each, world.post, lambda: world.now)
+    assert held.problems(world.store) == []
+    donations, entries = Donations(world.store).all(), world.store.entries()
+    last = entries[-1]
+    body, about_one = dict(last.body), dict(entries[-2].body)
+    digits = str(body["signature"])
+    broken = {
+        "signature": {**body, "signature": ("0" if digits[0] != "0" else "1") + digits[1:]},
+        "another's statement": {**about_one, "sample": body["sample"]},
+        "reads": {**body, "reads": 7},
+        "words": {**body, "statement": str(body["statement"]).replace("no proof", "a proof")},
+    }
+    for changed in broken.values():
+        found = list(held._problems(donations, [*entries[:-1], replace(last, body=changed)]))
+        assert found == [
+            f"entry {last.sequence}: the vault signed no such statement of deletion of {other.sample.hex()}"
+        ]
+    assert "not what the journal says" in next(held._problems(donations, entries[:-1]))
+    assert "token of donation" in next(held._problems(donations[:1], entries))
+    swapped = replace(one, token=other.token)
+    assert "another sample's" in next(held._problems([swapped, other], entries))
+    world.store.connection.execute("UPDATE donation SET state = 'kept' WHERE sample = ?", (one.sample,))
+    assert held.problems(world.store) == [
+        f"donation {one.sample.hex()} is 'kept', which is not what the journal says"
+    ]
 
 
 # The canary: the sample's bytes and words, in clear, anywhere.

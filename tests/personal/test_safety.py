@@ -180,7 +180,7 @@ def test_no_feature_or_adapter_is_in_clear_on_disk_in_logs_or_in_what_is_said(
     assert {name: found for name, data in everything.items() if (found := sightings(data, secrets))} == {}
 
     # What comes out would be seen: an owner's own export has all of it, in clear.
-    written = export(owned.home, owned.folder / "out")
+    written = export(owned.home, owned.folder / "out", [])
     assert sum(sightings(path.read_bytes(), secrets) for path in written) > 50
 
 
