@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from fa_core.errors import BadInput, UnheardError
@@ -76,19 +78,37 @@ def serve(home: Home) -> None:
 
 def _config(home: Home) -> uvicorn.Config:
     settings = home.settings
-    return uvicorn.Config(
+    return https_config(
         "fa_core.gateway.worker:application",
-        factory=True,
+        (home.folder / settings.certificate, home.folder / settings.key),
+        settings.limits.connections,
         workers=settings.workers,
+    )
+
+
+def https_config(
+    app: FastAPI | str, tls: tuple[Path, Path], connections: int, *, workers: int | None = None
+) -> uvicorn.Config:
+    """Return how uvicorn serves devices: over TLS, with limits on heads and connections.
+
+    Args:
+        app: the application, or MODULE:FACTORY, which each of the `workers` calls.
+        tls: files of the certificate and of its key, PEM. connections: how many at once.
+    """
+    certificate, key = tls
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
+        workers=workers,
         http="fa_core.gateway.long_poll:HeadLimitProtocol",
         ws="none",
-        ssl_certfile=home.folder / settings.certificate,
-        ssl_keyfile=home.folder / settings.key,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.limits.connections,
+        limit_concurrency=connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         timeout_worker_healthcheck=30,

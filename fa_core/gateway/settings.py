@@ -6,7 +6,7 @@ Paths are taken from the folder of the file.
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,6 +25,9 @@ class Section(BaseModel):
     """Base of every section: frozen, strict, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class CohortSection(Section):
@@ -132,11 +135,19 @@ def address(text: str) -> tuple[str, int]:
 
 def read_home(folder: Path) -> Home:
     """Read `gateway.toml` in a folder. Raises BadInput with every problem, by key."""
-    path = folder / CONFIG
+    return Home(folder, read_settings(folder / CONFIG, Settings, "fa gateway init"))
+
+
+def read_settings(path: Path, settings: type[AnySection], made_by: str) -> AnySection:
+    """Read a TOML file as settings. Raises BadInput with every problem, by key.
+
+    Args:
+        made_by: the command that makes such a file, for whoever has none.
+    """
     try:
-        return Home(folder, Settings.model_validate(tomllib.loads(path.read_text("utf-8"))))
+        return settings.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}; `fa gateway init` makes one") from None
+        raise BadInput(f"{path} cannot be read: {error.strerror}; `{made_by}` makes one") from None
     except ValidationError as error:
         raise BadInput("\n".join(f"{path}: {each}" for each in problems(error))) from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError

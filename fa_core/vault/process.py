@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from fa_core.errors import BadInput
 from fa_core.gateway.logs import structured
-from fa_core.gateway.process import KEEP_ALIVE_SECONDS, STOP_SECONDS, listen
+from fa_core.gateway.process import https_config, listen
 from fa_core.vault.access_log import AccessLog
 from fa_core.vault.service import build, utc_now
 from fa_core.vault.settings import Home
@@ -37,19 +37,5 @@ def serve(home: Home, log: AccessLog) -> None:
 def server(home: Home, app: FastAPI) -> uvicorn.Server:
     """Return the server of an application, with the folder's certificate."""
     settings = home.settings
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="fa_core.gateway.long_poll:HeadLimitProtocol",
-            ws="none",
-            ssl_certfile=home.folder / settings.certificate,
-            ssl_keyfile=home.folder / settings.key,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=settings.limits.connections,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-    )
+    tls = (home.folder / settings.certificate, home.folder / settings.key)
+    return uvicorn.Server(https_config(app, tls, settings.limits.connections))

@@ -3,18 +3,17 @@
 Paths are taken from the folder of the file.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from fa_core.donation.request import DonationRequest, read
-from fa_core.errors import BadInput, Refused, problems
-from fa_core.gateway.settings import Address, Seconds, Section
+from fa_core.errors import BadInput, Refused
+from fa_core.gateway.settings import Address, Seconds, Section, read_settings
 from fa_core.trust.enrolment import read_hex, read_key
 from fa_core.vault import database
 from fa_core.vault.keeper import Keeper
@@ -114,12 +113,4 @@ class Home:
 
 def read_home(folder: Path) -> Home:
     """Read `vault.toml` in a folder. Raises BadInput with every problem, by key."""
-    path = folder / CONFIG
-    try:
-        return Home(folder, Settings.model_validate(tomllib.loads(path.read_text("utf-8"))))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}; `fa vault init` makes one") from None
-    except ValidationError as error:
-        raise BadInput("\n".join(f"{path}: {each}" for each in problems(error))) from None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
-        raise BadInput(f"{path} is not TOML: {error}") from None
+    return Home(folder, read_settings(folder / CONFIG, Settings, "fa vault init"))
