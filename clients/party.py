@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clients.device.interface import Declined, Reason, Stage
 from clients.device.records import Seen
-from clients.device.trust import PinnedKey, Pins, believe, covers
+from clients.device.trust import PinnedKey, Pins, believe
 from clients.evaluate import (
     Cohort,
     Randomness,
@@ -32,6 +32,7 @@ from clients.fleet.tables import read_fleet
 from clients.simulated_pairs import SimulatedPairs
 from fa_core.errors import BadInput
 from fa_core.flower.transport import PARTITION
+from fa_core.layout import covers
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import noise_share, shares_of
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain

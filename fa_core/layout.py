@@ -7,19 +7,25 @@ it among its parts. Shares come from the plan only, never from data.
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from hashlib import sha256
 from math import ceil, log2, prod
 from typing import Final, Literal
 
+from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput, Refused
 from fa_core.metrics import Axis, Bounds, MetricSpec, Part, Shape
 from fa_core.plan import Plan, rho_of
 from fa_core.privacy.accounting import gaussian_variance, geometric_variance
 from fa_core.privacy.bounding import EXACT
 from fa_core.privacy.distributed import LEAST_VARIANCE
+from fa_core.privacy.ledger import Charge
 from fa_core.values import Block, Layout, Mechanism
 
 MAX_COHORT: Final = 100_000
 """Largest cohort that one sum may have; the modulus is chosen to hold it."""
+
+MAX_REPORTS: Final = 100_000_000
+"""Most reports that two aggregators may add up; the sum of so many is far from the field's half."""
 
 NOISE_TAIL: Final = 40
 """Headroom kept for noise, in standard deviations of the sum."""
@@ -94,9 +100,31 @@ def compile_plan(plan: Plan) -> Layout:
         cost=sum((block.cost for block in blocks), Fraction(0)),
         epsilon=privacy.epsilon,
         delta=privacy.delta if zcdp else Fraction(0),
-        modulus_bits=_modulus_bits(blocks),
+        modulus_bits=_modulus_bits(blocks) if privacy.kappa is None else _field_bits(blocks),
         reason=reason,
+        kappa=privacy.kappa,
     )
+
+
+def layout_hash(layout: Layout) -> bytes:
+    """Return a hash of everything that decides what a device sends and how large the noise is, 32 bytes.
+
+    The layout follows from the plan; that it follows alike in two versions of this code is what this shows.
+    """
+    blocks = [
+        [each.metric, list(each.grouping), each.part, each.start, each.cells]
+        + [str(number) for number in (each.l1, each.l2_squared, each.linf, each.cost, each.variance)]
+        for each in layout.blocks
+    ]
+    facts = [layout.plan_hash, layout.accounting, layout.mechanism, layout.noise, str(layout.kappa)]
+    return sha256(b"unheard/layout/1\n" + canonical([facts, blocks])).digest()
+
+
+def covers(charge: Charge, plan: Plan, layout: Layout) -> bool:
+    """Return whether a charge is for exactly what the plan's layout costs."""
+    return (charge.currency, charge.cost, charge.epsilon, charge.delta, charge.alpha, charge.family) == (
+        layout.accounting, layout.cost, layout.epsilon, layout.delta, plan.privacy.alpha, plan.metadata.name,
+    )  # fmt: skip
 
 
 def shares_of_budget(plan: Plan) -> dict[tuple[str, tuple[str, ...]], Fraction]:
@@ -160,6 +188,17 @@ def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
         f"one device may add so much that the sum of {MAX_COHORT:,} devices does not fit 64 bits; "
         "lower max_events, max_hours or the clip"
     )
+
+
+def _field_bits(blocks: list[Block]) -> Literal[64]:
+    """Return 64, the bits of the field of two aggregators. Raises BadInput where a sum may pass its half."""
+    # A cell is at most half of 2^64 - 2^32 + 1 away from zero; the leader's noise at most doubles the tail.
+    if any(2 * _most(block, MAX_REPORTS) >= 2**63 - 2**31 for block in blocks):
+        raise BadInput(
+            f"one device may add so much that the sum of {MAX_REPORTS:,} devices does not fit the field of "
+            "two aggregators; lower max_events, max_hours or the clip, or write `sum: four_stages`"
+        )
+    return 64
 
 
 def require_headroom(layout: Layout, devices: int) -> None:

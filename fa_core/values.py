@@ -16,6 +16,7 @@ Accounting = Literal["zcdp", "pure"]
 Mechanism = Literal["discrete_gaussian", "geometric"]
 NoiseMode = Literal["central", "distributed"]
 Counters = Literal["joint", "blocks"]
+SumMode = Literal["four_stages", "two_aggregators"]
 Verdict = Literal["met", "broken", "not_enough_evidence"]
 
 TABLES: Final = "tables"
@@ -86,6 +87,8 @@ class Layout:
         epsilon, delta: what `cost` converts to, as claimed in the plan.
         modulus_bits: 32 or 64, the ring of secure aggregation.
         reason: why this mechanism, for a person.
+        kappa: where two aggregators form the sum, the leader's noise has kappa times the variance of the
+            helper's, which is the block's. None where devices do in four stages.
     """
 
     plan_hash: str
@@ -98,6 +101,7 @@ class Layout:
     delta: Fraction
     modulus_bits: Literal[32, 64]
     reason: str
+    kappa: Fraction | None = None
 
     @property
     def length(self) -> int:

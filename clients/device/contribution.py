@@ -35,8 +35,9 @@ from clients.device.odometer import Budget, Moment, affords, settled
 from clients.device.policy import ConditionReader, Policy, asks_of, refusal, trained_enough, used_up
 from clients.device.records import Contribution, Records
 from clients.device.store import Store
-from clients.device.trust import Believed, Pins, answered, believe, covers
+from clients.device.trust import Believed, Pins, answered, believe
 from fa_core.errors import BadInput, Refused
+from fa_core.layout import covers
 from fa_core.plan import Plan, TrainPlan
 from fa_core.secagg import MAX_ATTEMPTS, DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
 from fa_core.values import Layout

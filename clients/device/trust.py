@@ -20,7 +20,6 @@ from fa_core.plan.signing import verify
 from fa_core.privacy.ledger import Charge
 from fa_core.trust import checkpoint as log
 from fa_core.trust.charges import Keys, Round, paid
-from fa_core.values import Layout
 from fa_core.wire.invitation import Invitation
 
 
@@ -102,13 +101,6 @@ def believe(
         raise Declined(Reason.WINDOW)
     after = Seen(checkpoint.size, checkpoint.root, moment.latest, seen.first or moment.timestamp)
     return Believed(plan, charge, signer, moment, after)
-
-
-def covers(charge: Charge, plan: Plan, layout: Layout) -> bool:
-    """Return whether a charge is for exactly what the plan's layout costs."""
-    return (charge.currency, charge.cost, charge.epsilon, charge.delta, charge.alpha, charge.family) == (
-        layout.accounting, layout.cost, layout.epsilon, layout.delta, plan.privacy.alpha, plan.metadata.name,
-    )  # fmt: skip
 
 
 def answered(contributions: Iterable[Contribution], family: str, start: datetime, end: datetime) -> bool:

@@ -1,6 +1,7 @@
 """`fa plan preview`: what a plan costs each device and how wide its intervals will be, before it is sent."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -109,6 +110,11 @@ def _print(
         f"epsilon {float(layout.epsilon):g}"
         + (f" at delta {float(layout.delta):g}." if layout.delta else ".")
     )
+    if layout.kappa is not None:
+        typer.echo(
+            "Each of two aggregators adds its own noise: intervals are "
+            f"{math.sqrt(1 + layout.kappa):.3f} times as wide in noise as with the helper's alone."
+        )
     typer.echo(f"Noise is {layout.noise}, {layout.reason}.")
     for line in sentences(plan, default_device):
         typer.echo(line)
@@ -213,6 +219,8 @@ def _as_object(plan: Plan, found: Preview, choices: Sequence[Choice]) -> dict[st
             "cost": str(layout.cost),
             "mechanism": layout.mechanism,
             "noise": layout.noise,
+            "sum": plan.privacy.sum,
+            "kappa": None if layout.kappa is None else float(layout.kappa),
             "reason": layout.reason,
         },
         "expectations": [asdict(item) | {"estimand": of[item.metric]} for item in found.expectations],

@@ -82,6 +82,7 @@ def _privacy(release: Release) -> dict[str, Any]:
         "mechanism": layout.mechanism,
         "mechanism_reason": layout.reason,
         "noise": layout.noise,
+        "kappa": None if layout.kappa is None else float(layout.kappa),
         "secure_aggregation": release.secure_aggregation,
         "epsilon_pld_approximation": gaussian_approximation(layout.cost, layout.delta) if zcdp else None,
         "guarantee": " ".join(guarantee(release)),

@@ -6,42 +6,35 @@ from pathlib import Path
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
+from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
 from fa_core.errors import BadInput
-from fa_core.secagg.keys import usable
+from fa_core.trust.hpke import PRIVATE_SIZE, OpeningKey
 
-_MLKEM_SIZE, _SEED_SIZE, _X25519_SIZE = 1184, 64, 32
-OPENING_SIZE: Final = _MLKEM_SIZE + _X25519_SIZE
-"""Bytes of a public key for HPKE: ML-KEM-768's (FIPS 203), then X25519's."""
+_SIGNING_SIZE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewerKeys:
-    """The private halves. `seed` is ML-KEM-768's, 64 bytes."""
+    """The private halves."""
 
     signing: Ed25519PrivateKey = field(repr=False)
-    seed: bytes = field(repr=False)
-    agreement: X25519PrivateKey = field(repr=False)
+    sealing: OpeningKey = field(repr=False)
 
     @classmethod
     def generate(cls) -> Self:
         """Return fresh keys from the operating system's randomness."""
-        seed = MLKEM768PrivateKey.generate().private_bytes_raw()
-        return cls(Ed25519PrivateKey.generate(), seed, X25519PrivateKey.generate())
+        return cls(Ed25519PrivateKey.generate(), OpeningKey.generate())
 
     @property
     def opening(self) -> MLKEM768X25519PrivateKey:
         """The private key for HPKE."""
-        return MLKEM768X25519PrivateKey(MLKEM768PrivateKey.from_seed_bytes(self.seed), self.agreement)
+        return self.sealing.private()
 
     @property
     def opening_public(self) -> bytes:
         """The public key for HPKE, 1,216 bytes."""
-        encapsulation = MLKEM768PrivateKey.from_seed_bytes(self.seed).public_key().public_bytes_raw()
-        return encapsulation + self.agreement.public_key().public_bytes_raw()
+        return self.sealing.public
 
     @property
     def signing_public(self) -> bytes:
@@ -50,7 +43,7 @@ class ReviewerKeys:
 
     def write(self, path: Path) -> None:
         """Write the private halves, readable by their owner only. Raises BadInput where a file is there."""
-        parts = self.signing.private_bytes_raw() + self.seed + self.agreement.private_bytes_raw()
+        parts = self.signing.private_bytes_raw() + self.sealing.raw
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -63,26 +56,13 @@ class ReviewerKeys:
         """Return what `write` wrote. Raises BadInput for anything else."""
         try:
             parts = bytes.fromhex(path.read_text("ascii").strip())
-            if len(parts) != 32 + _SEED_SIZE + _X25519_SIZE:
+            if len(parts) != _SIGNING_SIZE + PRIVATE_SIZE:
                 raise ValueError("another length")
-            return cls(
-                Ed25519PrivateKey.from_private_bytes(parts[:32]),
-                parts[32 : 32 + _SEED_SIZE],
-                X25519PrivateKey.from_private_bytes(parts[32 + _SEED_SIZE :]),
-            )
+            signing, sealing = parts[:_SIGNING_SIZE], parts[_SIGNING_SIZE:]
+            return cls(Ed25519PrivateKey.from_private_bytes(signing), OpeningKey(sealing))
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {error.strerror}") from None
         except ValueError:
             raise BadInput(
                 f"{path}: a reviewer's keys are expected, as `fa vault reviewer` makes them"
             ) from None
-
-
-def opening_key(public: bytes) -> MLKEM768X25519PublicKey:
-    """Return the HPKE key of 1,216 public bytes. Raises ValueError for bytes that are none."""
-    if not usable(public[_MLKEM_SIZE:]):
-        raise ValueError("a key of small order")
-    return MLKEM768X25519PublicKey(
-        MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_SIZE]),
-        X25519PublicKey.from_public_bytes(public[_MLKEM_SIZE:]),
-    )

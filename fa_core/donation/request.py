@@ -17,9 +17,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fa_core.canonical_json import canonical
-from fa_core.donation.keys import OPENING_SIZE, opening_key
 from fa_core.errors import BadInput, Refused
 from fa_core.labels import wrong
+from fa_core.trust import hpke
 from fa_core.trust.strict import moment, text, whole
 
 PURPOSE: Final = "debug"
@@ -53,9 +53,9 @@ class Reviewer:
     def read(cls, body: Any) -> Self:
         """Return the reviewer in a JSON object. Raises ValueError, KeyError or TypeError otherwise."""
         found = cls(text(body["name"]), bytes.fromhex(body["opening"]), bytes.fromhex(body["signing"]))
-        if wrong(found.name) or (len(found.opening), len(found.signing)) != (OPENING_SIZE, 32):
+        if wrong(found.name) or (len(found.opening), len(found.signing)) != (hpke.PUBLIC_SIZE, 32):
             raise ValueError("not a reviewer")
-        opening_key(found.opening)
+        hpke.public_key(found.opening)
         return found
 
 

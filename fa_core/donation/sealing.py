@@ -17,17 +17,16 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from fa_core.canonical_json import canonical
-from fa_core.donation.keys import ReviewerKeys, opening_key
+from fa_core.donation.keys import ReviewerKeys
 from fa_core.donation.recording import LENGTHS, Recording
 from fa_core.donation.request import PURPOSE, DonationRequest
 from fa_core.errors import BadInput
+from fa_core.trust import hpke
 
-SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 TOKEN_SIZE, ID_SIZE, READ_SIZE, _KEY_SIZE, _TAG_SIZE = 32, 16, 8, 32, 16
-WRAP_SIZE: Final = 1120 + _KEY_SIZE + _TAG_SIZE
+WRAP_SIZE: Final = hpke.OVERHEAD + _KEY_SIZE
 """Bytes of a share that is encrypted for a reviewer: the encapsulated key, the share, the tag."""
 
 _MAGIC: Final = b"unheard-donation-1\n"
@@ -81,7 +80,9 @@ def seal(recording: Recording, request: DonationRequest, token: bytes) -> Sealed
     key, first = secrets.token_bytes(_KEY_SIZE), secrets.token_bytes(_KEY_SIZE)
     shares = (first, _xor(key, first))
     wraps = [
-        SUITE.encrypt(share, opening_key(reviewer.opening), _info(b"share", request, sample, reviewer=place))
+        hpke.SUITE.encrypt(
+            share, hpke.public_key(reviewer.opening), _info(b"share", request, sample, reviewer=place)
+        )
         for place, (share, reviewer) in enumerate(zip(shares, request.reviewers, strict=True))
     ]
     sealed = AESGCM(key).encrypt(_ONCE, recording.padded(), _info(b"sample", request, sample))
@@ -95,8 +96,8 @@ def own_share(wrap: bytes, request: DonationRequest, sample: bytes, place: int, 
 
 def hand_over(share: bytes, request: DonationRequest, sample: bytes, read: bytes, place: int) -> bytes:
     """Encrypt a share for the other reviewer, the one at `place`, for one read (8 bytes)."""
-    key = opening_key(request.reviewers[place].opening)
-    return SUITE.encrypt(share, key, _info(b"release", request, sample, reviewer=place, read=read.hex()))
+    key = hpke.public_key(request.reviewers[place].opening)
+    return hpke.SUITE.encrypt(share, key, _info(b"release", request, sample, reviewer=place, read=read.hex()))
 
 
 def handed_over(
@@ -128,10 +129,9 @@ def _info(use: bytes, request: DonationRequest, sample: bytes, **more: Any) -> b
 
 
 def _opened(data: bytes, keys: ReviewerKeys, info: bytes) -> bytes:
-    try:
-        share = SUITE.decrypt(data, keys.opening, info)
-    except InvalidTag:
-        raise BadInput("this share is not for this reviewer, or of another sample, request or read") from None
+    share = hpke.open_box(keys.opening, data, info)
+    if share is None:
+        raise BadInput("this share is not for this reviewer, or of another sample, request or read")
     if len(share) != _KEY_SIZE:
         raise BadInput("this share has another length")
     return share

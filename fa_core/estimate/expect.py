@@ -16,6 +16,7 @@ from fa_core.layout import bounds_of, groupings, shape_of
 from fa_core.metrics import PartSum
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import shares_of, variance_in_sum
+from fa_core.privacy.two_aggregators import variance_in_release
 from fa_core.values import Estimate, FloatArray, Layout
 
 DRAWS: Final = 16
@@ -135,6 +136,8 @@ def noise_variance(plan: Plan, layout: Layout, devices: int) -> FloatArray:
     """Return each block's noise variance if all of `devices` are counted, float64 (blocks,)."""
     if layout.noise == "central":
         return np.array([float(block.variance) for block in layout.blocks])
+    if layout.kappa is not None:
+        return variance_in_release(layout)
     shares = shares_of(layout, devices, plan.privacy.dropout, plan.privacy.corrupt)
     return variance_in_sum(shares, devices)
 

@@ -229,7 +229,12 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
         yield Finding(
             (*at, "max_excess"), found, f"write 1 to {privacy.max_events}, or leave it out to clip nothing"
         )
-    if privacy.noise == "distributed":
+    if privacy.sum == "two_aggregators":
+        yield from _two_aggregators(privacy, at)
+    elif privacy.kappa is not None:
+        found = "kappa is of the noise that two aggregators add"
+        yield Finding((*at, "kappa"), found, "take it out, or write `sum: two_aggregators`", at_key=True)
+    elif privacy.noise == "distributed":
         yield from _distributed(privacy, at)
     if privacy.mechanism == "discrete_gaussian" and privacy.accounting == "pure":
         found = "discrete Gaussian noise has no pure epsilon"
@@ -250,6 +255,21 @@ def _distributed(privacy: Privacy, at: Loc) -> Iterator[Finding]:
     if privacy.accounting == "pure":
         found = "pure accounting needs geometric noise, which devices cannot add in shares"
         yield Finding((*at, "accounting"), found, "write `noise: central`, or `accounting: zcdp`")
+
+
+def _two_aggregators(privacy: Privacy, at: Loc) -> Iterator[Finding]:
+    if privacy.kappa is None:
+        found = "two aggregators need a kappa"
+        yield Finding((*at, "sum"), found, "add `kappa:`, 1/4 where in doubt")
+    if privacy.noise != "distributed":
+        found = "of two aggregators each adds its own noise, and neither sees an exact sum"
+        yield Finding((*at, "noise"), found, "write `noise: distributed`, or leave it out")
+    if not privacy.secure_aggregation:
+        found = "two aggregators are a secure aggregation: neither sees a device's vector"
+        yield Finding((*at, "secure_aggregation"), found, "write true, or leave it out")
+    if privacy.accounting == "pure":
+        found = "two aggregators add Gaussian noise, which has no pure epsilon"
+        yield Finding((*at, "accounting"), found, "write `accounting: zcdp`, or leave it out")
 
 
 def _within_policy(parts: Parts, policy: PlanPolicy) -> Iterator[Finding]:

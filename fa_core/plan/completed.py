@@ -18,12 +18,16 @@ from fa_core.plan.sections import Parts
 COARSER: Final = Fraction(1, 5)
 """Share of a metric's budget for each grouping that a finer one contains, while half is left for the rest."""
 
+KAPPA: Final = Fraction(1, 4)
+"""The kappa of two aggregators where a plan names none: intervals are 1.118 times those of the helper's noise
+alone, and the helper, which knows its own noise, faces four times the rho."""
+
 Groupings = Mapping[str, tuple[tuple[str, ...], ...]]
 """The groupings of each metric by name, in the order of the vector."""
 
 
 def complete(parts: Parts) -> None:
-    """Write out how counts are sent and how the budget is shared, in the parts of a plan.
+    """Write out how counts are sent, how the budget is shared and how noise is, in the parts of a plan.
 
     Shares of a plan with something wrong are left as they are written, for `checks` to say what.
     """
@@ -34,7 +38,9 @@ def complete(parts: Parts) -> None:
     shares = privacy.shares
     if not parts.findings and not any(wrong_shares(shares or (), parts)):
         shares = _divided(shares or (), default_shares(reported(parts)))
-    parts.fields["privacy"] = privacy.model_copy(update={"counters": counters, "shares": shares})
+    kappa = KAPPA if privacy.sum == "two_aggregators" and privacy.kappa is None else privacy.kappa
+    update = {"counters": counters, "shares": shares, "kappa": kappa}
+    parts.fields["privacy"] = privacy.model_copy(update=update)
 
 
 def reported(parts: Parts) -> Groupings:

@@ -56,8 +56,9 @@ def training_schema() -> Schema:
     sections: tuple[type[Section], ...] = (Eligibility, Gates, Privacy)
     for section in sections:
         _add_limits(defs[section.__name__], section)
-    for old in ("max_excess", "shares", "counters"):
-        del defs["Privacy"]["properties"][old]  # they follow, or only plans of before have them
+    for absent in ("max_excess", "shares", "counters", "sum", "kappa"):
+        # They follow, or only plans of before have them, or no training plan may have another.
+        del defs["Privacy"]["properties"][absent]
     used = ("Base", "DeviceSegment", "Eligibility", "Gates", "Metadata", "Privacy")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

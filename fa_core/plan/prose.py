@@ -8,7 +8,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from fa_core.metrics import Condition, MetricSpec, exact_text
-from fa_core.plan.schema import EventSegment, Guardrail, Plan, Segment, label_text, window_text
+from fa_core.plan.schema import (
+    EventSegment,
+    Guardrail,
+    Plan,
+    Privacy,
+    Segment,
+    label_text,
+    window_text,
+)
 
 _COMPARED = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
 _SHOWN_APART = {"kind", "source", "where", "group_by"}
@@ -48,12 +56,8 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
             "Charge",
             f"rho {exact_text(privacy.rho)} of zCDP, verified at alpha {exact_text(privacy.alpha)}",
         )
-    adder = (
-        "each device adds its share"
-        if privacy.noise == "distributed"
-        else "the server adds it to the exact sum"
-    )
-    yield "Noise", f"{privacy.noise}: {adder}; accounting {privacy.accounting}, mechanism {privacy.mechanism}"
+    kind = f"accounting {privacy.accounting}, mechanism {privacy.mechanism}"
+    yield "Noise", f"{privacy.noise}: {_adder(privacy)}; {kind}"
     clip = "" if privacy.max_excess is None else f"; excess clipped at {privacy.max_excess}"
     yield "Weight", f"at most {privacy.max_events} events of a device count{clip}"
     yield from _under(
@@ -64,17 +68,34 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "Shown", f"only groups of about {privacy.min_cohort} devices or more"
+    yield "Sum", _sum(privacy)
+    yield from _under("Guardrails", (guardrail_text(guardrail) for guardrail in plan.guardrails))
+    yield "Hash", plan.hash
+
+
+def _adder(privacy: Privacy) -> str:
+    if privacy.kappa is not None:
+        return (
+            "each of two aggregators adds its own, either enough alone; the leader's variance is "
+            f"{exact_text(privacy.kappa)} of the helper's"
+        )
+    if privacy.noise == "distributed":
+        return "each device adds its share"
+    return "the server adds it to the exact sum"
+
+
+def _sum(privacy: Privacy) -> str:
+    if privacy.sum == "two_aggregators":
+        return (
+            "each device uploads once, in shares that a leader and a helper add up; together they could read "
+            "every device's vector, apart neither can"
+        )
     masked = (
         "the server sees only the sum"
         if privacy.secure_aggregation
         else "the server sees every device's vector"
     )
-    yield (
-        "Sum",
-        f"{masked}; up to {percent(privacy.dropout)} may drop out, {percent(privacy.corrupt)} be corrupt",
-    )
-    yield from _under("Guardrails", (guardrail_text(guardrail) for guardrail in plan.guardrails))
-    yield "Hash", plan.hash
+    return f"{masked}; up to {percent(privacy.dropout)} may drop out, {percent(privacy.corrupt)} be corrupt"
 
 
 def _under(heading: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ from pydantic import (
 from fa_core.metrics.filters import Exact, Filter
 from fa_core.metrics.kind import MetricSpec
 from fa_core.tables import DEVICE_FACTS
-from fa_core.values import Accounting, Counters, NoiseMode
+from fa_core.values import Accounting, Counters, NoiseMode, SumMode
 
 OTHER: Final = "other"
 """The label of every segment for whatever its plan does not name, a missing value included."""
@@ -347,11 +347,28 @@ class Privacy(Section):
         description="Share of the devices that may work with the server before a device could be exposed.",
     )
 
+    sum: SumMode = Field(
+        default="four_stages",
+        description="How the sum is formed: by the devices together, in four stages for which each stays "
+        "(four_stages), or by a leader and a helper, to whom each device uploads once (two_aggregators).",
+    )
+    kappa: Annotated[Exact, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="With two_aggregators: the variance of the leader's noise, as a share of the helper's, "
+        "above 0 and up to 1. More widens intervals, and protects more from a curious helper.",
+    )
+
     @model_serializer(mode="wrap")
     def _spelled(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Plans of before lack `counters` and `shares`, and they alone may clip: their bytes stay theirs."""
+        """Plans of before lack `counters` and `shares`, and they alone may clip: their bytes stay theirs.
+
+        Plans whose sum devices form in four stages do not say so, since the first plans do not.
+        """
         body: dict[str, Any] = handler(self)
         absent = ("counters", "shares") if self.counters is None else ("max_excess",)
+        if self.sum == "four_stages":
+            absent = (*absent, "sum")
         return {key: value for key, value in body.items() if key not in absent}
 
 

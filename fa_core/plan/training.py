@@ -152,6 +152,9 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
     if privacy.noise != "distributed":
         found = "with central noise the server would see the exact sum of vectors that name their speakers"
         yield Finding(("privacy", "noise"), found, "write `noise: distributed`, or leave it out")
+    if privacy.sum == "two_aggregators":
+        found = "leader and helper together would read a vector that names its speaker"
+        yield Finding(("privacy", "sum"), found, "write `sum: four_stages`, or leave it out")
     if not privacy.secure_aggregation:
         found = "without secure aggregation the server would see a vector that names its speaker"
         yield Finding(("privacy", "secure_aggregation"), found, "write true, or leave it out")

@@ -117,8 +117,8 @@ def shares_outside_a_ring(
     layout: Layout, joined: int, dropout: Fraction, corrupt: Fraction
 ) -> tuple[Share, ...]:
     """Return every block's share where the sum is formed in whole numbers, without masks: in a simulation."""
-    if layout.noise != "distributed":
-        raise ValueError("this layout's noise is added by the server")
+    if layout.noise != "distributed" or layout.kappa is not None:
+        raise ValueError("this layout's noise is not added by the devices")
     h = certain_shares(joined, dropout, corrupt)
     return tuple(share_of(block, h) for block in layout.blocks)
 

@@ -23,7 +23,9 @@ def guarantee(release: Release) -> list[str]:
             "saw them all. The noise is as large as the plan says."
         )
         return sentences
-    if layout.noise == "central":
+    if layout.kappa is not None:
+        sentences += _two_aggregators(layout, layout.kappa)
+    elif layout.noise == "central":
         sentences.append(
             "The server added the noise: this holds against readers of the release only; "
             "the server sees the exact sum."
@@ -36,6 +38,22 @@ def guarantee(release: Release) -> list[str]:
     if not release.secure_aggregation:
         sentences.append("Secure aggregation was off: the server saw what each device sent.")
     return sentences
+
+
+def _two_aggregators(layout: Layout, kappa: Fraction) -> list[str]:
+    """Return what each of two aggregators could learn, who knows its own noise, and both together."""
+    reader, helper = layout.cost / (1 + kappa), layout.cost / kappa
+
+    def at(rho: Fraction) -> str:
+        return f"rho {_short(rho)} (epsilon {epsilon_for(rho, layout.delta):.3g})"
+
+    return [
+        "Leader and helper each added noise of their own to a share that says nothing by itself. A reader of "
+        f"the release faces {at(reader)} if both are honest; the leader, who knows its own noise, faces "
+        f"{at(layout.cost)}, and the helper {at(helper)}.",
+        "Leader and helper together could read every report: then nothing is promised. Either alone could "
+        "falsify the sum.",
+    ]
 
 
 def _claim(layout: Layout) -> str:

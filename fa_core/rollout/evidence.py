@@ -19,6 +19,7 @@ from fa_core.layout import compile_plan
 from fa_core.plan import from_canonical as plan_of
 from fa_core.privacy.distributed import scales_of, shares_outside_a_ring, variance_in_sum
 from fa_core.privacy.ledger import Charge
+from fa_core.privacy.two_aggregators import variance_in_release
 from fa_core.publication.signed import SignedDocument
 from fa_core.rollout.decision import Decision, Verdict, claim
 from fa_core.rollout.document import Rollout, from_canonical
@@ -341,6 +342,8 @@ def _has_planned_noise(release: Release) -> bool:
     layout, privacy, part = release.layout, plan_of(release.plan).privacy, release.participation
     if layout.noise == "central":
         planned, scales = np.array([float(each.variance) for each in layout.blocks]), [1] * len(layout.blocks)
+    elif layout.kappa is not None:
+        planned, scales = variance_in_release(layout), [1] * len(layout.blocks)
     else:
         try:
             shares = shares_outside_a_ring(layout, part.joined, privacy.dropout, privacy.corrupt)

@@ -107,6 +107,7 @@ def release_bytes(release: Release) -> bytes:
             "delta": str(layout.delta),
             "modulus_bits": layout.modulus_bits,
             "reason": layout.reason,
+            **({} if layout.kappa is None else {"kappa": str(layout.kappa)}),
         },
     }
     return _write(pa.Table.from_pylist(rows, schema=RELEASE_SCHEMA), facts)
@@ -139,7 +140,7 @@ def _release(table: pa.Table, facts: dict[str, Any]) -> Release:
         for row in rows
     )
     stored = facts["layout"]
-    exact = {key: Fraction(stored[key]) for key in ("cost", "epsilon", "delta")}
+    exact = {key: Fraction(stored[key]) for key in ("cost", "epsilon", "delta", "kappa") if key in stored}
     times = {key: datetime.fromisoformat(facts[key]) for key in ("created", "window_start", "window_end")}
     sums = [np.asarray(row["sums"], dtype=np.int64) for row in rows]
     return Release(

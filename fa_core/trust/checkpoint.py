@@ -34,6 +34,7 @@ from fa_core.merkle import HASH_SIZE, Proof, verify_consistency
 
 Kind = Literal[
     "plan", "key", "ledger", "release", "failure", "model", "rollout", "decision", "manifest", "access",
+    "task",
 ]  # fmt: skip
 
 ORIGIN = "unheard"

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.secagg import Task
@@ -23,8 +24,12 @@ def task_of(
         until: end of the window, a whole second, with time zone.
         population: the one that is charged, as certificates name it, 32 bytes.
         proofs: the transparency log's note under which plan and charge were shown, and the charge's row.
+
+    Raises BadInput for a plan whose sum two aggregators form.
     """
     layout, privacy = compile_plan(plan), plan.privacy
+    if layout.kappa is not None:
+        raise BadInput("two aggregators form the sum of this plan, not the devices in four stages")
     task = Task(
         plan_hash=bytes.fromhex(layout.plan_hash),
         release=release,

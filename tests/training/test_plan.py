@@ -66,6 +66,7 @@ def test_its_blocks_are_one_group_of_cells_for_each_label() -> None:
         ({"consent": "quality_metrics"}, 12, "consent to quality_metrics is not for training"),
         ({"privacy": ", noise: central"}, 13, "with central noise the server would see the exact sum"),
         ({"privacy": ", noise: central, secure_aggregation: false"}, 13, "a vector that names its speaker"),
+        ({"privacy": ", sum: two_aggregators"}, 13, "leader and helper together would read a vector"),
         ({"least": "99"}, 13, "min_cohort 99 is too few for a training plan"),
         ({"clip": ""}, 8, "`clip` is missing"),
         ({"clip": "clip: 0"}, 10, "out of range"),

@@ -1,0 +1,1 @@
+"""A sum by two aggregators: devices upload once; leader and helper verify, add, and add noise."""

@@ -1,0 +1,226 @@
+"""A report: what a device uploads, once, and how it is sealed and read.
+
+    id 16 ‖ device 32 ‖ public share ‖ box for the helper ‖ leader's share ‖ certificate 96 ‖ signature 64
+
+The box is an HPKE encryption of the helper's share, with info = label ‖ task ‖ id ‖ device ‖ public share.
+The signature is the device's, over the task and the hash of everything that comes before the certificate, in
+which the leader's share is replaced by its hash: so the helper, which never sees that share, checks the same
+signature. The id is random and is the nonce of the proof. All sizes follow from the task's layout.
+
+A device writes the bytes into its journal before it sends them and sends the same again, whatever happens.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from secrets import token_bytes
+from typing import Final, Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
+from numpy.typing import NDArray
+
+from fa_core.collection.refusal import Refusal, RefusedReport
+from fa_core.collection.task import ID_SIZE, Task, label
+from fa_core.secagg.identity import CERTIFICATE_SIZE, SIGNATURE_SIZE, DeviceIdentity, certified, signed
+from fa_core.trust import hpke
+
+REPORT_ID_SIZE: Final = 16
+DEVICE_SIZE: Final = 32
+WITHDRAWAL_SIZE: Final = ID_SIZE + REPORT_ID_SIZE + DEVICE_SIZE + CERTIFICATE_SIZE + SIGNATURE_SIZE
+
+
+class Shares(Protocol):
+    """The shares of one measurement, as `fa_core.prio.prio3.Shares` has them."""
+
+    @property
+    def public(self) -> bytes:
+        """Both aggregators see it."""
+        ...
+
+    @property
+    def leader(self) -> bytes:
+        """For the leader alone."""
+        ...
+
+    @property
+    def helper(self) -> bytes:
+        """For the helper alone."""
+        ...
+
+
+class Sizes(Protocol):
+    """The sizes of a proof system's shares, in bytes: what parsing needs of `fa_core.prio.prio3.Prio3`."""
+
+    @property
+    def public_size(self) -> int:
+        """Of the public share."""
+        ...
+
+    @property
+    def leader_size(self) -> int:
+        """Of the leader's share."""
+        ...
+
+    @property
+    def helper_size(self) -> int:
+        """Of the helper's share."""
+        ...
+
+
+class Sharer(Sizes, Protocol):
+    """What a device needs of `fa_core.prio.prio3.Prio3`."""
+
+    @property
+    def random_size(self) -> int:
+        """Bytes of randomness that `shard` takes."""
+        ...
+
+    def shard(
+        self, ctx: bytes, measurement: Sequence[int] | NDArray[np.int64], nonce: bytes, random: bytes
+    ) -> Shares:
+        """Return the shares of a measurement with their proof."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report, taken apart. Which bytes may be shown to whom: `leader` to the leader alone."""
+
+    id: bytes
+    device: bytes
+    public: bytes
+    box: bytes
+    leader: bytes = field(repr=False)
+    certificate: bytes
+    signature: bytes
+
+    def encode(self) -> bytes:
+        """Return the bytes of an upload."""
+        return b"".join(
+            (self.id, self.device, self.public, self.box, self.leader, self.certificate, self.signature)
+        )
+
+    @classmethod
+    def parse(cls, data: bytes, sizes: Sizes) -> "Report":
+        """Return the report in `data`. Raises RefusedReport for bytes of another length.
+
+        Args:
+            sizes: of the task's proof system.
+        """
+        expected = report_size(sizes)
+        if len(data) > expected:
+            raise RefusedReport(Refusal.OVERSIZED)
+        if len(data) < expected:
+            raise RefusedReport(Refusal.MALFORMED)
+        return cls(*_pieces(data, _sizes(sizes)))
+
+    @property
+    def body_hash(self) -> bytes:
+        """What the signature covers beside the task, 32 bytes."""
+        return body_hash(self.id, self.device, self.public, self.box, leader_hash(self.leader))
+
+
+def report_size(sizes: Sizes) -> int:
+    """Return how many bytes a report has."""
+    return sum(_sizes(sizes))
+
+
+def leader_hash(share: bytes) -> bytes:
+    """Return the hash of a leader's share, by which the helper knows it."""
+    return sha256(label("leader share") + share).digest()
+
+
+def body_hash(report: bytes, device: bytes, public: bytes, box: bytes, leader: bytes) -> bytes:
+    """Return the hash that a report's signature covers; `leader` is the hash of the leader's share."""
+    return sha256(label("report body") + report + device + public + box + leader).digest()
+
+
+def seal(task: Task, prio: Sharer, measurement: NDArray[np.int64], identity: DeviceIdentity) -> Report:
+    """Return a device's report of its bounded counts. Its randomness is the operating system's.
+
+    Args:
+        task: believed. prio: `fa_core.prio.blocks.prio` of its layout.
+        measurement: int64 (n,), as `fa_core.prio.blocks.encode` gives it.
+        identity: the device's key and certificate.
+    """
+    number, device = token_bytes(REPORT_ID_SIZE), identity.device
+    shares = prio.shard(task.id, measurement, number, token_bytes(prio.random_size))
+    info = _info(task.id, number, device, shares.public)
+    box = hpke.SUITE.encrypt(shares.helper, hpke.public_key(task.sealing), info)
+    digest = body_hash(number, device, shares.public, box, leader_hash(shares.leader))
+    signature = identity.key.sign(_to_sign("report", task.id, digest))
+    return Report(number, device, shares.public, box, shares.leader, identity.certificate, signature)
+
+
+def check_sender(
+    task: Task, authority: bytes, device: bytes, certificate: bytes, signature: bytes, digest: bytes
+) -> None:
+    """Raise RefusedReport unless a certified device of the task's population signed the report.
+
+    Args:
+        authority: public key of the enrolment authority, 32 bytes.
+        digest: `body_hash` of the report.
+    """
+    if certificate[:32] != task.population or not certified(device, certificate, authority):
+        raise RefusedReport(Refusal.FOREIGN)
+    if not signed(signature, _to_sign("report", task.id, digest), device):
+        raise RefusedReport(Refusal.FORGED)
+
+
+def open_share(
+    task: bytes, key: MLKEM768X25519PrivateKey, report: bytes, device: bytes, public: bytes, box: bytes
+) -> bytes:
+    """Return the helper's share of a report. Raises RefusedReport where the box was sealed otherwise."""
+    share = hpke.open_box(key, box, _info(task, report, device, public))
+    if share is None:
+        raise RefusedReport(Refusal.SEALED_OTHERWISE)
+    return share
+
+
+def withdraw(task: Task, report: Report, identity: DeviceIdentity) -> bytes:
+    """Return the statement by which a device takes a report back, before it is verified."""
+    signature = identity.key.sign(_to_sign("withdrawal", task.id, report.id))
+    return task.id + report.id + report.device + report.certificate + signature
+
+
+def read_withdrawal(data: bytes, task: Task, authority: bytes) -> tuple[bytes, bytes]:
+    """Return the id of the report and the device (public key) of a withdrawal. Raises RefusedReport."""
+    if len(data) != WITHDRAWAL_SIZE:
+        raise RefusedReport(Refusal.MALFORMED)
+    sizes = (ID_SIZE, REPORT_ID_SIZE, DEVICE_SIZE, CERTIFICATE_SIZE, SIGNATURE_SIZE)
+    about, report, device, certificate, signature = _pieces(data, sizes)
+    if about != task.id:
+        raise RefusedReport(Refusal.UNKNOWN_TASK)
+    if certificate[:32] != task.population or not certified(device, certificate, authority):
+        raise RefusedReport(Refusal.FOREIGN)
+    if not signed(signature, _to_sign("withdrawal", task.id, report), device):
+        raise RefusedReport(Refusal.FORGED)
+    return report, device
+
+
+def _info(task: bytes, report: bytes, device: bytes, public: bytes) -> bytes:
+    return label("helper share") + task + report + device + public
+
+
+def _to_sign(use: str, task: bytes, digest: bytes) -> bytes:
+    return label(use) + task + digest
+
+
+def _sizes(sizes: Sizes) -> tuple[int, ...]:
+    return (
+        REPORT_ID_SIZE,
+        DEVICE_SIZE,
+        sizes.public_size,
+        sizes.helper_size + hpke.OVERHEAD,
+        sizes.leader_size,
+        CERTIFICATE_SIZE,
+        SIGNATURE_SIZE,
+    )
+
+
+def _pieces(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    at = 0
+    for size in sizes:
+        yield data[at : at + size]
+        at += size
