@@ -164,6 +164,11 @@ def require_cohort(plan: Plan, devices: int) -> None:
 def require_devices(plan: Plan, devices: int) -> int:
     """Return how many of so many devices are asked. Raises Refused where they are under the least cohort."""
     asked = math.ceil(plan.eligibility.sample * devices)
+    if plan.privacy.sum != "four_stages":
+        raise Refused(
+            f"{plan.name} asks for a sum by two aggregators, which no engine of this version forms; "
+            "write `sum: four_stages`, or leave it out"
+        )
     if asked < plan.privacy.min_cohort:
         raise Refused(
             f"{plan.name} would ask {asked} of {devices} devices, and fewer than {plan.privacy.min_cohort} "
