@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from secrets import token_bytes
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
@@ -22,65 +22,13 @@ from numpy.typing import NDArray
 
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.task import ID_SIZE, Task, label
+from fa_core.prio.prio3 import Prio3
 from fa_core.secagg.identity import CERTIFICATE_SIZE, SIGNATURE_SIZE, DeviceIdentity, certified, signed
 from fa_core.trust import hpke
 
 REPORT_ID_SIZE: Final = 16
 DEVICE_SIZE: Final = 32
 WITHDRAWAL_SIZE: Final = ID_SIZE + REPORT_ID_SIZE + DEVICE_SIZE + CERTIFICATE_SIZE + SIGNATURE_SIZE
-
-
-class Shares(Protocol):
-    """The shares of one measurement, as `fa_core.prio.prio3.Shares` has them."""
-
-    @property
-    def public(self) -> bytes:
-        """Both aggregators see it."""
-        ...
-
-    @property
-    def leader(self) -> bytes:
-        """For the leader alone."""
-        ...
-
-    @property
-    def helper(self) -> bytes:
-        """For the helper alone."""
-        ...
-
-
-class Sizes(Protocol):
-    """The sizes of a proof system's shares, in bytes: what parsing needs of `fa_core.prio.prio3.Prio3`."""
-
-    @property
-    def public_size(self) -> int:
-        """Of the public share."""
-        ...
-
-    @property
-    def leader_size(self) -> int:
-        """Of the leader's share."""
-        ...
-
-    @property
-    def helper_size(self) -> int:
-        """Of the helper's share."""
-        ...
-
-
-class Sharer(Sizes, Protocol):
-    """What a device needs of `fa_core.prio.prio3.Prio3`."""
-
-    @property
-    def random_size(self) -> int:
-        """Bytes of randomness that `shard` takes."""
-        ...
-
-    def shard(
-        self, ctx: bytes, measurement: Sequence[int] | NDArray[np.int64], nonce: bytes, random: bytes
-    ) -> Shares:
-        """Return the shares of a measurement with their proof."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +50,11 @@ class Report:
         )
 
     @classmethod
-    def parse(cls, data: bytes, sizes: Sizes) -> "Report":
+    def parse(cls, data: bytes, sizes: Prio3) -> "Report":
         """Return the report in `data`. Raises RefusedReport for bytes of another length.
 
         Args:
-            sizes: of the task's proof system.
+            sizes: the task's proof system.
         """
         expected = report_size(sizes)
         if len(data) > expected:
@@ -121,7 +69,7 @@ class Report:
         return body_hash(self.id, self.device, self.public, self.box, leader_hash(self.leader))
 
 
-def report_size(sizes: Sizes) -> int:
+def report_size(sizes: Prio3) -> int:
     """Return how many bytes a report has."""
     return sum(_sizes(sizes))
 
@@ -136,7 +84,7 @@ def body_hash(report: bytes, device: bytes, public: bytes, box: bytes, leader: b
     return sha256(label("report body") + report + device + public + box + leader).digest()
 
 
-def seal(task: Task, prio: Sharer, measurement: NDArray[np.int64], identity: DeviceIdentity) -> Report:
+def seal(task: Task, prio: Prio3, measurement: NDArray[np.int64], identity: DeviceIdentity) -> Report:
     """Return a device's report of its bounded counts. Its randomness is the operating system's.
 
     Args:
@@ -207,7 +155,7 @@ def _to_sign(use: str, task: bytes, digest: bytes) -> bytes:
     return label(use) + task + digest
 
 
-def _sizes(sizes: Sizes) -> tuple[int, ...]:
+def _sizes(sizes: Prio3) -> tuple[int, ...]:
     return (
         REPORT_ID_SIZE,
         DEVICE_SIZE,

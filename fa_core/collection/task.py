@@ -1,7 +1,7 @@
 """The task of a collection: what leader, helper and every device agree on before the first report.
 
-The helper makes it, against a charge that the witness has booked, with a sealing key of its own for this task
-alone. Helper and leader sign it, and the transparency log has it before any device is asked. Its id, the hash
+The helper makes it, with a sealing key of its own for this task alone, and the witness binds the charged
+release to it. All three sign it, and the transparency log has it before any device is asked. Its id, the hash
 of its bytes, is the context of every proof (a proof of Prio3 binds no parameters by itself), of every sealed
 share and of every signature: nothing of one task can be used in another.
 """
@@ -22,6 +22,8 @@ from fa_core.layout import layout_hash
 from fa_core.plan import Plan
 from fa_core.secagg.identity import signed
 from fa_core.trust import checkpoint, hpke, strict
+from fa_core.trust.charges import Round
+from fa_core.trust.collection_request import CollectionRequest
 from fa_core.values import Layout
 
 ID_SIZE: Final = 32
@@ -107,11 +109,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class SignedTask:
-    """A task with the signatures of both aggregators, 64 bytes each."""
+    """A task with the signatures of both aggregators and of the witness, 64 bytes each."""
 
     task: Task
     leader: bytes
     helper: bytes
+    witness: bytes
 
     def entry(self) -> bytes:
         """Return the entry of the transparency log."""
@@ -123,32 +126,50 @@ class SignedTask:
 
     @classmethod
     def parse(cls, data: bytes) -> "SignedTask":
-        """Return the signed task of `data`, both signatures checked. Raises BadInput."""
+        """Return the signed task of `data`, the aggregators' signatures checked. Raises BadInput.
+
+        `verify` checks the witness's, whose key a task does not name.
+        """
         try:
             body = _object(data)
             task = Task.parse(strict.text(body["task"]).encode())
-            found = cls(task, *(_raw(body[name], _SIGNATURE_SIZE) for name in ("leader", "helper")))
+            found = cls(task, *(_raw(body[name], _SIGNATURE_SIZE) for name in _SIGNERS))
         except (ValueError, KeyError):
             raise BadInput("not a signed task of a collection") from None
         if found.encode() != data:
             raise BadInput("not a signed task of a collection")
-        for signature, key in ((found.leader, task.leader), (found.helper, task.helper)):
-            if not signed(signature, to_sign(task), key):
-                raise BadInput("leader and helper have not both signed this task")
+        if not all(signed(getattr(found, each), to_sign(task), getattr(task, each)) for each in AGGREGATORS):
+            raise BadInput("leader and helper have not both signed this task")
         return found
+
+    def verify(self, witness: bytes) -> None:
+        """Raise BadInput unless the witness (public key, 32 bytes) bound the release to this task."""
+        if not signed(self.witness, asked(self.task).message(), witness):
+            raise BadInput("the witness has not bound this release to this task")
 
     def _document(self) -> dict[str, str]:
         return {
             "task": self.task.encode().decode(),
             "release": self.task.release.hex(),
-            "leader": self.leader.hex(),
-            "helper": self.helper.hex(),
-        }
+        } | {each: getattr(self, each).hex() for each in _SIGNERS}
 
 
 def to_sign(task: Task) -> bytes:
     """Return what leader and helper sign."""
     return label("task signature") + task.encode()
+
+
+def asked(task: Task, charge: bytes = b"") -> CollectionRequest:
+    """Return what the witness is asked to sign; `charge` is the encoded proof of the charge."""
+    return CollectionRequest(Round(task.release, task.plan, task.population), task.id, charge)
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The public keys of helper and witness, raw Ed25519, 32 bytes, that a device pins."""
+
+    helper: bytes
+    witness: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +215,20 @@ class Offer:
         return found
 
     def verify(
-        self, plan: Plan, layout: Layout, release: bytes, row: bytes, note: bytes, helper: bytes
+        self, plan: Plan, layout: Layout, release: bytes, row: bytes, note: bytes, trusted: Trusted
     ) -> Task:
         """Return the task, if it is what a believed invitation asks for. Raises BadInput.
 
         Args:
             plan, layout, release, row: the plan, what it compiles to, the id and the ledger's row of the
                 invitation, which `clients.device.trust.believe` has checked.
-            note: its checkpoint. helper: public key of the helper that the device trusts.
+            note: its checkpoint. trusted: the keys that the device pins.
         """
         task = self.signed.task
         task.verify(plan, layout, release, row)
-        if task.helper != helper:
+        if task.helper != trusted.helper:
             raise BadInput("the task's helper is not the one that this device trusts")
+        self.signed.verify(trusted.witness)
         found = checkpoint.parse(note)
         leaf = merkle.leaf_hash(self.signed.entry())
         if not merkle.verify_inclusion(leaf, self.index, found.size, self.inclusion, found.root):
@@ -218,6 +240,8 @@ _BYTES: Final = {
     "plan": 32, "layout": 32, "release": 16, "population": 32, "charge": 32,
     "leader": 32, "helper": 32, "sealing": hpke.PUBLIC_SIZE,
 }  # fmt: skip
+AGGREGATORS: Final = ("leader", "helper")
+_SIGNERS: Final = (*AGGREGATORS, "witness")
 _MOMENTS: Final[Sequence[str]] = ("start", "until", "opens", "closes")
 
 

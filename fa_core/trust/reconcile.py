@@ -1,7 +1,8 @@
 """The ledger beside the witness's journal: what each of the two has that the other lacks.
 
 The aggregator keeps the ledger, the witness its journal. No masked sum is opened without a roster that the
-witness signed, so a roster whose charge is not in the ledger is a sum that the ledger hides.
+witness signed, so a roster whose charge is not in the ledger is a sum that the ledger hides. The same holds
+for a collection of two aggregators.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from fa_core.errors import BadInput
 from fa_core.privacy.ledger import UNITS, Charge, show
 from fa_core.privacy.ledger_rows import decode
 
-ROSTER, CHARGE, CHECKPOINT = "-roster", "-charge", "checkpoint"
+ROSTER, COLLECTION, CHARGE, CHECKPOINT = "-roster", "-collection", "-charge", "checkpoint"
 """How the witness names the entries of its journal: a release and this ending; the last log it cosigned."""
 
 
@@ -21,7 +22,7 @@ class Signed:
     """What a witness's journal holds.
 
     Attributes:
-        rosters: releases (32 hex digits) for which it signed a roster.
+        rosters: releases (32 hex digits) for which it signed a roster or a collection.
         charges: by release, the charge that it was shown, at its own time.
         checkpoint: the last note of the log that it cosigned, None before the first.
     """
@@ -48,7 +49,8 @@ def read_journal(directory: Path) -> Signed:
     """Return what a witness's journal holds. Raises BadInput where it is none or an entry cannot be read."""
     if not directory.is_dir():
         raise BadInput(f"{directory}: there is no such directory; the journal is `journal` in the witness's")
-    rosters = {file.name.split("-")[0] for file in directory.glob(f"*{ROSTER}")}
+    signed = (file for ending in (ROSTER, COLLECTION) for file in directory.glob(f"*{ending}"))
+    rosters = {file.name.split("-")[0] for file in signed}
     charges = {}
     for file in sorted(directory.glob(f"*{CHARGE}")):
         try:

@@ -13,6 +13,9 @@ that this witness cosigned, and the budgets that the enrolment authority signed 
 that this witness signed for the population before, by its own clock and its own sum. So an aggregator that
 charges nothing, too little, to another name or by a clock that runs ahead gets no sum.
 
+Where two aggregators form the sum there is no roster: it binds the release to their one collection, by the
+same charge.
+
 It grants the stages of a rollout, too (`fa_core.trust.stages`).
 """
 
@@ -40,6 +43,7 @@ from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
 from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
+from fa_core.trust.collection_request import TASK_SIZE, CollectionRequest
 from fa_core.trust.grants import KnownRound, Recompute, no_gate
 from fa_core.trust.journal import Journal
 from fa_core.trust.stages import Stages
@@ -92,6 +96,10 @@ class Witness:
         with self._journal.lock():
             self._check_attempts(task)
             self._check_liars(task, records)
+            if self._journal.read(_collection(task.release.hex())) is not None:
+                raise Refused(
+                    f"release {task.release.hex()} is summed by two aggregators; there is no roster"
+                )
             self._require_charge(task, proof)
             return self._sign_once(task, "roster", request, messages.roster_reply(task.session, roster))
 
@@ -134,19 +142,52 @@ class Witness:
         if any(record.device in liars for record in records):
             raise Refused("the witness signs no roster with a device that dealt garbage in this release")
 
+    def sign_collection(self, request: bytes) -> bytes:
+        """Check that a collection of two aggregators is charged, and bind its release to it: 64 bytes.
+
+        One charge pays for one sum: a release that has a roster gets no collection, and one that has a
+        collection no roster and no other collection.
+
+        Args:
+            request: a `CollectionRequest`; the helper asks, before it opens the task.
+        """
+        try:
+            asked = CollectionRequest.decode(request)
+        except BadInput as error:
+            raise Refused(f"the witness cannot read the collection: {error}") from None
+        release = asked.about.release.hex()
+        signature = self._key.sign(asked.message())
+        with self._journal.lock():
+            rosters = (f"{release}-{attempt}-roster" for attempt in range(MAX_ATTEMPTS))
+            if any(self._journal.read(name) is not None for name in rosters):
+                raise Refused(f"the witness signed a roster for release {release}; there is no second sum")
+            _, charge, declared = self._proven(asked.about, asked.charge, "collection")
+            self._spend(charge, declared)
+            # Before the signature leaves: a release that may have been opened is never taken for another.
+            self._journal.keep(_opened(release), b"%d" % len(self._journal.entries("-opened")))
+            kept = self._journal.keep(_collection(release), asked.task + signature)
+        if kept[:TASK_SIZE] != asked.task:
+            raise Refused(f"the witness signed another collection for release {release}")
+        return kept[TASK_SIZE:]
+
     def _require_charge(self, task: Task, data: bytes) -> None:
         """Raise Refused unless the release is charged, and within budget by this witness's own sum."""
-        if self._log is None:
-            raise Refused("the witness was not given the key of a transparency log, so it signs no roster")
         about = Round(task.release, task.plan_hash, task.population)
+        proof, charge, declared = self._proven(about, data, "roster")
+        if context_of(charge.window_end, (proof.checkpoint, proof.row)) != task.context:
+            raise Refused("the witness signs no roster of another window or checkpoint than its charge names")
+        self._spend(charge, declared)
+
+    def _proven(self, about: Round, data: bytes, what: str) -> tuple[ChargeProof, Charge, Declaration]:
+        """Return the proof in `data`, the charge and the budgets. Raises Refused unless they hold."""
+        if self._log is None:
+            raise Refused(f"the witness was not given the key of a transparency log, so it signs no {what}")
         try:
             proof = ChargeProof.decode(data)
             charge, declared = paid(proof, about, Keys(self._authority, self._log, self.public_key))
         except BadInput as error:
-            raise Refused(f"the witness signs no roster that is not charged: {error}") from None
-        if context_of(charge.window_end, (proof.checkpoint, proof.row)) != task.context:
-            raise Refused("the witness signs no roster of another window or checkpoint than its charge names")
-        self._spend(charge, declared)
+            raise Refused(f"the witness signs no {what} that is not charged: {error}") from None
+        return proof, charge, declared
 
     def _spend(self, charge: Charge, declared: Declaration) -> None:
         """Write a charge into the journal, at this witness's own time.
@@ -309,6 +350,10 @@ _RELEASE_SIZE = 16
 
 def _opened(release: str) -> str:
     return f"{release}-opened"
+
+
+def _collection(release: str) -> str:
+    return f"{release}-collection"
 
 
 def _name(task: Task, what: str) -> str:

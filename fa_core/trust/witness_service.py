@@ -39,6 +39,7 @@ class _Operation(IntEnum):
     OPENED = 9
     HOLD = 10
     RESUME = 11
+    COLLECTION = 12
 
 
 class WitnessServer(socketserver.UnixStreamServer):
@@ -57,6 +58,7 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.OPENED: witness.opened,
             _Operation.HOLD: witness.hold,
             _Operation.RESUME: witness.resume,
+            _Operation.COLLECTION: witness.sign_collection,
         }
         clear(path)
         before = os.umask(0o117)
@@ -117,6 +119,10 @@ class WitnessClient:
     def record_complaint(self, request: bytes) -> bytes:
         """As `Witness.record_complaint`."""
         return self._ask(_Operation.COMPLAINT, request)
+
+    def sign_collection(self, request: bytes) -> bytes:
+        """As `Witness.sign_collection`."""
+        return self._ask(_Operation.COLLECTION, request)
 
     def seen(self) -> int:
         """As `Witness.seen`."""
