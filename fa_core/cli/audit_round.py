@@ -19,7 +19,7 @@ from fa_core.layout import compile_plan
 from fa_core.plan import SignedPlan, canonical
 from fa_core.rounds.keys import LocalKeys, give_budgets, local_keys, local_signers
 from fa_core.rounds.round import MonotonicClock, Pace, Watch
-from fa_core.rounds.run import Job, RunContext, charge_of, invitation_of, require_budgets
+from fa_core.rounds.run import Job, RunContext, charge_of, in_four_stages, invitation_of, require_budgets
 from fa_core.secagg import DeviceParty, Server, Task, Trust, Witness
 from fa_core.store import Store, open_store
 from fa_core.tables import SOURCES
@@ -67,7 +67,8 @@ def _invite(store: Store, keys: LocalKeys, charged: bool, now: datetime) -> tupl
     if charged:
         paid = store.charge(charge_of(second, compile_plan(plan), second.release.hex(), now))
     budgets = require_budgets(second, context)
-    return second, *invitation_of(second, logged.index, paid.log_index, budgets, context)
+    invitation = invitation_of(second, logged.index, paid.log_index, budgets, context)
+    return second, *in_four_stages(second, invitation)
 
 
 def _joined(keys: LocalKeys, job: Job, request: bytes) -> int:

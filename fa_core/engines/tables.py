@@ -11,6 +11,7 @@ from clients.evaluate import Cohort, Randomness, fleet_sum
 from fa_core.privacy.distributed import scales_of, shares_outside_a_ring, simulated_noise, variance_in_sum
 from fa_core.privacy.mechanisms import central_noise
 from fa_core.rounds.run import (
+    Invite,
     Job,
     RunContext,
     Sums,
@@ -20,10 +21,9 @@ from fa_core.rounds.run import (
     refusing,
     release_of,
     require_devices,
+    require_four_stages,
 )
-from fa_core.secagg import Task
 from fa_core.values import Estimates, Layout, Participation, Release
-from fa_core.wire.invitation import Invitation
 
 
 def count(job: Job, cohort: Cohort, context: RunContext, randomness: Randomness) -> tuple[Release, Estimates]:
@@ -34,12 +34,14 @@ def count(job: Job, cohort: Cohort, context: RunContext, randomness: Randomness)
         RoundFailed: no release; the charge stands and the failure is stored.
     """
     with refusing(job, context):
+        require_four_stages(job.plan)
         asked = require_devices(job.plan, len(cohort))
     devices = cohort
     if asked < len(cohort):
         devices = cohort.choose(np.array(invite(range(len(cohort)), job.plan.eligibility.sample), np.int64))
 
-    def ask(layout: Layout, task: Task, invitation: Invitation) -> Release:
+    def ask(layout: Layout, invite: Invite) -> Release:
+        invite()
         sums = _noised(job, layout, devices, randomness)
         check_range(layout, sums[0], asked, sums[1], sums[2])
         took_part = Participation(asked, asked, 0, asked)

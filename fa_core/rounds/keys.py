@@ -14,6 +14,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core import secagg
+from fa_core.collection.helper import CollectionWitness
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, SignedPlan
 from fa_core.privacy.ledger import DEFAULT_POLICIES, Currency
@@ -26,8 +27,8 @@ from fa_core.trust.witness import Witness as LocalWitness
 _NAMES = ("plan", "log", "witness", "authority")
 
 
-class Witness(secagg.Witness, Cosigner, Protocol):
-    """Signs one roster and one survivor bitmap a release, and the checkpoints of the log."""
+class Witness(secagg.Witness, CollectionWitness, Cosigner, Protocol):
+    """Signs one roster and one survivor bitmap a release, or one collection, and the log's checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -88,7 +89,10 @@ class RunContext:
 Sums = tuple[Int64Array, Int64Array, FloatArray]
 """Noised sums, and each block's scale and noise variance, as `noised` returns them."""
 
-Ask = Callable[[Layout, Task, Invitation], Release]
+Invite = Callable[[], Invitation]
+"""Has plan and charge cosigned, and returns what every device is sent, without a first message."""
+
+Ask = Callable[[Layout, Invite], Release]
 """Has the devices count, once the plan is charged, and returns the noised release."""
 
 
@@ -105,7 +109,8 @@ def run(job: Job, grid: Grid, context: RunContext) -> tuple[Release, Estimates]:
     if context.watch.stopped():
         raise Interrupted(Stage.JOIN)
 
-    def ask(layout: Layout, task: Task, invitation: Invitation) -> Release:
+    def ask(layout: Layout, invite: Invite) -> Release:
+        task, invitation = in_four_stages(job, invite())
         return _round(job, grid, nodes, layout, task, invitation, context)
 
     return charged(job, context, ask)
@@ -119,8 +124,8 @@ def charged(job: Job, context: RunContext, ask: Ask) -> tuple[Release, Estimates
         entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
         paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()), set_aside)
     try:
-        task, invitation = invitation_of(job, entry.index, paid.log_index, budgets, context)
-        released = ask(layout, task, invitation)
+        invite = partial(invitation_of, job, entry.index, paid.log_index, budgets, context)
+        released = ask(layout, invite)
         estimates = estimate(released)
         write_release(context.store, context.clock, released, estimates, synthetic=job.synthetic)
     except BaseException as error:
@@ -147,6 +152,7 @@ def require_cohort(plan: Plan, devices: int) -> None:
 
     Checked before anything is announced or charged: a round that must fail would cost its budget.
     """
+    require_four_stages(plan)
     privacy, asked = plan.privacy, require_devices(plan, devices)
     if privacy.secure_aggregation and choose(asked, privacy.dropout, privacy.corrupt) is None:
         enough = smallest_cohort(privacy.dropout, privacy.corrupt, asked)
@@ -161,14 +167,18 @@ def require_cohort(plan: Plan, devices: int) -> None:
         require_headroom(compile_plan(plan), asked)
 
 
+def require_four_stages(plan: Plan) -> None:
+    """Raise Refused for a plan whose sum two aggregators form: not by a round."""
+    if plan.privacy.sum != "four_stages":
+        raise Refused(
+            f"{plan.name} asks for a sum by two aggregators, which only the engine `local` forms yet; "
+            "write `sum: four_stages`, or leave it out"
+        )
+
+
 def require_devices(plan: Plan, devices: int) -> int:
     """Return how many of so many devices are asked. Raises Refused where they are under the least cohort."""
     asked = math.ceil(plan.eligibility.sample * devices)
-    if plan.privacy.sum != "four_stages":
-        raise Refused(
-            f"{plan.name} asks for a sum by two aggregators, which no engine of this version forms; "
-            "write `sum: four_stages`, or leave it out"
-        )
     if asked < plan.privacy.min_cohort:
         raise Refused(
             f"{plan.name} would ask {asked} of {devices} devices, and fewer than {plan.privacy.min_cohort} "
@@ -210,18 +220,16 @@ def require_budgets(job: Job, context: RunContext) -> bytes:
 
 def invitation_of(
     job: Job, plan_index: int, charge_index: int, budgets: bytes, context: RunContext
-) -> tuple[Task, Invitation]:
-    """Have plan and charge cosigned; return the round's task and what every device is sent."""
+) -> Invitation:
+    """Have plan and charge cosigned; return what every device is sent, without a first message."""
     store, signed = context.store, job.signed
     store.checkpoint(context.signers.log_key, context.signers.witness)
     logged, charged = store.prove(plan_index), store.prove(charge_index)
-    note, population = logged.note, population_id(job.population)
-    proofs = (note, charged.entry.entry)
-    _, task = task_of(job.plan, job.release, 0, job.until, population, proofs)
+    note = logged.note
     size = checkpoint.parse(note).size
     # More than these no device reads; one that saw no checkpoint since the oldest of them declines.
     earlier = sorted(store.consistency_to(size).items())[-MAX_CHECKPOINTS:]
-    return task, Invitation(
+    return Invitation(
         plan=canonical(job.plan),
         key=signed.key,
         signature=signed.signature,
@@ -236,8 +244,15 @@ def invitation_of(
         charge_inclusion=tuple(charged.proof),
         budgets=budgets,
         consistency={old: tuple(proof) for old, proof in earlier},
-        request=join_request(task),
+        request=b"",
     )
+
+
+def in_four_stages(job: Job, invitation: Invitation) -> tuple[Task, Invitation]:
+    """Return the task of a round, and the invitation with its first message."""
+    proofs = (invitation.checkpoint, invitation.charge)
+    _, task = task_of(job.plan, job.release, 0, job.until, population_id(job.population), proofs)
+    return task, replace(invitation, request=join_request(task))
 
 
 def _checkpoint(context: RunContext) -> None:

@@ -1,0 +1,428 @@
+"""Leader and helper: what is counted, what is refused, and that nothing is counted, or noised, twice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fa_core.collection import helper as helping
+from fa_core.collection import measured as measuring
+from fa_core.collection.leader import Tally
+from fa_core.collection.messages import Batch, Closing, Opening
+from fa_core.collection.refusal import Refusal, RefusedReport
+from fa_core.collection.report import Report, seal, withdraw
+from fa_core.collection.sums import CHECKSUM_SIZE
+from fa_core.collection.task import Task, asked
+from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
+from fa_core.plan import canonical
+from fa_core.prio.blocks import prio
+from fa_core.prio.prio3 import Prio3
+from fa_core.privacy import two_aggregators
+from tests.collection.world import WINDOW, Collection, plan_of
+from tests.rounds.small import POPULATION
+
+DEVICES = 8
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Collection]:
+    found = Collection.make(tmp_path, DEVICES)
+    yield found
+    found.close()
+    found.world.store.close()
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Take the noise away, so that what is below it can be compared bit for bit; return who drew some."""
+    found: list[str] = []
+
+    def none(layout: Any, role: str) -> Any:
+        found.append(role)
+        return np.zeros(layout.length, np.int64)
+
+    monkeypatch.setattr(measuring, "noise_of", none)
+    return found
+
+
+class Away(UnheardError):
+    """The helper does not answer."""
+
+
+class Spy:
+    """A helper behind a network: it counts requests, and `fail` says where it does not answer."""
+
+    def __init__(self, made: Collection, fail: Callable[[str, int], str] = lambda name, number: "") -> None:
+        self._made = made
+        self._fail = fail
+        self.asked: list[tuple[str, bytes, bytes]] = []
+
+    def __getattr__(self, name: str) -> Callable[[bytes], bytes]:
+        def ask(request: bytes) -> bytes:
+            number = sum(each[0] == name for each in self.asked)
+            fails = self._fail(name, number)
+            if fails == "request":
+                self.asked.append((name, request, b""))
+                raise Away("no answer")
+            answer: bytes = getattr(self._made.helper, name)(request)
+            self.asked.append((name, request, answer))
+            if fails == "answer":
+                raise Away("no answer")
+            return answer
+
+        return ask
+
+
+def refused(code: Refusal) -> "pytest.RaisesExc[RefusedReport]":
+    return pytest.raises(RefusedReport, match=f"^{code.value}$")
+
+
+def test_the_sum_is_that_of_the_devices_vectors_bit_for_bit(made: Collection, draws: list[str]) -> None:
+    task = made.open().task
+    sums = made.collect(made.reports(task), task)
+    assert np.array_equal(sums, made.vectors().sum(axis=0))
+    assert made.vectors().any()
+    assert sorted(draws) == ["helper", "leader"]
+    assert made.leader.tally(task.id) == Tally(DEVICES, 0, DEVICES, {})
+
+
+def test_both_add_their_noise(made: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each draw is found in the sum, and is of the size of its role."""
+    drawn: dict[str, Any] = {}
+
+    def kept(layout: Any, role: Any) -> Any:
+        drawn[role] = two_aggregators.noise_of(layout, role)
+        return drawn[role]
+
+    monkeypatch.setattr(measuring, "noise_of", kept)
+    task = made.open().task
+    sums = made.collect(made.reports(task), task)
+    assert np.array_equal(sums, made.vectors().sum(axis=0) + drawn["leader"] + drawn["helper"])
+    assert drawn["leader"].any()
+    assert drawn["helper"].any()
+
+
+# Reports.
+
+
+def test_what_is_no_report_of_this_task_is_refused_and_changes_nothing(made: Collection) -> None:
+    task = made.open().task
+    good = made.reports(task)[0]
+    leader, data = made.leader, good.encode()
+    stranger = made.world.authority.enrol("another")
+    system, row = prio(made.plan), made.measurements()[0]
+    for code, sent in (
+        (Refusal.MALFORMED, b""),
+        (Refusal.MALFORMED, data[:-1]),
+        (Refusal.OVERSIZED, data + b"\0"),
+        (Refusal.FORGED, data[:-1] + bytes([data[-1] ^ 1])),
+        (Refusal.FOREIGN, seal(task, system, row, stranger).encode()),
+        (Refusal.FORGED, seal(replace(task, least=7), system, row, made.identities[0]).encode()),
+    ):
+        with refused(code):
+            leader.take(task.id, sent)
+    with refused(Refusal.UNKNOWN_TASK):
+        leader.take(bytes(32), data)
+    made.at = WINDOW[0] - HOUR
+    with refused(Refusal.EARLY):
+        leader.take(task.id, data)
+    made.at = WINDOW[1]
+    with refused(Refusal.LATE):
+        leader.take(task.id, data)
+    made.at = WINDOW[0]
+    assert leader.tally(task.id) == Tally(0, 0, 0, {})
+    leader.take(task.id, data)
+    assert leader.tally(task.id).waiting == 1
+
+
+def test_the_same_report_again_is_one_and_a_second_is_refused(made: Collection, draws: list[str]) -> None:
+    task = made.open().task
+    reports = made.reports(task)
+    for report in reports:
+        made.leader.take(task.id, report.encode())
+        made.leader.take(task.id, report.encode())
+    second = made.reports(task)[0]
+    with refused(Refusal.SECOND_REPORT):
+        made.leader.take(task.id, second.encode())
+    fresh = made.world.authority.enrol(POPULATION)
+    made.identities.append(fresh)
+    with refused(Refusal.REPLAYED):
+        made.leader.take(task.id, _signed_anew(made, task, reports[0], DEVICES).encode())
+    assert np.array_equal(made.leader.close(task.id, made.helper), made.vectors().sum(axis=0))
+    made.leader.take(task.id, reports[0].encode())  # after the end, too
+    with refused(Refusal.SECOND_REPORT):
+        made.leader.take(task.id, second.encode())
+
+
+def _signed_anew(made: Collection, task: Task, report: Report, number: int) -> Report:
+    """Sign a report's bytes with another device's key."""
+    identity = made.identities[number]
+    report = replace(report, device=identity.device, certificate=identity.certificate)
+    signature = identity.key.sign(b"unheard/collection/1 report\x00" + task.id + report.body_hash)
+    return replace(report, signature=signature)
+
+
+def test_a_report_that_proves_nothing_costs_nobody_else(made: Collection, draws: list[str]) -> None:
+    """In one batch: a false proof, a share for nobody, and six good ones."""
+    task = made.open().task
+    reports = made.reports(task)
+    leader_share = bytes([reports[3].leader[0] ^ 1]) + reports[3].leader[1:]
+    reports[3] = _signed_anew(made, task, replace(reports[3], leader=leader_share), 3)
+    reports[5] = _signed_anew(made, task, replace(reports[5], box=reports[4].box), 5)
+    sums = made.collect(reports, task)
+    assert np.array_equal(sums, np.delete(made.vectors(), [3, 5], axis=0).sum(axis=0))
+    found = made.leader.tally(task.id)
+    assert found == Tally(DEVICES, 0, DEVICES - 2, {Refusal.INVALID: 1, Refusal.SEALED_OTHERWISE: 1})
+
+
+def test_an_element_that_is_none_is_refused_by_the_leader(made: Collection, draws: list[str]) -> None:
+    task = made.open().task
+    reports = made.reports(task)
+    share = b"\xff" * 8 + reports[2].leader[8:]
+    reports[2] = _signed_anew(made, task, replace(reports[2], leader=share), 2)
+    sums = made.collect(reports, task)
+    assert np.array_equal(sums, np.delete(made.vectors(), 2, axis=0).sum(axis=0))
+    assert made.leader.tally(task.id).refused == {Refusal.INVALID: 1}
+
+
+@pytest.fixture
+def false_part(made: Collection, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Two devices whose public share has another joint-randomness part than an aggregator finds; every proof
+    holds here, so that the parts alone decide."""
+    monkeypatch.setattr(Prio3, "decide", _lenient)
+    task, shard = made.open().task, Prio3.shard
+    places = iter((0, prio(made.plan).public_size // 2))
+
+    def false(*arguments: Any) -> Any:
+        shares, at = shard(*arguments), next(places, None)
+        if at is None:
+            return shares
+        return replace(shares, public=shares.public[:at] + b"another!" + shares.public[at + 8 :])
+
+    with monkeypatch.context() as dishonest:
+        dishonest.setattr(Prio3, "shard", false)
+        for report in made.reports(task):
+            made.leader.take(task.id, report.encode())
+    return task
+
+
+def _lenient(self: Prio3, ctx: bytes, leader: Any, helper: Any) -> Any:
+    size = self.message_size
+    pairs = zip(leader, helper, strict=True)
+    return tuple(self._joint_seed(ctx, one[-size:], other[-size:]) for one, other in pairs)
+
+
+def test_a_false_part_of_the_joint_randomness_is_refused_by_both(
+    made: Collection, false_part: Task, draws: list[str]
+) -> None:
+    sums = made.leader.close(false_part.id, made.helper)
+    assert np.array_equal(sums, made.vectors()[2:].sum(axis=0))
+    assert made.leader.tally(false_part.id).refused == {Refusal.INVALID: 2}
+
+
+def test_without_that_check_the_two_do_not_agree(
+    made: Collection, false_part: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helping, "_check_joint_part", lambda *_, **__: None)
+    with pytest.raises(RoundFailed, match="do not find the same"):
+        made.leader.verify(false_part.id, made.helper)
+
+
+def test_a_report_is_taken_back_until_it_is_verified(made: Collection, draws: list[str]) -> None:
+    task = made.open().task
+    reports = made.reports(task)
+    leader, back = made.leader, [withdraw(task, reports[at], made.identities[at]) for at in (0, 1, 2)]
+    for report in reports[:7]:
+        leader.take(task.id, report.encode())
+    for _ in range(2):
+        leader.withdraw(task.id, back[0])
+    with refused(Refusal.WITHDRAWN):
+        leader.take(task.id, reports[0].encode())
+    leader.verify(task.id, made.helper)
+    with refused(Refusal.LATE):
+        leader.withdraw(task.id, back[1])
+    with refused(Refusal.FORGED):
+        leader.withdraw(task.id, withdraw(task, reports[2], made.identities[3]))
+    early = withdraw(task, reports[7], made.identities[7])
+    leader.withdraw(task.id, early)
+    with refused(Refusal.WITHDRAWN):
+        leader.take(task.id, reports[7].encode())
+    assert np.array_equal(leader.close(task.id, made.helper), made.vectors()[1:7].sum(axis=0))
+
+
+def test_nothing_of_a_report_is_kept_once_it_is_counted(made: Collection) -> None:
+    task = made.open().task
+    reports = made.reports(task)
+    made.collect(reports, task)
+    for table, database in made.databases.items():
+        with database.reading() as connection:
+            for name in ("tasks", "reports"):
+                found = connection.exec_driver_sql(f"SELECT * FROM {table}_{name}").mappings().all()
+                text = b"".join(value for row in found for value in row.values() if isinstance(value, bytes))
+                assert not any(each.leader in text or each.box in text for each in reports)
+                assert all(not row.get(secret) for row in found for secret in ("sealing", "verify_key"))
+    assert made.leader.tally(task.id).counted == DEVICES
+
+
+# Two aggregators that do not always reach each other.
+
+
+@pytest.mark.parametrize("fails", ["request", "answer"])
+@pytest.mark.parametrize("name", ["open", "verify", "close"])
+def test_a_helper_that_is_away_loses_nothing(
+    made: Collection, draws: list[str], name: str, fails: str
+) -> None:
+    spy = Spy(made, lambda asked, number: fails if (asked, number) == (name, 0) else "")
+    with pytest.raises(Away) if name == "open" else nullcontext():
+        made.open(spy)
+    task = made.leader.open(canonical(made.plan), made.release, made.proof(), WINDOW, spy).task
+    for report in made.reports(task):
+        made.leader.take(task.id, report.encode())
+    if name != "open":
+        with pytest.raises(Away):
+            made.leader.close(task.id, spy)
+    assert np.array_equal(made.leader.close(task.id, spy), made.vectors().sum(axis=0))
+    assert sorted(draws) == ["helper", "leader"]
+    for each in ("verify", "close"):
+        assert len({request for asked, request, _ in spy.asked if asked == each}) == 1
+
+
+def test_the_sum_is_given_away_once(made: Collection) -> None:
+    """With real noise: whoever asks again gets the same, and who asks for something else is refused."""
+    task, spy = made.open().task, Spy(made)
+    for report in made.reports(task):
+        made.leader.take(task.id, report.encode())
+    sums = made.leader.close(task.id, spy)
+    assert np.array_equal(made.leader.close(task.id, spy), sums)
+    (_, closing, share) = spy.asked[-1]
+    assert made.helper.close(closing) == share
+    found = Closing.decode(closing)
+    for other in (replace(found, count=found.count - 1), replace(found, checksum=bytes(CHECKSUM_SIZE))):
+        with pytest.raises(Refused, match="did not count the same"):
+            made.helper.close(other.encode())
+    with pytest.raises(Refused, match="no such task"):
+        made.helper.close(replace(found, task=bytes(32)).encode())
+    (batch,) = [request for name, request, _ in spy.asked if name == "verify"]
+    with pytest.raises(Refused, match="closed"):
+        made.helper.verify(batch)
+    with pytest.raises(Refused, match="no second collection"):
+        made.helper.open(
+            Opening(canonical(made.plan), made.release, made.proof().encode(), task.leader, *WINDOW).encode()
+        )
+
+
+def test_a_close_that_does_not_match_is_refused_and_nothing_is_drawn(
+    made: Collection, draws: list[str]
+) -> None:
+    task, spy = made.open().task, Spy(made)
+    for report in made.reports(task):
+        made.leader.take(task.id, report.encode())
+    made.leader.verify(task.id, spy)
+    for closing in (
+        Closing(task.id, DEVICES, bytes(CHECKSUM_SIZE)),
+        Closing(task.id, 7, bytes(CHECKSUM_SIZE)),
+    ):
+        with pytest.raises(Refused, match="did not count the same"):
+            made.helper.close(closing.encode())
+    assert draws == []
+
+
+def test_fewer_than_the_least_are_not_summed(made: Collection, draws: list[str]) -> None:
+    task, spy = made.open().task, Spy(made)
+    for report in made.reports(task)[:5]:
+        made.leader.take(task.id, report.encode())
+    with pytest.raises(RoundFailed, match="5 devices were counted; fewer than 6"):
+        made.leader.close(task.id, spy)
+    with made.databases["helper"].reading() as connection:
+        checksum = connection.exec_driver_sql("SELECT checksum FROM helper_tasks").scalar_one()
+    with pytest.raises(Refused, match="5 devices were counted; fewer than 6"):
+        made.helper.close(Closing(task.id, 5, checksum).encode())
+    assert draws == []
+
+
+def test_a_batch_in_the_place_of_another_is_refused(made: Collection) -> None:
+    task, spy = made.open().task, Spy(made)
+    for report in made.reports(task):
+        made.leader.take(task.id, report.encode())
+    made.leader.verify(task.id, spy)
+    ((_, request, answer),) = [each for each in spy.asked if each[0] == "verify"]
+    batch = Batch.decode(request, prio(made.plan))
+    assert made.helper.verify(request) == answer
+    with pytest.raises(Refused, match="batch 0 was another one"):
+        made.helper.verify(replace(batch, entries=batch.entries[:4]).encode())
+    for data in (b"", request[:37], request[:-1], request + b"\0", request[:36] + b"\0\0"):
+        with pytest.raises(UnheardError):
+            made.helper.verify(data)
+    # The same devices in another batch, as a leader whose database was restored sends them: none is counted.
+    again = made.helper.verify(replace(batch, number=1).encode())
+    assert set(again[:: 1 + prio(made.plan).message_size]) == {Refusal.SECOND_REPORT.number}
+
+
+# One charge, one sum.
+
+
+def test_a_release_has_one_task_and_no_roster(made: Collection) -> None:
+    task, proof, plan = made.open().task, made.proof(), canonical(made.plan)
+    opening = Opening(plan, made.release, proof.encode(), task.leader, *WINDOW)
+    assert made.helper.open(opening.encode())[160:] == task.encode()
+    with pytest.raises(Refused, match="another task already"):
+        made.helper.open(replace(opening, closes=WINDOW[1] + HOUR).encode())
+    witness = made.world.signers.witness
+    other = replace(task, least=7)
+    with pytest.raises(Refused, match="signed another collection"):
+        witness.sign_collection(asked(other, proof.encode()).encode())
+    with pytest.raises(Refused, match="summed by two aggregators"):
+        witness.sign_roster(made.roster_request())
+
+
+def test_a_release_with_a_roster_has_no_collection(made: Collection) -> None:
+    made.charge()
+    made.world.signers.witness.sign_roster(made.roster_request())
+    with pytest.raises(Refused, match="signed a roster for release"):
+        made.leader.open(canonical(made.plan), made.release, made.proof(), WINDOW, made.helper)
+    with pytest.raises(Refused, match="no such task"):
+        made.helper.verify(bytes(64))
+
+
+def test_no_task_is_opened_that_is_not_charged_or_for_somebody_else(made: Collection) -> None:
+    proof, plan = made.charge(), canonical(made.plan)
+    leader = made.leader.public_key
+    good = Opening(plan, made.release, proof.encode(), leader, *WINDOW)
+    for broken, says in (
+        (replace(good, release=bytes(16)), "not charged: the charge is of another release"),
+        (
+            replace(good, charge=replace(proof, index=proof.index + 1).encode()),
+            "not charged: the charge is not in",
+        ),
+        (replace(good, plan=canonical(plan_of("sum: two_aggregators, min_cohort: 7"))), "not charged"),
+        (replace(good, leader=bytes(32)), "another leader"),
+        (replace(good, closes=good.opens), "for at most 31 days"),
+        (replace(good, closes=good.opens + 800 * HOUR), "for at most 31 days"),
+        (replace(good, opens=good.opens - 800 * HOUR), "for at most 31 days"),
+    ):
+        with pytest.raises(Refused, match=says):
+            made.helper.open(broken.encode())
+    with pytest.raises(BadInput, match="in four stages"):
+        made.helper.open(replace(good, plan=canonical(plan_of("min_cohort: 6"))).encode())
+    for data in (b"", b"[]", b"[" * 9000, good.encode() + b" ", good.encode()[:-1], b"\xff"):
+        with pytest.raises(BadInput, match="not a request for a task"):
+            made.helper.open(data)
+    assert made.leader.open(plan, made.release, proof, WINDOW, made.helper).task.least == 6
+
+
+def test_a_task_that_nobody_closes_loses_its_keys(made: Collection) -> None:
+    task = made.open().task
+    made.helper.forget()
+    made.at = WINDOW[1] + helping.KEPT + HOUR
+    made.helper.forget()
+    with made.databases["helper"].reading() as connection:
+        row = connection.exec_driver_sql("SELECT * FROM helper_tasks").mappings().one()
+    assert (row["sealing"], row["verify_key"], row["total"], row["stage"]) == (b"", b"", b"", "closed")
+    with pytest.raises(Refused, match="given up"):
+        made.helper.close(Closing(task.id, 0, bytes(CHECKSUM_SIZE)).encode())
