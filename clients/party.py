@@ -48,7 +48,7 @@ CHUNK = 512
 FOREVER = timedelta(days=36_500)
 """How far the clock of a simulated device may be off: its tables may be of any year."""
 
-_NOTHING_SEEN = Seen(0, b"", None, None)
+NOTHING_SEEN = Seen(0, b"", None, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +120,7 @@ class SimulatedFleet:
         except BadInput:
             raise Declined(Reason.MALFORMED) from None
         population = population_id(self._population)
-        believed = believe(invitation, self._pins, population, _NOTHING_SEEN, lambda _: 0, self._clock())
+        believed = believe(invitation, self._pins, population, NOTHING_SEEN, lambda _: 0, self._clock())
         plan, proofs = believed.plan, (invitation.checkpoint, invitation.charge)
         layout, task = task_of(
             plan, invitation.release, invitation.attempt, invitation.until, population, proofs
@@ -186,10 +186,12 @@ class SimulatedDevice:
         return self._joined[1]
 
 
-def pins_of(plan_key: bytes, log: bytes, witness: bytes, authority: bytes) -> Pins:
+def pins_of(
+    plan_key: bytes, log: bytes, witness: bytes, authority: bytes, helper: bytes | None = None
+) -> Pins:
     """Return what a simulated fleet trusts: one key of each kind (raw Ed25519, 32 bytes), at any time."""
     always = PinnedKey("local", plan_key, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-    return Pins((always,), frozenset(), log, witness, authority, FOREVER)
+    return Pins((always,), frozenset(), log, witness, authority, FOREVER, helper)
 
 
 @dataclass(frozen=True, slots=True)

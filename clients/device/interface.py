@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NOT_LOGGED = "the plan is not shown to be in the transparency log"
     NOT_CHARGED = "the release is not shown to be charged to this device's population"
     LOG_FORKED = "the transparency log does not agree with what this device saw before"
+    COLLECTION = "the collection is not one that this device's helper and witness have opened for it now"
     CLOCK = "the device's clock and the witness's disagree"
     EXPIRED = "the plan has expired"
     REVISION = "a newer revision of the plan was seen before"

@@ -14,12 +14,14 @@ from clients.device.interface import Declined, Reason
 from clients.device.odometer import Moment
 from clients.device.records import Contribution, Seen
 from fa_core import merkle
+from fa_core.collection.task import Offer, Task, Trusted
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, UnsupportedRho, from_canonical
 from fa_core.plan.signing import verify
 from fa_core.privacy.ledger import Charge
 from fa_core.trust import checkpoint as log
 from fa_core.trust.charges import Keys, Round, paid
+from fa_core.values import Layout
 from fa_core.wire.invitation import Invitation
 
 
@@ -42,6 +44,7 @@ class Pins:
         revoked: plan keys that are no longer accepted, whatever their dates say.
         log, witness, authority: of the transparency log, its witness, and the enrolment authority.
         skew: the most that the device's clock and the witness's time may differ by.
+        helper: the one that may form sums with the leader; None: this device takes part in none of theirs.
     """
 
     plan_keys: tuple[PinnedKey, ...]
@@ -50,6 +53,7 @@ class Pins:
     witness: bytes
     authority: bytes
     skew: timedelta
+    helper: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,29 @@ def believe(
         raise Declined(Reason.WINDOW)
     after = Seen(checkpoint.size, checkpoint.root, moment.latest, seen.first or moment.timestamp)
     return Believed(plan, charge, signer, moment, after)
+
+
+def believe_offer(
+    invitation: Invitation, plan: Plan, layout: Layout, pins: Pins, population: bytes, now: datetime
+) -> Task:
+    """Return the collection's task in a believed invitation, or raise Declined.
+
+    Args:
+        plan, layout: what `believe` returned, and what it compiles to.
+        population, now: as in `believe`.
+    """
+    if pins.helper is None:
+        raise Declined(Reason.COLLECTION)
+    trusted, row, note = Trusted(pins.helper, pins.witness), invitation.charge, invitation.checkpoint
+    try:
+        offer = Offer.parse(invitation.request)
+        task = offer.verify(plan, layout, invitation.release, row, note, trusted)
+    except BadInput:
+        raise Declined(Reason.COLLECTION) from None
+    # By the device's own clock and not within its skew: a report that is late is never counted.
+    if (task.until, task.population) != (invitation.until, population) or not task.opens <= now < task.closes:
+        raise Declined(Reason.COLLECTION)
+    return task
 
 
 def answered(contributions: Iterable[Contribution], family: str, start: datetime, end: datetime) -> bool:

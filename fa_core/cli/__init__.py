@@ -46,6 +46,7 @@ NOUNS: Final = {
     "device": "See what this device stores and what was sent in your name; consent, forget, verify, serve.",
     "enrol": "Make an enrolment authority and admit devices to it.",
     "witness": "Sign one roster and one survivor list a release, so that no server chooses them alone.",
+    "helper": "Check and add reports with a leader that cannot read them.",
     "gateway": "Stand in front of many devices that connect over HTTPS.",
     "federation": "Make a federation's keys and units; start, look at and stop a lab of it.",
     "alerts": "Send a webhook or an e-mail when a guardrail breaks, a round fails or a budget runs low.",

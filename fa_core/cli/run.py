@@ -46,6 +46,14 @@ def run(
             help="End of the window, to which the engine tables sets its clock. Left out: the fleet's end.",
         ),
     ] = None,
+    helper: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False,
+            help="helper.json of a `fa helper serve`, for a plan with `sum: two_aggregators`; left out: one "
+            "within this process.",
+        ),
+    ] = None,
     attach: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +69,7 @@ def run(
     from fa_core.store import DEFAULT, open_store
 
     if engine not in HERE:
-        federation, found = on_federation(engine, plan, attach, (fleet, seed, store, until))
+        federation, found = on_federation(engine, plan, attach, (fleet, seed, store, until, helper))
         kept = federation.store
         show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json, store=kept)
         if not as_json:
@@ -74,7 +82,7 @@ def run(
     place = store or DEFAULT
     end = None if until is None else parse_until(until, "--until")
     with alerting(place):
-        release, estimates = launch(Order(plan, fleet, engine, seed, place, end))
+        release, estimates = launch(Order(plan, fleet, engine, seed, place, end, helper))
     with open_store(place, create=False) as opened:
         synthetic = opened.find(release.id).synthetic
     show_release(release, estimates, synthetic=synthetic, as_json=as_json, store=place)
@@ -100,7 +108,8 @@ def on_federation(
         raise BadInput("either a plan to launch, or --attach RUN to come back to one")
     if any(each is not None for each in not_here):
         raise BadInput(
-            "a federation has its own devices, store and randomness: no --fleet, --seed, --store or --until"
+            "a federation has its own devices, store, helper and randomness: "
+            "no --fleet, --seed, --store, --until or --helper"
         )
     if plan is not None:
         run = runs.launch(federation, plan)

@@ -28,6 +28,8 @@ from clients.evaluate import (
 from clients.fleet.fit import fit
 from clients.fleet.tables import Fleet, read_fleet
 from clients.party import FleetNodes, pins_of, simulated
+from clients.uploads import UploadingFleet
+from fa_core.engines.collection import aggregators_of, collect
 from fa_core.engines.tables import count
 from fa_core.errors import BadInput
 from fa_core.flower.local_workers import run_local
@@ -71,6 +73,7 @@ class Order:
         store: a folder or postgresql://….
         until: end of the window, a whole hour, UTC, at which the clock of the engine tables stands; None for
             the end of what the fleet recorded, and the machine's clock.
+        helper: the file of a helper that runs as a process of its own; None for one within this process.
     """
 
     plan: Path
@@ -79,6 +82,7 @@ class Order:
     seed: int | None
     store: str
     until: datetime | None = None
+    helper: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ def launch(
         raise BadInput(
             f"the engine {order.engine} needs --fleet DIR; `fa fleet make` or `fa fleet import` makes one"
         )
+    if order.helper is not None and order.engine != "local":
+        raise BadInput("--helper is for the engine `local`, which alone forms sums by two aggregators")
     fleet = read_fleet(order.fleet)
     if order.until is None:
         _check_window(fleet)
@@ -140,6 +146,8 @@ def launch(
         return _count(order, plan, signed, fleet, cohort, keys)
     with _stop_signals() as stopped:
         setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)
+        if order.engine == "local" and plan.privacy.sum == "two_aggregators":
+            return _collect(setup)
         return _start(setup)
 
 
@@ -202,19 +210,41 @@ def _count(
 
 
 def _run(setup: _RunSetup, grid: Grid) -> Outcome:
+    with _context(setup) as (job, context):
+        return run(job, grid, context)
+
+
+def _collect(setup: _RunSetup) -> Outcome:
+    """Run a plan whose sum two aggregators form."""
+    order, keys = setup.order, setup.keys
+    randomness = system_randomness if order.seed is None else seeded_randomness(order.seed)
+    with (
+        _context(setup) as (job, context),
+        aggregators_of(order.helper, keys_folder(order.store), keys, context) as aggregators,
+    ):
+        pins = _pins(setup, aggregators.helper_key)
+        fleet = UploadingFleet(setup.cohort, pins, keys.authority, job.population, randomness)
+        return collect(job, fleet, aggregators, context)
+
+
+@contextmanager
+def _context(setup: _RunSetup) -> Iterator[tuple[Job, RunContext]]:
+    """Yield the job and what it needs, over the open store."""
     local = setup.order.engine == "local"
     job = _job(setup.order, setup.plan, setup.signed, setup.fleet)
     with open_store(setup.order.store) as store, setup.display() as report:
         give_budgets(store, setup.keys.authority, job.population, setup.plan.privacy.accounting, _today())
-        context = RunContext(
-            store=store,
-            signers=local_signers(setup.keys, _today),
-            pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
-            clock=MonotonicClock(),
-            today=_today,
-            watch=Watch(report, setup.stopped.is_set),
+        yield (
+            job,
+            RunContext(
+                store=store,
+                signers=local_signers(setup.keys, _today),
+                pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
+                clock=MonotonicClock(),
+                today=_today,
+                watch=Watch(report, setup.stopped.is_set),
+            ),
         )
-        return run(job, grid, context)
 
 
 def _on_local(setup: _RunSetup, server: ServerApp) -> None:
@@ -236,9 +266,9 @@ def _on_simulation(setup: _RunSetup, server: ServerApp, ended: "Future[Outcome]"
         wait([ended], timeout=LAST_SECONDS)
 
 
-def _pins(setup: _RunSetup) -> Pins:
+def _pins(setup: _RunSetup, helper: bytes | None = None) -> Pins:
     log, witness = _public(setup.keys.log), _public(setup.keys.witness)
-    return pins_of(setup.signed.key, log, witness, setup.keys.authority.public_key)
+    return pins_of(setup.signed.key, log, witness, setup.keys.authority.public_key, helper)
 
 
 def _public(key: Ed25519PrivateKey) -> bytes:

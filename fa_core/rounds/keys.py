@@ -67,7 +67,7 @@ def local_keys(folder: Path) -> LocalKeys:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
-    plan, log, witness, authority = (_key(folder / f"{name}.key") for name in _NAMES)
+    plan, log, witness, authority = (key_in(folder / f"{name}.key") for name in _NAMES)
     return LocalKeys(plan, log, witness, Authority(authority), folder / "witness")
 
 
@@ -110,7 +110,11 @@ def signature_beside(file: Path, plan: Plan) -> SignedPlan | None:
     return signed
 
 
-def _key(file: Path) -> Ed25519PrivateKey:
+def key_in(file: Path) -> Ed25519PrivateKey:
+    """Return the key in a file, made at the first call, with its public half beside it (.pub)."""
     if not file.exists():
         write_key(file, Ed25519PrivateKey.generate())
-    return read_key(file)
+    key, beside = read_key(file), file.with_suffix(".pub")
+    if not beside.exists():
+        beside.write_text(key.public_key().public_bytes_raw().hex() + "\n", encoding="ascii")
+    return key

@@ -1,0 +1,1 @@
+"""The helper of a sum by two aggregators as a process: `fa helper`."""
