@@ -1,7 +1,7 @@
 """How far one device can move the numbers of a release: within its bounds by so much, else by anything.
 
-A masked vector cannot be checked, so a bound limits what an honest device weighs and nobody else. The figure
-is computed from the plan and the noised numbers alone.
+A masked vector cannot be checked, so a bound limits what an honest device weighs and nobody else; a report
+for two aggregators proves that it keeps its bounds. The figure follows from the plan and the noised numbers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -57,7 +57,9 @@ def about_integrity(plan: Plan | None, estimates: Estimates) -> str:
     """Return what one device can do to the numbers that guardrails judge, or to all where there are none."""
     judged = {judgement.metric for judgement in estimates.judgements}
     found = moves(plan, estimates)
-    return sentence([each for each in found if each.result.metric in judged] or found)
+    shown = [each for each in found if each.result.metric in judged] or found
+    proved = plan is not None and plan.privacy.sum == "two_aggregators"
+    return _proved_sentence(shown) if proved else sentence(shown)
 
 
 def about_difference(read: Iterable[tuple[Plan | None, Estimates]]) -> str:
@@ -72,17 +74,32 @@ def about_difference(read: Iterable[tuple[Plan | None, Estimates]]) -> str:
 
 def sentence(found: Iterable[Move]) -> str:
     """Return the sentence that stands beside verdicts, with the largest move of each metric."""
+    moved = _moved(found)
+    within = f"one within its bounds moves {moved}; " if moved else ""
+    return (
+        f"Integrity assumes honest devices: {within}a dishonest one can move any number as far as all "
+        "devices together could."
+    )
+
+
+def _proved_sentence(found: Iterable[Move]) -> str:
+    """Return what stands in its place where every report proved its bounds."""
+    moved = _moved(found)
+    most = f", and moves {moved}" if moved else ""
+    return (
+        "Each report proved that it keeps its device's bounds: one device, honest or not, is one device"
+        f"{most}. What it counted it may have made up; leader or helper could falsify the sum."
+    )
+
+
+def _moved(found: Iterable[Move]) -> str:
+    """Return the largest move of each metric, in words; nothing where there is none."""
     most: dict[str, Move] = {}
     for each in found:
         before = most.get(each.result.metric)
         if not each.labels and (before is None or each.by > before.by):
             most[each.result.metric] = each
-    moved = listed([_phrase(name, each) for name, each in most.items()], 3)
-    within = f"one within its bounds moves {moved}; " if most else ""
-    return (
-        f"Integrity assumes honest devices: {within}a dishonest one can move any number as far as all "
-        "devices together could."
-    )
+    return listed([_phrase(name, each) for name, each in most.items()], 3) if most else ""
 
 
 def by_number(found: Iterable[Move]) -> Mapping[Key, float]:

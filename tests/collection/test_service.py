@@ -1,0 +1,197 @@
+"""The helper as a process of its own: over HTTPS, for its leader alone, and as an operator types it."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner, Result
+
+from fa_core.cli.helper import app as helper_commands
+from fa_core.cli.run import run
+from fa_core.collection import measured as measuring
+from fa_core.collection.exchange import HelperAway, HelperClient, read_address, sealed, unsealed
+from fa_core.collection.helper import Helper
+from fa_core.errors import BadInput, Refused
+from fa_core.helper_service.process import server
+from fa_core.helper_service.service import build
+from fa_core.helper_service.settings import Home, read_home
+from fa_core.plan import canonical
+from fa_core.store import open_store
+from fa_core.trust.enrolment import read_key
+from tests.collection.setup import plan_text
+from tests.collection.world import WINDOW, Collection
+from tests.rounds.small import write_fleet
+
+DEVICES = 7
+GUARD = 60.0
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collection]:
+    monkeypatch.setattr(measuring, "noise_of", lambda layout, role: np.zeros(layout.length, np.int64))
+    found = Collection.make(tmp_path / "world", DEVICES)
+    yield found
+    found.close()
+    found.world.store.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, made: Collection) -> Home:
+    """A helper's folder, made by its command, at a port that nobody listens on."""
+    pins, files = made.world.pins, {}
+    keys = {"authority": pins.authority, "log": pins.log, "witness": pins.witness}
+    for name, key in {**keys, "leader": made.leader.public_key}.items():
+        files[name] = tmp_path / f"{name}.pub"
+        files[name].write_text(key.hex())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [text for name, file in files.items() for text in (f"--{name}", str(file))]
+    where = ["--name", f"localhost:{port}", "--socket", str(tmp_path / "witness.sock")]
+    done = CliRunner().invoke(helper_commands, ["init", str(tmp_path / "helper"), *where, *options, "--json"])
+    assert done.exception is None, done.output
+    found = read_home(tmp_path / "helper")
+    made.helper_key = read_key(found.folder / "helper.key")
+    assert json.loads(done.output)["public_key"] == made.helper.public_key.hex()
+    return found
+
+
+@contextmanager
+def serving(home: Home, helper: Helper) -> Iterator[None]:
+    """Serve a helper from this process, over TLS."""
+    serves = server(home, build(helper, home.pinned().leader, 5.0))
+    port = int(home.settings.name.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        thread = threading.Thread(target=serves.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            end = time.monotonic() + GUARD
+            while not serves.started:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            yield
+        finally:
+            serves.should_exit = True
+            thread.join()
+
+
+def client(home: Home, made: Collection) -> HelperClient:
+    return HelperClient(read_address(home.folder / "helper.json"), made.leader_key)
+
+
+def test_a_collection_over_https_with_the_helper_away_in_between(home: Home, made: Collection) -> None:
+    helper = client(home, made)
+    with pytest.raises(HelperAway, match="no answer"):
+        made.open(helper)
+    with serving(home, made.helper):
+        task = made.leader.open(canonical(made.plan), made.release, made.proof(), WINDOW, helper).task
+    for report in made.reports(task):
+        made.leader.take(task.id, report.encode())
+    with pytest.raises(HelperAway):
+        made.leader.close(task.id, helper)
+    with serving(home, made.helper):
+        sums = made.leader.close(task.id, helper)
+        stranger = replace(helper, key=Ed25519PrivateKey.generate())
+        with pytest.raises(HelperAway, match="status 401"):
+            stranger.close(bytes(68))
+        with pytest.raises(Refused, match="no such task"):
+            helper.close(bytes(68))
+        with pytest.raises(Refused, match="not a request for a task"):
+            helper.open(bytes(68))
+        other = replace(helper.address, authority=other_authority(home))
+        with pytest.raises(HelperAway, match="certificate is not trusted"):
+            replace(helper, address=other).close(bytes(68))
+    assert np.array_equal(sums, made.vectors().sum(axis=0))
+
+
+def other_authority(home: Home) -> str:
+    """The certificate of an authority that signed nothing here."""
+    from fa_core.federation.certificates import make_tls
+
+    folder = home.folder / "other"
+    folder.mkdir()
+    make_tls(folder, "other", "localhost")
+    return (folder / "ca.crt").read_text()
+
+
+def test_a_request_is_of_one_operation_and_one_helper() -> None:
+    key = Ed25519PrivateKey.generate()
+    leader, helper = key.public_key().public_bytes_raw(), bytes(32)
+    body = sealed(key, helper, "batches", b"message")
+    assert unsealed(body, leader, helper, "batches") == b"message"
+    for broken in (
+        unsealed(body, leader, helper, "closings"),
+        unsealed(body, leader, b"\1" * 32, "batches"),
+        unsealed(body, helper, helper, "batches"),
+        unsealed(body + b"\0", leader, helper, "batches"),
+        unsealed(b"", leader, helper, "batches"),
+    ):
+        assert broken is None
+
+
+def test_a_folder_that_is_wrong_is_refused_in_words(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_home(tmp_path)
+    for text, says in (("name = 7", "name"), ("=", "not TOML")):
+        (home.folder / "helper.toml").write_text(text)
+        with pytest.raises(BadInput, match=says):
+            read_home(home.folder)
+    for text in ("{}", "[]", "[" * 9000, '{"name": "a:1", "public_key": "00", "authority": ""}'):
+        (home.folder / "helper.json").write_text(text)
+        with pytest.raises(BadInput, match="not a helper's file"):
+            read_address(home.folder / "helper.json")
+
+
+# `fa run`.
+
+
+@pytest.fixture
+def fa_run(tmp_path: Path) -> tuple[Path, typer.Typer]:
+    app = typer.Typer()
+    app.command()(run)
+    text = plan_text("sum: two_aggregators, min_cohort: 50").replace("[[], [accent]]", "[[]]")
+    segments = text[text.index("segments:") : text.index("group_by:")]
+    (tmp_path / "plan.yaml").write_text(text.replace(segments, ""))
+    write_fleet(tmp_path / "fleet", 52)
+    return tmp_path, app
+
+
+def invoke(fa_run: tuple[Path, typer.Typer], *arguments: str) -> Result:
+    folder, app = fa_run
+    places = [str(folder / "plan.yaml"), "--fleet", str(folder / "fleet"), "--store", str(folder / "store")]
+    return CliRunner().invoke(app, [*places, *arguments])
+
+
+def test_a_run_ends_as_a_release_that_says_what_leader_and_helper_could_learn(
+    fa_run: tuple[Path, typer.Typer],
+) -> None:
+    done = invoke(fa_run)
+    assert done.exception is None, done.output
+    assert "52 devices counted of 52 invited" in done.output
+    assert "the leader, who knows its own noise, faces rho" in done.output
+    assert "Leader and helper together could read every report" in done.output
+    assert "Each report proved that it keeps its device's bounds" in done.output
+    assert "a dishonest one can move any number" not in done.output
+    with open_store(str(fa_run[0] / "store")) as store:
+        release = store.release(store.find("latest").id)
+        assert release.secure_aggregation
+        assert len(store.published("task", release.id)) == 1
+
+
+def test_another_engine_refuses_such_a_plan_before_anything_is_charged(
+    fa_run: tuple[Path, typer.Typer],
+) -> None:
+    done = invoke(fa_run, "--engine", "tables")
+    assert isinstance(done.exception, Refused)
+    assert "only the engine `local` forms yet" in str(done.exception)
+    with open_store(str(fa_run[0] / "store")) as store:
+        assert store.charges("small") == ()
