@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from fa_core.cli.helper import app as helper_commands
 from fa_core.cli.run import run
