@@ -329,6 +329,10 @@ def _shares(given: list[str], plan: TrainPlan) -> dict[str, float]:
             raise BadInput(
                 f"--share {text}: a group of the plan and its share, such as {plan.blocks[0]}=0.07"
             )
+    if sum(shares.values()) > 1:
+        raise BadInput(
+            f"--share: together these are {sum(shares.values()):.0%} of the devices; write at most 100%"
+        )
     return shares
 
 

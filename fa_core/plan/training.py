@@ -164,11 +164,13 @@ def _privacy(privacy: Privacy) -> Iterator[Finding]:
 
 
 def _method(fields: Mapping[str, Any], segments: Mapping[str, Segment]) -> Iterator[Finding]:
-    means = fields.get("method") == "one_shot_means"
+    if "method" not in fields:
+        return
+    means = fields["method"] == "one_shot_means"
     if means and fields.get("clip") is None and "clip" in fields:
         right = "add `clip:`; `fa train clip` proposes one from a release of norm_histogram"
         yield Finding(("method",), "`clip` is missing", right, at_key=True)
-    if fields.get("method") == "norm_histogram":
+    if not means:
         for key in ("clip", "clip_from"):
             if fields.get(key) is not None:
                 found = f"norm_histogram clips nothing, and has no `{key}`"

@@ -50,13 +50,13 @@ class Expected:
 
 
 def sizes_of(plan: TrainPlan, devices: int, shares: Mapping[str, float]) -> dict[str, float]:
-    """Return the devices expected in each group: by public shares, or spread evenly over those that are
-    named."""
+    """Return the devices expected in each group: by its public share, and what these leave spread evenly over
+    the other groups that are named."""
     sample = devices * float(plan.eligibility.sample)
     named = plan.blocks[:-1] if plan.segments else plan.blocks
-    if not shares:
-        return {label: sample / len(named) for label in named}
-    return {label: sample * shares.get(label, 0.0) for label in named}
+    others = sum(label not in shares for label in named)
+    even = max(0.0, 1 - sum(shares.values())) / max(others, 1)
+    return {label: sample * shares.get(label, even) for label in named}
 
 
 def require_blocks(plan: TrainPlan, sizes: Mapping[str, float]) -> tuple[str, ...]:
@@ -65,13 +65,19 @@ def require_blocks(plan: TrainPlan, sizes: Mapping[str, float]) -> tuple[str, ..
     Raises Refused where noise would drown them all, or any of them at a small epsilon.
     """
     small = tuple(group for group, devices in sizes.items() if devices < plan.privacy.min_cohort)
-    if small and (plan.privacy.epsilon <= SMALL_EPSILON or len(small) == len(sizes)):
+    least = plan.privacy.min_cohort
+    if len(small) == len(sizes):
+        group, devices = max(sizes.items(), key=lambda item: item[1])
+        raise Refused(
+            f"{plan.name}: about {devices:.0f} devices in {group}, the largest group, and a group needs "
+            f"{least} to have a step of its own; ask more devices or name fewer groups"
+        )
+    if small and plan.privacy.epsilon <= SMALL_EPSILON:
         group, devices = min(sizes.items(), key=lambda item: item[1])
         raise Refused(
             f"{plan.name}: about {devices:.0f} devices in {group}, and at epsilon "
-            f"{float(plan.privacy.epsilon):g} each group needs {plan.privacy.min_cohort}; ask more devices, "
-            f"name fewer groups, or raise epsilon above {float(SMALL_EPSILON):g}, where a small group gets "
-            "everyone's step"
+            f"{float(plan.privacy.epsilon):g} each group needs {least}; ask more devices, name fewer groups, "
+            f"or raise epsilon above {float(SMALL_EPSILON):g}, where a small group gets everyone's step"
         )
     return small
 

@@ -87,6 +87,13 @@ def test_what_no_training_plan_may_ask(changes: dict[str, object], line: int, sa
     assert any(each.startswith(f"toy.yaml:{line}:") and said in each for each in found), found
 
 
+def test_an_unknown_method_is_all_that_is_said_of_it() -> None:
+    segments = "segments: {a: {device: accent, values: [x]}}"
+    found = problems(method="fed_avg", segments=segments)
+    assert len(found) == 1, found
+    assert "`fed_avg` is not known here" in found[0]
+
+
 def test_no_evaluation_plan_can_ask_for_features() -> None:
     text = (PLANS / "wake-word-weekly.yaml").read_text()
     for kind in ("one_shot_means", "norm_histogram"):

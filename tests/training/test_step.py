@@ -200,8 +200,12 @@ def test_small_groups_are_refused_at_a_small_epsilon() -> None:
     assert preview.require_blocks(plan, preview.sizes_of(plan, 200, {})) == ()
     wide, sizes = plan_of(epsilon="4"), {"here": 150.0, "there": 99.0}
     assert preview.require_blocks(wide, sizes) == ("there",)
-    with pytest.raises(Refused):
-        preview.require_blocks(wide, {"here": 99.0, "there": 99.0})
+    with pytest.raises(Refused, match="about 99 devices in there, the largest group"):
+        preview.require_blocks(wide, {"here": 98.0, "there": 99.0})
+
+
+def test_shares_that_are_given_leave_the_rest_to_the_other_groups() -> None:
+    assert preview.sizes_of(plan_of(), 1000, {"here": 0.25}) == {"here": 250.0, "there": 750.0}
 
 
 def test_more_devices_and_a_larger_epsilon_are_expected_to_do_better(public: PublicSpeech) -> None:
