@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from fa_core.cli import demo_steps as steps
-from fa_core.errors import BadInput, Refused
+from fa_core.errors import BadInput, Refused, RoundFailed
 from fa_core.plan import load
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ can show."""
 GATES: Final = "gates: {near_misses: 0.05, phrases: 0.05}\n"
 """What a candidate may be worse in: a dozen of 234 public near misses, so that a few of one accent's head do
 not hold it. The test set and the live stages measure false wakes by themselves."""
+
+
+STOPPED: Final[Mapping[int, str]] = {
+    Refused.exit_code: "held",
+    RoundFailed.exit_code: "rolled back, or its round failed",
+}
+"""What a candidate is where a step ends with these: a sound end of the loop, and no defect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +121,16 @@ def play(devices: int, out: Path, plans: Path) -> None:
     heard = _speech(loop)
     base = _fleet(loop, heard, devices)
     before = _measure(loop, plans, BASE, "fleet", 1)
-    candidate = _train(loop, plans, base, devices)
-    _test(loop, plans, candidate)
-    name = _documents(loop, plans, base, candidate, devices)
-    _recorded(loop, heard, candidate, devices)
-    week = _roll_out(loop, name, candidate)
+    try:
+        candidate = _train(loop, plans, base, devices)
+        _test(loop, plans, candidate)
+        name = _documents(loop, plans, base, candidate, devices)
+        _recorded(loop, heard, candidate, devices)
+        week = _roll_out(loop, name, candidate)
+    except (Refused, typer.Exit) as stopped:
+        if stopped.exit_code in STOPPED:
+            _stopped(loop, before, STOPPED[stopped.exit_code])
+        raise
     after = _measure(loop, plans, candidate, _stage(loop, candidate, week, 1.0), week)
     _end(loop, before, after)
 
@@ -287,10 +299,11 @@ def _adapters(loop: Loop, version: str) -> "Adapters":
 def _roll_out(loop: Loop, name: str, candidate: str) -> int:
     """Ask and decide once a week until the rollout is complete; return the week after that.
 
-    Raises Refused where it is not complete in time.
+    Raises Refused where it holds with no look left, and typer.Exit where it is rolled back.
     """
-    for week in range(BEFORE + 1, BEFORE + AFTER):
-        history = _history(loop)
+    week = BEFORE
+    while (history := _history(loop)).due is not None and week < BEFORE + AFTER - 1:
+        week += 1
         share = float(history.document.stages[history.stage].share) if history.stage else 0.0
         where = "in shadow" if not share else f"on {share:.0%} of the devices"
         steps.title(f"Week {week - BEFORE} of the rollout: {name} is {where}")
@@ -298,11 +311,11 @@ def _roll_out(loop: Loop, name: str, candidate: str) -> int:
         steps.fa(*loop.run(f"{candidate}-{what}", fleet, week))
         at = ("--at", f"{loop.end(week):%Y-%m-%dT%H:%MZ}", *loop.store)
         steps.fa("rollout", "decide", name, *at, codes=(0, Refused.exit_code))
-        last = len(history.document.stages) - 1
-        if any((each.number, each.verdict) == (last, "expand") for each in _history(loop).of("stage")):
-            steps.fa("rollout", "complete", name, *at)
-            return week + 1
-    raise Refused(f"{name} is not complete after {AFTER - 1} weeks; `fa rollout status {name}` says why")
+    tested = history.of("stage")
+    if not tested or (tested[-1].number, tested[-1].verdict) != (len(history.document.stages) - 1, "expand"):
+        raise Refused(f"{name} is held, and no look is left; `fa rollout status {name}` says of which group")
+    steps.fa("rollout", "complete", name, "--at", f"{loop.end(week):%Y-%m-%dT%H:%MZ}", *loop.store)
+    return week + 1
 
 
 def _history(loop: Loop) -> "History":
@@ -350,8 +363,7 @@ def _end(loop: Loop, before: str, after: str) -> None:
     steps.fa("ledger", "show", *loop.store)
     typer.echo(default_device(loop))
     steps.title("The dashboard")
-    arguments = (*loop.store, "--fleet", str(loop.out / "weeks"), "--plans", str(loop.out / "plans"))
-    url, number = steps.dashboard(loop.out, *arguments)
+    url, number = _dashboard(loop, "weeks")
     typer.echo(f"{url}/trends?before={before}&release={after} (stop it with: kill {number})\n")
     with open_store(loop.store[1], create=False) as store:
         found = [_misses(store.estimates(each).results) for each in (before, after)]
@@ -359,6 +371,19 @@ def _end(loop: Loop, before: str, after: str) -> None:
         was, now = (each.get(group) for each in found)
         who = "everyone" if group is None else group
         typer.echo(f"{who}: {_rate(was)} of wake words missed before, {_rate(now)} after")
+
+
+def _stopped(loop: Loop, before: str, what: str) -> None:
+    """Say that a check stopped the candidate, as it is to, and where to look at what led to it."""
+    steps.title(f"The loop ends here: the candidate is {what}")
+    typer.echo("Above stands which check stopped it, and why. Nothing was loosened to let it pass.\n")
+    url, number = _dashboard(loop, "fleet")
+    typer.echo(f"{url}/trends?release={before} (stop it with: kill {number})\n")
+
+
+def _dashboard(loop: Loop, fleet: str) -> tuple[str, int]:
+    arguments = (*loop.store, "--fleet", str(loop.out / fleet), "--plans", str(loop.out / "plans"))
+    return steps.dashboard(loop.out, *arguments)
 
 
 def _misses(results: "tuple[Estimate, ...]") -> "dict[str | None, Estimate]":

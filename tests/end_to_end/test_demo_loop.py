@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from clients.device.policy import Policy
@@ -74,6 +75,32 @@ def test_too_few_devices_are_refused_before_anything_is_made(tmp_path: Path) -> 
     result = CliRunner().invoke(build(), ["demo", "--loop", "--devices", "500", "--out", str(tmp_path / "o")])
     assert isinstance(result.exception, BadInput)
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [(Refused("near misses"), "is held"), (typer.Exit(4), "is rolled back"), (ValueError(), "")],
+)
+def test_a_candidate_that_is_stopped_ends_the_loop_with_the_dashboard(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stop: Exception,
+    said: str,
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise stop
+
+    for name in ("_speech", "_fleet"):
+        monkeypatch.setattr(demo_loop, name, lambda *arguments: "")
+    monkeypatch.setattr(demo_loop, "_measure", lambda *arguments: "abc")
+    monkeypatch.setattr(demo_loop, "_train", stopped)
+    monkeypatch.setattr(demo_steps, "dashboard", lambda *arguments: ("http://here", 1))
+    with pytest.raises(type(stop)):
+        demo_loop.play(LEAST, tmp_path / "loop", PLANS)
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert ("http://here/trends?release=abc" in printed) == bool(said)
 
 
 @pytest.mark.long
