@@ -249,7 +249,7 @@ def _documents(loop: Loop, plans: Path, base: str, candidate: str, devices: int)
     from fa_core.rollout.controlled import read_result
     from fa_core.store import open_store
 
-    steps.title("The rollout: a week in shadow, then a tenth, a half and all of the devices")
+    steps.title("The rollout: up to four weeks in shadow, then a tenth, a half and all of the devices")
     with open_store(loop.store[1], create=False) as store:
         made = models.find(store, candidate).manifest.sha256
     names = {"embed-2": candidate, "micro-1": BASE}
