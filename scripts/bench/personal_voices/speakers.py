@@ -26,7 +26,7 @@ from clients.fleet.voices import ACCENTS
 from clients.runtime.detectors import SAMPLE_RATE
 from scripts.bench.personal_voices.embedding import Embeddings, embeddings
 
-Set = Literal["anchors", "development", "users", "others"]
+Set = Literal["anchors", "development", "users", "others", "fleet", "test"]
 
 SEED: Final = 20261128
 LEAD_S, TAIL_S = 1.7, 0.6
