@@ -23,7 +23,6 @@ from fa_core.training.checks import Alarm
 from fa_core.training.step import Blocks, blocks_of, refit, shrunk, step_of
 from fa_core.values import Release
 from scripts.bench.training_rounds.rounds import (
-    LABELS,
     SHARES,
     WORST,
     Fleet,
@@ -36,7 +35,7 @@ from scripts.bench.training_rounds.rounds import (
     released,
     wakes,
 )
-from scripts.bench.training_rounds.voices import LISTED, UNLISTED
+from scripts.bench.training_rounds.voices import LABELS, LISTED, UNLISTED
 
 Aim = Literal["away", "listed", "unlisted"]
 EXCESS: Final = 1000
@@ -98,7 +97,7 @@ def outcome(setting: Setting, release: Release, plan: TrainPlan, before: Blocks,
     phrase = np.array([wakes(each, said).mean() for each in heads])
     heard = checks.speech(adapters, setting.base, setting.public, plan.gates)
     return Outcome(
-        measure(heads, setting.speech),
+        measure(heads, setting.speech, setting.limit),
         (float(SHARES @ phrase), float(phrase[WORST])),
         checks.sums(blocks, plan.gates, before) + heard,
         checks.sums(blocks, plan.gates, None) + heard,

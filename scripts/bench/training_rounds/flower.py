@@ -31,7 +31,8 @@ from fa_core.flower.transport import identify
 from fa_core.privacy.accounting import rho_for
 from fa_core.tables import VECTOR
 from fa_core.training.step import PENALTY, threshold
-from scripts.bench.training_rounds.rounds import DELTA, LABELS, Fleet, Floats, Heads, Setting
+from scripts.bench.training_rounds.rounds import DELTA, Fleet, Floats, Heads, Setting
+from scripts.bench.training_rounds.voices import LABELS
 
 STEPS: Final = 10
 ANCHORS: Final = 200
@@ -136,7 +137,8 @@ def _reply(to: Message, values: Floats) -> Message:
 def _quiet() -> Iterator[None]:
     """Keep Flower from a line of log for every reply."""
     log = logging.getLogger("flwr")
-    before, _ = log.level, log.setLevel(logging.ERROR)
+    before = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:

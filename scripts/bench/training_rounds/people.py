@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.fleet.audio import SEGMENT_SECONDS
 from clients.fleet.voices import ACCENTS
@@ -25,9 +26,12 @@ from clients.personal.learn import AROUND
 from fa_core.training.public import Clip, PublicSpeech, center_of
 from fa_core.training.step import PENALTY, adapted, blocks_of, shrunk, threshold
 from scripts.bench.personal_voices.people import ANCHORED, MEASURED, WORD, near_misses, train, training
+from scripts.bench.personal_voices.speakers import Clip as Heard
 from scripts.bench.personal_voices.speakers import Said, Spoken, embed_all, recorded
 from scripts.bench.training_rounds.rounds import BASE, Fleet, Floats, plan_for, released, wakes
 from scripts.bench.training_rounds.voices import PUBLIC, SPEAKERS, TAKES
+
+Order = NDArray[np.int64]
 
 AN_HOUR: Final = 2.0
 """False accepts on human speech at which heads are compared."""
@@ -75,7 +79,7 @@ def people(folder: Path, sounds: Path, cached: Path | None) -> People:
     ]
     near, others = list(near_misses(ANCHORED, "anchors")), list(near_misses(MEASURED, "others"))
     said = [Said(each) for each in sorted(folder.glob("*.flac"))]
-    clips = [*spoken, *wake, *near, *others, *human, *said]
+    clips: list[Heard] = [*spoken, *wake, *near, *others, *human, *said]
     heard = dict(zip(clips, embed_all(clips, cached), strict=True))
     base = train([(each, heard[each]) for each in spoken], [heard[each] for each in human if each.trained_on])
     seen = {each: windows_of(base, heard[each]) for each in clips}
@@ -101,14 +105,14 @@ def rows(among: People, devices: int, epsilon: Fraction, draws: int) -> Iterator
     others = [each.peak(AROUND) for each in (*learned.human, *learned.near)]
     vectors = np.array([vector_of(each) for each in among.calls])
 
-    def ours(own: Floats, random: np.random.Generator, *, noise: bool) -> tuple[Step, float]:
+    def ours(own: Order, random: np.random.Generator, *, noise: bool) -> tuple[Step, float]:
         chosen = own[random.integers(len(own), size=devices)]
         fleet = Fleet(np.zeros(devices, np.int64), [vectors[at][None, :] for at in chosen])
         plan = plan_for(epsilon, fleet.clip(center), center, among.base, groups=())
         steps, _ = shrunk(blocks_of(released(plan, fleet, among.base, noise=noise)))
         return adapted(steps[0], among.public, among.limit)
 
-    def pooled(own: Floats) -> tuple[Step, float]:
+    def pooled(own: Order) -> tuple[Step, float]:
         step = fit([among.calls[at].peak(AROUND) for at in own], others, PENALTY)
         return step, threshold(step, unseen, among.limit)
 

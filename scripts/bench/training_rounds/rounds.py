@@ -18,6 +18,7 @@ from clients.fleet.voices import ACCENTS
 from clients.models import head
 from clients.models.head import Head
 from clients.personal.adapter import Step, Windows
+from clients.personal.anchors import level
 from clients.personal.features import vector_of
 from clients.personal.fit import fit
 from clients.personal.learn import AROUND, logit
@@ -206,6 +207,8 @@ class Measured:
         missed: of each accent's calls, by its own head. voices: who spoke each of them.
         near, near_voices: each near miss, over the heads by share of the fleet.
         near_by_head: share of all near misses, (heads,). human: each segment, as `near`.
+        equal: as `missed`, with each head at the lowest threshold where no more of the measured near misses
+        and human segments wake it than the base: how well heads tell them apart, wherever a threshold is.
     """
 
     missed: tuple[Floats, ...]
@@ -214,6 +217,7 @@ class Measured:
     near_voices: tuple[str, ...]
     near_by_head: Floats
     human: Floats
+    equal: tuple[Floats, ...]
 
     @property
     def rejects(self) -> Floats:
@@ -224,6 +228,11 @@ class Measured:
     def mean(self) -> float:
         """False reject rate, weighted by each accent's share of the fleet."""
         return float(SHARES @ self.rejects)
+
+    @property
+    def equal_rejects(self) -> Floats:
+        """As `rejects`, of `equal`."""
+        return np.array([each.mean() for each in self.equal])
 
     @property
     def hours(self) -> float:
@@ -254,21 +263,28 @@ def _limits(drawn: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def measure(heads: Heads, speech: Voices, group: Set = "test") -> Measured:
-    """Measure the head of each accent on speakers that nothing has seen."""
+def measure(heads: Heads, speech: Voices, limit: float, group: Set = "test") -> Measured:
+    """Measure the head of each accent on speakers that nothing has seen. `limit`: the base's threshold."""
     lines = MEASURED if group == "test" else CHOSEN
     near, human = speech.of(group, lines), speech.human[1::2]
     nears, humans = (np.array([wakes(each, clips) for each in heads]) for clips in (near, human))
+    equal = [(step, max(level(step, tuple(clips), limit) for clips in (near, human))) for step, _ in heads]
     return Measured(
-        missed=tuple(
-            1.0 - wakes(each, speech.of(group, WAKE_PHRASES, label))
-            for each, label in zip(heads, LABELS, strict=True)
-        ),
+        missed=_missed(heads, speech, group),
         voices=tuple(_who(speech, group, WAKE_PHRASES, label) for label in LABELS),
         near=SHARES @ nears,
         near_voices=_who(speech, group, lines, None),
         near_by_head=nears.mean(axis=1),
         human=SHARES @ humans,
+        equal=_missed(equal, speech, group),
+    )
+
+
+def _missed(heads: Heads, speech: Voices, group: Set) -> tuple[Floats, ...]:
+    """Return which calls of each accent its own head misses, 0 or 1."""
+    return tuple(
+        1.0 - wakes(each, speech.of(group, WAKE_PHRASES, label))
+        for each, label in zip(heads, LABELS, strict=True)
     )
 
 
@@ -288,11 +304,16 @@ def _who(speech: Voices, group: Set, texts: Sequence[str], accent: str | None) -
 
 def averaged(found: Sequence[Measured]) -> Measured:
     """Return several rounds, measured on the same clips, as one."""
+
+    def by_accent(parts: Iterable[tuple[Floats, ...]]) -> tuple[Floats, ...]:
+        return tuple(np.asarray(np.mean(each, axis=0)) for each in zip(*parts, strict=True))
+
     return Measured(
-        missed=tuple(np.mean(parts, axis=0) for parts in zip(*(each.missed for each in found), strict=True)),
+        missed=by_accent(each.missed for each in found),
         voices=found[0].voices,
         near=np.mean([each.near for each in found], axis=0),
         near_voices=found[0].near_voices,
         near_by_head=np.mean([each.near_by_head for each in found], axis=0),
         human=np.mean([each.human for each in found], axis=0),
+        equal=by_accent(each.equal for each in found),
     )
