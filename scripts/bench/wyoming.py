@@ -1,6 +1,6 @@
 """The wake-word service of a voice assistant, played to by the protocol's own client.
 
-    python -m scripts.bench.wyoming [--words 40] [--streams 1 8] [--minutes 60] [--human DIR]
+    python -m scripts.bench.wyoming [--words 40] [--streams 1 8] [--minutes 60] [--human DIR] [--device DIR]
 
 1. Synthetic speech (the demo's voices, `clients.fleet.voices`): are the detections those of the detector
    alone, to the very chunk, on every stream? And how late is a `detection`: after the end of the word, which
@@ -9,12 +9,17 @@
 2. Recordings of people, where a folder of them is given: they say "alexa", so that word is listened for.
 3. The memory of the service over so many minutes of audio, sent as fast as it is heard.
 
-The service is a process of its own (`fa device wyoming`), without consent, so nothing is stored. Exit code 1
-where detections differ, the service adds 50 ms or more (99th percentile), or its memory grows by 8 MB.
+The service is a process of its own (`fa device wyoming`), without consent, so nothing is stored. With
+`--device`, 1. is measured again on a copy of a device whose adapter acts: base and adapter hear each stream,
+the consents are the device's, and detections are to be those of the adapter alone.
+
+Exit code 1 where detections differ, the service adds 50 ms or more (99th percentile), or its memory grows by
+8 MB.
 """
 
 import argparse
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -36,9 +41,20 @@ from clients.device.owner import DeviceHome
 from clients.device.policy import utc_now
 from clients.fleet.audio import synthesise
 from clients.fleet.voices import ACCENTS, wake_speakers
-from clients.runtime.detectors import SAMPLE_RATE, Pcm, open_detector
+from clients.personal import stages
+from clients.personal.adapter import adapted
+from clients.runtime.detectors import (
+    SAMPLE_RATE,
+    Detector,
+    EmbeddingDetector,
+    Pcm,
+    open_detector,
+    shipped_head,
+)
 from clients.runtime.events import Listener
 from clients.runtime.sources import file_pieces, folder_files
+from fa_core.errors import BadInput
+from fa_core.publication.artefact import PERSONAL
 
 WORD, HUMAN_WORD = "okay_nabu", "alexa"
 CHUNK = 1_024
@@ -95,24 +111,40 @@ def spoken(words: int) -> Sound:
     return joined([(0.7 * 32_767 * clip / np.abs(clip).max()).astype(np.int16) for clip in clips])
 
 
-def alone(sound: Sound, wake_word: str) -> list[int]:
+def alone(sound: Sound, detector: Detector) -> list[int]:
     """Return the chunks in which the detector alone wakes."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    listener = Listener(open_detector("micro-1", wake_word), start)
+    listener = Listener(detector, start)
     listener.feed(sound.audio)
     samples = [round((each - start).total_seconds() * SAMPLE_RATE) for each in listener.woke]
     return [(sample - 1) // CHUNK for sample in samples]
 
 
+def adapter_of(folder: Path) -> Detector:
+    """Return the adapter that acts on a device. Raises BadInput where none does."""
+    home = DeviceHome.open(folder, utc_now())
+    try:
+        found = stages.load(home.store, WORD, utc_now())
+    finally:
+        home.store.close()
+    if found is None or found.used.stage != "active":
+        raise BadInput(f"{folder}: no adapter for {WORD} acts there")
+    return EmbeddingDetector(adapted(shipped_head(WORD), found.delta.step, found.delta.threshold, PERSONAL))
+
+
 @contextmanager
-def service() -> Iterator[tuple[int, int]]:
-    """Run the service of a new device, and yield its port and process."""
+def service(device: Path | None = None) -> Iterator[tuple[int, int]]:
+    """Run the service of a new device, or of a copy of one; yield its port and process."""
     fa = (sys.executable, "-m", "fa_core.cli", "device")
     with TemporaryDirectory() as folder:
-        (Path(folder) / "device.toml").write_text(SETTINGS.format(key=64 * "0"), "utf-8")
-        DeviceHome.make(Path(folder), utc_now()).store.close()
+        if device is None:
+            (Path(folder) / "device.toml").write_text(SETTINGS.format(key=64 * "0"), "utf-8")
+            DeviceHome.make(Path(folder), utc_now()).store.close()
+        else:
+            shutil.copytree(device, folder, dirs_exist_ok=True)
+        model = ["--model", "embed-1"] if device else []
         running = subprocess.Popen(
-            [*fa, "wyoming", "--dir", folder, "--uri", "tcp://127.0.0.1:0"],
+            [*fa, "wyoming", "--dir", folder, "--uri", "tcp://127.0.0.1:0", *model],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert running.stdout is not None
@@ -169,9 +201,9 @@ def after_word(sound: Sound, played: Played) -> list[float]:
     return found
 
 
-def latencies(port: int, sound: Sound, counts: Sequence[int]) -> bool:
+def latencies(port: int, sound: Sound, counts: Sequence[int], detector: Detector) -> bool:
     """Play and print; return whether the detections are those of the detector alone, and none is late."""
-    expected, good = alone(sound, WORD), True
+    expected, good = alone(sound, detector), True
     print(f"{len(sound.ends)} words, {len(expected)} wakes by the detector alone")
     print(
         f"{'streams':>8}{'wakes':>7}{'after the word, ms: 50%':>25}{'99%':>7}{'our own: 50%':>14}{'99%':>7}"
@@ -196,7 +228,7 @@ def people(port: int, folder: Path | None) -> bool:
         print(f"recordings of people: skipped, {folder or 'no folder'} is there (--human DIR)")
         return True
     sound = joined([np.concatenate(list(file_pieces(path))) for path in folder_files(folder)])
-    expected = alone(sound, HUMAN_WORD)
+    expected = alone(sound, open_detector("micro-1", HUMAN_WORD))
     found = asyncio.run(play(port, HUMAN_WORD, sound.audio, paced=False))
     same = [chunk for chunk, _ in found.detected] == expected
     print(f"recordings of people: {len(sound.ends)} of {HUMAN_WORD!r}, which is not the demo's {WORD!r}")
@@ -245,12 +277,17 @@ def main() -> int:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8], help="How many streams at once.")
     parser.add_argument("--minutes", type=int, default=60, help="How much audio the memory is looked at.")
     parser.add_argument("--human", type=Path, help="A folder of recordings of people who say 'alexa'.")
+    parser.add_argument("--device", type=Path, help="The folder of a device on which an adapter acts.")
     given = parser.parse_args()
     sound = spoken(given.words)
     with service() as (port, pid):
-        good = latencies(port, sound, given.streams)
+        good = latencies(port, sound, given.streams, open_detector("micro-1", WORD))
         good &= people(port, given.human)
         good &= memory(port, pid, sound, given.minutes)
+    if given.device is not None:
+        print("with an adapter that acts:")
+        with service(given.device) as (port, _):
+            good &= latencies(port, sound, given.streams, adapter_of(given.device))
     return int(not good)
 
 
