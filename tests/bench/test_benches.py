@@ -80,6 +80,7 @@ def test_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_demo_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_coverage, "open_bank", lambda path, progress: small_bank())
+    monkeypatch.setattr(demo_coverage, "DRAWN", 10)
     _, printed = run(demo_coverage, "--fleets", "2", "--devices", "30")
     assert "2 fleets of 30 devices" in printed
     rows = [line.split()[:3] for line in printed.splitlines()]

@@ -17,7 +17,7 @@ from fa_core.cli import build
 from fa_core.layout import compile_plan
 from fa_core.trust.witness import Witness
 
-SMALL = Size(pairs=300, batches=1, coverage=60, controls_everywhere=False)
+SMALL = Size(pairs=50, batches=1, coverage=10, controls_everywhere=False)
 
 
 def test_the_quick_audit_passes_and_names_what_caught_each_control():
