@@ -33,8 +33,8 @@ Schema = dict[str, Any]
 EXACT: Final = r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9]|/[1-9][0-9]*)?$"
 """A plain decimal without trailing zeros, or a fraction that no decimal is equal to, in lowest terms."""
 
-_OF_BEFORE: Final = frozenset({"counters", "shares", "max_excess"})
-"""Keys of `privacy` that only new plans have, or only those of before."""
+_OF_BEFORE: Final = frozenset({"counters", "shares", "max_excess", "sum", "kappa"})
+"""Keys of `privacy` that only some plans have: new ones, those of before, those for two aggregators."""
 
 _TRAINED: Final = (OneShotMeans, NormHistogram)
 

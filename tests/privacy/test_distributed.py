@@ -147,7 +147,7 @@ def test_the_ring_is_signed_and_keeps_room_for_the_noise(bits: Literal[32, 64]) 
 
 
 def test_central_layouts_have_no_shares() -> None:
-    with pytest.raises(ValueError, match="by the server"):
+    with pytest.raises(ValueError, match="not added by the devices"):
         shares_of(compile_plan(plan_of("count")), 100, Fraction(0), Fraction(0))
 
 

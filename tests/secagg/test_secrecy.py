@@ -282,17 +282,18 @@ class SameKeys(DeviceParty):
         self._keys = RoundKeys(record, share, mask)
         return messages.join_reply(self._task.session, record.encode())
 
-    def _agree(self, parameters, roster_hash, index, neighbours, records, seed):  # type: ignore[no-untyped-def]
-        sealing, cohort = super()._agree(parameters, roster_hash, index, neighbours, records, seed)
-        if self.bound:
-            return sealing, cohort
-        assert self._keys is not None
-        own = self._keys.record.device
-        masks = tuple(
-            keys.pair_mask_key(keys.agree(self._keys.mask, peer.mask_key), bytes(32), own, peer.device)
-            for peer in records
-        )
-        return sealing, replace(cohort, mask_keys=masks)
+    def _shares(self, request: bytes) -> bytes:
+        reply = super()._shares(request)
+        if not self.bound:
+            assert self._keys is not None
+            assert self._cohort is not None
+            own, mask = self._keys.record.device, self._keys.mask
+            masks = tuple(
+                keys.pair_mask_key(keys.agree(mask, peer.mask_key), bytes(32), own, peer.device)
+                for peer in self._cohort.records
+            )
+            self._cohort = replace(self._cohort, mask_keys=masks)
+        return reply
 
 
 class Unbound(SameKeys):
@@ -346,11 +347,12 @@ class NoPairMasks(DeviceParty):
 
     __slots__ = ()
 
-    def _agree(self, *arguments):  # type: ignore[no-untyped-def]
-        sealing, cohort = super()._agree(*arguments)
-        return sealing, replace(
-            cohort, mask_keys=(bytes(32),) * len(cohort.mask_keys), adds=(True, False) * 5
-        )
+    def _shares(self, request: bytes) -> bytes:
+        reply = super()._shares(request)
+        assert self._cohort is not None
+        count = len(self._cohort.mask_keys)
+        self._cohort = replace(self._cohort, mask_keys=(bytes(32),) * count, adds=(True, False) * 5)
+        return reply
 
 
 @pytest.mark.parametrize("party, even", [(DeviceParty, True), (NoPairMasks, False)])
