@@ -165,8 +165,14 @@ def plan(plans: Mapping[str, Sequence[Entry]]) -> str:
 
 
 def release_of(releases: Sequence[Entry], name: str = "release", label: str = "Release") -> Entry:
-    """Show a select box of a plan's releases and return the selected one, by default the newest."""
+    """Show a select box of a plan's releases and return the selected one, by default the newest.
+
+    A link may name one by its whole id.
+    """
     options = {short(entry.id): entry for entry in releases[:MOST_OPTIONS]}
+    in_url = st.query_params.get(name, "")
+    if any(entry.id == in_url for entry in options.values()):
+        remember(name, short(in_url))
     return choose(label, options, name, _release_text)
 
 

@@ -59,6 +59,9 @@ RECIPE: Final[Mapping[str, str]] = {
 can show."""
 
 
+BY_ACCENT: Final = "metric=false_reject_rate&by=accent"
+"""What the dashboard is to show first: the end of its address."""
+
 GATES: Final = "gates: {near_misses: 0.05, phrases: 0.05}\n"
 """What a candidate may be worse in: a dozen of 234 public near misses, so that a few of one accent's head do
 not hold it. The test set and the live stages measure false wakes by themselves."""
@@ -364,7 +367,8 @@ def _end(loop: Loop, before: str, after: str) -> None:
     typer.echo(default_device(loop))
     steps.title("The dashboard")
     url, number = _dashboard(loop, "weeks")
-    typer.echo(f"{url}/trends?before={before}&release={after} (stop it with: kill {number})\n")
+    both = f"view=releases&before={before}&release={after}&{BY_ACCENT}"
+    typer.echo(f"{url}/trends?{both} (stop it with: kill {number})\n")
     with open_store(loop.store[1], create=False) as store:
         found = [_misses(store.estimates(each).results) for each in (before, after)]
     for group in (WORST, None):
@@ -378,7 +382,7 @@ def _stopped(loop: Loop, before: str, what: str) -> None:
     steps.title(f"The loop ends here: the candidate is {what}")
     typer.echo("Above stands which check stopped it, and why. Nothing was loosened to let it pass.\n")
     url, number = _dashboard(loop, "fleet")
-    typer.echo(f"{url}/trends?release={before} (stop it with: kill {number})\n")
+    typer.echo(f"{url}/segments?release={before}&{BY_ACCENT} (stop it with: kill {number})\n")
 
 
 def _dashboard(loop: Loop, fleet: str) -> tuple[str, int]:

@@ -88,6 +88,14 @@ def test_a_deep_link_selects_what_it_names(opened: Path, demo_store: Path) -> No
     assert page.query_params["plan"] == "wake-word-weekly"
 
 
+def test_a_link_names_both_of_two_releases_by_their_whole_ids(opened: Path, demo_store: Path) -> None:
+    with open_store(demo_store, create=False) as store:
+        newest, _, oldest = store.releases(Query(plan="wake-word-weekly"), 3)
+    page = render("trends", view="releases", before=oldest.id, release=newest.id)
+    assert page.selectbox(key="select-release").value == newest.id[:8]
+    assert page.selectbox(key="select-before").value == oldest.id[:8]
+
+
 def test_a_two_way_grouping_has_a_heat_map_and_a_forest_plot(opened: Path) -> None:
     page = render("segments", plan="accent-by-device", by="accent,device_class")
     assert "hatched: the 95% interval is wider than half" in words(markup(page))

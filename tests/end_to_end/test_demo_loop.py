@@ -100,7 +100,7 @@ def test_a_candidate_that_is_stopped_ends_the_loop_with_the_dashboard(
         demo_loop.play(LEAST, tmp_path / "loop", PLANS)
     printed = capsys.readouterr().out
     assert said in printed
-    assert ("http://here/trends?release=abc" in printed) == bool(said)
+    assert ("http://here/segments?release=abc" in printed) == bool(said)
 
 
 @pytest.mark.long
