@@ -133,6 +133,7 @@ class PolicySection(Section):
     min_corrupt: Exact = Fraction(1, 20)
     max_dropout: Exact = Fraction(1, 2)
     reply_seconds: Annotated[int, Field(ge=0, le=20)] = 2
+    min_kappa: Exact = Policy().min_kappa
     training_epsilon: Exact = Policy().training_epsilon
     training_rounds_a_week: Annotated[int, Field(ge=0)] = Policy().training_rounds_a_week
 
@@ -155,13 +156,14 @@ class PinnedKeySection(Section):
 
 
 class TrustSection(Section):
-    """The public keys that came with the device."""
+    """The public keys that came with the device. Without a helper's it takes part in no collection."""
 
     plan_keys: list[PinnedKeySection]
     revoked: list[Key] = []
     log: Key
     witness: Key
     authority: Key
+    helper: Key | None = None
     skew_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = SKEW // timedelta(minutes=1)
 
 
@@ -240,6 +242,7 @@ class DeviceConfig(Section):
             said.single_vectors,
             said.min_corrupt,
             said.max_dropout,
+            said.min_kappa,
             timedelta(seconds=said.reply_seconds),
             said.training_epsilon,
             said.training_rounds_a_week,
@@ -253,7 +256,7 @@ class DeviceConfig(Section):
         )
         said = self.trust
         skew = timedelta(minutes=said.skew_minutes)
-        return Pins(keys, frozenset(said.revoked), said.log, said.witness, said.authority, skew)
+        return Pins(keys, frozenset(said.revoked), said.log, said.witness, said.authority, skew, said.helper)
 
     def endpoint(self, folder: Path) -> Endpoint:
         """Return where to serve."""

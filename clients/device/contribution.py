@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from fractions import Fraction
+from datetime import datetime
 from hashlib import sha256
 from threading import Lock
 
@@ -27,48 +26,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from clients.device import database, receipt
-from clients.device.consent import allows
-from clients.device.counting import Counted, Read, counted, noised
+from clients.device.admission import DAY, Admission, Asked, Terms
+from clients.device.collecting import Collecting
+from clients.device.counting import Counted, counted, noised, read
 from clients.device.interface import Declined, Reason, Stage
-from clients.device.odometer import Budget, Moment, affords, settled
-from clients.device.policy import ConditionReader, Policy, asks_of, refusal, trained_enough, used_up
-from clients.device.records import Contribution, Records
+from clients.device.policy import ConditionReader
+from clients.device.records import Records
 from clients.device.store import Store
-from clients.device.trust import Believed, Pins, answered, believe
 from fa_core.errors import BadInput, Refused
-from fa_core.layout import covers
-from fa_core.plan import Plan, TrainPlan
-from fa_core.secagg import MAX_ATTEMPTS, DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
-from fa_core.values import Layout
+from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
 from fa_core.wire.agreement import task_of
-from fa_core.wire.invitation import Invitation, decode
 
 MAX_ROUNDS = 4
 """Rounds that a device is in at one time; a fifth pushes out the oldest."""
-
-JOINS = 4
-"""Rounds that a device joins in a day for each plan that it may answer: most of them end well."""
-
-TOOK = timedelta(minutes=1)
-"""What a contribution counts as in the day's running time. Its real time depends on the tables, and may not
-decide whether a later plan is declined."""
-
-DAY = timedelta(days=1)
 
 _SESSION = slice(4, 36)
 """Where a message of the protocol names its round (docs/protocol.md)."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the owner and the maker decided: the budget, the policy, the trusted keys."""
-
-    budget: Budget
-    policy: Policy
-    pins: Pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +63,7 @@ class _Round:
         deleted: number of the journal's last deletion when the device counted.
     """
 
-    invitation: Invitation
-    believed: Believed
-    layout: Layout
+    asked: Asked
     party: DeviceParty | plain.DeviceParty
     counted: Counted
     deleted: int
@@ -117,12 +90,11 @@ class StoredDevice:
     ) -> None:
         self._store = store
         self._records = Records(store)
-        self._terms = terms
         self._identity = identity
-        self._conditions = conditions
+        self._admission = Admission(store, terms, identity.population, conditions)
+        self._collecting = Collecting(self._admission, identity)
         self._clock = clock
         self._rounds: dict[bytes, _Round] = {}
-        self._declined: set[tuple[str, Reason, date]] = set()
         self._lock = Lock()
 
     def handle(self, stage: Stage, request: bytes) -> bytes:
@@ -134,13 +106,15 @@ class StoredDevice:
 
     def _wait(self, began: float) -> None:
         """Wait until the reply to a request that came at `began` is due."""
-        delay = self._terms.policy.reply_after.total_seconds()
+        delay = self._admission.terms.policy.reply_after.total_seconds()
         if delay:
             self._clock.sleep(delay - (self._clock.running() - began) % delay)
 
     def _reply(self, stage: Stage, request: bytes) -> bytes:
         with self._lock:
             try:
+                if stage == "report":
+                    return self._collecting.report(request, self._clock.now())
                 digest = sha256(request).digest()
                 kept = self._records.reply(stage, digest)
                 if kept is not None:
@@ -166,100 +140,76 @@ class StoredDevice:
         with self._lock, self._store.transaction(self._clock.now()):
             pass
 
-    def _writing(self) -> AbstractContextManager[None]:
-        return database.transaction(self._store.connection)
+    def withdrawals(self) -> list[tuple[bytes, bytes]]:
+        """Return (task's id, statement) of each report that was taken back while its collection is open."""
+        with self._lock:
+            return self._collecting.withdrawals(self._clock.now())
 
     # join
 
     def _join(self, request: bytes, digest: bytes) -> bytes:
-        try:
-            invitation = decode(request)
-        except BadInput:
-            raise Declined(Reason.MALFORMED) from None
-        now = self._clock.now()
-        records = self._records
-        with self._writing():
-            believed = believe(
-                invitation,
-                self._terms.pins,
-                self._identity.population,
-                records.seen(),
-                records.revision,
-                now,
-            )
-            records.see(believed.seen)
-            records.see_revision(believed.plan.metadata.name, believed.plan.metadata.revision)
-        try:
-            layout, task = task_of(
-                believed.plan,
-                invitation.release,
-                invitation.attempt,
-                invitation.until,
-                self._identity.population,
-                (invitation.checkpoint, invitation.charge),
-            )
-        except (BadInput, ValueError):
-            raise Declined(Reason.LIMITS) from None
-        try:
-            if not covers(believed.charge, believed.plan, layout):
-                raise Declined(Reason.NOT_CHARGED)
-            self._admit(invitation, believed, now)
-            self._admit_now(believed, layout, now)
-        except Declined as declined:
-            self._note(invitation, believed.plan, declined.reason, now)
-            raise
-        return self._enter(invitation, believed, layout, task, digest, now)
+        now, admission = self._clock.now(), self._admission
+        invitation, believed = admission.believe(request, now)
+        with admission.noting(invitation, believed.plan, now):
+            if believed.plan.privacy.sum != "four_stages":
+                raise Declined(Reason.SUM)
+            try:
+                layout, task = task_of(
+                    believed.plan,
+                    invitation.release,
+                    invitation.attempt,
+                    invitation.until,
+                    self._identity.population,
+                    (invitation.checkpoint, invitation.charge),
+                )
+            except (BadInput, ValueError):
+                raise Declined(Reason.LIMITS) from None
+            asked = Asked(invitation, believed, layout)
+            admission.require_paid(asked)
+            admission.admit(asked, now)
+            admission.admit_now(asked, now)
+        return self._enter(asked, task, digest, now)
 
-    def _enter(
-        self,
-        invitation: Invitation,
-        believed: Believed,
-        layout: Layout,
-        task: Task,
-        digest: bytes,
-        now: datetime,
-    ) -> bytes:
+    def _enter(self, asked: Asked, task: Task, digest: bytes, now: datetime) -> bytes:
         """Count, make the round's keys and reply with them. A later attempt closes the earlier ones."""
+        invitation, plan = asked.invitation, asked.plan
         others = {
-            session: each.invitation.attempt
+            session: each.asked.invitation.attempt
             for session, each in self._rounds.items()
-            if each.invitation.release == invitation.release
+            if each.asked.invitation.release == invitation.release
         }
         if any(attempt > invitation.attempt for attempt in others.values()):
             raise Declined(Reason.ORDER)
         for session in others:
             del self._rounds[session]
-        deleted, counts = self._store.last_deletion(), self._count(invitation, believed.plan, layout, now)
-        pins, least = self._terms.pins, believed.plan.privacy.min_cohort
-        kind = DeviceParty if believed.plan.privacy.secure_aggregation else plain.DeviceParty
+        deleted, counts = self._store.last_deletion(), self._count(asked, now)
+        pins = self._admission.terms.pins
+        kind = DeviceParty if plan.privacy.secure_aggregation else plain.DeviceParty
         party: DeviceParty | plain.DeviceParty = kind(
             task,
             self._identity,
-            Trust(pins.authority, pins.witness, least),
+            Trust(pins.authority, pins.witness, plan.privacy.min_cohort),
             lambda joined: self._contribute(task.session, joined),
         )
         reply = party.join(invitation.request)
-        with self._writing():
+        with self._admission.writing():
             self._records.join(now, since=now - DAY)
-            self._records.forget_replies(keep={each.invitation.release for each in self._rounds.values()})
+            open_rounds = {each.asked.invitation.release for each in self._rounds.values()}
+            self._records.forget_replies(keep=open_rounds)
             self._records.keep_reply(invitation.release, invitation.attempt, "join", digest, reply)
         if len(self._rounds) >= MAX_ROUNDS:
             del self._rounds[next(iter(self._rounds))]
-        self._rounds[task.session] = _Round(invitation, believed, layout, party, counts, deleted)
+        self._rounds[task.session] = _Round(asked, party, counts, deleted)
         return reply
 
-    def _count(self, invitation: Invitation, plan: Plan, layout: Layout, now: datetime) -> Counted:
-        """Count what the plan asks for. Rows past their retention that are not yet deleted are not read."""
-        start, until, kept = invitation.until - plan.window, invitation.until, self._store.rules.kept_since
-
-        def read() -> Read:
-            tables = {
-                name: self._store.table(name, plan.eligibility.consent, max(start, kept(name, now)), until)
-                for name in receipt.sources(plan)
-            }
-            return Read(tables, self._store.facts())
-
-        return counted(plan, layout, read, until)
+    def _count(self, asked: Asked, now: datetime) -> Counted:
+        """Count what the plan asks for."""
+        return counted(
+            asked.plan,
+            asked.layout,
+            lambda: read(self._store, asked.plan, asked.invitation.until, now),
+            asked.invitation.until,
+        )
 
     # shares, confirm, dispute, masked, unmask
 
@@ -271,9 +221,9 @@ class StoredDevice:
         if answer is None:
             raise Declined(Reason.ORDER)
         try:
-            with self._writing():
+            with self._admission.writing():
                 reply = answer(request)
-                invitation = entered.invitation
+                invitation = entered.asked.invitation
                 self._records.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
         except BaseException:
             # The party may hold an answer whose charge was just undone: it must never be sent.
@@ -287,89 +237,6 @@ class StoredDevice:
     def _contribute(self, session: bytes, joined: int) -> NDArray[np.int64]:
         """Return the vector of a round, scaled and noised; charge it in the transaction that is open."""
         entered = self._rounds[session]
-        plan, invitation, layout = entered.believed.plan, entered.invitation, entered.layout
-        now = self._clock.now()
-        self._admit(invitation, entered.believed, now)
-        moment = self._moment(entered.believed, now)
-        rho, zeros = receipt.cost(layout), entered.counted.zeros
-        if self._store.last_deletion() != entered.deleted:
-            zeros = "rows were deleted after they were counted"
-        training = isinstance(plan, TrainPlan)
-        budget = self._terms.budget.of(training=training)
-        if not affords(self._records.charges(training=training), rho, moment, budget):
-            rho, zeros = Fraction(0), "no budget left"
-        counts = entered.counted.counts
-        vector = noised(plan, layout, np.zeros_like(counts) if zeros else counts, joined)
-        contribution = Contribution(
-            release=invitation.release,
-            attempt=invitation.attempt,
-            plan=plan.hash,
-            family=plan.metadata.name,
-            start=invitation.until - plan.window,
-            end=invitation.until,
-            rho=rho,
-            timestamp=moment.timestamp,
-            at=now,
-            took=TOOK,
-        )
-        self._records.contribute(contribution)
-        if training:
-            self._records.train(invitation.release, now)
-        body = receipt.receipt(invitation, entered.believed, layout, rho, zeros)
-        self._store.append(now, "contributed", body)
-        return vector
-
-    # The decision.
-
-    def _admit(self, invitation: Invitation, believed: Believed, now: datetime) -> None:
-        """Raise Declined unless consent, attempt, age, window and the day's limits allow this round.
-
-        Asked at `join` and, since other rounds may have ended meanwhile, at `masked`: none of it depends on
-        the event tables.
-        """
-        plan, terms, records = believed.plan, self._terms, self._records
-        if not allows(self._store.grants(), plan.eligibility.consent, now):
-            raise Declined(Reason.CONSENT)
-        if invitation.attempt >= MAX_ATTEMPTS:
-            raise Declined(Reason.LIMITS)
-        if used_up(terms.policy, records.past(), now):
-            raise Declined(Reason.DAILY_LIMIT)
-        if isinstance(plan, TrainPlan) and trained_enough(terms.policy, records.trainings().values(), now):
-            raise Declined(Reason.TRAINING_LIMIT)
-        moment, first = self._moment(believed, now), records.seen().first
-        if first is None or not settled(first, moment, terms.budget):
-            raise Declined(Reason.SETTLING)
-        start = invitation.until - plan.window
-        if answered(records.contributions(), plan.metadata.name, start, invitation.until):
-            raise Declined(Reason.WINDOW)
-
-    def _admit_now(self, believed: Believed, layout: Layout, now: datetime) -> None:
-        """Raise Declined unless the policy, the conditions of the moment and today's joins allow joining.
-
-        Asked at `join` alone: a device that left a round when somebody speaks, or picks it up, would show it.
-        Each roster draws the ring anew: a server that discards rosters until one suits it must not get many.
-        """
-        policy, records = self._terms.policy, self._records
-        why = refusal(policy, asks_of(believed.plan, layout), self._conditions(now), records.past(), now)
-        if why is not None:
-            raise Declined(why)
-        if sum(now - at < DAY for at in records.joins()) >= policy.plans_a_day * JOINS:
-            raise Declined(Reason.DAILY_LIMIT)
-
-    def _moment(self, believed: Believed, now: datetime) -> Moment:
-        """Return the instant for the odometer: the device's clock now, the witness's time of the join."""
-        latest = self._records.seen().latest or believed.moment.latest
-        moment = Moment(now, believed.moment.witnessed, latest, self._terms.pins.skew)
-        if not moment.agrees:
-            raise Declined(Reason.CLOCK)
-        return moment
-
-    def _note(self, invitation: Invitation, plan: Plan, why: Reason, now: datetime) -> None:
-        """Write a decision against a believed plan into the journal, once a day for a plan and reason."""
-        key = (plan.hash, why, now.date())
-        if key in self._declined:
-            return
-        self._declined.add(key)
-        with self._writing():
-            body = {"plan": plan.name, "release": invitation.release.hex(), "why": why.value}
-            self._store.append(now, "declined", body)
+        asked, counts = entered.asked, entered.counted.counts
+        zeros = self._admission.charge(asked, entered.counted.zeros, entered.deleted, self._clock.now())
+        return noised(asked.plan, asked.layout, np.zeros_like(counts) if zeros else counts, joined)

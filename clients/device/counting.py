@@ -1,4 +1,5 @@
-"""One device's vector: the same bounded counts as a fleet's, then its own share of the noise."""
+"""One device's counts, the same bounded ones as a fleet's: as a vector with its own share of the noise, or as
+what it shares between two aggregators, who add theirs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,9 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clients.evaluate import cohort_of_one, device_vectors
+from clients.device.receipt import sources
+from clients.device.store import Store
+from clients.evaluate import cohort_of_one, device_tallies, device_vectors
 from fa_core.layout import require_headroom
 from fa_core.plan import Plan
+from fa_core.prio.blocks import encode, nothing
 from fa_core.privacy.distributed import noise_share, shares_of
 from fa_core.values import Layout
 
@@ -22,7 +26,8 @@ FAILED = "counting failed"
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Bounded counts, int64 (layout.length,), and why they are zeros: "" where they were counted."""
+    """Bounded counts, int64 (layout.length,) or (elements,), and why they are zeros: "" where they were
+    counted."""
 
     counts: Int64Array
     zeros: str
@@ -34,6 +39,19 @@ class Read:
 
     tables: Mapping[str, pa.Table]
     facts: Mapping[str, str]
+
+
+def read(store: Store, plan: Plan, until: datetime, now: datetime) -> Read:
+    """Return what a plan reads of a store, for the window that ends at `until`.
+
+    Rows past their retention that are not yet deleted at `now` are not read.
+    """
+    kept, purpose = store.rules.kept_since, plan.eligibility.consent
+    tables = {
+        name: store.table(name, purpose, max(until - plan.window, kept(name, now)), until)
+        for name in sources(plan)
+    }
+    return Read(tables, store.facts())
 
 
 def counted(plan: Plan, layout: Layout, read: Callable[[], Read], until: datetime) -> Counted:
@@ -48,6 +66,15 @@ def counted(plan: Plan, layout: Layout, read: Callable[[], Read], until: datetim
         return Counted(np.zeros(layout.length, np.int64), FAILED)
 
 
+def measured(plan: Plan, read: Callable[[], Read], until: datetime) -> Counted:
+    """Return what a device shares between two aggregators, as `counted` does."""
+    try:
+        found = read()
+        return Counted(measure(plan, found.tables, found.facts, until), "")
+    except Exception:  # noqa: BLE001 - it depends on what the tables hold
+        return Counted(nothing(plan), FAILED)
+
+
 def count(
     plan: Plan,
     layout: Layout,
@@ -58,6 +85,17 @@ def count(
     """Return this device's bounded counts, int64 (layout.length,), from its tables and facts."""
     vectors = device_vectors(plan, layout, cohort_of_one(facts, tables), until)
     return np.asarray(vectors[0], np.int64)
+
+
+def measure(
+    plan: Plan, tables: Mapping[str, pa.Table], facts: Mapping[str, str], until: datetime
+) -> Int64Array:
+    """Return what this device shares of its bounded counts, int64 (elements,), from its tables and facts.
+
+    Raises ValueError where two aggregators do not sum the plan.
+    """
+    tallies = device_tallies(plan, cohort_of_one(facts, tables), until)
+    return np.asarray(encode(plan, tallies)[0], np.int64)
 
 
 def noised(plan: Plan, layout: Layout, counts: Int64Array, joined: int) -> Int64Array:

@@ -53,6 +53,13 @@ DONATION_TABLE = (
 )
 """What the owner donated (`clients.donation`): tokens and days, no audio."""
 
+REPORT_TABLE = (
+    "CREATE TABLE IF NOT EXISTS report (task BLOB PRIMARY KEY, release BLOB NOT NULL UNIQUE, "
+    "request BLOB NOT NULL, closes INTEGER NOT NULL, purpose TEXT NOT NULL, tables TEXT NOT NULL, "
+    "report BLOB, withdrawal BLOB NOT NULL) STRICT"
+)
+"""What the device uploads to two aggregators (`clients.device.reports`); older stores get it as well."""
+
 PERSONAL_TABLES = (
     "CREATE TABLE IF NOT EXISTS personal_moment (id INTEGER PRIMARY KEY AUTOINCREMENT, "
     "time INTEGER NOT NULL, wake_word TEXT NOT NULL, base TEXT NOT NULL, session TEXT NOT NULL, "
@@ -101,6 +108,7 @@ def schema() -> list[str]:
         *event_tables(),
         *ROLLOUT_TABLES,
         DONATION_TABLE,
+        REPORT_TABLE,
         *PERSONAL_TABLES,
         "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
         "CREATE TABLE consent (purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, "
@@ -147,7 +155,7 @@ def _added_columns(connection: Connection) -> list[str]:
 
 def _bring_up_to_date(connection: Connection) -> None:
     """Make the tables and columns that a store of before lacks; where it lacks none, write nothing."""
-    for statement in (*event_tables(), *ROLLOUT_TABLES, DONATION_TABLE, *PERSONAL_TABLES):
+    for statement in (*event_tables(), *ROLLOUT_TABLES, DONATION_TABLE, REPORT_TABLE, *PERSONAL_TABLES):
         connection.execute(statement)
     if _added_columns(connection):
         with transaction(connection):

@@ -1,4 +1,4 @@
-"""The interface between a relay and a device: six stages, bytes in, bytes out, and one way to decline.
+"""The interface between a relay and a device: seven stages, bytes in, bytes out, and one way to decline.
 
 The Flower ClientApp runs code that it is sent, so it holds nothing: for each `query.<stage>` message it
 hands the request to a `Device` and sends back what it gets. In the local engine the device is an object
@@ -12,7 +12,7 @@ relay, and so to the server, declining looks like silence.
 from enum import StrEnum
 from typing import Literal, Protocol, get_args
 
-Stage = Literal["join", "shares", "confirm", "masked", "unmask", "dispute"]
+Stage = Literal["join", "shares", "confirm", "masked", "unmask", "dispute", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -26,6 +26,7 @@ class Reason(StrEnum):
     NOT_CHARGED = "the release is not shown to be charged to this device's population"
     LOG_FORKED = "the transparency log does not agree with what this device saw before"
     COLLECTION = "the collection is not one that this device's helper and witness have opened for it now"
+    SUM = "the plan's sum is not formed in the way in which it was asked for"
     CLOCK = "the device's clock and the witness's disagree"
     EXPIRED = "the plan has expired"
     REVISION = "a newer revision of the plan was seen before"
@@ -58,7 +59,9 @@ class Device(Protocol):
     def handle(self, stage: Stage, request: bytes) -> bytes:
         """Return the reply to `request` at `stage`.
 
-        A request repeated byte for byte gets the same reply byte for byte. A deployed device waits with its
+        A request repeated byte for byte gets the same reply byte for byte; at `report`, so does every request
+        about the same task, until the owner takes the report back: from then on the reply is the statement
+        that does (`fa_core.collection.report.withdraw`). A deployed device waits with its
         reply until a fixed delay has passed. Raises `Declined`; the relay then sends nothing but the fact,
         the same for every reason.
         """

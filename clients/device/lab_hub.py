@@ -32,6 +32,7 @@ max_epsilon = 100
 max_cells = 1000000
 min_cohort = 2
 central_noise = true
+min_kappa = 0
 single_vectors = true
 training_epsilon = 100
 training_rounds_a_week = 1000000
@@ -43,12 +44,16 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - each hub is made in a private folder t
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """The keys that a lab's devices trust: raw Ed25519 public keys in hexadecimal digits."""
+    """The keys that a lab's devices trust: raw Ed25519 public keys in hexadecimal digits.
+
+    Without a helper's, they take part in no collection.
+    """
 
     plan: str
     log: str
     witness: str
     authority: str
+    helper: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,7 @@ reply_seconds = 0
 log = "{trusted.log}"
 witness = "{trusted.witness}"
 authority = "{trusted.authority}"
+{"" if trusted.helper is None else f'helper = "{trusted.helper}"'}
 [[trust.plan_keys]]
 name = "lab"
 key = "{trusted.plan}"

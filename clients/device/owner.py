@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from clients.device import database
+from clients.device.admission import Terms
 from clients.device.config import CONFIG, KEY, STORE, DeviceConfig, read_config
 from clients.device.consent import PURPOSES, Grant
-from clients.device.contribution import Clock, StoredDevice, Terms
+from clients.device.contribution import Clock, StoredDevice
 from clients.device.journal import Entry, Json, sentence
 from clients.device.keys import create_key, load_key
 from clients.device.odometer import Moment, frees_up, settles, spent

@@ -101,6 +101,8 @@ class Policy:
             device's counts.
         min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must tolerate, and the
             largest share of missing ones that it may: both decide how much noise is certain.
+        min_kappa: of plans that two aggregators sum, the least variance of the leader's noise as a share of
+            the helper's: the helper, who knows its own, faces rho/kappa. `min_corrupt` and `max_dropout` mean nothing there.
         training_epsilon, training_rounds_a_week: the most that a training plan may ask, and how many of them
             the device answers in seven days. Consent to personalisation allows one; 0 allows none.
         reply_after: a reply leaves this long after its request, or a whole multiple where it takes longer, so
@@ -119,6 +121,7 @@ class Policy:
     single_vectors: bool = False
     min_corrupt: Fraction = Fraction(1, 20)
     max_dropout: Fraction = Fraction(1, 2)
+    min_kappa: Fraction = Fraction(1, 4)
     reply_after: timedelta = timedelta(seconds=2)
     training_epsilon: Fraction = Fraction(4)
     training_rounds_a_week: int = 1
@@ -126,7 +129,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """What a plan asks of a device, in the policy's terms."""
+    """What a plan asks of a device, in the policy's terms. `kappa` is None where devices form the sum."""
 
     require: frozenset[str]
     epsilon: Fraction
@@ -137,6 +140,7 @@ class Asks:
     single_vectors: bool
     corrupt: Fraction
     dropout: Fraction
+    kappa: Fraction | None = None
     training: bool = False
 
 
@@ -153,6 +157,7 @@ def asks_of(plan: Plan, layout: Layout) -> Asks:
         single_vectors=not privacy.secure_aggregation,
         corrupt=privacy.corrupt,
         dropout=privacy.dropout,
+        kappa=privacy.kappa,
         training=isinstance(plan, TrainPlan),
     )
 
@@ -211,9 +216,12 @@ def over_limits(policy: Policy, asks: Asks) -> Iterator[str]:
         yield "with central noise the server sees the exact sum"
     if asks.single_vectors and not policy.single_vectors:
         yield "without secure aggregation the server sees the device's own counts"
-    if asks.corrupt < policy.min_corrupt:
+    if asks.kappa is not None and asks.kappa < policy.min_kappa:
+        yield f"kappa {show(asks.kappa)} is under {show(policy.min_kappa)}"
+    # Of aggregators' noise, nobody who drops out or works with one of them takes anything away.
+    if asks.kappa is None and asks.corrupt < policy.min_corrupt:
         yield f"corrupt {show(asks.corrupt)} is under {show(policy.min_corrupt)}"
-    if asks.dropout > policy.max_dropout:
+    if asks.kappa is None and asks.dropout > policy.max_dropout:
         yield f"dropout {show(asks.dropout)} is over {show(policy.max_dropout)}"
 
 

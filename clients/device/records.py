@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from clients.device.database import Connection
 from clients.device.interface import Stage
 from clients.device.odometer import Charge
 from clients.device.policy import Past
@@ -65,7 +66,11 @@ class Records:
     """Contributions, replies and the newest log state, in a store. Writers run in its transactions."""
 
     def __init__(self, store: Store) -> None:
-        self._connection = store.connection
+        self._store = store
+
+    @property
+    def _connection(self) -> Connection:
+        return self._store.connection
 
     def contributions(self) -> list[Contribution]:
         """Return everything that was ever contributed, oldest first."""

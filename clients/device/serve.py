@@ -1,10 +1,10 @@
 """The device process: store, keys, consent, budget and protocol behind a Unix socket; and the relay's end.
 
 Flower's SuperNode runs app code that it is sent, as a user of its own. That user may connect to the socket
-and may read nothing behind it: the store and its key belong to this process's user, the socket takes six
+and may read nothing behind it: the store and its key belong to this process's user, the socket takes seven
 stages and nothing else, and every declined request gets the same answer, whatever the reason.
 
-A request is: version (u8, 2), stage (u8, 0 to 5), slot (u16), length (u32), that many bytes. A reply is:
+A request is: version (u8, 2), stage (u8, 0 to 6), slot (u16), length (u32), that many bytes. A reply is:
 answered (u8, 1 or 0), length (u32), that many bytes. All big-endian; a connection carries any number, one
 after the other. `slot` numbers the devices of a hub from 0.
 """

@@ -18,7 +18,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from clients.device import database
+from clients.device import database, reports
 from clients.device.consent import PURPOSES, Grant, Purpose, allows, lapsed
 from clients.device.database import PERSONAL_ROWS, Connection
 from clients.device.journal import Entry, Json, Kind, extend
@@ -290,6 +290,7 @@ class Store:
     # Retention.
 
     def _tidy(self, now: datetime) -> None:
+        reports.delete_over(self.connection, now)
         for purpose in sorted(lapsed(self.grants(), now)):
             self._end_consent(purpose, "its time ran out", now)
         hour = now.replace(minute=0, second=0, microsecond=0)
@@ -346,7 +347,19 @@ class Store:
                 gone[source.name] = self.connection.execute(delete, (scope.purpose,)).rowcount
         if scope.purpose in (None, "personalisation"):
             gone |= self._delete_personal(scope.source)
-        return self.prove(kind, body, gone, now)
+        return self.prove(kind, {**body, **self._take_back(scope, now)}, gone, now)
+
+    def _take_back(self, scope: Scope, now: datetime) -> dict[str, Json]:
+        """Take back the reports that counted what is deleted; return what the journal says of it."""
+        taken = [
+            each
+            for each in reports.still_open(self.connection, now)
+            if each.report is not None
+            and scope.purpose in (None, each.purpose)
+            and (scope.source is None or scope.source in each.tables)
+        ]
+        reports.take_back(self.connection, [each.task for each in taken])
+        return {"reports": [each.release.hex() for each in taken]} if taken else {}
 
     def _delete_personal(self, table: str | None) -> dict[str, int]:
         """Delete what is kept for personalisation beside events, of one table or of all; return how many."""

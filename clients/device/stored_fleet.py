@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from clients.device import database
+from clients.device.admission import Terms
 from clients.device.consent import Purpose
-from clients.device.contribution import Clock, StoredDevice, Terms
+from clients.device.contribution import Clock, StoredDevice
 from clients.device.keys import StoreKey, new_key
 from clients.device.policy import Conditions
 from clients.device.records import Records

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from clients.device import database
-from clients.device.contribution import Clock, StoredDevice, Terms
+from clients.device.admission import Terms
+from clients.device.contribution import Clock, StoredDevice
 from clients.device.counting import count, noised
 from clients.device.interface import Stage
 from clients.device.keys import new_key

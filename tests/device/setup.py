@@ -14,7 +14,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clients.device import database
-from clients.device.contribution import Clock, StoredDevice, Terms
+from clients.device.admission import Terms
+from clients.device.contribution import Clock, StoredDevice
 from clients.device.interface import Declined, Device, Stage
 from clients.device.keys import StoreKey
 from clients.device.odometer import Budget
@@ -85,7 +86,7 @@ privacy:
   max_events: 64
   min_cohort: 3
   secure_aggregation: {secure}
-"""
+{more}"""
 
 
 def plan_of(
@@ -96,6 +97,7 @@ def plan_of(
     expires: str = "2026-12-31",
     secure: str = "true",
     window: str = "7d",
+    more: str = "",
 ) -> Plan:
     """Return the tests' plan."""
     text = PLAN.format(**locals())
@@ -152,20 +154,33 @@ class World:
     def invite(
         self, plan: Plan, release: bytes, until: datetime, at: datetime, attempt: int = 0
     ) -> Invitation:
-        """Log a plan and return the invitation to a release of it, cosigned at `at`."""
+        """Log a plan and return the invitation to a release of it in four stages, cosigned at `at`."""
+        asked = self.asked(plan, release, until, at, attempt)
+        proofs = (asked.checkpoint, asked.charge)
+        _, task = task_of(plan, release, attempt, until, population_id(POPULATION), proofs)
+        return replace(asked, request=messages.join_request(task))
+
+    def asked(
+        self,
+        plan: Plan,
+        release: bytes,
+        until: datetime,
+        at: datetime,
+        attempt: int = 0,
+        charged_at: datetime | None = None,
+    ) -> Invitation:
+        """Log a plan and its charge; return the invitation, cosigned at `at`, without a first message."""
         body, key = canonical(plan), raw(self.plan_key)
         signature = sign(body, self.plan_key)
-        charge = charge_entry(plan, release, until, at)
+        charge = charge_entry(plan, release, until, charged_at or at)
         leaf, paid = leaf_hash(log.plan_entry(body, key, signature)), leaf_hash(charge)
         self.leaves += [each for each in (leaf, paid) if each not in self.leaves]
         note, tree = self.note(at), Tree(self.leaves)
         index, charged = self.leaves.index(leaf), self.leaves.index(paid)
-        _, task = task_of(plan, release, attempt, until, population_id(POPULATION), (note, charge))
         consistency = {size: tree.consistency(size) for size in range(1, tree.size)}
         return Invitation(
             body, key, signature, release, attempt, until, index, tree.inclusion(index), note,
-            charge, charged, tree.inclusion(charged), self.budgets(), consistency,
-            messages.join_request(task),
+            charge, charged, tree.inclusion(charged), self.budgets(), consistency, b"",
         )  # fmt: skip
 
     def budgets(self, population: str = POPULATION, at: datetime = START) -> bytes:

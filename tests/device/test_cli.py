@@ -209,7 +209,7 @@ def test_a_missing_key_is_reported_and_nothing_is_made(folder: Path) -> None:
 def test_the_devices_reader_is_the_file_that_is_named(folder: Path) -> None:
     home = DeviceHome.open(made(folder), datetime.now(UTC))
     device = home.device(Clock(lambda: datetime.now(UTC), lambda: 0.0))
-    assert device._conditions == FileReader(folder / "conditions.json")
+    assert device._admission.conditions == FileReader(folder / "conditions.json")
     assert Records(home.store).enrolled()
 
 

@@ -67,7 +67,6 @@ class StoppedRound:
     def _reopen(self, path: Path) -> None:
         """Give the device a connection of this process: SQLite's do not survive a fork."""
         self.device._store.connection = database.connect(path, KEY)
-        self.device._records = Records(self.device._store)
 
 
 class _Stop(Exception):

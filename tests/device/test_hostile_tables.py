@@ -132,7 +132,7 @@ class CountsAtMasked(StoredDevice):
         return Counted(np.zeros(LAYOUT.length, np.int64), "")
 
     def _contribute(self, session: bytes, joined: int) -> Int64Array:
-        entered, until = self._rounds[session], self._rounds[session].invitation.until
+        entered, until = self._rounds[session], self._rounds[session].asked.invitation.until
         tables = {
             name: self._store.table(name, "quality_metrics", until - WEEK, until)
             for name in receipt.sources(PLAN)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.device.contribution import JOINS
+from clients.device.admission import JOINS
 from clients.device.records import Records
 from clients.device.store import Store
 from clients.evaluate import cohort_of_one, device_vectors

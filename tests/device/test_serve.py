@@ -94,6 +94,7 @@ def test_each_device_of_a_hub_is_reached_by_its_slot(endpoint: Endpoint) -> None
     with serving(endpoint, {0: Echo(), 1: Other()}):
         assert [SocketDevice(endpoint.path, 0).handle(stage, b"x") for stage in STAGES] == [
             b"join:x", b"shares:x", b"confirm:x", b"masked:x", b"unmask:x", b"dispute:x",
+            b"report:x",
         ]  # fmt: skip
         assert SocketDevice(endpoint.path, 1).handle("join", b"") == b"other join:"
         large = secrets.token_bytes(3_000_000)

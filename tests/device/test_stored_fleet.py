@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clients.device.contribution import Clock, Terms
+from clients.device.admission import Terms
+from clients.device.contribution import Clock
 from clients.device.counting import count
 from clients.device.receipt import sources
 from clients.device.stored_fleet import StoredFleet
@@ -107,7 +108,7 @@ def test_devices_of_a_hub_share_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     devices = stored(tmp_path, fleet(3), world)
     poor = devices.device(0)
-    poor._terms = replace(poor._terms, budget=replace(BUDGET, rho=BUDGET.rho * 0))
+    poor._admission.terms = replace(poor._admission.terms, budget=replace(BUDGET, rho=BUDGET.rho * 0))
     devices.device(1)._store.revoke("quality_metrics", NOW)
     assert [len(devices.device(number)._store.grants()) for number in range(3)] == [1, 0, 1]
     identities = {devices.device(number)._identity.device for number in range(3)}

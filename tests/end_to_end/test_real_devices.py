@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from clients.app import behind_socket, relay
-from clients.device.contribution import Clock, Terms
+from clients.device.admission import Terms
+from clients.device.contribution import Clock
 from clients.device.interface import Device
 from clients.device.odometer import Budget
 from clients.device.policy import Policy
