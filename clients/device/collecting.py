@@ -89,6 +89,7 @@ class Collecting:
             kept = KeptReport(
                 task=task.id,
                 release=task.release,
+                family=plan.metadata.name,
                 request=digest,
                 closes=task.closes,
                 purpose=plan.eligibility.consent,

@@ -55,8 +55,8 @@ DONATION_TABLE = (
 
 REPORT_TABLE = (
     "CREATE TABLE IF NOT EXISTS report (task BLOB PRIMARY KEY, release BLOB NOT NULL UNIQUE, "
-    "request BLOB NOT NULL, closes INTEGER NOT NULL, purpose TEXT NOT NULL, tables TEXT NOT NULL, "
-    "report BLOB, withdrawal BLOB NOT NULL) STRICT"
+    "family TEXT NOT NULL, request BLOB NOT NULL, closes INTEGER NOT NULL, purpose TEXT NOT NULL, "
+    "tables TEXT NOT NULL, report BLOB, withdrawal BLOB NOT NULL) STRICT"
 )
 """What the device uploads to two aggregators (`clients.device.reports`); older stores get it as well."""
 

@@ -45,6 +45,8 @@ def forecast(plan: Plan, layout: Layout, now: datetime) -> Forecast:
 
 def sentences(plan: Plan, found: Forecast) -> Iterator[str]:
     """Yield what a device with the default budget and policy does with the plan, a sentence each."""
+    if plan.privacy.sum == "two_aggregators":
+        yield "Only devices whose settings pin the helper's key answer it."
     if found.declined:
         yield f"A device with the default policy declines it: {'; '.join(found.declined)}."
     often = f"Run once a window ({window_text(plan.window)})"

@@ -68,11 +68,11 @@ def sentence(entry: Entry) -> str:
     if entry.kind == "granted":
         return f"You consented to {body['purpose']} until {body['until']}."
     if entry.kind == "revoked":
-        return f"Consent to {body['purpose']} ended ({body['why']}); {_deleted(body)}."
+        return f"Consent to {body['purpose']} ended ({body['why']}); {_deleted(body)}.{_taken_back(body)}"
     if entry.kind == "expired":
         return f"Kept long enough: {_deleted(body)}."
     if entry.kind == "forgotten":
-        return f"You asked to forget {body['scope']}; {_deleted(body)}."
+        return f"You asked to forget {body['scope']}; {_deleted(body)}.{_taken_back(body)}"
     if entry.kind == "model_kept":
         about = f" for {body['wake_word']}" if body["wake_word"] else ""
         return f"Took in the {body['kind']} {body['version']}{about}, signed by {body['signer']}."
@@ -90,10 +90,42 @@ def sentence(entry: Entry) -> str:
     return (
         f"Took part in {body['plan']} revision {body['revision']} ({body['question']}), signed by "
         f"{body['signer']}, for the {body['window']} up to {body['until']}. It read {body['columns']} of "
-        f"{body['source']}{_facts(body)} and sent one {body['protection']} vector of {body['cells']} counts"
+        f"{body['source']}{_facts(body)} and sent one {_sent(body)} of {body['cells']} counts"
         f"{' of nothing: ' + str(body['zeros']) if body['zeros'] else ''}. It cost {body['cost']}."
-        f"{_biometric(body)}"
+        f"{_biometric(body)}{_faced(body)}"
     )
+
+
+def _sent(body: Mapping[str, Json]) -> str:
+    return "report" if "helper" in body else f"{body['protection']} vector"
+
+
+def _faced(body: Mapping[str, Json]) -> str:
+    """Return what a receipt of a collection says of who could learn what, and until when it is taken back."""
+    if "helper" not in body:
+        return ""
+    return (
+        " The report is in two shares, one for a leader and one for a helper, and neither says anything by "
+        f"itself. A reader of the release faces {body['reader']} if both are honest; the leader, who knows "
+        f"its own noise, {body['leader']}, and the helper {body['helper']}. Nothing protects against both "
+        f"together: they could read it. Until {body['closes']} it is taken back where you revoke the consent "
+        f"or forget what it counted. {_VERIFIED}"
+    )
+
+
+_VERIFIED = (
+    "A report that is taken back before it is verified is not counted; one that is verified cannot be called "
+    "back. Its cost stays."
+)
+
+
+def _taken_back(body: Mapping[str, Json]) -> str:
+    """Return what the end of a consent, or a deletion, says of reports that it took back."""
+    plans = body.get("reports")
+    if not isinstance(plans, dict):
+        return ""
+    which = " and ".join(map(str, plans.values()))
+    return f" What was reported to {which} is taken back. {_VERIFIED}"
 
 
 def _biometric(body: Mapping[str, Json]) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from clients.device import database
+from clients.device import database, reports
 from clients.device.admission import Terms
 from clients.device.config import CONFIG, KEY, STORE, DeviceConfig, read_config
 from clients.device.consent import PURPOSES, Grant
@@ -19,9 +19,10 @@ from clients.device.odometer import Moment, frees_up, settles, spent
 from clients.device.personal import PersonalRecords
 from clients.device.policy import ConditionReader, FileReader, nothing_known
 from clients.device.records import Records
-from clients.device.rows import moment
+from clients.device.rows import EPOCH, moment
 from clients.device.store import Store
 from fa_core.errors import BadInput
+from fa_core.privacy.ledger import show
 from fa_core.tables import STORED
 
 
@@ -69,7 +70,13 @@ class DeviceHome:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a device in plain values; what is stored is reported as counts, to the owner alone."""
+    """The state of a device in plain values; what is stored is reported as counts, to the owner alone.
+
+    Attributes:
+        helper: the key, in hexadecimal digits, of the one whose collections it answers; None: of no one's.
+        min_kappa: what a plan of two aggregators needs.
+        reports: of each open collection, by release: until when, and whether its report was taken back.
+    """
 
     name: str
     consents: dict[str, str | None]
@@ -82,6 +89,9 @@ class Status:
     training_budget: str
     training_spent: str
     central_noise: bool
+    helper: str | None
+    min_kappa: str
+    reports: dict[str, str]
     key: str
     enrolled: bool
     journal_entries: int
@@ -113,6 +123,9 @@ def status(home: DeviceHome, now: datetime) -> Status:
         training_budget=f"rho {float(budget.training_rho):.6g} in {budget.window.days} days",
         training_spent=f"rho {float(spent(trained, instant, budget)):.6g}",
         central_noise=config.policy.central_noise,
+        helper=pins.helper.hex() if pins.helper else None,
+        min_kappa=show(config.policy.min_kappa),
+        reports=_reports(store, now),
         key=records.key().public_key().public_bytes_raw().hex(),
         enrolled=records.enrolled(),
         journal_entries=last.sequence,
@@ -151,6 +164,7 @@ def export(home: DeviceHome, out: Path, donations: list[Json]) -> list[Path]:
         "journal.json": [entry_object(entry) for entry in store.entries()],
         "personal.json": _personal(PersonalRecords(store)),
         "donations.json": donations,
+        "reports.json": _reports(store, EPOCH),
     }
     written = [_write(out / name, json.dumps(value, indent=2)) for name, value in said.items()]
     return written + [_write_table(store, name, out / f"{name}.csv") for name in STORED]
@@ -171,6 +185,15 @@ def _personal(records: PersonalRecords) -> dict[str, Any]:
             {**asdict(each), "since": each.since.isoformat(), "heard": each.heard.hex()}
             for each in records.all_in_use()
         ],
+    }
+
+
+def _reports(store: Store, now: datetime) -> dict[str, str]:
+    """Return what was uploaded to collections that are still open, by release."""
+    return {
+        each.release.hex(): f"{each.family}, {'kept' if each.report else 'taken back'}, "
+        f"until {each.closes.isoformat()}"
+        for each in reports.still_open(store.connection, now)
     }
 
 

@@ -101,8 +101,9 @@ class Policy:
             device's counts.
         min_corrupt, max_dropout: the smallest share of dishonest devices that a plan must tolerate, and the
             largest share of missing ones that it may: both decide how much noise is certain.
-        min_kappa: of plans that two aggregators sum, the least variance of the leader's noise as a share of
-            the helper's: the helper, who knows its own, faces rho/kappa. `min_corrupt` and `max_dropout` mean nothing there.
+            Neither is asked of plans that two aggregators sum.
+        min_kappa: of those, the least variance of the leader's noise as a share of the helper's: the helper,
+            who knows its own noise, faces rho/kappa.
         training_epsilon, training_rounds_a_week: the most that a training plan may ask, and how many of them
             the device answers in seven days. Consent to personalisation allows one; 0 allows none.
         reply_after: a reply leaves this long after its request, or a whole multiple where it takes longer, so

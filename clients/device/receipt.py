@@ -61,15 +61,41 @@ def receipt(
         "columns": ", ".join(columns(plan)),
         "facts": ", ".join(facts(plan)),
         "cells": layout.length,
-        "protection": "masked" if plan.privacy.secure_aggregation else "unmasked",
-        "noise": "this device" if layout.noise == "distributed" else "the server",
+        "protection": _protection(layout, plan),
+        "noise": _noise(layout),
         "rho": str(rho),
-        "cost": f"rho {float(rho):.3g}" + (f" (epsilon {float(layout.epsilon):.3g})" if rho else ""),
+        "cost": _at(rho, layout.epsilon),
         "zeros": zeros,
         "release": invitation.release.hex(),
         "attempt": invitation.attempt,
         **_training(plan, layout),
+        **_two_aggregators(layout, rho),
     }
+
+
+def _protection(layout: Layout, plan: Plan) -> str:
+    if layout.kappa is not None:
+        return "shared"
+    return "masked" if plan.privacy.secure_aggregation else "unmasked"
+
+
+def _noise(layout: Layout) -> str:
+    if layout.kappa is not None:
+        return "leader and helper"
+    return "this device" if layout.noise == "distributed" else "the server"
+
+
+def _two_aggregators(layout: Layout, rho: Fraction) -> dict[str, Json]:
+    """Return what a receipt of a collection says beside: what a reader of the release, the leader and the
+    helper face, of whom either aggregator knows its own noise (`fa_core.privacy.two_aggregators`)."""
+    if layout.kappa is None:
+        return {}
+    faced = {"reader": rho / (1 + layout.kappa), "leader": rho, "helper": rho / layout.kappa}
+    return {who: _at(cost, epsilon_for(cost, layout.delta)) for who, cost in faced.items()}
+
+
+def _at(rho: Fraction, epsilon: float | Fraction) -> str:
+    return f"rho {float(rho):.3g}" + (f" (epsilon {float(epsilon):.3g})" if rho else "")
 
 
 def _training(plan: Plan, layout: Layout) -> dict[str, Json]:

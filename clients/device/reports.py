@@ -17,7 +17,7 @@ class KeptReport:
     """A report for one collection.
 
     Attributes:
-        task: id of the collection's task, 32 bytes; `release` 16 bytes.
+        task: id of the collection's task, 32 bytes; `release` 16 bytes; `family` the plan's name.
         request: SHA-256 of the newest invitation to it that was believed.
         closes: the end of the collection.
         purpose, tables: the consent under which it counted, and what it read.
@@ -27,6 +27,7 @@ class KeptReport:
 
     task: bytes
     release: bytes
+    family: str
     request: bytes
     closes: datetime
     purpose: str
@@ -43,25 +44,32 @@ class KeptReport:
 def keep(connection: Connection, kept: KeptReport) -> None:
     """Write a report. A second one of the same task or release fails."""
     row = (
-        kept.task, kept.release, kept.request, micros(kept.closes), kept.purpose, ",".join(kept.tables),
-        kept.report, kept.withdrawal,
+        kept.task, kept.release, kept.family, kept.request, micros(kept.closes),
+        kept.purpose, ",".join(kept.tables), kept.report, kept.withdrawal,
     )  # fmt: skip
-    connection.execute("INSERT INTO report VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO report VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
 
 def still_open(connection: Connection, now: datetime) -> list[KeptReport]:
     """Return the reports whose collection is not over at `now`, in the order in which they were made."""
     select = (
-        "SELECT task, release, request, closes, purpose, tables, report, withdrawal FROM report "
+        "SELECT task, release, family, request, closes, purpose, tables, report, withdrawal FROM report "
         "WHERE closes > ? ORDER BY rowid"
     )
+    rows = connection.execute(select, (micros(now),)).fetchall()
     return [
         KeptReport(
-            task, release, request, moment(closes), purpose, tuple(tables.split(",")), report, withdrawal
+            task,
+            release,
+            family,
+            request,
+            moment(closes),
+            purpose,
+            tuple(tables.split(",")),
+            report,
+            withdrawal,
         )
-        for task, release, request, closes, purpose, tables, report, withdrawal in connection.execute(
-            select, (micros(now),)
-        ).fetchall()
+        for task, release, family, request, closes, purpose, tables, report, withdrawal in rows
     ]
 
 

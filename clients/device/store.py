@@ -359,7 +359,7 @@ class Store:
             and (scope.source is None or scope.source in each.tables)
         ]
         reports.take_back(self.connection, [each.task for each in taken])
-        return {"reports": [each.release.hex() for each in taken]} if taken else {}
+        return {"reports": {each.release.hex(): each.family for each in taken}} if taken else {}
 
     def _delete_personal(self, table: str | None) -> dict[str, int]:
         """Delete what is kept for personalisation beside events, of one table or of all; return how many."""

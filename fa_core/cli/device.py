@@ -96,6 +96,10 @@ def status(folder: Folder = HERE, as_json: AsJson = False) -> None:
     table.add_row("contributions", str(found.contributions))
     table.add_row("takes part from", found.takes_part_from or "it has not been invited yet")
     table.add_row("central noise", "allowed" if found.central_noise else "declined")
+    needs = f"helper {str(found.helper)[:16]}, kappa of at least {found.min_kappa}"
+    table.add_row("two aggregators", needs if found.helper else "declined: device.toml names no helper")
+    for release, state in found.reports.items():
+        table.add_row(f"report to {release[:12]}", state)
     table.add_row("enrolled", "yes" if found.enrolled else "no")
     for wake_word, why in acting.items():
         table.add_row(f"model for {wake_word}", why)

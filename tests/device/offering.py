@@ -111,7 +111,7 @@ class Collection:
         return system.unshard([each.total for each in totals])
 
 
-def collecting(setup: Setup, budget: Budget = BUDGET, policy: Policy = POLICY) -> Setup:
+def pinning(setup: Setup, budget: Budget = BUDGET, policy: Policy = POLICY) -> Setup:
     """Have the device pin the helper, with another budget or policy."""
     setup.terms = Terms(budget, policy, replace(setup.world.pins(), helper=raw(HELPER)))
     return setup

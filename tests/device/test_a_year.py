@@ -233,10 +233,11 @@ def test_the_devices_of_a_lab_have_the_default_terms_unless_they_are_made_withou
     ample: bool, tmp_path: Path
 ) -> None:
     hub = lab_hub.Hub(tmp_path, tmp_path / "device.sock", 0, 1, ample)
-    keys = lab_hub.Trusted(*4 * ["00" * 32])
+    keys = lab_hub.Trusted(*4 * ["00" * 32], helper="11" * 32 if ample else None)
     file = tmp_path / "device.toml"
     file.write_text(lab_hub._config("node-00-0000", hub, keys, {}))
     config = read_config(file)
+    assert config.pins().helper == (b"\x11" * 32 if ample else None)
     policy = Policy(reply_after=timedelta(0))
     default = config.device_budget() == Budget(settle=timedelta(0)), config.device_policy() == policy
     assert default == ((False, False) if ample else (True, True))

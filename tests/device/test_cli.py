@@ -69,6 +69,7 @@ def test_the_pages_example_is_a_configuration(folder: Path) -> None:
     assert isinstance(config.device_policy().quiet, QuietHours)
     assert config.endpoint(folder).relays == {998}
     assert config.pins().plan_keys[0].name == "voice quality"
+    assert config.pins().helper == bytes(32)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,8 @@ def test_the_pages_example_is_a_configuration(folder: Path) -> None:
         (('rho = "1/4"', 'rho = "1e999999999"'), "budget.rho"),
         (("last = 2027-12-31", "last = 9999-12-31"), "trust.plan_keys.0"),
         (("skew_minutes = 1440", "skew_minutes = 0"), "trust.skew_minutes"),
+        (('helper = "00', 'helper = "0'), "trust.helper"),
+        (('min_kappa = "1/4"', 'min_kappa = "1/0"'), "policy.min_kappa"),
         (("intent = [", 'intent = ["a\\u202eb", '), "labels.intent"),
         (("intent = [", 'intent = ["Hey You", "hey you", '), "labels.intent"),
         (("[budget]", "[budget"), "is not TOML"),
@@ -134,6 +137,7 @@ def test_a_configuration_needs_nothing_but_a_name_and_keys() -> None:
     )
     assert config.conditions is None
     assert config.device_policy() == Policy()
+    assert config.pins().helper is None
 
 
 def test_a_device_is_made_once(folder: Path) -> None:

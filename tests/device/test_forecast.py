@@ -63,10 +63,15 @@ def test_the_budget_over_releases_back_to_back(
         ("3", "max_events: 8", "epsilon 3 is over 2"),
         ("1", "corrupt: 0.01", "corrupt 0.01 is under 0.05"),
         ("1", "noise: central, secure_aggregation: false", "without secure aggregation the server sees"),
+        ("1", "sum: two_aggregators, kappa: 0.2", "kappa 0.2 is under 0.25"),
     ],
 )
 def test_what_a_default_policy_declines(epsilon: str, more: str, why: str) -> None:
     assert any(each.startswith(why) for each in found(epsilon, more=more).declined)
+
+
+def test_bad_devices_and_dropouts_mean_nothing_where_two_aggregators_add_the_noise() -> None:
+    assert found("1", more="sum: two_aggregators, corrupt: 0, dropout: 0.49").declined == ()
 
 
 def test_central_noise_is_declined_where_the_default_policy_grants_none() -> None:
@@ -75,19 +80,23 @@ def test_central_noise_is_declined_where_the_default_policy_grants_none() -> Non
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "sentence"),
+    ("epsilon", "more", "sentence"),
     [
         (
             "1",
+            "",
             "Run once a window (7d), a device with the default policy and budget answers every release with",
         ),
-        ("2", "of 5 releases in a row it would add zeros to 2."),
-        ("3", "A device with the default policy declines it: epsilon 3 is over 2."),
+        ("2", "", "of 5 releases in a row it would add zeros to 2."),
+        ("3", "", "A device with the default policy declines it: epsilon 3 is over 2."),
+        ("1", "sum: two_aggregators", "Only devices whose settings pin the helper's key answer it."),
     ],
 )
-def test_the_preview_says_it_in_a_sentence_and_in_json(tmp_path: Path, epsilon: str, sentence: str) -> None:
+def test_the_preview_says_it_in_a_sentence_and_in_json(
+    tmp_path: Path, epsilon: str, more: str, sentence: str
+) -> None:
     plan = tmp_path / "plan.yaml"
-    plan.write_text(text(epsilon))
+    plan.write_text(text(epsilon, more=more or "max_events: 8"))
     command = ["plan", "preview", str(plan), "--devices", "500", "--store", str(tmp_path / "none")]
     printed = CliRunner().invoke(build(), command, env={"COLUMNS": "200"})
     assert printed.exit_code == 0, printed.output
