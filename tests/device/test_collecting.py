@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import time, timedelta
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fa_core.plan import Plan, canonical, from_canonical
 from fa_core.secagg import messages
 from fa_core.secagg.identity import population_id
 from fa_core.wire.invitation import encode
+from tests.device import setup as building
 from tests.device.offering import HOUR, PLAN, Collection, of_the_table, pinning, summed_plan
 from tests.device.setup import (
     BUDGET,
@@ -296,6 +298,13 @@ def test_the_invitation_itself_is_believed_as_at_join(world: World, setup: Setup
     ):
         setup.terms = replace(setup.terms, pins=replace(pins, **change))
         assert declined(setup, sound) == reason
+
+
+def test_a_charge_of_something_else_is_no_charge(
+    world: World, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "charge_entry", partial(building.charge_entry, family="another"))
+    assert declined(setup, Collection(world).invite()) == "NOT_CHARGED"
 
 
 def test_each_way_to_form_a_sum_is_asked_for_at_its_own_stage(world: World, setup: Setup) -> None:
