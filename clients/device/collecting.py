@@ -23,8 +23,9 @@ from fa_core.collection.report import seal, withdraw
 from fa_core.collection.task import Task
 from fa_core.errors import BadInput
 from fa_core.layout import compile_plan
-from fa_core.plan import TrainPlan
+from fa_core.plan import Plan, TrainPlan
 from fa_core.prio.blocks import nothing, prio
+from fa_core.prio.prio3 import Prio3
 from fa_core.secagg import DeviceIdentity
 from fa_core.values import Layout
 from fa_core.wire.invitation import Invitation
@@ -79,9 +80,8 @@ class Collecting:
     def _make(self, asked: Asked, task: Task, digest: bytes, now: datetime) -> bytes:
         """Count, and write charge, receipt and report."""
         plan, store, until = asked.plan, self._admission.store, asked.invitation.until
-        deleted = store.last_deletion()
+        system, deleted = _system(plan), store.last_deletion()
         found = measured(plan, lambda: read(store, plan, until, now), until)
-        system = prio(plan)
         with self._admission.writing():
             about = {"task": task.id.hex(), "closes": f"{task.closes:%Y-%m-%d %H:%M UTC}"}
             zeros = self._admission.charge(asked, found.zeros, deleted, now, about)
@@ -107,5 +107,13 @@ def _layout(believed: Believed) -> Layout:
         raise Declined(Reason.SUM)
     try:
         return compile_plan(believed.plan)
+    except (BadInput, ValueError):
+        raise Declined(Reason.LIMITS) from None
+
+
+def _system(plan: Plan) -> Prio3:
+    """Return the proof system of a plan's reports. Raises Declined for a plan that has none."""
+    try:
+        return prio(plan)
     except (BadInput, ValueError):
         raise Declined(Reason.LIMITS) from None

@@ -319,6 +319,16 @@ def test_each_way_to_form_a_sum_is_asked_for_at_its_own_stage(world: World, setu
         )
 
 
+def test_a_plan_that_has_no_proof_system_is_declined(
+    world: World, setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(plan: Plan) -> None:
+        raise ValueError("a form's coefficients are too large")
+
+    monkeypatch.setattr(collecting, "prio", refusing)
+    assert declined(setup, Collection(world).invite()) == "LIMITS"
+
+
 def test_no_training_plan_is_summed_by_two_aggregators() -> None:
     plan = training()
     change = {"sum": "two_aggregators", "kappa": Fraction(1, 4)}
