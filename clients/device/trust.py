@@ -14,6 +14,7 @@ from clients.device.interface import Declined, Reason
 from clients.device.odometer import Moment
 from clients.device.records import Contribution, Seen
 from fa_core import merkle
+from fa_core.collection.checks import verify_offer
 from fa_core.collection.task import Offer, Task, Trusted
 from fa_core.errors import BadInput
 from fa_core.plan import Plan, UnsupportedRho, from_canonical
@@ -121,7 +122,7 @@ def believe_offer(
     trusted, row, note = Trusted(pins.helper, pins.witness), invitation.charge, invitation.checkpoint
     try:
         offer = Offer.parse(invitation.request)
-        task = offer.verify(plan, layout, invitation.release, row, note, trusted)
+        task = verify_offer(offer, plan, layout, invitation.release, row, note, trusted)
     except BadInput:
         raise Declined(Reason.COLLECTION) from None
     # By the device's own clock and not within its skew: a report that is late is never counted.

@@ -17,6 +17,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, RowMapping, func, insert, select, text, update
 
+from fa_core.collection.checks import verify_task
 from fa_core.collection.measured import Measured, measured
 from fa_core.collection.messages import (
     Aggregator,
@@ -126,7 +127,7 @@ class Leader:
         opening = Opening(plan, release, charge.encode(), self.public_key, *window)
         opened = Opened.decode(helper.open(opening.encode()))
         task = opened.task
-        task.verify(found.plan, found.layout, release, charge.row)
+        verify_task(task, found.plan, found.layout, release, charge.row)
         signed = SignedTask(task, self._key.sign(to_sign(task)), opened.helper, opened.witness)
         signed = SignedTask.parse(signed.encode())
         values = {

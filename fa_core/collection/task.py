@@ -18,13 +18,10 @@ from typing import Any, Final
 from fa_core import merkle
 from fa_core.canonical_json import canonical
 from fa_core.errors import BadInput
-from fa_core.layout import layout_hash
-from fa_core.plan import Plan
 from fa_core.secagg.identity import signed
 from fa_core.trust import checkpoint, hpke, strict
 from fa_core.trust.charges import Round
 from fa_core.trust.collection_request import CollectionRequest
-from fa_core.values import Layout
 
 ID_SIZE: Final = 32
 MAX_BYTES: Final = 1 << 16
@@ -93,18 +90,6 @@ class Task:
     def id(self) -> bytes:
         """32 bytes that name this task in every proof, sealed share, report and signature."""
         return sha256(label("task") + self.encode()).digest()
-
-    def verify(self, plan: Plan, layout: Layout, release: bytes, row: bytes) -> None:
-        """Raise BadInput unless the task is of this plan, layout and release, and paid for by this row."""
-        privacy, expected = plan.privacy, (bytes.fromhex(plan.hash), layout_hash(layout), release)
-        if (self.plan, self.layout, self.release) != expected:
-            raise BadInput("the task is of another plan, layout or release")
-        if privacy.kappa is None or (self.kappa, self.least) != (privacy.kappa, privacy.min_cohort):
-            raise BadInput("the task has another noise or another least batch than its plan")
-        if self.until - self.start != plan.window:
-            raise BadInput("the task has another window than its plan")
-        if self.charge != sha256(row).digest():
-            raise BadInput("the task is paid for by another charge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,27 +198,6 @@ class Offer:
         if found.encode() != data:
             raise BadInput("not an offer of a collection")
         return found
-
-    def verify(
-        self, plan: Plan, layout: Layout, release: bytes, row: bytes, note: bytes, trusted: Trusted
-    ) -> Task:
-        """Return the task, if it is what a believed invitation asks for. Raises BadInput.
-
-        Args:
-            plan, layout, release, row: the plan, what it compiles to, the id and the ledger's row of the
-                invitation, which `clients.device.trust.believe` has checked.
-            note: its checkpoint. trusted: the keys that the device pins.
-        """
-        task = self.signed.task
-        task.verify(plan, layout, release, row)
-        if task.helper != trusted.helper:
-            raise BadInput("the task's helper is not the one that this device trusts")
-        self.signed.verify(trusted.witness)
-        found = checkpoint.parse(note)
-        leaf = merkle.leaf_hash(self.signed.entry())
-        if not merkle.verify_inclusion(leaf, self.index, found.size, self.inclusion, found.root):
-            raise BadInput("the task is not in the log")
-        return task
 
 
 _BYTES: Final = {

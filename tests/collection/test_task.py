@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.canonical_json import canonical
+from fa_core.collection.checks import verify_offer
 from fa_core.collection.task import MAX_BYTES, Offer, SignedTask, Task, Trusted, asked, to_sign
 from fa_core.errors import BadInput
 from fa_core.merkle import Tree, leaf_hash
@@ -139,7 +140,7 @@ def believed(offer: Offer, note: bytes, **changes: Any) -> Task:
         "witness": public(WITNESS),
     } | changes
     trusted = Trusted(asked_for["helper"], asked_for["witness"])
-    return offer.verify(PARSED, LAYOUT, asked_for["release"], asked_for["row"], note, trusted)
+    return verify_offer(offer, PARSED, LAYOUT, asked_for["release"], asked_for["row"], note, trusted)
 
 
 def test_a_logged_task_of_the_asked_release_is_believed() -> None:
