@@ -20,6 +20,7 @@ WORK = "unheard_gateway_request_seconds_total"
 RECEIVED = "unheard_gateway_received_bytes_total"
 SENT = "unheard_gateway_sent_bytes_total"
 MESSAGES = "unheard_gateway_letters_total"
+UPLOADS = "unheard_gateway_uploads_total"
 STAGES_ENDED = "unheard_gateway_stages_total"
 ERRORS = "unheard_gateway_database_errors_total"
 WAITING = "unheard_gateway_waiting"
@@ -27,9 +28,10 @@ WAITING = "unheard_gateway_waiting"
 HELP = {
     REQUESTS: ("counter", "Requests answered, by method and status."),
     WORK: ("counter", "Seconds of work on requests, without waiting."),
-    RECEIVED: ("counter", "Bytes of replies taken from devices."),
+    RECEIVED: ("counter", "Bytes of replies and uploads taken from devices."),
     SENT: ("counter", "Bytes of requests and published files handed to devices."),
     MESSAGES: ("counter", "Messages to devices, by stage and by whether they were answered in time."),
+    UPLOADS: ("counter", "Reports and withdrawals, by kind and by whether they were taken or handed over."),
     STAGES_ENDED: ("counter", "Stages that ended."),
     ERRORS: ("counter", "Times that the database could not be used."),
     WAITING: ("gauge", "Requests that wait for a message now."),

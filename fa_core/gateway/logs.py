@@ -13,8 +13,10 @@ import traceback
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-FIELDS: Final = ("release", "node", "stage", "asked", "answered", "slots", "seconds", "rounds", "code")
-"""Fields that may stand beside the event: public facts of rounds."""
+FIELDS: Final = (
+    "release", "node", "stage", "asked", "answered", "slots", "seconds", "rounds", "collections", "code",
+)  # fmt: skip
+"""Fields that may stand beside the event: public facts of rounds and collections."""
 
 OURS: Final = ("fa_core", "clients")
 

@@ -20,10 +20,12 @@ from uvicorn.supervisors import Multiprocess
 
 from fa_core.errors import BadInput, UnheardError
 from fa_core.gateway import counters
+from fa_core.gateway.drain import Drain
 from fa_core.gateway.logs import structured
 from fa_core.gateway.queue import Queue
 from fa_core.gateway.relay import Collector, RelayServer, sweep
 from fa_core.gateway.settings import Home, address
+from fa_core.gateway.uploads import Uploads
 from fa_core.gateway.worker import ENVIRONMENT
 
 KEEP_ALIVE_SECONDS = 75
@@ -51,18 +53,19 @@ def serve(home: Home) -> None:
     structured("gateway")
     os.environ[ENVIRONMENT] = str(home.folder.resolve())
     listening = listen(settings.listen)
-    queue, counts = Queue(database), counters.Counters()
+    queue, uploads, counts = Queue(database), Uploads(database), counters.Counters()
     relays = RelayServer(
         home.folder / settings.relay.socket,
         frozenset(settings.relay.relays),
         Collector(queue, settings.cohort, counts),
+        Drain(uploads, settings.limits.collections, counts),
     )
     page = _Page(home, queue)
     stopped = threading.Event()
     config = _config(home)
 
     def keep() -> None:
-        sweep(queue, stopped, lambda: counts.write(home.counts))
+        sweep(queue, uploads, stopped, lambda: counts.write(home.counts))
 
     with _beside(relays.serve_forever), _beside(page.serve_forever), _beside(keep):
         try:

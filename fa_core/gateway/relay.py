@@ -17,8 +17,10 @@ from typing import TypeVar
 
 from fa_core.errors import BadInput, UnheardError
 from fa_core.gateway.counters import MESSAGES, STAGES_ENDED, Counters
+from fa_core.gateway.drain import Drain
 from fa_core.gateway.queue import NewRound, Queue
 from fa_core.gateway.settings import CohortSection
+from fa_core.gateway.uploads import Uploads
 from fa_core.unix_socket import clear, peer
 from fa_core.wire import bundle
 from fa_core.wire.bundle import FOLLOWS, STAGES, Bundle
@@ -32,6 +34,9 @@ ENDED_SECONDS = 300.0
 A server may send a message twice, if its SuperLink fails after taking the first, and wait for the reply to
 the second alone. It gets the same replies.
 """
+
+REPORT = "report"
+"""The stage of a collection, which is no part of a round."""
 
 LAST = "unmask"
 """The stage after which nothing more comes."""
@@ -133,8 +138,9 @@ class RelayServer(socketserver.ThreadingUnixStreamServer):
 
     daemon_threads = True
 
-    def __init__(self, path: Path, relays: frozenset[int], collector: Collector) -> None:
+    def __init__(self, path: Path, relays: frozenset[int], collector: Collector, drain: Drain) -> None:
         self.collector = collector
+        self.drain = drain
         self._path = path
         self._relays = relays | {os.geteuid()}
         clear(path)
@@ -172,7 +178,8 @@ class _Handler(socketserver.BaseRequestHandler):
         connection.settimeout(TIMEOUT_SECONDS)
         try:
             asked = bundle.decode(bundle.receive(connection))
-            replies = self.server.collector.collect(asked)
+            collects = self.server.drain.hand_over if asked.stage == REPORT else self.server.collector.collect
+            replies = collects(asked)
             if replies is None:
                 bundle.send(connection, bundle.REFUSED)
                 return
@@ -182,13 +189,15 @@ class _Handler(socketserver.BaseRequestHandler):
             logger.info("a relay disconnected in the middle of a request")
 
 
-def sweep(queue: Queue, stopped: threading.Event, write: Callable[[], None]) -> None:
-    """Delete expired rounds and old timestamps, and `write` the counts, every few seconds, until stopped."""
+def sweep(queue: Queue, uploads: Uploads, stopped: threading.Event, write: Callable[[], None]) -> None:
+    """Delete expired rounds, collections and timestamps, and `write` the counts, every few seconds."""
     while not stopped.wait(SWEEP_SECONDS):
         write()
         try:
-            expired = queue.sweep(time.time())
+            expired, ended = queue.sweep(time.time()), uploads.sweep(time.time())
         except UnheardError:
             continue
         if expired:
             logger.info("expired rounds were deleted", extra={"rounds": expired})
+        if ended:
+            logger.info("collections that ended long ago were deleted", extra={"collections": ended})

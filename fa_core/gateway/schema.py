@@ -1,7 +1,8 @@
-"""The tables of a gateway: its rounds, the slots that devices took in them, the messages in flight.
+"""The tables of a gateway: its rounds, the slots that devices took in them, the messages in flight; and its
+collections, with what devices uploaded to them.
 
-Nothing here outlives its round but each device's last timestamp, which is kept for an hour. Times are seconds
-since 1970, by the gateway's clock.
+Nothing here outlives its round but each device's last timestamp, which is kept for an hour, and a collection,
+which is kept until 14 days after it closed. Times are seconds since 1970, by the gateway's clock.
 """
 
 from secrets import randbelow
@@ -73,3 +74,37 @@ timestamps = Table(
     Column("device", LargeBinary, primary_key=True),
     Column("stamp", BigInteger, key="timestamp", nullable=False),
 )
+
+collections = Table(
+    "gateway_collections",
+    metadata,
+    Column("task", LargeBinary, primary_key=True),
+    Column("closes", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("handed", BigInteger, nullable=False),
+    Column("acknowledged", BigInteger, nullable=False),
+    Column("waiting", BigInteger, nullable=False),  # bytes of bodies
+)
+"""Serials: the last that an upload got, the highest handed over, the highest acknowledged."""
+
+invitations = Table(
+    "gateway_invitations",
+    metadata,
+    Column("task", LargeBinary, ForeignKey("gateway_collections.task", ondelete="CASCADE"), primary_key=True),
+    Column("size", BigInteger, nullable=False),  # of the log, by the invitation's checkpoint
+    Column("invitation", LargeBinary, nullable=False),
+)
+"""Apart from the serials, with which SQLite would write it anew for each upload."""
+
+uploads = Table(
+    "gateway_uploads",
+    metadata,
+    Column("task", LargeBinary, ForeignKey("gateway_collections.task", ondelete="CASCADE"), primary_key=True),
+    Column("device", LargeBinary, primary_key=True),
+    Column("kind", Integer, primary_key=True),
+    Column("serial", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("body", LargeBinary),
+    UniqueConstraint("task", "serial"),
+)
+"""A body is gone once it is acknowledged, or the device took it back; its digest stays."""

@@ -1,21 +1,27 @@
-"""What devices see of a gateway: three requests over HTTPS, each signed, and whether the gateway is well.
+"""What devices see of a gateway: requests over HTTPS, each signed, and whether the gateway is well.
 
-    GET /v1/letters?wait=240   the next request for this device, by long poll; 204: none
-    PUT /v1/letters/{number}   the device's reply to it; 204
-    GET /v1/published/{name}   a file of the publication directory; 304: as the device has it; 404: none
-    GET /health, GET /ready    whether the process runs; whether its database does
+    GET  /v1/letters?wait=240     the next request for this device, by long poll; 204: none
+    PUT  /v1/letters/{number}     the device's reply to it; 204
+    GET  /v1/published/{name}     a file of the publication directory; 304: as the device has it; 404: none
+    GET  /v1/collections          the collections that are open, as JSON
+    GET  /v1/collections/{task}   the invitation to one; 404: none, or closed
+    POST /v1/collections/{task}   the device's report, or its withdrawal; 204, and again for the same bytes
+    GET  /health, GET /ready      whether the process runs; whether its database does
 
 An unauthenticated request gets 401, whatever the reason: wrong certificate, wrong signature, a timestamp used
 before, a clock far off (every answer carries the gateway's `Date`). A rejected reply gets 409, whatever the
-reason: another device's message, no message, a second reply, a stage that is over. A device that declines
-sends nothing; its silence cannot be distinguished from any other.
+reason: another device's message, no message, a second reply, a stage that is over. So does an upload that is
+of another device or collection, or a second one. A device that declines sends nothing; its silence cannot be
+distinguished from any other.
 
-What is published is the same for every device and proves itself, so who asks for it spends no timestamp: a
-device may fetch it while its long poll waits, and who repeats a request gets public bytes.
+What is published, and an invitation, is the same for every device and proves itself, so who asks for it
+spends no timestamp: a device may fetch it while its long poll waits, and who repeats a request gets public
+bytes. Nor does an upload, which is signed by itself and taken once.
 """
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,15 +33,17 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fa_core.errors import UnheardError
-from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, WAITING, WORK, Counters
+from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, UPLOADS, WAITING, WORK, Counters
 from fa_core.gateway.limits import Limiter
 from fa_core.gateway.notifier import Notifier
 from fa_core.gateway.queue import DeviceRequest, Queue, Replayed, ReplyOutcome
 from fa_core.gateway.schema import MAX_MESSAGE
 from fa_core.gateway.settings import Home
+from fa_core.gateway.uploads import KINDS, Taken, Upload, Uploads
 from fa_core.publication import directory
 from fa_core.trust.request_signing import MESSAGE, SKEW_SECONDS, STAGE, Credentials, digest_of
 
@@ -49,6 +57,12 @@ behind the polls; each reply that is in also means one poll less.
 
 PUBLISHED = "published"
 """What counters of bytes call files of the publication directory, beside the stages of a round."""
+
+INVITATION = "report"
+"""What they call invitations to collections: the stage that these are the request of."""
+
+STATUS = {Taken.ACCEPTED: 204, Taken.DUPLICATE: 204, Taken.REJECTED: 409, Taken.OVER: 404, Taken.FULL: 503}
+"""The answer to an upload. One that finds the collection full may come again: the leader takes some away."""
 
 FAILURES_A_SECOND, FAILURE_BURST = 1.0, 30.0
 """Unauthenticated requests of one address; after these they get 429, and its devices are still served."""
@@ -72,6 +86,7 @@ class _WorkerState:
     home: Home
     authority: bytes
     queue: Queue
+    uploads: Uploads
     notifier: Notifier
     counters: Counters
     devices: Limiter
@@ -165,6 +180,7 @@ def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
         home,
         home.authority(),
         Queue(database),
+        Uploads(database),
         Notifier(),
         Counters(),
         Limiter(limits.requests_a_second, limits.burst),
@@ -190,6 +206,7 @@ def build(home: Home, clock: Callable[[], float] = time.time) -> FastAPI:
     app.exception_handler(_Ended)(_ended)
     app.exception_handler(RequestValidationError)(_malformed)
     _routes(app, state)
+    _collections(app, state)
     return app
 
 
@@ -245,6 +262,51 @@ def _routes(app: FastAPI, state: _WorkerState) -> None:
     async def ready() -> dict[str, str]:
         await state.work(lambda: state.queue.statuses(state.clock()))
         return {"status": "ok"}
+
+
+def _collections(app: FastAPI, state: _WorkerState) -> None:
+    @app.get("/v1/collections")
+    async def offered(request: Request) -> Response:
+        who = state.admit(request)
+        await state.body(request, who.digest)
+        found = await state.work(lambda: state.uploads.offered(state.clock()))
+        listed = [{"task": task.hex(), "closes": closes} for task, closes in found]
+        return JSONResponse({"collections": listed}, headers={"cache-control": "no-cache"})
+
+    @app.get("/v1/collections/{name}")
+    async def invitation(request: Request, name: str) -> Response:
+        who = state.admit(request)
+        await state.body(request, who.digest)
+        task = _task(name)
+        found = await state.work(lambda: state.uploads.invitation(task, state.clock()))
+        if found is None:
+            raise _Ended(404)
+        state.counters.add(SENT, len(found), stage=INVITATION)
+        return Response(found, media_type="application/octet-stream", headers={"cache-control": "no-cache"})
+
+    @app.post("/v1/collections/{name}")
+    async def upload(request: Request, name: str) -> Response:
+        who = state.admit(request)
+        body = await state.body(request, who.digest)
+        task = _task(name)
+        sent = Upload.read(task, body)
+        if sent is None or sent.device != who.device:
+            raise _Ended(409)
+        most = state.home.settings.limits.collection_bytes
+        taken = await state.work(lambda: state.uploads.take(task, sent, state.clock(), most))
+        if STATUS[taken] != 204:
+            raise _Ended(STATUS[taken])
+        state.counters.add(RECEIVED, len(body))
+        if taken is Taken.ACCEPTED:
+            state.counters.add(UPLOADS, kind=KINDS[sent.kind], outcome="taken")
+        return Response(status_code=204)
+
+
+def _task(name: str) -> bytes:
+    """Return the id of a task as an address names it. Ends the request with 404 for any other name."""
+    if re.fullmatch(r"[0-9a-f]{64}", name) is None:
+        raise _Ended(404)
+    return bytes.fromhex(name)
 
 
 def _tagged(data: bytes | None) -> tuple[bytes, str] | None:
@@ -309,7 +371,7 @@ class _Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        method = scope["method"] if scope["method"] in ("GET", "PUT") else "other"
+        method = scope["method"] if scope["method"] in ("GET", "PUT", "POST") else "other"
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":

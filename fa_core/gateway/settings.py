@@ -55,9 +55,17 @@ class RelaySection(Section):
 
 
 class LimitsSection(Section):
-    """What one device, one address and one worker may cost."""
+    """What one device, one address, one worker and one collection may cost.
+
+    Attributes:
+        reply_bytes: of a device's reply, report or withdrawal; of the latter two it may send one each to a
+            collection.
+        collections: that may be kept at once. collection_bytes: of the uploads that wait in one of them.
+    """
 
     reply_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = 4 * 1024 * 1024
+    collections: Annotated[int, Field(ge=1, le=1024)] = 64
+    collection_bytes: Annotated[int, Field(ge=1024, le=1 << 44)] = 8 * 1024 * 1024 * 1024
     body_seconds: Seconds = 30.0
     wait_seconds: Seconds = 240.0
     requests_a_second: Annotated[float, Field(gt=0)] = 2.0

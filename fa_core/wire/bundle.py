@@ -1,6 +1,6 @@
 """The protocol between a relay and a gateway over a Unix socket: the requests of one stage, and the replies.
 
-A frame is a length (u32) and so many bytes. A request's bytes are: version (u8, 2), stage (u8, 0 to 5),
+A frame is a length (u32) and so many bytes. A request's bytes are: version (u8, 2), stage (u8, 0 to 6),
 release (16 bytes), node (u64), milliseconds to answer in (u32), then parts: a length (u32) and the request
 for everyone, a count (u32) and for each part its slot (u32), length (u32) and bytes. A reply's bytes are
 parts with an empty request for everyone. All big-endian.
@@ -11,7 +11,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-STAGES = ("join", "shares", "confirm", "masked", "unmask", "dispute")
+STAGES = ("join", "shares", "confirm", "masked", "unmask", "dispute", "report")
+"""The stages of a sum, and `report`: what devices uploaded to a collection, which belongs to no round."""
+
 VERSION = 2
 FOLLOWS = {
     "join": ("shares", "confirm", "dispute"),

@@ -18,12 +18,14 @@ from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.federation.certificates import make_tls
 from fa_core.flower.transport import LocalGrid, client_app
 from fa_core.gateway.counters import Counters
+from fa_core.gateway.drain import Drain
 from fa_core.gateway.long_poll import HeadLimitProtocol
 from fa_core.gateway.migrations import LINEAGE
 from fa_core.gateway.queue import Queue
 from fa_core.gateway.relay import Collector, RelayServer
 from fa_core.gateway.service import build
 from fa_core.gateway.settings import CohortSection, Home, LimitsSection, Settings
+from fa_core.gateway.uploads import Uploads
 from fa_core.secagg import DeviceIdentity
 from fa_core.trust.enrolment import Authority
 
@@ -58,6 +60,7 @@ class Gateway:
 
     home: Home
     queue: Queue
+    uploads: Uploads
     time: Time
     url: str
     counters: Counters
@@ -116,12 +119,15 @@ def gateway(
         stack.callback(database.close)
         now, queue, counters = Time(), Queue(database), Counters()
         collector = Collector(queue, home.settings.cohort, counters, now, lambda seconds: time.sleep(0.01))
-        relays = stack.enter_context(RelayServer(folder / home.settings.relay.socket, frozenset(), collector))
+        uploads = Uploads(database)
+        drain = Drain(uploads, home.settings.limits.collections, counters)
+        path = folder / home.settings.relay.socket
+        relays = stack.enter_context(RelayServer(path, frozenset(), collector, drain))
         _beside(stack, relays.serve_forever, relays.shutdown)
         server = _server(home)
         _beside(stack, lambda: server.run(sockets=[listening]), lambda: _stop(server))
         until(lambda: server.started)
-        running = Gateway(home, queue, now, f"https://{name}", counters, ExitStack())
+        running = Gateway(home, queue, uploads, now, f"https://{name}", counters, ExitStack())
         stack.enter_context(running._stack)
         yield running
 

@@ -5,4 +5,4 @@ from typing import Final
 
 from fa_core.database.migration import Lineage
 
-LINEAGE: Final = Lineage("gateway", Path(__file__).parent, ("0001",), "gateway_version")
+LINEAGE: Final = Lineage("gateway", Path(__file__).parent, ("0001", "0002"), "gateway_version")
