@@ -20,6 +20,7 @@ from clients.device.records import Records
 from clients.device.redaction import LogFilter, guard_crashes
 from clients.device.remote import attend, line
 from clients.device.serve import Server, harden
+from clients.device.uploading import upload
 
 TIDY_SECONDS = 15 * 60.0
 
@@ -44,18 +45,22 @@ def connect(folder: Path, url: str, authority: Path | None, *beside: Beside) -> 
     quiet_log()
     home = DeviceHome.open(folder, utc_now())
     device = home.device(Clock(utc_now, time.monotonic))
-    gateway = line(url, Records(home.store).identity(), authority)
-    stopped = threading.Event()
+    identity, stopped = Records(home.store).identity(), threading.Event()
+    rounds, collections = line(url, identity, authority), line(url, identity, authority)
 
     def stop(*_: object) -> None:
         stopped.set()
-        gateway.close()
+        rounds.close()
+        collections.close()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    uploading = threading.Thread(target=upload, args=(device, collections, stopped), daemon=True)
+    uploading.start()
     _start([(home, device)], beside, stopped)
     try:
-        attend(device, gateway, stopped)
+        attend(device, rounds, stopped)
+        uploading.join()  # it may be writing a report into the store
     finally:
         home.store.close()
 

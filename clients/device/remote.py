@@ -6,6 +6,7 @@ while, as one does that lost its connection: the gateway cannot distinguish the 
 """
 
 import http.client
+import json
 import logging
 import socket
 import ssl
@@ -36,6 +37,8 @@ AWAY_SECONDS = 300.0
 KEEP_ALIVE_SECONDS = 30
 RETRY_SECONDS = (1.0, 60.0)
 MAX_BYTES = 64 * 1024 * 1024
+MAX_LIST_BYTES = 1024 * 1024
+COLLECTIONS, TASK_SIZE = "/v1/collections", 32
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 logger = logging.getLogger(__name__)
@@ -91,15 +94,7 @@ class Line:
 
         A kept connection may have been closed while the device was computing: then a new one is used.
         """
-        target, kept = f"/v1/letters/{message.number}", self._connection is not None
-        try:
-            status, _, _ = self._ask("PUT", target, reply, 0)
-        except NotAdmitted:
-            raise
-        except Unreachable:
-            if not kept:
-                raise
-            status, _, _ = self._ask("PUT", target, reply, 0)
+        status = self._send("PUT", f"/v1/letters/{message.number}", reply)
         if status not in (204, 409):
             raise Unreachable
         return status == 204
@@ -118,6 +113,42 @@ class Line:
             raise Unreachable
         return status, headers.get("etag", ""), body
 
+    def collections(self) -> list[bytes]:
+        """Return the tasks (ids, 32 bytes) of the collections that are open, none for a gateway without them.
+
+        Raises Unreachable.
+        """
+        status, _, body = self._ask("GET", COLLECTIONS, b"", 0, MAX_LIST_BYTES)
+        if status == 404:
+            return []
+        try:
+            if status != 200:
+                raise ValueError("no list")
+            found = [bytes.fromhex(each["task"]) for each in json.loads(body)["collections"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Unreachable from None
+        if any(len(task) != TASK_SIZE for task in found):
+            raise Unreachable
+        return found
+
+    def collection(self, task: bytes) -> bytes | None:
+        """Return the invitation to a collection, None where it is over. Raises Unreachable."""
+        status, _, body = self._ask("GET", f"{COLLECTIONS}/{task.hex()}", b"", 0)
+        if status not in (200, 404):
+            raise Unreachable
+        return body if status == 200 else None
+
+    def upload(self, task: bytes, body: bytes) -> bool:
+        """Post a report or a withdrawal; return whether there is no point in posting it again.
+
+        That is so where it was taken, and where other bytes of this device were taken before. Raises
+        Unreachable; it may then be posted again.
+        """
+        status = self._send("POST", f"{COLLECTIONS}/{task.hex()}", body)
+        if status not in (204, 404, 409, 413):
+            raise Unreachable
+        return status in (204, 409)
+
     def close(self) -> None:
         """Hang up for good, also under a request that waits or begins in another thread."""
         self._closed = True
@@ -134,6 +165,18 @@ class Line:
             except OSError:
                 logger.debug("the connection was closed already")
         connection.close()
+
+    def _send(self, method: str, target: str, body: bytes) -> int:
+        """Send a body, again on a new connection where a kept one was closed; return the status."""
+        kept = self._connection is not None
+        try:
+            return self._ask(method, target, body, 0)[0]
+        except NotAdmitted:
+            raise
+        except Unreachable:
+            if not kept:
+                raise
+            return self._ask(method, target, body, 0)[0]
 
     def _ask(
         self,
