@@ -13,11 +13,12 @@ from clients.device.uploading import EVERY_SECONDS, upload
 from fa_core.gateway.counters import Counters
 from fa_core.gateway.drain import Drain
 from fa_core.trust.enrolment import Authority
-from tests.gateway.offered import asked, invited, report_of, task_of, withdrawal_of
+from tests.gateway.offered import CLOSES, asked, invited, report_of, task_of, withdrawal_of
 from tests.gateway.running_gateway import Gateway, gateway
 
 AUTHORITY = Authority.generate()
-TASKS = [task_of(number) for number in (1, 2)]
+TASKS = [task_of(1), task_of(2, CLOSES + 1)]
+"""In the order in which a gateway lists them."""
 
 
 class Uploads:
