@@ -114,13 +114,23 @@ def test_a_device_that_declines_is_asked_again(here: Gateway, error: Exception) 
     assert [len(ask(here, number) or {}) for number in (0, 1)] == [1, 1]
 
 
-def test_what_was_taken_back_is_sent_once_and_before_anything_else(here: Gateway) -> None:
-    device = Uploads()
+def test_what_was_taken_back_is_sent_once_and_before_anything_else(
+    here: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, posted, post = Uploads(), list[bytes](), Line.upload
     back = withdrawal_of(device.identity.device, TASKS[0])
+    lost = withdrawal_of(device.identity.device, TASKS[1])  # of a collection that is over by now
+    body = device.reports[invited(TASKS[0])]
+
+    def counted(self: Line, task: bytes, body: bytes) -> bool:
+        posted.append(body)
+        return post(self, task, body)
+
+    monkeypatch.setattr(Line, "upload", counted)
     turns(here, device, 1)
-    device.taken_back = [(TASKS[0].id, back), (bytes(32), withdrawal_of(device.identity.device, TASKS[1]))]
-    device.reports[invited(TASKS[0])] = back
+    device.taken_back = [(TASKS[0].id, back), (TASKS[1].id, lost)]
     turns(here, device, 3)
+    assert posted == [body, back, lost, body, lost, lost]
     assert ask(here, 0) == {2: back}
 
 
