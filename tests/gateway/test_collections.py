@@ -14,6 +14,7 @@ import pytest
 from clients.gateway import collect
 from fa_core.collection.task import Task
 from fa_core.errors import UnheardError
+from fa_core.flower.transport import NodeMessage, pull, push
 from fa_core.gateway import service
 from fa_core.gateway.counters import UPLOADS, Counters, exposition
 from fa_core.gateway.drain import Drain
@@ -240,6 +241,19 @@ def test_control_a_gateway_that_logs_who_uploads_is_found(
 
 
 # The leader's relay.
+
+
+def test_a_message_over_flower_takes_what_waits(here: Gateway, task: Task) -> None:
+    body, release = report_of(DEVICE.device), task.release.hex()
+    grid = here.grid()
+    post(here, address(task), body)
+    for ack, waiting in ((0, {1: body}), (1, {})):
+        parts = {0: ack.to_bytes(8, "big")}
+        sent = push(grid, NodeMessage(1, "report", release, parts, invited(task)), 60.0)
+        assert sent is not None
+        ((_, answer),) = pull(grid, {sent: 1}, "report", release)
+        assert answer is not None
+        assert answer.parts == waiting
 
 
 def test_the_newest_invitation_is_offered(here: Gateway, task: Task) -> None:
