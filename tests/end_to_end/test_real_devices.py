@@ -52,7 +52,7 @@ def hubs(world: World, tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     clock = Clock(lambda: NOW, lambda: 0.0)
     stores = StoredFleet(tmp_path / "devices", world.cohort, terms, world.authority, POPULATION, clock)
     poor = stores.device(POOR)
-    poor._terms = replace(poor._terms, budget=replace(terms.budget, rho=Fraction(0)))
+    poor._admission.terms = replace(poor._admission.terms, budget=replace(terms.budget, rho=Fraction(0)))
     stores.device(UNWILLING)._store.revoke("quality_metrics", NOW)
     over = threading.Event()
     with ExitStack() as stack:
