@@ -25,7 +25,10 @@ MAX_COHORT: Final = 100_000
 """Largest cohort that one sum may have; the modulus is chosen to hold it."""
 
 MAX_REPORTS: Final = 100_000_000
-"""Most reports that two aggregators may add up; the sum of so many is far from the field's half."""
+"""Most reports that two aggregators may add up."""
+
+FIELD_HALF: Final = (2**64 - 2**32) // 2
+"""The field of two aggregators holds sums from -FIELD_HALF to FIELD_HALF."""
 
 NOISE_TAIL: Final = 40
 """Headroom kept for noise, in standard deviations of the sum."""
@@ -100,7 +103,7 @@ def compile_plan(plan: Plan) -> Layout:
         cost=sum((block.cost for block in blocks), Fraction(0)),
         epsilon=privacy.epsilon,
         delta=privacy.delta if zcdp else Fraction(0),
-        modulus_bits=_modulus_bits(blocks) if privacy.kappa is None else _field_bits(blocks),
+        modulus_bits=_modulus_bits(blocks) if privacy.kappa is None else _field_bits(blocks, privacy.kappa),
         reason=reason,
         kappa=privacy.kappa,
     )
@@ -190,10 +193,9 @@ def _modulus_bits(blocks: list[Block]) -> Literal[32, 64]:
     )
 
 
-def _field_bits(blocks: list[Block]) -> Literal[64]:
+def _field_bits(blocks: list[Block], kappa: Fraction) -> Literal[64]:
     """Return 64, the bits of the field of two aggregators. Raises BadInput where a sum may pass its half."""
-    # A cell is at most half of 2^64 - 2^32 + 1 away from zero; the leader's noise at most doubles the tail.
-    if any(2 * _most(block, MAX_REPORTS) >= 2**63 - 2**31 for block in blocks):
+    if any(_most(block, MAX_REPORTS, kappa) > FIELD_HALF for block in blocks):
         raise BadInput(
             f"one device may add so much that the sum of {MAX_REPORTS:,} devices does not fit the field of "
             "two aggregators; lower max_events, max_hours or the clip, or write `sum: four_stages`"
@@ -202,21 +204,24 @@ def _field_bits(blocks: list[Block]) -> Literal[64]:
 
 
 def require_headroom(layout: Layout, devices: int) -> None:
-    """Raise Refused where the sum of so many devices, the server's noise included, may leave the ring.
+    """Raise Refused where the sum of so many devices, the noise of servers included, may leave its ring.
 
     A sum that wraps is another number, and nobody can tell. Under distributed noise `shares_of` asks the same
-    of each device's share.
+    of each device's share. The ring is that of the layout's bits, or the field of two aggregators.
     """
-    if any(_most(block, devices) >= 2 ** (layout.modulus_bits - 1) for block in layout.blocks):
-        raise Refused(
-            f"the sum of {devices:,} devices, noise included, does not fit {layout.modulus_bits} bits; "
-            "invite fewer"
-        )
+    bits, kappa = layout.modulus_bits, layout.kappa
+    most, ring = (2 ** (bits - 1) - 1, f"{bits} bits")
+    if kappa is not None:
+        most, ring = FIELD_HALF, "the field of two aggregators"
+    if any(_most(block, devices, kappa) > most for block in layout.blocks):
+        raise Refused(f"the sum of {devices:,} devices, noise included, does not fit {ring}; invite fewer")
 
 
-def _most(block: Block, devices: int) -> float:
-    """Return the most that a cell of the sum of so many devices may hold, noise included."""
-    return devices * block.linf + NOISE_TAIL * (math.sqrt(block.variance) + 1)
+def _most(block: Block, devices: int, kappa: Fraction | None = None) -> float:
+    """Return the most that a cell of the sum of so many devices may hold, noise included: that of one server,
+    or of a helper and of a leader with `kappa` times its variance."""
+    variances = [block.variance] if kappa is None else [block.variance, kappa * block.variance]
+    return devices * block.linf + NOISE_TAIL * sum(math.sqrt(each) + 1 for each in variances)
 
 
 def _largest_scale(block: Block) -> int:

@@ -1,14 +1,17 @@
 """Two aggregators in a plan: what may be asked, what is written out, and that plans of before stay theirs."""
 
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
-from fa_core.errors import BadInput
+from fa_core.errors import BadInput, Refused
 from fa_core.estimate.expect import noise_variance
-from fa_core.layout import compile_plan, layout_hash
+from fa_core.layout import FIELD_HALF, MAX_REPORTS, NOISE_TAIL, compile_plan, layout_hash, require_headroom
 from fa_core.plan import canonical, from_canonical, parse
 from fa_core.plan.prose import describe
+from fa_core.prio.field import FIELD64
 from fa_core.privacy.distributed import shares_of
 from fa_core.privacy.guarantee import guarantee
 from fa_core.privacy.two_aggregators import noise_of, variance_in_release
@@ -78,6 +81,40 @@ def test_the_noise_of_a_release_is_that_of_both_aggregators_whatever_the_number_
     assert layout.modulus_bits == 64
     with pytest.raises(ValueError, match="not added by the devices"):
         shares_of(layout, 1000, plan.privacy.dropout, plan.privacy.corrupt)
+
+
+PLANS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "eval_plans").glob("*.yaml")
+    if "kind: TrainPlan" not in path.read_text()
+)
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_every_shipped_plan_has_room_for_a_million_devices(path: Path) -> None:
+    """And for the hundred million that a plan may have: those that could not hold them do not compile."""
+    text = path.read_text().replace("\nprivacy:\n", "\nprivacy:\n  sum: two_aggregators\n")
+    layout = compile_plan(parse(text.encode(), path.name, policy=None))
+    assert layout.kappa == Fraction(1, 4)
+    require_headroom(layout, 1_000_000)
+    require_headroom(layout, MAX_REPORTS)
+
+
+def test_a_sum_may_reach_the_half_of_the_field_and_not_that_of_64_bits() -> None:
+    """The noise is that of both: 40 standard deviations of 2^20 for the helper, of 2^19 for the leader."""
+    assert FIELD_HALF == FIELD64.modulus // 2 < 2**63 - 1
+    whole = compile_plan(parse(TEXT.encode(), "plan.yaml", policy=None))
+    tail = NOISE_TAIL * (2**20 + 2**19 + 2)
+    slack = 2**10  # what a float of that size cannot distinguish
+
+    def of(linf: int) -> None:
+        block = replace(whole.blocks[0], linf=linf, variance=Fraction(2**40))
+        require_headroom(replace(whole, blocks=(block,)), 2)
+
+    of((FIELD_HALF - tail) // 2 - slack)
+    for linf in ((FIELD_HALF - tail) // 2 + slack, (2**63 - tail) // 2 - slack):
+        with pytest.raises(Refused, match="does not fit the field of two aggregators"):
+            of(linf)
 
 
 def test_each_aggregator_draws_its_own_noise_of_its_own_size() -> None:
