@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
-from sqlalchemy import Connection, RowMapping, delete, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from fa_core.collection.measured import Measured, measured
 from fa_core.collection.messages import Batch, Closing, Decision, Entry, Opened, Opening, encode_decisions
@@ -40,9 +40,6 @@ KEPT: Final = timedelta(days=14)
 """How long after its window the keys of a task that nobody closed are kept."""
 
 _KEY_SIZE: Final = 32
-_TAKE = text(
-    "INSERT INTO helper_reports (task, device, id) VALUES (:task, :device, :id) ON CONFLICT DO NOTHING"
-)
 
 
 class CollectionWitness(Protocol):
@@ -346,9 +343,7 @@ def _decided(
 ) -> tuple[tuple[Decision, ...], Finished]:
     """Take the place of each device that sent something, and add up what is accepted."""
     task = collecting.task.id
-    for each in checked:
-        if each.authentic and not _take(connection, task, each.entry):
-            each.refusal = each.refusal or _why_not(connection, task, each.entry)
+    _take_places(connection, task, [each for each in checked if each.authentic])
     kept = [
         message if each.refusal is None else None for each, message in zip(checked, messages, strict=True)
     ]
@@ -362,16 +357,27 @@ def _decided(
     return tuple(decisions), finished
 
 
-def _take(connection: Connection, task: bytes, entry: Entry) -> bool:
-    """Take a device's one place in a task. False where it has sent something, or another has this id."""
-    values = {"task": task, "device": entry.device, "id": entry.id}
-    return connection.execute(_TAKE, values).rowcount == 1
-
-
-def _why_not(connection: Connection, task: bytes, entry: Entry) -> Refusal:
-    own = helper_reports.c.task == task, helper_reports.c.device == entry.device
-    found = connection.execute(select(helper_reports.c.id).where(*own)).first()
-    return Refusal.REPLAYED if found is None else Refusal.SECOND_REPORT
+def _take_places(connection: Connection, task: bytes, checked: Sequence[_Checked]) -> None:
+    """Take each device's one place in a task; refuse a report whose device has sent something, or whose id
+    another has."""
+    columns = helper_reports.c
+    own = columns.device.in_([each.entry.device for each in checked])
+    same = columns.id.in_([each.entry.id for each in checked])
+    query = select(columns.device, columns.id).where(columns.task == task)
+    found = [row for which in (own, same) for row in connection.execute(query.where(which)).all()]
+    devices, ids = {bytes(row.device) for row in found}, {bytes(row.id) for row in found}
+    rows = []
+    for each in checked:
+        if each.entry.device in devices:
+            each.refusal = each.refusal or Refusal.SECOND_REPORT
+        elif each.entry.id in ids:
+            each.refusal = each.refusal or Refusal.REPLAYED
+        else:
+            devices.add(each.entry.device)
+            ids.add(each.entry.id)
+            rows.append({"task": task, "device": each.entry.device, "id": each.entry.id})
+    if rows:
+        connection.execute(insert(helper_reports), rows)
 
 
 def _reply(connection: Connection, task: bytes, number: int, digest: bytes) -> bytes | None:

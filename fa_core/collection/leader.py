@@ -3,21 +3,26 @@
 A report is in the database before a device is answered. A batch keeps its number and its reports until it is
 counted, so that a leader that restarts asks for the same again, and a helper that is away loses nothing. In
 the transaction that counts a report, or refuses it, its shares are deleted.
+
+Several workers may verify over one database. Each claims a batch for a while; what is claimed by one that was
+killed is claimed again when that time is over, or when the collection is closed. Two workers that verify the
+same batch do no harm: the helper answers both alike, and the first to write it down has counted it.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, RowMapping, func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 
+from fa_core.collection import leader_rows as rows
 from fa_core.collection.checks import verify_task
+from fa_core.collection.leader_rows import COUNTED
 from fa_core.collection.measured import Measured, measured
 from fa_core.collection.messages import (
     Aggregator,
@@ -35,7 +40,7 @@ from fa_core.collection.schema import CLOSED, OPEN, STOPPED, leader_reports, lea
 from fa_core.collection.sums import Running
 from fa_core.collection.task import SignedTask, Task, to_sign
 from fa_core.database.connection import Database
-from fa_core.errors import RoundFailed
+from fa_core.errors import RoundFailed, UnheardError
 from fa_core.prio.field import FIELD64
 from fa_core.prio.prio3 import LEADER, Begun, Input
 from fa_core.trust.charges import ChargeProof
@@ -44,13 +49,8 @@ from fa_core.values import Int64Array
 BATCH: Final = 256
 """Reports that are verified together."""
 
-COUNTED: Final = 0
-"""The outcome of a report that is in the sum; others are numbers of refusals."""
-
-_TAKE = text(
-    "INSERT INTO leader_reports (task, device, id, digest, body, outcome) "
-    "VALUES (:task, :device, :id, :digest, :body, :outcome) ON CONFLICT DO NOTHING"
-)
+CLAIMED: Final = timedelta(minutes=5)
+"""For how long a batch is one worker's: longer than a helper that does not answer is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Leader:
         """
         found = measured(plan)
         with self._database.reading() as connection:
-            row = _find(connection, leader_tasks.c.release == release)
+            row = rows.task_row(connection, leader_tasks.c.release == release)
         if row is not None:
             return SignedTask.parse(row["signed"])
         opening = Opening(plan, release, charge.encode(), self.public_key, *window)
@@ -140,7 +140,7 @@ class Leader:
             "batches": 0,
         }
         with self._database.writing() as connection:
-            if _find(connection, leader_tasks.c.id == task.id) is None:
+            if rows.task_row(connection, leader_tasks.c.id == task.id) is None:
                 running = Running.nothing(found.prio.length)
                 connection.execute(insert(leader_tasks).values(**values, **running.stored()))
         return signed
@@ -152,25 +152,38 @@ class Leader:
 
         Raises RefusedReport, and nothing changes.
         """
-        collecting = self._find(task)
-        report = Report.parse(data, collecting.measured.prio)
-        sender = (report.device, report.certificate, report.signature)
-        check_sender(collecting.task, self._authority, *sender, report.body_hash)
-        now = self._clock()
-        if now < collecting.task.opens:
-            raise RefusedReport(Refusal.EARLY)
-        digest = sha256(data).digest()
-        values = {"task": task, "device": report.device, "id": report.id, "digest": digest}
+        (refusal,) = self.take_all(task, [data])
+        if refusal is not None:
+            raise RefusedReport(refusal)
+
+    def take_all(self, task: bytes, uploads: Sequence[bytes]) -> tuple[Refusal | None, ...]:
+        """Take reports, each as if it came alone after those before it, in one transaction.
+
+        Returns of each why it is refused, None where it is taken, or was before. Raises RefusedReport where
+        there is no such task.
+        """
+        collecting, now = self._find(task), self._clock()
+        read = [self._read(collecting, data, now) for data in uploads]
+        reports = [each for each in read if isinstance(each, Report)]
         with self._database.writing() as connection:
-            kept = _report(connection, task, report.device)
-            if kept is not None:
-                _require_same(kept, digest)
-                return
-            stage = _stage(connection, task)
-            if stage != OPEN or now >= collecting.task.closes:
-                raise RefusedReport(Refusal.LATE)
-            if connection.execute(_TAKE, {**values, "body": data, "outcome": None}).rowcount != 1:
-                raise RefusedReport(Refusal.REPLAYED)
+            taking = rows.Taking.of(connection, task, reports, late=now >= collecting.task.closes)
+            refusals = tuple(
+                taking.take(each, data) if isinstance(each, Report) else each
+                for each, data in zip(read, uploads, strict=True)
+            )
+            if taking.rows:
+                connection.execute(insert(leader_reports), taking.rows)
+        return refusals
+
+    def _read(self, collecting: _Collecting, data: bytes, now: datetime) -> Report | Refusal:
+        """Return the report in some bytes, its sender checked, or why it is refused."""
+        try:
+            report = Report.parse(data, collecting.measured.prio)
+            sender = (report.device, report.certificate, report.signature)
+            check_sender(collecting.task, self._authority, *sender, report.body_hash)
+        except RefusedReport as refused:
+            return refused.refusal
+        return Refusal.EARLY if now < collecting.task.opens else report
 
     def withdraw(self, task: bytes, data: bytes) -> None:
         """Delete a report that its device takes back, before it is verified, and never count it.
@@ -180,31 +193,50 @@ class Leader:
         collecting = self._find(task)
         number, device = read_withdrawal(data, collecting.task, self._authority)
         with self._database.writing() as connection:
-            kept = _report(connection, task, device)
+            kept = rows.report_of(connection, task, device)
             if kept is None:
-                values = {"task": task, "device": device, "id": number, "digest": b"", "body": None}
-                connection.execute(_TAKE, {**values, "outcome": Refusal.WITHDRAWN.number})
+                values = {"task": task, "device": device, "id": number, "digest": b""}
+                if not rows.ids_taken(connection, task, [number]):
+                    outcome = Refusal.WITHDRAWN.number
+                    connection.execute(insert(leader_reports).values(**values, outcome=outcome))
             elif kept["outcome"] is None and kept["batch"] is None:
-                _settle(connection, task, device, Refusal.WITHDRAWN.number)
+                rows.settle(connection, task, {device: Refusal.WITHDRAWN.number})
             elif kept["outcome"] != Refusal.WITHDRAWN.number:
                 raise RefusedReport(Refusal.LATE)
 
     # Verifying.
 
     def verify(self, task: bytes, helper: Aggregator) -> int:
-        """Verify one batch with the helper and return how many reports were decided; 0 where none waits.
+        """Verify one batch with the helper and return how many reports were decided.
+
+        0 where none waits but those that other workers have claimed.
 
         Raises:
             HelperAway: it does not answer; the batch is asked for again.
             RoundFailed: leader and helper do not find the same.
         """
+        return self._verify(task, helper, claimed=False)
+
+    def _verify(self, task: bytes, helper: Aggregator, *, claimed: bool) -> int:
+        """Verify one batch, as `verify`; where `claimed`, one that another worker has claimed too."""
         collecting = self._find(task)
         if collecting.stage == CLOSED:
             return 0
-        number, reports = self._batch(task, collecting)
+        number, reports = self._claim(task, collecting, claimed)
         if not reports:
             return 0
-        prio = collecting.measured.prio
+        try:
+            self._count(collecting, number, reports, helper)
+        except UnheardError:
+            self._give_back(task, number)
+            raise
+        return len(reports)
+
+    def _count(
+        self, collecting: _Collecting, number: int, reports: Sequence[Report], helper: Aggregator
+    ) -> None:
+        """Have a batch decided, and write down what became of it, unless another worker has."""
+        prio, task = collecting.measured.prio, collecting.task.id
         inputs = [Input(each.id, each.public, each.leader) for each in reports]
         begun = prio.begin(LEADER, collecting.verify_key, task, inputs)
         decisions = _asked(collecting, number, reports, begun, helper)
@@ -212,43 +244,34 @@ class Leader:
         counted = [each.refusal is None for each in decisions]
         if finished.accepted.tolist() != counted:
             raise RoundFailed("leader and helper do not find the same reports sound; nothing was released")
+        pairs = [(each.device, each.id) for each, one in zip(reports, counted, strict=True) if one]
+        refused = {
+            report.device: decision.refusal.number
+            for report, decision in zip(reports, decisions, strict=True)
+            if decision.refusal is not None
+        }
         with self._database.writing() as connection:
-            first = _report(connection, task, reports[0].device)
-            if first is None or first["outcome"] is not None:
-                return len(reports)  # another worker of this leader has counted this batch
-            row = _find(connection, leader_tasks.c.id == task)
+            if not rows.settle_batch(connection, task, number, refused):
+                return
+            row = rows.task_row(connection, leader_tasks.c.id == task)
             assert row is not None
-            for report, decision in zip(reports, decisions, strict=True):
-                outcome = decision.refusal.number if decision.refusal else COUNTED
-                _settle(connection, task, report.device, outcome)
-            pairs = [(each.device, each.id) for each, one in zip(reports, counted, strict=True) if one]
             running = Running.load(row["total"], row["count"], row["checksum"])
-            _update(connection, task, running.plus(finished.total, task, pairs).stored())
-        return len(reports)
+            rows.update_task(connection, task, running.plus(finished.total, task, pairs).stored())
 
-    def _batch(self, task: bytes, collecting: _Collecting) -> tuple[int, tuple[Report, ...]]:
-        """Return the batch that is not counted yet, or else a new one of what waits."""
-        columns = leader_reports.c
-        waiting = columns.task == task, columns.outcome.is_(None), columns.body.is_not(None)
+    def _claim(self, task: bytes, collecting: _Collecting, claimed: bool) -> tuple[int, tuple[Report, ...]]:
+        """Claim a batch; no reports where there is none."""
+        now = self._clock()
+        free_at = None if claimed else int(now.timestamp())
         with self._database.writing() as connection:
-            number = connection.execute(
-                select(func.min(columns.batch)).where(*waiting, columns.batch.is_not(None))
-            ).scalar()
-            if number is None:
-                row = _find(connection, leader_tasks.c.id == task)
-                assert row is not None
-                number = row["batches"]
-                chosen = select(columns.device).where(*waiting, columns.batch.is_(None)).limit(BATCH)
-                devices = connection.execute(chosen).scalars().all()
-                if not devices:
-                    return 0, ()
-                change = update(leader_reports).where(columns.task == task, columns.device.in_(devices))
-                connection.execute(change.values(batch=number))
-                _update(connection, task, {"batches": number + 1})
-            bodies = select(columns.body).where(*waiting, columns.batch == number).order_by(columns.id)
-            found = connection.execute(bodies).scalars().all()
+            number = rows.claim(connection, task, free_at, int((now + CLAIMED).timestamp()), BATCH)
+            found = [] if number is None else rows.uploads_of(connection, task, number)
         prio = collecting.measured.prio
-        return int(number), tuple(Report.parse(bytes(each), prio) for each in found)
+        return number or 0, tuple(Report.parse(each, prio) for each in found)
+
+    def _give_back(self, task: bytes, number: int) -> None:
+        """Leave a batch to whoever claims it next."""
+        with self._database.writing() as connection:
+            rows.claim_until(connection, task, number, 0)
 
     # Closing.
 
@@ -268,11 +291,11 @@ class Leader:
             Refused: the helper counted otherwise. RoundFailed: too few devices, or a share that is none.
         """
         self.stop(task)
-        while self.verify(task, helper):
+        while self._verify(task, helper, claimed=True):
             pass
         collecting = self._find(task)
         with self._database.reading() as connection:
-            row = _find(connection, leader_tasks.c.id == task)
+            row = rows.task_row(connection, leader_tasks.c.id == task)
         assert row is not None
         if row["stage"] == CLOSED:
             return np.frombuffer(row["sums"], "<i8").astype(np.int64)
@@ -288,7 +311,7 @@ class Leader:
         if not valid.all():
             raise RoundFailed("the helper's share is none; nothing was released")
         with self._database.writing() as connection:
-            row = _find(connection, leader_tasks.c.id == task)
+            row = rows.task_row(connection, leader_tasks.c.id == task)
             assert row is not None
             if row["stage"] == CLOSED:
                 return np.frombuffer(row["sums"], "<i8").astype(np.int64)
@@ -296,7 +319,7 @@ class Leader:
             own = collecting.measured.noised(running.total, "leader")
             sums = collecting.measured.prio.unshard([own, share])
             closed = {"stage": CLOSED, "sums": sums.astype("<i8").tobytes(), "total": b"", "verify_key": b""}
-            _update(connection, task, closed)
+            rows.update_task(connection, task, closed)
         return sums
 
     def tally(self, task: bytes) -> Tally:
@@ -315,7 +338,7 @@ class Leader:
     def _find(self, task: bytes) -> _Collecting:
         """Return a task. Raises RefusedReport where there is none."""
         with self._database.reading() as connection:
-            row = _find(connection, leader_tasks.c.id == task)
+            row = rows.task_row(connection, leader_tasks.c.id == task)
         if row is None:
             raise RefusedReport(Refusal.UNKNOWN_TASK)
         return _Collecting(_task(row["signed"]), measured(row["plan"]), row["stage"], row["verify_key"])
@@ -352,36 +375,3 @@ def _entry(report: Report, verifier: bytes) -> Entry:
         report.signature,
         verifier,
     )
-
-
-def _require_same(kept: RowMapping, digest: bytes) -> None:
-    """Raise RefusedReport unless a device sends what it sent before, and has not taken it back."""
-    if kept["outcome"] == Refusal.WITHDRAWN.number:
-        raise RefusedReport(Refusal.WITHDRAWN)
-    if kept["digest"] != digest:
-        raise RefusedReport(Refusal.SECOND_REPORT)
-
-
-def _report(connection: Connection, task: bytes, device: bytes) -> RowMapping | None:
-    columns = leader_reports.c
-    query = select(columns.digest, columns.batch, columns.outcome)
-    found = connection.execute(query.where(columns.task == task, columns.device == device))
-    return found.mappings().first()
-
-
-def _settle(connection: Connection, task: bytes, device: bytes, outcome: int) -> None:
-    """Write what became of a report, and delete its shares."""
-    which = leader_reports.c.task == task, leader_reports.c.device == device
-    connection.execute(update(leader_reports).where(*which).values(outcome=outcome, body=None))
-
-
-def _stage(connection: Connection, task: bytes) -> str:
-    return str(connection.execute(select(leader_tasks.c.stage).where(leader_tasks.c.id == task)).scalar_one())
-
-
-def _find(connection: Connection, which: Any) -> RowMapping | None:
-    return connection.execute(select(leader_tasks).where(which)).mappings().first()
-
-
-def _update(connection: Connection, task: bytes, values: Mapping[str, Any]) -> None:
-    connection.execute(update(leader_tasks).where(leader_tasks.c.id == task).values(**values))

@@ -55,6 +55,14 @@ leader_reports = Table(
     Index("leader_reports_to_verify", "task", "outcome", "batch"),
 )
 
+leader_batches = Table(  # those that are not counted yet
+    "leader_batches",
+    metadata,
+    Column("task", LargeBinary, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("until", BigInteger, nullable=False),  # a worker has claimed it until then
+)
+
 helper_tasks = Table(
     "helper_tasks",
     metadata,

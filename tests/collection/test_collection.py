@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fa_core.collection import helper as helping
+from fa_core.collection import leader as leading
 from fa_core.collection import measured as measuring
 from fa_core.collection.leader import Tally
 from fa_core.collection.messages import Batch, Closing, Opening
@@ -232,6 +233,104 @@ def test_without_that_check_the_two_do_not_agree(
     monkeypatch.setattr(helping, "_check_joint_part", lambda *_, **__: None)
     with pytest.raises(RoundFailed, match="do not find the same"):
         made.leader.verify(false_part.id, made.helper)
+
+
+def test_many_reports_are_taken_as_if_each_came_alone(made: Collection, draws: list[str]) -> None:
+    """In one transaction: five that are taken, twice over, and what is refused for what others sent."""
+    task = made.open().task
+    reports = made.reports(task)
+    back, second = withdraw(task, reports[5], made.identities[5]), made.reports(task)[0]
+    made.leader.withdraw(task.id, back)
+    fresh = made.world.authority.enrol(POPULATION)
+    made.identities.append(fresh)
+    replayed = _signed_anew(made, task, reports[1], DEVICES)
+    good = [each.encode() for each in reports[:5]]
+    sent = [*good, b"", *good, second.encode(), replayed.encode(), reports[5].encode()]
+    codes = [Refusal.SECOND_REPORT, Refusal.REPLAYED, Refusal.WITHDRAWN]
+    expected = (*[None] * 5, Refusal.MALFORMED, *[None] * 5, *codes)
+    assert made.leader.take_all(task.id, sent) == expected
+    assert made.leader.take_all(task.id, sent) == expected
+    made.leader.take(task.id, reports[6].encode())
+    assert np.array_equal(
+        made.leader.close(task.id, made.helper), np.delete(made.vectors(), [5, 7], axis=0).sum(axis=0)
+    )
+
+
+# Several workers.
+
+
+@pytest.fixture
+def batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, "BATCH", 2)
+
+
+def batches(spy: Spy) -> list[int]:
+    return [int.from_bytes(request[32:36], "big") for name, request, _ in spy.asked if name == "verify"]
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_workers_verify_different_batches_and_the_sum_is_exact(made: Collection, draws: list[str]) -> None:
+    """Each of four workers starts while those before it wait for the helper."""
+    task = made.open().task
+    made.leader.take_all(task.id, [each.encode() for each in made.reports(task)])
+
+    class Nested(Spy):
+        def verify(self, batch: bytes) -> bytes:
+            made.leader.verify(task.id, self)
+            answer: bytes = super().__getattr__("verify")(batch)
+            return answer
+
+    spy = Nested(made)
+    assert made.leader.verify(task.id, spy) == 2
+    assert sorted(batches(spy)) == [0, 1, 2, 3]
+    assert made.leader.tally(task.id) == Tally(DEVICES, 0, DEVICES, {})
+    assert np.array_equal(made.leader.close(task.id, made.helper), made.vectors().sum(axis=0))
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_the_batch_of_a_worker_that_was_killed_is_claimed_again_and_counted_once(
+    made: Collection, draws: list[str]
+) -> None:
+    """At first by nobody, then by another when the claim is over; and the first was not dead, only slow."""
+    task = made.open().task
+    made.leader.take_all(task.id, [each.encode() for each in made.reports(task)[:4]])
+
+    class Slow(Spy):
+        def verify(self, batch: bytes) -> bytes:
+            answer: bytes = super().__getattr__("verify")(batch)
+            other = Spy(made)
+            made.at = WINDOW[0] + leading.CLAIMED - timedelta(seconds=1)
+            assert made.leader.verify(task.id, other) == 2
+            assert made.leader.verify(task.id, other) == 0
+            assert batches(other) == [1]
+            made.at += timedelta(seconds=1)
+            assert made.leader.verify(task.id, other) == 2
+            assert other.asked[-1][2] == answer
+            assert made.leader.tally(task.id).counted == 4
+            return answer
+
+    made.at = WINDOW[0]
+    made.leader.verify(task.id, Slow(made))
+    made.leader.take_all(task.id, [each.encode() for each in made.reports(task)[4:]])
+    sums = made.leader.close(task.id, made.helper)
+    assert np.array_equal(sums, made.vectors().sum(axis=0))
+    assert made.leader.tally(task.id).counted == DEVICES
+
+
+@pytest.mark.usefixtures("batches_of_two")
+def test_who_closes_verifies_what_others_have_claimed(made: Collection, draws: list[str]) -> None:
+    task = made.open().task
+    made.leader.take_all(task.id, [each.encode() for each in made.reports(task)])
+
+    class Closing(Spy):
+        def verify(self, batch: bytes) -> bytes:
+            answer: bytes = super().__getattr__("verify")(batch)
+            assert np.array_equal(made.leader.close(task.id, made.helper), made.vectors().sum(axis=0))
+            return answer
+
+    made.leader.verify(task.id, Closing(made))
+    assert made.leader.tally(task.id).counted == DEVICES
+    assert sorted(draws) == ["helper", "leader"]
 
 
 def test_a_report_is_taken_back_until_it_is_verified(made: Collection, draws: list[str]) -> None:

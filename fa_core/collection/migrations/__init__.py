@@ -5,4 +5,4 @@ from typing import Final
 
 from fa_core.database.migration import Lineage
 
-LINEAGE: Final = Lineage("collection", Path(__file__).parent, ("0001",), "collection_version")
+LINEAGE: Final = Lineage("collection", Path(__file__).parent, ("0001", "0002"), "collection_version")
