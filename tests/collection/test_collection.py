@@ -463,6 +463,27 @@ def test_a_batch_in_the_place_of_another_is_refused(made: Collection) -> None:
     assert set(again[:: 1 + prio(made.plan).message_size]) == {Refusal.SECOND_REPORT.number}
 
 
+def test_a_device_or_an_id_twice_in_a_batch_is_counted_once(made: Collection) -> None:
+    """As a leader sends them whose database forgot; the share of who has another's id does not open."""
+    task, spy = made.open().task, Spy(made, lambda name, number: "request" if name == "verify" else "")
+    reports = made.reports(task)
+    for report in reports[:6]:
+        made.leader.take(task.id, report.encode())
+    with pytest.raises(Away):
+        made.leader.verify(task.id, spy)
+    batch = Batch.decode(spy.asked[-1][1], prio(made.plan))
+    first = next(each for each in reports if each.id == batch.entries[0].id)
+    other = _signed_anew(made, task, first, 7)
+    changed = {name: getattr(other, name) for name in ("device", "certificate", "signature")}
+    twice = (*batch.entries, batch.entries[1], replace(batch.entries[0], **changed))
+    again = (replace(batch.entries[0], **changed),)
+    size = 1 + prio(made.plan).message_size
+    codes = list(made.helper.verify(replace(batch, entries=twice).encode())[::size])
+    assert codes == [0] * 6 + [Refusal.SECOND_REPORT.number, Refusal.SEALED_OTHERWISE.number]
+    codes = list(made.helper.verify(replace(batch, number=1, entries=again).encode())[::size])
+    assert codes == [Refusal.SEALED_OTHERWISE.number]
+
+
 # One charge, one sum.
 
 
