@@ -92,13 +92,31 @@ def seal(task: Task, prio: Prio3, measurement: NDArray[np.int64], identity: Devi
         measurement: int64 (n,), as `fa_core.prio.blocks.encode` gives it.
         identity: the device's key and certificate.
     """
-    number, device = token_bytes(REPORT_ID_SIZE), identity.device
-    shares = prio.shard(task.id, measurement, number, token_bytes(prio.random_size))
-    info = _info(task.id, number, device, shares.public)
-    box = hpke.SUITE.encrypt(shares.helper, hpke.public_key(task.sealing), info)
-    digest = body_hash(number, device, shares.public, box, leader_hash(shares.leader))
-    signature = identity.key.sign(_to_sign("report", task.id, digest))
-    return Report(number, device, shares.public, box, shares.leader, identity.certificate, signature)
+    (report,) = seal_all(task, prio, [measurement], [identity])
+    return report
+
+
+def seal_all(
+    task: Task,
+    prio: Prio3,
+    measurements: Sequence[NDArray[np.int64]],
+    identities: Sequence[DeviceIdentity],
+) -> list[Report]:
+    """As `seal`, for several devices: for whoever plays them."""
+    numbers = [token_bytes(REPORT_ID_SIZE) for _ in identities]
+    randoms = [token_bytes(prio.random_size) for _ in identities]
+    sharing, key = prio.shard_all(task.id, measurements, numbers, randoms), hpke.public_key(task.sealing)
+    reports = []
+    for number, shares, identity in zip(numbers, sharing, identities, strict=True):
+        device = identity.device
+        info = _info(task.id, number, device, shares.public)
+        box = hpke.SUITE.encrypt(shares.helper, key, info)
+        digest = body_hash(number, device, shares.public, box, leader_hash(shares.leader))
+        signature = identity.key.sign(_to_sign("report", task.id, digest))
+        reports.append(
+            Report(number, device, shares.public, box, shares.leader, identity.certificate, signature)
+        )
+    return reports
 
 
 def check_sender(

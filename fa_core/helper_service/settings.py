@@ -6,9 +6,9 @@ Unknown keys are errors. Paths are taken from the folder of the file.
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fa_core.collection.helper import Helper, Pinned
 from fa_core.collection.migrations import LINEAGE
@@ -32,6 +32,7 @@ class Settings(Section):
         socket: the witness's, on this machine: one operator runs both.
         database: postgresql://…, or a file's path. Never the leader's.
         certificate, key: files for TLS, PEM.
+        workers: processes that answer, which share a PostgreSQL; with a file there is one.
     """
 
     name: Address
@@ -46,6 +47,13 @@ class Settings(Section):
     key: str = "server.key"
     body_seconds: Seconds = 60.0
     connections: Annotated[int, Field(ge=1)] = 64
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @model_validator(mode="after")
+    def _one_writer(self) -> Self:
+        if self.workers > 1 and "://" not in self.database:
+            raise ValueError("several workers share a PostgreSQL database; with a file there is one")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

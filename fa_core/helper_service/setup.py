@@ -24,6 +24,7 @@ leader = "leader.pub"
 database = "helper.db"            # a file, or postgresql://…; never the leader's
 certificate = "server.crt"        # TLS, PEM; helper.json has the authority that signed it
 key = "server.key"
+workers = 1                       # processes that answer; more than one share a PostgreSQL
 """
 
 

@@ -135,37 +135,61 @@ class Prio3:
 
         ValueError for wrong sizes, and for a measurement that the circuit does not encode.
         """
-        if len(nonce) != NONCE_SIZE or len(random) != self.random_size:
+        (shares,) = self.shard_all(ctx, [measurement], [nonce], [random])
+        return shares
+
+    def shard_all(
+        self, ctx: bytes, measurements: Sequence[Any], nonces: Sequence[bytes], randoms: Sequence[bytes]
+    ) -> list[Shares]:
+        """As `shard`, of several reports at once: for whoever plays many devices."""
+        if any(len(each) != NONCE_SIZE for each in nonces) or any(
+            len(each) != self.random_size for each in randoms
+        ):
             raise ValueError(f"a nonce has {NONCE_SIZE} bytes and the randomness {self.random_size}")
         size = self.xof.seed_size
-        seeds = [random[at : at + size] for at in range(0, len(random), size)]
-        inputs = self.circuit.encode(measurement)[None]
-        helper, prove_seed = seeds[0], seeds[-1]
-        helper_inputs = self._helper_inputs(ctx, [helper])
+        seeds = [[each[at : at + size] for at in range(0, len(each), size)] for each in randoms]
+        inputs = np.stack([self.circuit.encode(each) for each in measurements])
+        helpers, prove_seeds = [each[0] for each in seeds], [each[-1] for each in seeds]
+        helper_inputs = self._helper_inputs(ctx, helpers)
         leader_inputs = self._field.subtract(inputs, helper_inputs)
-        parts: tuple[bytes, ...] = ()
-        leader_blind = helper_blind = b""
-        joint = self._field.zeros((1, self.proofs, 0))
+        parts: list[tuple[bytes, ...]] = [()] * len(seeds)
+        leader_blinds = helper_blinds = [b""] * len(seeds)
+        joint = self._field.zeros((len(seeds), self.proofs, 0))
         if self._blind_size:
-            helper_blind, leader_blind = seeds[1], seeds[2]
-            parts = (
-                self._joint_part(ctx, LEADER, leader_blind, nonce, self._field.encode(leader_inputs)),
-                self._joint_part(ctx, HELPER, helper_blind, nonce, self._field.encode(helper_inputs)),
-            )
-            joint = self._joint_random(ctx, [self._joint_seed(ctx, *parts)])
+            helper_blinds, leader_blinds = [each[1] for each in seeds], [each[2] for each in seeds]
+            parts = [
+                (
+                    self._joint_part(
+                        ctx, LEADER, leader_blinds[row], nonce, self._encoded(leader_inputs, row)
+                    ),
+                    self._joint_part(
+                        ctx, HELPER, helper_blinds[row], nonce, self._encoded(helper_inputs, row)
+                    ),
+                )
+                for row, nonce in enumerate(nonces)
+            ]
+            joint = self._joint_random(ctx, [self._joint_seed(ctx, *each) for each in parts])
         prove_random = self._expand(
-            [prove_seed],
+            prove_seeds,
             self._tag(ctx, PROVE_RANDOM),
-            [bytes((self.proofs,))],
+            [bytes((self.proofs,))] * len(seeds),
             sizes(self.circuit).prove_random,
         )
         proof = prove(self.circuit, inputs, prove_random, joint)
-        leader_proof = self._field.subtract(proof, self._helper_proof(ctx, [helper]))
-        return Shares(
-            public=b"".join(parts),
-            leader=self._field.encode(leader_inputs) + self._field.encode(leader_proof) + leader_blind,
-            helper=helper + helper_blind,
-        )
+        leader_proof = self._field.subtract(proof, self._helper_proof(ctx, helpers))
+        return [
+            Shares(
+                public=b"".join(parts[row]),
+                leader=self._encoded(leader_inputs, row)
+                + self._encoded(leader_proof, row)
+                + leader_blinds[row],
+                helper=helpers[row] + helper_blinds[row],
+            )
+            for row in range(len(seeds))
+        ]
+
+    def _encoded(self, values: Array, row: int) -> bytes:
+        return self._field.encode(values[row])
 
     def begin(self, role: Literal[0, 1], verify_key: bytes, ctx: bytes, inputs: Sequence[Input]) -> Begun:
         """Check one's own share of each report: 0 is the leader, 1 the helper.

@@ -197,17 +197,17 @@ def false_part(made: Collection, monkeypatch: pytest.MonkeyPatch) -> Task:
     """Two devices whose public share has another joint-randomness part than an aggregator finds; every proof
     holds here, so that the parts alone decide."""
     monkeypatch.setattr(Prio3, "decide", _lenient)
-    task, shard = made.open().task, Prio3.shard
+    task, shard = made.open().task, Prio3.shard_all
     places = iter((0, prio(made.plan).public_size // 2))
 
     def false(*arguments: Any) -> Any:
-        shares, at = shard(*arguments), next(places, None)
+        (shares,), at = shard(*arguments), next(places, None)
         if at is None:
-            return shares
-        return replace(shares, public=shares.public[:at] + b"another!" + shares.public[at + 8 :])
+            return [shares]
+        return [replace(shares, public=shares.public[:at] + b"another!" + shares.public[at + 8 :])]
 
     with monkeypatch.context() as dishonest:
-        dishonest.setattr(Prio3, "shard", false)
+        dishonest.setattr(Prio3, "shard_all", false)
         for report in made.reports(task):
             made.leader.take(task.id, report.encode())
     return task
