@@ -1,4 +1,5 @@
-"""TLS certificates and node keys of a federation, made with `cryptography` on NIST P-384.
+"""TLS certificates and node keys of a federation, made with `cryptography`: on NIST P-256, with which a new
+connection costs a server a quarter of what P-384 does, and on P-384, which is what Flower asks of a node.
 
 One authority signs one server certificate, whose names are the SuperLink's. A SuperNode is known by its key
 alone: Flower keeps the public halves that the operator registers. Private files are readable by their owner
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -32,13 +33,13 @@ EARLIER = timedelta(days=1)
 
 def make_tls(folder: Path, name: str, host: str) -> None:
     """Make ca.key, ca.crt, server.key and server.crt in `folder`, for a SuperLink called `host`."""
-    authority, server = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+    authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([_common_name(f"{name} federation authority")])
     root = (
         _begin(issuer, issuer, authority, AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
-        .sign(authority, SHA384())
+        .sign(authority, SHA256())
     )
     subject = x509.Name([_common_name(host)])
     leaf = (
@@ -47,7 +48,7 @@ def make_tls(folder: Path, name: str, host: str) -> None:
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
-        .sign(authority, SHA384())
+        .sign(authority, SHA256())
     )
     write_private(folder / "ca.key", _private(authority))
     write_private(folder / "server.key", _private(server))
