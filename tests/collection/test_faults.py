@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from fa_core.collection import measured as measuring
 from fa_core.collection.report import Report
@@ -31,15 +31,17 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Counts statements and commits of every database, and kills before the one of this number."""
+    """Counts the statements and commits that write to a database, and kills before the one of this number."""
 
     def __init__(self) -> None:
         self.at = -1
         self.reached = 0
         self.armed = False
 
-    def __call__(self, connection: object, cursor: object = None, statement: str = "", *_: Any) -> None:
-        if not self.armed or statement.startswith("SELECT"):  # a read leaves what the statement before left
+    def __call__(self, connection: Connection, cursor: object = None, statement: str = "", *_: Any) -> None:
+        # A read leaves what the statement before left, and so does the beginning of a transaction.
+        writes = connection.get_execution_options().get("unheard_writes", False)
+        if not self.armed or not writes or statement.startswith(("SELECT", "BEGIN")):
             return
         if self.reached == self.at:
             raise Killed
@@ -191,5 +193,5 @@ def test_a_kill_before_any_statement_loses_and_repeats_nothing(
             possible = [exact + one + other for one in noise["leader"] for other in noise["helper"]]
             assert any(np.array_equal(sums, each) for each in possible)
             assert made.leader.tally(task.id).counted == DEVICES
-    assert at > 20
-    assert given > 2
+    assert at > 15
+    assert given >= 2
