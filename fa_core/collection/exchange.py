@@ -1,8 +1,8 @@
 """How a leader reaches its helper: one HTTPS request a message, signed by the leader.
 
-The body is the leader's signature, 64 bytes, and the message. The signature names the operation and the
-helper, so that it is worth nothing elsewhere; that it may be repeated is harmless, since every answer to the
-same message is the same. TLS keeps answers from everybody else.
+The body is the leader's signature, 64 bytes, and the message. The signature is over the operation, the helper
+and the message's SHA-256, so that it is worth nothing elsewhere; that it may be repeated is harmless, since
+every answer to the same message is the same. TLS keeps answers from everybody else.
 """
 
 import http.client
@@ -10,6 +10,7 @@ import json
 import ssl
 import time
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.collection.task import label
 from fa_core.errors import BadInput, Refused, UnheardError
-from fa_core.secagg.identity import SIGNATURE_SIZE, signed
+from fa_core.secagg.identity import SIGNATURE_SIZE, verifies
 
 OPERATIONS: Final = ("tasks", "batches", "closings")
 """What may be posted to a helper, at /v1/…"""
 
-MOST: Final = 1 << 26
-"""Bytes of a body, or of an answer."""
+MOST: Final = 1 << 23
+"""Bytes of a body, or of an answer: 8 MiB.
+
+A batch of 256 reports has 2.8 MB where a device counts 5,000 cells of 5 bits each, and 5.2 MB with the 20,000
+cells that a plan has at most; the share of such a sum has 160 kB, and a request for a task at most 4 MiB.
+"""
 
 SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.5
@@ -41,13 +46,16 @@ def sealed(key: Ed25519PrivateKey, helper: bytes, operation: str, message: bytes
 
 
 def unsealed(body: bytes, leader: bytes, helper: bytes, operation: str) -> bytes | None:
-    """Return the message in a body, None where the leader (public key, 32 bytes) did not sign it."""
+    """Return the message in a body, None where the leader (public key, 32 bytes) did not sign it.
+
+    Nothing of a body is remembered: anybody may send one.
+    """
     signature, message = body[:SIGNATURE_SIZE], body[SIGNATURE_SIZE:]
-    return message if signed(signature, _to_sign(helper, operation, message), leader) else None
+    return message if verifies(signature, _to_sign(helper, operation, message), leader) else None
 
 
 def _to_sign(helper: bytes, operation: str, message: bytes) -> bytes:
-    return label(f"helper {operation}") + helper + message
+    return label(f"helper {operation}") + helper + sha256(message).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,11 +159,6 @@ class Batch:
         )
 
 
-def largest_batch(prio: Prio3) -> int:
-    """Return how many bytes a batch may have."""
-    return _HEAD + MAX_BATCH * sum(_entry_sizes(prio))
-
-
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What became of one report: `message` for who finishes, or why it is refused."""

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 def build(helper: Helper, leader: bytes, body_seconds: float) -> FastAPI:
     """Return the application. `leader`: the public key whose requests are answered, 32 bytes."""
-    work = dict(zip(OPERATIONS, (helper.open, helper.verify, helper.close), strict=True))
+    answers = dict(zip(OPERATIONS, (helper.open, helper.verify, helper.close), strict=True))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -42,18 +42,22 @@ def build(helper: Helper, leader: bytes, body_seconds: float) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
+    def work(operation: str, answer: Callable[[bytes], bytes], body: bytes) -> Response:
+        # On a thread from here on: the hash alone of a large body would hold up everybody else.
+        message = unsealed(body, leader, helper.public_key, operation)
+        if message is None:
+            return _refused(operation, 401, "the leader did not sign this request")
+        return _answer(operation, answer, message)
+
     def route(operation: str, answer: Callable[[bytes], bytes]) -> None:
         @app.post(f"/v1/{operation}")
         async def ask(request: Request) -> Response:
             body = await _body(request, body_seconds)
             if body is None:
                 return _refused(operation, 413, "the body is too long or too slow")
-            message = unsealed(body, leader, helper.public_key, operation)
-            if message is None:
-                return _refused(operation, 401, "the leader did not sign this request")
-            return await anyio.to_thread.run_sync(_answer, operation, answer, message)
+            return await anyio.to_thread.run_sync(work, operation, answer, body)
 
-    for operation, answer in work.items():
+    for operation, answer in answers.items():
         route(operation, answer)
 
     @app.get("/health")

@@ -119,8 +119,14 @@ def make_record(identity: DeviceIdentity, session: bytes, share_key: bytes, mask
 def signed(signature: bytes, message: bytes, public: bytes) -> bool:
     """Whether the Ed25519 `signature` on `message` is by `public`; False for a public key that is no point.
 
-    Remembered, since a hub or a simulation checks the same public signature for each of its devices.
+    Remembered with its arguments, since a hub or a simulation checks the same public signature for each of
+    its devices: not for messages of any length, nor for what a stranger may send as often as he likes.
     """
+    return verifies(signature, message, public)
+
+
+def verifies(signature: bytes, message: bytes, public: bytes) -> bool:
+    """As `signed`, and nothing is remembered."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):

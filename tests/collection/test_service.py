@@ -4,29 +4,45 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from secrets import token_bytes
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import typer
 from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from fa_core.cli.helper import app as helper_commands
 from fa_core.cli.run import run
+from fa_core.collection import exchange
 from fa_core.collection import measured as measuring
 from fa_core.collection.exchange import HelperAway, HelperClient, read_address, sealed, unsealed
 from fa_core.collection.helper import Helper
+from fa_core.collection.leader import BATCH
+from fa_core.collection.messages import Batch, Entry
 from fa_core.errors import BadInput, Refused
 from fa_core.helper_service.process import server
 from fa_core.helper_service.service import build
 from fa_core.helper_service.settings import Home, read_home
 from fa_core.plan import canonical
+from fa_core.prio.blocks import ALGORITHM, PROOFS, chunk_of
+from fa_core.prio.circuits import SumVec
+from fa_core.prio.field import FIELD64
+from fa_core.prio.prio3 import Prio3
+from fa_core.prio.xof import HmacAes
+from fa_core.secagg.identity import CERTIFICATE_SIZE, SIGNATURE_SIZE, signed, verifies
 from fa_core.store import open_store
+from fa_core.trust import hpke
 from fa_core.trust.enrolment import read_key
 from tests.collection.setup import plan_text
 from tests.collection.world import WINDOW, Collection
@@ -34,6 +50,7 @@ from tests.rounds.small import write_fleet
 
 DEVICES = 7
 GUARD = 60.0
+MEGABYTE = 1 << 20
 
 
 @pytest.fixture
@@ -137,6 +154,61 @@ def test_a_request_is_of_one_operation_and_one_helper() -> None:
         unsealed(b"", leader, helper, "batches"),
     ):
         assert broken is None
+
+
+def memory_of_requests(number: int) -> int:
+    """How many bytes are kept of so many requests of a megabyte, of strangers and of the leader."""
+    key, helper = Ed25519PrivateKey.generate(), bytes(32)
+    leader = key.public_key().public_bytes_raw()
+    tracemalloc.start()
+    try:
+        for _ in range(number):
+            assert unsealed(token_bytes(MEGABYTE), leader, helper, "batches") is None
+            own = sealed(key, helper, "batches", token_bytes(MEGABYTE))
+            assert unsealed(own, leader, helper, "batches") == own[64:]
+        del own
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_request_to_the_helper_is_kept_in_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: verified by what remembers its arguments, whole bodies stay, also those that nobody signed."""
+    before = signed.cache_info()
+    assert memory_of_requests(4) < MEGABYTE
+    assert signed.cache_info() == before
+    monkeypatch.setattr(exchange, "verifies", lru_cache(verifies))
+    monkeypatch.setattr(exchange, "_to_sign", lambda helper, operation, message: message)
+    assert memory_of_requests(4) > 4 * MEGABYTE
+
+
+@pytest.mark.parametrize("cells", [5_000, 20_000])
+def test_the_largest_batch_fits_a_request(cells: int) -> None:
+    """Of what a plan may have, at 5 bits a cell."""
+    bits = 5
+    circuit = SumVec(FIELD64, cells, (1 << bits) - 1, chunk_of(cells * bits))
+    system = Prio3(circuit, ALGORITHM, HmacAes(), PROOFS)
+    box = system.helper_size + hpke.OVERHEAD
+    parts = (16, 32, system.public_size, box, 32, CERTIFICATE_SIZE, SIGNATURE_SIZE, system.verifier_size)
+    batch = Batch(bytes(32), 0, (Entry(*map(bytes, parts)),) * BATCH)
+    assert Batch.decode(batch.encode(), system).number == 0
+    assert SIGNATURE_SIZE + len(batch.encode()) <= exchange.MOST
+
+
+def test_a_body_that_is_too_long_or_not_signed_does_not_reach_the_helper() -> None:
+    key, reached = Ed25519PrivateKey.generate(), list[bytes]()
+    leader, helper = key.public_key().public_bytes_raw(), bytes(32)
+
+    def answer(message: bytes) -> bytes:
+        reached.append(message)
+        return b"answer"
+
+    work = dict.fromkeys(("open", "verify", "close"), answer)
+    client = TestClient(build(cast(Helper, SimpleNamespace(public_key=helper, **work)), leader, 5.0))
+    longest = sealed(key, helper, "batches", bytes(exchange.MOST - SIGNATURE_SIZE))
+    for body, status in ((bytes(exchange.MOST), 401), (b"", 401), (longest + b"\0", 413), (longest, 200)):
+        assert client.post("/v1/batches", content=body).status_code == status
+    assert reached == [longest[SIGNATURE_SIZE:]]
 
 
 def test_a_folder_that_is_wrong_is_refused_in_words(home: Home, tmp_path: Path) -> None:
