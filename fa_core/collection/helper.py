@@ -3,7 +3,8 @@
 It is run by the witness's operator, never by the leader's, with its own key and its own database. What it
 answers is in the database before the answer leaves: the same request gets the same bytes, after a restart
 too, and another in its place is refused. It takes one report of a device in a task, whatever the leader
-sends, and gives its share of the sum away once, noised, for the reports that the leader counted as well.
+sends, and gives its share of the sum away once, noised, for the reports that the leader counted as well. The
+witness keeps the hash of that share, so that a restored database gives no second one.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +22,9 @@ from fa_core.collection.measured import Measured, measured
 from fa_core.collection.messages import Batch, Closing, Decision, Entry, Opened, Opening, encode_decisions
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import body_hash, check_sender, open_share
-from fa_core.collection.schema import CLOSED, MADE, OPEN, helper_batches, helper_reports, helper_tasks
+from fa_core.collection.schema import CLOSED, DRAWN, MADE, OPEN, helper_batches, helper_reports, helper_tasks
 from fa_core.collection.sums import Running
-from fa_core.collection.task import ID_SIZE, Task, asked, to_sign
+from fa_core.collection.task import ID_SIZE, Task, asked, label, to_sign
 from fa_core.database.connection import Database
 from fa_core.errors import BadInput, Refused
 from fa_core.layout import covers, layout_hash
@@ -32,12 +33,16 @@ from fa_core.prio.prio3 import HELPER, Begun, Finished, Input
 from fa_core.secagg.identity import population_id
 from fa_core.trust import hpke
 from fa_core.trust.charges import ChargeProof, Keys, Round, paid, read_row
+from fa_core.trust.collection_request import ShareRequest
 
 LONGEST: Final = timedelta(days=31)
 """Longest collection window."""
 
 KEPT: Final = timedelta(days=14)
 """How long after its window the keys of a task that nobody closed are kept."""
+
+ENDED: Final = (DRAWN, CLOSED)
+"""Stages in which a task has no keys any more, and nothing is added to its sum."""
 
 _KEY_SIZE: Final = 32
 
@@ -47,6 +52,10 @@ class CollectionWitness(Protocol):
 
     def sign_collection(self, request: bytes) -> bytes:
         """As `fa_core.trust.witness.Witness.sign_collection`."""
+        ...
+
+    def keep_share(self, request: bytes) -> bytes:
+        """As `fa_core.trust.witness.Witness.keep_share`."""
         ...
 
 
@@ -119,7 +128,7 @@ class Helper:
             assert row is not None
         if row["digest"] != digest:
             raise Refused(f"release {opening.release.hex()} has another task already")
-        if row["stage"] == CLOSED:
+        if row["stage"] in ENDED:
             raise Refused(f"release {opening.release.hex()} was collected; there is no second collection")
         task, signature = Task.parse(row["task"]), row["witness"]
         if row["stage"] == MADE:
@@ -244,38 +253,33 @@ class Helper:
     def close(self, request: bytes) -> bytes:
         """Return the noised share of the sum, once both counted the same, and forget all keys of the task.
 
-        Noise is drawn in the transaction that ends the task. The same request gets the same bytes again;
-        Refused where the leader counted otherwise, or too few, or something else was asked before.
+        Noise is drawn in the transaction that ends the task. Then the witness is asked to keep the share's
+        hash, and only then the share is given away. The same request gets the same bytes again.
+
+        Raises:
+            Refused: the leader counted otherwise, or too few; or the witness keeps another share's hash.
+            RoundFailed: the witness does not answer; ask again.
         """
         closing = Closing.decode(request)
         with self._database.writing() as connection:
-            row = _find(connection, helper_tasks.c.id == closing.task)
-            if row is None or row["stage"] == MADE:
-                raise Refused("the helper has no such task")
-            same = (row["count"], row["checksum"]) == (closing.count, closing.checksum)
-            if not same:
-                raise Refused(
-                    f"leader and helper did not count the same reports ({closing.count} and {row['count']})"
-                )
-            if row["stage"] == CLOSED:
-                if row["share"] is None:
-                    raise Refused("the collection was given up; it is not collected any more")
-                return bytes(row["share"])
-            least = Task.parse(row["task"]).least
-            if closing.count < least:
-                raise Refused(f"{closing.count} devices were counted; fewer than {least} are not summed")
-            running = Running.load(row["total"], row["count"], row["checksum"])
-            share = FIELD64.encode(measured(row["plan"]).noised(running.total, "helper"))
-            _end(connection, closing.task, share)
+            row = _closing(connection, closing)
+            if row["stage"] == OPEN:
+                _draw(connection, row, closing)
+                row = _closing(connection, closing)
+        share = bytes(row["share"])
+        if row["stage"] == DRAWN:
+            self._witness.keep_share(ShareRequest(row["release"], closing.task, _given(row)).encode())
+            with self._database.writing() as connection:
+                _update(connection, closing.task, {"stage": CLOSED})
         return share
 
     def forget(self) -> None:
         """Forget the keys and sums of tasks that were not closed within `KEPT` of their windows' ends."""
         before = int((self._clock() - KEPT).timestamp())
-        late = helper_tasks.c.closes < before, helper_tasks.c.stage != CLOSED
+        late = helper_tasks.c.closes < before, helper_tasks.c.stage.not_in(ENDED)
         with self._database.writing() as connection:
             for (task,) in connection.execute(select(helper_tasks.c.id).where(*late)).all():
-                _end(connection, task, None)
+                _end(connection, task, CLOSED, None)
 
     def _task_of(self, release: bytes) -> RowMapping | None:
         with self._database.reading() as connection:
@@ -395,7 +399,7 @@ def _open(connection: Connection, task: bytes) -> RowMapping:
     row = _find(connection, helper_tasks.c.id == task)
     if row is None or row["stage"] == MADE:
         raise Refused("the helper has no such task")
-    if row["stage"] == CLOSED:
+    if row["stage"] in ENDED:
         raise Refused("the collection is closed; nothing is added to it")
     return row
 
@@ -408,8 +412,38 @@ def _update(connection: Connection, task: bytes, values: dict[str, Any]) -> None
     connection.execute(update(helper_tasks).where(helper_tasks.c.id == task).values(**values))
 
 
-def _end(connection: Connection, task: bytes, share: bytes | None) -> None:
-    """Close a task: what remains is who was in it, what was counted, and the noised share, if any."""
+def _closing(connection: Connection, closing: Closing) -> RowMapping:
+    """Return the task that a leader may close as it asks. Raises Refused."""
+    row = _find(connection, helper_tasks.c.id == closing.task)
+    if row is None or row["stage"] == MADE:
+        raise Refused("the helper has no such task")
+    if (row["count"], row["checksum"]) != (closing.count, closing.checksum):
+        raise Refused(
+            f"leader and helper did not count the same reports ({closing.count} and {row['count']})"
+        )
+    if row["stage"] == CLOSED and row["share"] is None:
+        raise Refused("the collection was given up; it is not collected any more")
+    return row
+
+
+def _draw(connection: Connection, row: RowMapping, closing: Closing) -> None:
+    """Draw the noise of a task's share, and end the task. Raises Refused where too few were counted."""
+    least = Task.parse(row["task"]).least
+    if closing.count < least:
+        raise Refused(f"{closing.count} devices were counted; fewer than {least} are not summed")
+    running = Running.load(row["total"], row["count"], row["checksum"])
+    share = FIELD64.encode(measured(row["plan"]).noised(running.total, "helper"))
+    _end(connection, closing.task, DRAWN, share)
+
+
+def _given(row: RowMapping) -> bytes:
+    """Return the hash by which the witness knows the noised share of a task."""
+    closing = Closing(row["id"], row["count"], row["checksum"])
+    return sha256(label("noised share") + closing.encode() + row["share"]).digest()
+
+
+def _end(connection: Connection, task: bytes, stage: str, share: bytes | None) -> None:
+    """End a task: what remains is who was in it, what was counted, and the noised share, if any."""
     gone = {"sealing": b"", "verify_key": b"", "total": b""}
-    _update(connection, task, {"stage": CLOSED, "share": share, **gone})
+    _update(connection, task, {"stage": stage, "share": share, **gone})
     connection.execute(delete(helper_batches).where(helper_batches.c.task == task))

@@ -22,8 +22,9 @@ metadata = MetaData()
 OPEN, STOPPED, CLOSED = "open", "stopped", "closed"
 """A leader's task takes reports, takes no more, has its sum. A helper's is open or closed."""
 
-MADE = "made"
-"""A helper's task that the witness has not yet bound to its release."""
+MADE, DRAWN = "made", "drawn"
+"""A helper's task that the witness has not yet bound to its release; one whose noised share is written down,
+and whose hash the witness may not have yet."""
 
 leader_tasks = Table(
     "leader_tasks",

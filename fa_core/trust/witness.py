@@ -14,7 +14,7 @@ that this witness signed for the population before, by its own clock and its own
 charges nothing, too little, to another name or by a clock that runs ahead gets no sum.
 
 Where two aggregators form the sum there is no roster: it binds the release to their one collection, by the
-same charge.
+same charge, and keeps the hash of the one share of that sum that the helper gives away.
 
 It grants the stages of a rollout, too (`fa_core.trust.stages`).
 """
@@ -43,7 +43,7 @@ from fa_core.secagg.parameters import choose
 from fa_core.secagg.task import MAX_ATTEMPTS, Task
 from fa_core.trust import checkpoint
 from fa_core.trust.charges import ChargeProof, Keys, Round, context_of, paid
-from fa_core.trust.collection_request import TASK_SIZE, CollectionRequest
+from fa_core.trust.collection_request import TASK_SIZE, CollectionRequest, ShareRequest
 from fa_core.trust.grants import KnownRound, Recompute, no_gate
 from fa_core.trust.journal import Journal
 from fa_core.trust.stages import Stages
@@ -169,6 +169,29 @@ class Witness:
         if kept[:TASK_SIZE] != asked.task:
             raise Refused(f"the witness signed another collection for release {release}")
         return kept[TASK_SIZE:]
+
+    def keep_share(self, request: bytes) -> bytes:
+        """Keep the hash of the one noised share of a collection, and return it.
+
+        A helper whose database was restored draws its noise again; the hash of the share from before stands
+        here, and so the second is never given away. The same hash again is fine.
+
+        Args:
+            request: a `ShareRequest`; the helper asks, before the share leaves it.
+        """
+        try:
+            asked = ShareRequest.decode(request)
+        except BadInput as error:
+            raise Refused(f"the witness cannot read which share is meant: {error}") from None
+        release = asked.release.hex()
+        with self._journal.lock():
+            bound = self._journal.read(_collection(release))
+            if bound is None or bound[:TASK_SIZE] != asked.task:
+                raise Refused(f"the witness signed no such collection for release {release}")
+            kept = self._journal.keep(f"{release}-share", asked.digest)
+        if kept != asked.digest:
+            raise Refused(f"another share of release {release} may have been given away; there is no second")
+        return kept
 
     def _require_charge(self, task: Task, data: bytes) -> None:
         """Raise Refused unless the release is charged, and within budget by this witness's own sum."""

@@ -40,6 +40,7 @@ class _Operation(IntEnum):
     HOLD = 10
     RESUME = 11
     COLLECTION = 12
+    SHARE = 13
 
 
 class WitnessServer(socketserver.UnixStreamServer):
@@ -59,6 +60,7 @@ class WitnessServer(socketserver.UnixStreamServer):
             _Operation.HOLD: witness.hold,
             _Operation.RESUME: witness.resume,
             _Operation.COLLECTION: witness.sign_collection,
+            _Operation.SHARE: witness.keep_share,
         }
         clear(path)
         before = os.umask(0o117)
@@ -123,6 +125,10 @@ class WitnessClient:
     def sign_collection(self, request: bytes) -> bytes:
         """As `Witness.sign_collection`."""
         return self._ask(_Operation.COLLECTION, request)
+
+    def keep_share(self, request: bytes) -> bytes:
+        """As `Witness.keep_share`."""
+        return self._ask(_Operation.SHARE, request)
 
     def seen(self) -> int:
         """As `Witness.seen`."""

@@ -29,6 +29,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ from fa_core.database.connection import Database, connect_file, connect_server
 from fa_core.gateway.settings import FILE
 from fa_core.helper_service.settings import ADDRESS, CONFIG, read_home
 from fa_core.plan import canonical
+from fa_core.rounds.keys import local_witness
+from fa_core.trust.witness_service import WitnessServer
 from scripts.bench.gateway import cpu, free_port, one_round
 from scripts.bench.million_front import front
 from scripts.bench.million_reports import PLAN, Opened, copy_task, device_ms, make_all, now, open_collection
@@ -242,7 +245,8 @@ def collect(opened: Opened, databases: Databases, devices: int, workers: int) ->
         took = time.monotonic() - began
         after = cpu(process), databases.cpu()
         helper_mb = max(peak(each) for each in (process, *children(process)))
-        with leader_of(given[0]) as (leader, helper, _):
+        witness = witness_of(opened, databases.folder / f"witness-{workers}")
+        with witness, leader_of(given[0]) as (leader, helper, _):
             leader.close(opened.signed.task.id, helper)
             if leader.tally(opened.signed.task.id) != Tally(devices, 0, devices, {}):
                 raise SystemExit("not every report was counted once")
@@ -250,6 +254,24 @@ def collect(opened: Opened, databases: Databases, devices: int, workers: int) ->
     helpers, server = (1000 * (b - a) / devices for a, b in zip(before, after, strict=True))
     leader_mb = max(each[2] for each in spent)
     return Collected(workers, devices, take, verify, helpers, server, devices / took, leader_mb, helper_mb)
+
+
+@contextmanager
+def witness_of(opened: Opened, journal: Path) -> Iterator[None]:
+    """Have the collection's witness answer the helper, with a copy of its journal: it keeps one share of a
+    release, and here the same task is closed once for each number of workers."""
+    shutil.copytree(opened.keys.journal, journal)
+    witness = local_witness(replace(opened.keys, journal=journal), now)
+    socket = opened.folder / "witness.sock"
+    with WitnessServer(witness, socket) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+            socket.unlink()
 
 
 def at_once(given: Sequence[Work]) -> list[tuple[float, float, float]]:

@@ -1,5 +1,6 @@
 """Leader and helper: what is counted, what is refused, and that nothing is counted, or noised, twice."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,11 +20,16 @@ from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import Report, seal, withdraw
 from fa_core.collection.sums import CHECKSUM_SIZE
 from fa_core.collection.task import Task, asked
+from fa_core.engines.collection import _served
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
 from fa_core.plan import canonical
 from fa_core.prio.blocks import prio
 from fa_core.prio.prio3 import Prio3
 from fa_core.privacy import two_aggregators
+from fa_core.rounds.keys import local_keys, local_witness
+from fa_core.trust.collection_request import ShareRequest
+from fa_core.trust.witness import Witness
+from fa_core.trust.witness_service import WitnessClient
 from tests.collection.world import WINDOW, Collection, plan_of
 from tests.rounds.small import POPULATION
 
@@ -414,6 +420,93 @@ def test_the_sum_is_given_away_once(made: Collection) -> None:
         made.helper.open(
             Opening(canonical(made.plan), made.release, made.proof().encode(), task.leader, *WINDOW).encode()
         )
+
+
+def verified(made: Collection) -> bytes:
+    """Have all reports verified, and return what closes the collection."""
+    task, spy = made.open().task, Spy(made, lambda name, number: "request" if name == "close" else "")
+    made.leader.take_all(task.id, [each.encode() for each in made.reports(task)])
+    with pytest.raises(Away):
+        made.leader.close(task.id, spy)
+    return spy.asked[-1][1]
+
+
+def copied(made: Collection, role: str, source: str, target: str) -> None:
+    """Copy a database's file, while nobody has it open."""
+    made.close()
+    file = made.world.folder / f"{role}.db"
+    shutil.copy(file.with_suffix(source), file.with_suffix(target))
+    made.connect()
+
+
+def test_a_helper_that_was_restored_gives_no_second_share(made: Collection) -> None:
+    """A backup of an open task holds its running sum, for which noise would be drawn a second time: either
+    draw alone would tell the leader rho. A backup of after the draw gives the same share."""
+    closing = verified(made)
+    copied(made, "helper", ".db", ".open")
+    share = made.helper.close(closing)
+    copied(made, "helper", ".db", ".closed")
+    copied(made, "helper", ".open", ".db")
+    for _ in range(2):
+        with pytest.raises(Refused, match="there is no second"):
+            made.helper.close(closing)
+    copied(made, "helper", ".closed", ".db")
+    assert made.helper.close(closing) == share
+
+
+def test_with_a_witness_that_keeps_any_hash_it_gives_two(
+    made: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Witness, "keep_share", lambda self, request: request[-32:])
+    closing = verified(made)
+    copied(made, "helper", ".db", ".open")
+    share = made.helper.close(closing)
+    copied(made, "helper", ".open", ".db")
+    assert made.helper.close(closing) != share
+
+
+def test_a_share_waits_for_a_witness_that_is_away(
+    made: Collection, draws: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is drawn once, nothing is added to it, and it is neither given away before nor forgotten."""
+    closing = verified(made)
+
+    def silent(self: Witness, request: bytes) -> bytes:
+        raise RoundFailed("the witness does not answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(Witness, "keep_share", silent)
+        for _ in range(2):
+            with pytest.raises(RoundFailed, match="does not answer"):
+                made.helper.close(closing)
+    assert draws == ["helper"]
+    with pytest.raises(Refused, match="closed"):
+        made.helper.verify(closing)
+    made.at = WINDOW[1] + helping.KEPT + HOUR
+    made.helper.forget()
+    assert made.helper.close(closing) == made.helper.close(closing)
+    assert draws == ["helper"]
+
+
+def test_the_witness_keeps_one_hash_of_a_share(made: Collection, tmp_path: Path) -> None:
+    """Over its socket, and after a restart."""
+    task = made.open().task
+    good = ShareRequest(made.release, task.id, bytes(32))
+    other = replace(good, digest=b"\1" * 32)
+    folder = made.world.folder / "local"
+    for _ in range(2):
+        with _served(local_witness(local_keys(folder), made.clock), tmp_path / "socket"):
+            witness = WitnessClient(tmp_path / "socket")
+            assert witness.keep_share(good.encode()) == good.digest
+            for broken, says in (
+                (other.encode(), "there is no second"),
+                (replace(good, task=bytes(32)).encode(), "no such collection"),
+                (replace(good, release=bytes(16)).encode(), "no such collection"),
+                (b"", "cannot read"),
+                (good.encode() + b"\0", "cannot read"),
+            ):
+                with pytest.raises(Refused, match=says):
+                    witness.keep_share(broken)
 
 
 def test_a_close_that_does_not_match_is_refused_and_nothing_is_drawn(

@@ -77,7 +77,8 @@ class Network:
 
 @dataclass
 class Trial:
-    """A collection whose databases are set back, so that it can be killed at another statement."""
+    """A collection whose databases, and the witness's journal, are set back, so that it can be killed at
+    another statement."""
 
     made: Collection
     proof: ChargeProof
@@ -95,6 +96,8 @@ class Trial:
         self.made.close()
         for role in ("leader", "helper"):
             shutil.copy(self._path(role).with_suffix(".kept"), self._path(role))
+        for entry in (self.made.world.folder / "local" / "witness").glob("*-share"):
+            entry.unlink()
         self.shares.clear()
 
     def _path(self, role: str) -> Path:

@@ -32,7 +32,7 @@ BODIES = {"leader": lead, "helper": serve}
 TAKEN, STOPPED, CLAIMED, COUNTED, CLAIMED_NONE, CLOSED = range(6)
 """The commits of a leader that takes reports and closes."""
 
-VERIFIED, ENDED = range(2)
+VERIFIED, ENDED, GIVEN = range(3)
 """The commits of its helper."""
 
 
@@ -137,9 +137,14 @@ class Trial:
         self.reports = tuple(each.encode() for each in self.made.reports(self.task()))
 
     def collect(self, kills: dict[str, Kill]) -> int:
-        """Collect from databases in which the task is open, and check what comes of it."""
+        """Collect from databases in which the task is open, and check what comes of it.
+
+        The witness is set back as well: it would let no other share be given away.
+        """
         for name in ("draws", "shares", "sums"):
             (self.folder / name).unlink(missing_ok=True)
+        for entry in (self.folder / "local" / "witness").glob("*-share"):
+            entry.unlink()
         given = replace(self.given, databases=self.databases(self.given.databases), reports=self.reports)
         killed = self.run(given, kills)
         sums = np.frombuffer((self.folder / "sums").read_bytes(), np.int64)
@@ -175,11 +180,13 @@ def trial(forks: Any, folder: Path, server: postgres.Database | None = None) -> 
 
 
 def test_a_killed_leader_and_a_killed_helper_count_once(forks: Any, tmp_path: Path) -> None:
-    """Before the commit that counts a batch, at either; and both before the one that ends the task."""
+    """Before the commit that counts a batch, at either; both before the one that ends the task; and the
+    helper before the one that says that its share is given away."""
     with trial(forks, tmp_path) as made:
         made.prepare()
         assert made.collect({"leader": Kill(COUNTED), "helper": Kill(VERIFIED)}) == 2
         assert made.collect({"leader": Kill(CLOSED), "helper": Kill(ENDED)}) == 2
+        assert made.collect({"helper": Kill(GIVEN)}) == 1
 
 
 @pytest.mark.long
@@ -209,7 +216,7 @@ def test_a_database_that_is_killed_before_any_commit(forks: Any, tmp_path: Path)
             for at in count():
                 if not made.collect({role: Kill(at, process=postgres.postmaster(server.home))}):
                     break
-            assert at == {"leader": CLOSED + 1, "helper": ENDED + 1}[role]
+            assert at == {"leader": CLOSED + 1, "helper": GIVEN + 1}[role]
             for at in count():
                 if not made.collect({role: Kill(at)}):
                     break
