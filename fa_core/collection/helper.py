@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
-from fa_core.collection.measured import Measured, measured
+from fa_core.collection.measured import Measured, measured, measured_for
 from fa_core.collection.messages import Batch, Closing, Decision, Entry, Opened, Opening, encode_decisions
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import body_hash, check_sender, open_share
@@ -241,12 +241,8 @@ class Helper:
     def _collecting(self, task: bytes) -> _Collecting:
         with self._database.reading() as connection:
             row = _open(connection, task)
-        return _Collecting(
-            Task.parse(row["task"]),
-            measured(row["plan"]),
-            row["verify_key"],
-            hpke.OpeningKey(row["sealing"]).private(),
-        )
+        found, sealing = Task.parse(row["task"]), hpke.OpeningKey(row["sealing"]).private()
+        return _Collecting(found, measured_for(found, row["plan"]), row["verify_key"], sealing)
 
     # Closing.
 
@@ -428,11 +424,11 @@ def _closing(connection: Connection, closing: Closing) -> RowMapping:
 
 def _draw(connection: Connection, row: RowMapping, closing: Closing) -> None:
     """Draw the noise of a task's share, and end the task. Raises Refused where too few were counted."""
-    least = Task.parse(row["task"]).least
-    if closing.count < least:
-        raise Refused(f"{closing.count} devices were counted; fewer than {least} are not summed")
+    task = Task.parse(row["task"])
+    if closing.count < task.least:
+        raise Refused(f"{closing.count} devices were counted; fewer than {task.least} are not summed")
     running = Running.load(row["total"], row["count"], row["checksum"])
-    share = FIELD64.encode(measured(row["plan"]).noised(running.total, "helper"))
+    share = FIELD64.encode(measured_for(task, row["plan"]).noised(running.total, "helper"))
     _end(connection, closing.task, DRAWN, share)
 
 

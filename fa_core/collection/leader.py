@@ -23,7 +23,7 @@ from sqlalchemy import func, insert, select, update
 from fa_core.collection import leader_rows as rows
 from fa_core.collection.checks import verify_task
 from fa_core.collection.leader_rows import COUNTED
-from fa_core.collection.measured import Measured, measured
+from fa_core.collection.measured import Measured, measured, measured_for
 from fa_core.collection.messages import (
     Aggregator,
     Batch,
@@ -336,12 +336,14 @@ class Leader:
         return Tally(found.total(), found[None], found[COUNTED], refused)
 
     def _find(self, task: bytes) -> _Collecting:
-        """Return a task. Raises RefusedReport where there is none."""
+        """Return a task. Raises RefusedReport where there is none, Refused as `measured_for`."""
         with self._database.reading() as connection:
             row = rows.task_row(connection, leader_tasks.c.id == task)
         if row is None:
             raise RefusedReport(Refusal.UNKNOWN_TASK)
-        return _Collecting(_task(row["signed"]), measured(row["plan"]), row["stage"], row["verify_key"])
+        found, plan, stage = _task(row["signed"]), row["plan"], row["stage"]
+        says = measured(plan) if stage == CLOSED else measured_for(found, plan)
+        return _Collecting(found, says, stage, row["verify_key"])
 
 
 @lru_cache(maxsize=16)

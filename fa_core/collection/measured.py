@@ -6,8 +6,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fa_core.errors import BadInput
-from fa_core.layout import compile_plan
+from fa_core.collection.task import Task
+from fa_core.errors import BadInput, Refused
+from fa_core.layout import compile_plan, layout_hash
 from fa_core.plan import Plan, from_canonical
 from fa_core.prio.blocks import prio, spread
 from fa_core.prio.field import FIELD64
@@ -31,6 +32,21 @@ class Measured:
             total: uint64 (elements,), its share of the sum of what devices shared.
         """
         return FIELD64.add(spread(self.plan, total), FIELD64.array(noise_of(self.layout, role)))
+
+
+def measured_for(task: Task, plan: bytes) -> Measured:
+    """Return what the plan of a task says, as `measured`.
+
+    Raises Refused where it says another layout than the task names: in an open window of days another version
+    of Unheard, with other bounds or other noise, may have come.
+    """
+    found = measured(plan)
+    if layout_hash(found.layout) != task.layout:
+        raise Refused(
+            f"this version of Unheard makes another layout of the plan than the task of release "
+            f"{task.release.hex()} names; the version that opened it ends it"
+        )
+    return found
 
 
 @lru_cache(maxsize=16)

@@ -22,7 +22,8 @@ from fa_core.collection.sums import CHECKSUM_SIZE
 from fa_core.collection.task import Task, asked
 from fa_core.engines.collection import _served
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
-from fa_core.plan import canonical
+from fa_core.layout import compile_plan
+from fa_core.plan import Plan, canonical
 from fa_core.prio.blocks import prio
 from fa_core.prio.prio3 import Prio3
 from fa_core.privacy import two_aggregators
@@ -30,6 +31,7 @@ from fa_core.rounds.keys import local_keys, local_witness
 from fa_core.trust.collection_request import ShareRequest
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessClient
+from fa_core.values import Layout
 from tests.collection.world import WINDOW, Collection, plan_of
 from tests.rounds.small import POPULATION
 
@@ -507,6 +509,61 @@ def test_the_witness_keeps_one_hash_of_a_share(made: Collection, tmp_path: Path)
             ):
                 with pytest.raises(Refused, match=says):
                     witness.keep_share(broken)
+
+
+@pytest.fixture
+def updated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Update the code, to a version that adds a quarter of the noise."""
+
+    def other(plan: Plan) -> Layout:
+        layout = compile_plan(plan)
+        return replace(layout, blocks=tuple(replace(b, variance=b.variance / 4) for b in layout.blocks))
+
+    def update() -> None:
+        measuring.measured.cache_clear()
+        monkeypatch.setattr(measuring, "compile_plan", other)
+
+    yield update
+    measuring.measured.cache_clear()
+
+
+def test_another_version_does_not_go_on_with_an_open_task(
+    made: Collection, draws: list[str], updated: Callable[[], None]
+) -> None:
+    """Neither the helper nor the leader, whichever is updated; what the devices proved for is in the task."""
+    closing = verified(made)
+    task = Closing.decode(closing).task
+    updated()
+    for work in (
+        lambda: made.helper.close(closing),
+        lambda: made.helper.verify(task + bytes(6)),
+        lambda: made.leader.verify(task, made.helper),
+        lambda: made.leader.take(task, b""),
+        lambda: made.leader.close(task, made.helper),
+    ):
+        with pytest.raises(Refused, match="another layout of the plan"):
+            work()
+    assert draws == []
+
+
+def test_a_version_that_does_not_look_adds_other_noise(
+    made: Collection, updated: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, drawn = verified(made), list[Any]()
+    monkeypatch.setattr(helping, "measured_for", lambda task, plan: measuring.measured(plan))
+    monkeypatch.setattr(
+        measuring, "noise_of", lambda layout, role: drawn.append(layout) or np.zeros(layout.length)
+    )
+    updated()
+    made.helper.close(closing)
+    assert drawn[0].blocks[0].variance * 4 == compile_plan(made.plan).blocks[0].variance
+
+
+def test_a_sum_stays_what_it_was_after_an_update(made: Collection, updated: Callable[[], None]) -> None:
+    task = made.open().task
+    sums = made.collect(made.reports(task), task)
+    updated()
+    assert np.array_equal(made.leader.close(task.id, made.helper), sums)
 
 
 def test_a_close_that_does_not_match_is_refused_and_nothing_is_drawn(

@@ -1,10 +1,13 @@
 """The circuit of a plan: honest devices pass it, it is that of a plain reference, and every kind of
 constraint in it refuses a lie that nothing else would."""
 
+import json
 import random
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from hashlib import sha256
 from math import log2
 from pathlib import Path
 
@@ -330,3 +333,36 @@ def test_the_page_has_the_numbers_of_every_shipped_plan() -> None:
         weight = np.bincount(forms.row, np.abs(forms.coefficient), forms.size) + np.abs(forms.constant)
         largest = max(largest, int(weight.max()))
     assert f"among the shipped plans is {largest:,}." in page
+
+
+CIRCUITS = Path(__file__).parent / "circuits.json"
+
+
+def hash_of(plan: Plan) -> str:
+    """Hash all that decides which reports of a plan hold, and what they add to its vector."""
+    found = circuit(plan)
+    forms, outputs = found.system.forms, found.system.outputs
+    arrays = [found.system.gates]
+    for each in (forms, outputs):
+        arrays += [each.constant, each.row, each.column, each.coefficient]
+    numbers = [found.length, found.chunk, *found.calls, found.joint_length, PROOFS, ALGORITHM]
+    digest = sha256(repr((numbers, [array.shape for array in arrays])).encode())
+    for array in arrays:
+        digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def test_the_circuit_of_every_shipped_plan_is_what_it_was() -> None:
+    """A task names the plan, and not the circuit: two versions of this code that make different circuits of
+    one plan need different numbers. Where a plan changed, or `ALGORITHM` did, write the file anew; where
+    neither did, give `ALGORITHM` a new number first."""
+    found = {name: hash_of(load(FOLDER / f"{name}.yaml", today=TODAY, fleet=2_000)) for name in PLANS}
+    assert found == json.loads(CIRCUITS.read_text("ascii")), json.dumps(found, indent=2)
+
+
+def test_a_gate_more_or_less_is_another_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of("rate")
+    before, own = hash_of(plan), circuit(plan)
+    system = replace(own.system, gates=own.system.gates[:-1])
+    monkeypatch.setattr(sys.modules[__name__], "circuit", lambda plan: Blocks(system))
+    assert hash_of(plan) != before
