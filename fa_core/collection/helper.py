@@ -24,7 +24,7 @@ from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import body_hash, check_sender, open_share
 from fa_core.collection.schema import CLOSED, DRAWN, MADE, OPEN, helper_batches, helper_reports, helper_tasks
 from fa_core.collection.sums import Running
-from fa_core.collection.task import ID_SIZE, Task, asked, label, to_sign
+from fa_core.collection.task import ID_SIZE, KEPT, Task, asked, label, to_sign
 from fa_core.database.connection import Database
 from fa_core.errors import BadInput, Refused
 from fa_core.layout import covers, layout_hash
@@ -37,9 +37,6 @@ from fa_core.trust.collection_request import ShareRequest
 
 LONGEST: Final = timedelta(days=31)
 """Longest collection window."""
-
-KEPT: Final = timedelta(days=14)
-"""How long after its window the keys of a task that nobody closed are kept."""
 
 ENDED: Final = (DRAWN, CLOSED)
 """Stages in which a task has no keys any more, and nothing is added to its sum."""

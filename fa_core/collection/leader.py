@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import RowMapping, func, insert, select, update
 
 from fa_core.collection import leader_rows as rows
 from fa_core.collection.checks import verify_task
@@ -38,7 +38,7 @@ from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import Report, check_sender, leader_hash, read_withdrawal
 from fa_core.collection.schema import CLOSED, OPEN, STOPPED, leader_reports, leader_tasks
 from fa_core.collection.sums import Running
-from fa_core.collection.task import SignedTask, Task, to_sign
+from fa_core.collection.task import KEPT, SignedTask, Task, to_sign
 from fa_core.database.connection import Database
 from fa_core.errors import RoundFailed, UnheardError
 from fa_core.prio.field import FIELD64
@@ -298,7 +298,7 @@ class Leader:
             row = rows.task_row(connection, leader_tasks.c.id == task)
         assert row is not None
         if row["stage"] == CLOSED:
-            return np.frombuffer(row["sums"], "<i8").astype(np.int64)
+            return _sums(row)
         if row["count"] < collecting.task.least:
             raise RoundFailed(
                 f"{row['count']} devices were counted; fewer than {collecting.task.least} are not summed"
@@ -314,13 +314,23 @@ class Leader:
             row = rows.task_row(connection, leader_tasks.c.id == task)
             assert row is not None
             if row["stage"] == CLOSED:
-                return np.frombuffer(row["sums"], "<i8").astype(np.int64)
+                return _sums(row)
             running = Running.load(row["total"], row["count"], row["checksum"])
             own = collecting.measured.noised(running.total, "leader")
             sums = collecting.measured.prio.unshard([own, share])
             closed = {"stage": CLOSED, "sums": sums.astype("<i8").tobytes(), "total": b"", "verify_key": b""}
             rows.update_task(connection, task, closed)
         return sums
+
+    def forget(self) -> None:
+        """Give up tasks that were not closed within `KEPT` of their windows' ends.
+
+        The reports that were never verified are deleted, and count as late; so are the key and the sum.
+        """
+        with self._database.writing() as connection:
+            for row in rows.not_closed(connection):
+                if _task(row["signed"]).closes + KEPT < self._clock():
+                    rows.give_up(connection, row["id"])
 
     def tally(self, task: bytes) -> Tally:
         """Return how far a collection is."""
@@ -344,6 +354,13 @@ class Leader:
         found, plan, stage = _task(row["signed"]), row["plan"], row["stage"]
         says = measured(plan) if stage == CLOSED else measured_for(found, plan)
         return _Collecting(found, says, stage, row["verify_key"])
+
+
+def _sums(row: RowMapping) -> Int64Array:
+    """Return the sum of a closed task. Raises RoundFailed where there is none."""
+    if row["sums"] is None:
+        raise RoundFailed("the collection was given up; nothing was released")
+    return np.frombuffer(row["sums"], "<i8").astype(np.int64)
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, 
 
 from fa_core.collection.refusal import Refusal
 from fa_core.collection.report import Report
-from fa_core.collection.schema import OPEN, leader_batches, leader_reports, leader_tasks
+from fa_core.collection.schema import CLOSED, OPEN, leader_batches, leader_reports, leader_tasks
 
 COUNTED: Final = 0
 """The outcome of a report that is in the sum; others are numbers of refusals."""
@@ -153,6 +153,20 @@ def settle(connection: Connection, task: bytes, outcomes: Mapping[bytes, int]) -
     rows = [{"of": task, "by": device, "outcome": outcome} for device, outcome in outcomes.items()]
     if rows:
         connection.execute(update(leader_reports).where(*which).values(body=None), rows)
+
+
+def not_closed(connection: Connection) -> Sequence[RowMapping]:
+    """Return the tasks that have no sum yet."""
+    found = connection.execute(select(leader_tasks).where(leader_tasks.c.stage != CLOSED))
+    return found.mappings().all()
+
+
+def give_up(connection: Connection, task: bytes) -> None:
+    """Close a task without a sum: no share, no key and no part of the sum is left; what waited is late."""
+    waiting = update(leader_reports).where(*_waiting(task))
+    connection.execute(waiting.values(outcome=Refusal.LATE.number, body=None))
+    connection.execute(delete(leader_batches).where(leader_batches.c.task == task))
+    update_task(connection, task, {"stage": CLOSED, "verify_key": b"", "total": b""})
 
 
 def _stage(connection: Connection, task: bytes) -> str:

@@ -9,7 +9,7 @@ share and of every signature: nothing of one task can be used in another.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
@@ -25,6 +25,9 @@ from fa_core.trust.collection_request import CollectionRequest
 
 ID_SIZE: Final = 32
 MAX_BYTES: Final = 1 << 16
+KEPT: Final = timedelta(days=14)
+"""How long after its window either aggregator keeps what it has of a task that nobody closed."""
+
 _SIGNATURE_SIZE: Final = 64
 
 

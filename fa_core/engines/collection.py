@@ -74,6 +74,7 @@ def aggregators_of(
     with _database(folder / "leader.db") as database:
         key = key_in(folder / "leader.key")
         leader = Leader(database, key, keys.authority.public_key, context.today)
+        leader.forget()
         if helper is None:
             with _local_helper(folder / "helper", leader.public_key, keys, context) as own:
                 yield Aggregators(leader, own, own.public_key)
@@ -91,7 +92,9 @@ def _local_helper(folder: Path, leader: bytes, keys: LocalKeys, context: RunCont
     pinned = Pinned(keys.authority.public_key, log, witness, leader)
     with _database(folder / "helper.db") as database:
         key = key_in(folder / "helper.key")
-        yield Helper(database, key, pinned, context.signers.witness, context.today)
+        helper = Helper(database, key, pinned, context.signers.witness, context.today)
+        helper.forget()
+        yield helper
 
 
 @contextmanager

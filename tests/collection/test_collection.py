@@ -1,12 +1,14 @@
 """Leader and helper: what is counted, what is refused, and that nothing is counted, or noised, twice."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,8 +21,8 @@ from fa_core.collection.messages import Batch, Closing, Opening
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import Report, seal, withdraw
 from fa_core.collection.sums import CHECKSUM_SIZE
-from fa_core.collection.task import Task, asked
-from fa_core.engines.collection import _served
+from fa_core.collection.task import KEPT, Task, asked
+from fa_core.engines.collection import _served, aggregators_of
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan, canonical
@@ -28,6 +30,7 @@ from fa_core.prio.blocks import prio
 from fa_core.prio.prio3 import Prio3
 from fa_core.privacy import two_aggregators
 from fa_core.rounds.keys import local_keys, local_witness
+from fa_core.rounds.run import RunContext
 from fa_core.trust.collection_request import ShareRequest
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessClient
@@ -484,7 +487,7 @@ def test_a_share_waits_for_a_witness_that_is_away(
     assert draws == ["helper"]
     with pytest.raises(Refused, match="closed"):
         made.helper.verify(closing)
-    made.at = WINDOW[1] + helping.KEPT + HOUR
+    made.at = WINDOW[1] + KEPT + HOUR
     made.helper.forget()
     assert made.helper.close(closing) == made.helper.close(closing)
     assert draws == ["helper"]
@@ -549,11 +552,14 @@ def test_another_version_does_not_go_on_with_an_open_task(
 def test_a_version_that_does_not_look_adds_other_noise(
     made: Collection, updated: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closing, drawn = verified(made), list[Any]()
+    closing, drawn = verified(made), list[Layout]()
+
+    def noise(layout: Layout, role: str) -> Any:
+        drawn.append(layout)
+        return np.zeros(layout.length, np.int64)
+
     monkeypatch.setattr(helping, "measured_for", lambda task, plan: measuring.measured(plan))
-    monkeypatch.setattr(
-        measuring, "noise_of", lambda layout, role: drawn.append(layout) or np.zeros(layout.length)
-    )
+    monkeypatch.setattr(measuring, "noise_of", noise)
     updated()
     made.helper.close(closing)
     assert drawn[0].blocks[0].variance * 4 == compile_plan(made.plan).blocks[0].variance
@@ -689,10 +695,50 @@ def test_no_task_is_opened_that_is_not_charged_or_for_somebody_else(made: Collec
 def test_a_task_that_nobody_closes_loses_its_keys(made: Collection) -> None:
     task = made.open().task
     made.helper.forget()
-    made.at = WINDOW[1] + helping.KEPT + HOUR
+    made.at = WINDOW[1] + KEPT + HOUR
     made.helper.forget()
     with made.databases["helper"].reading() as connection:
         row = connection.exec_driver_sql("SELECT * FROM helper_tasks").mappings().one()
     assert (row["sealing"], row["verify_key"], row["total"], row["stage"]) == (b"", b"", b"", "closed")
     with pytest.raises(Refused, match="given up"):
         made.helper.close(Closing(task.id, 0, bytes(CHECKSUM_SIZE)).encode())
+
+
+def test_reports_of_a_task_that_nobody_closes_are_deleted(made: Collection) -> None:
+    """Those that wait, and those in a batch that was never decided; not what was counted of a closed task."""
+    task, spy = made.open().task, Spy(made, lambda name, number: "request" if name == "verify" else "")
+    reports = made.reports(task)
+    made.leader.take_all(task.id, [each.encode() for each in reports[:4]])
+    with pytest.raises(Away):
+        made.leader.verify(task.id, spy)
+    made.leader.take_all(task.id, [each.encode() for each in reports[4:]])
+    made.at = WINDOW[1] + KEPT
+    made.leader.forget()
+    assert made.leader.tally(task.id).waiting == DEVICES
+    made.at += HOUR
+    made.leader.forget()
+    with made.databases["leader"].reading() as connection:
+        assert not connection.exec_driver_sql("SELECT body FROM leader_reports WHERE body NOTNULL").all()
+        row = connection.exec_driver_sql("SELECT * FROM leader_tasks").mappings().one()
+    assert (row["verify_key"], row["total"], row["stage"]) == (b"", b"", "closed")
+    assert made.leader.tally(task.id) == Tally(DEVICES, 0, 0, {Refusal.LATE: DEVICES})
+    assert made.leader.verify(task.id, made.helper) == 0
+    with pytest.raises(RoundFailed, match="given up"):
+        made.leader.close(task.id, made.helper)
+
+
+def test_a_run_forgets_what_was_never_closed_before_it_uses_either(made: Collection) -> None:
+    """A run that was interrupted leaves its task open; the next one is when both can forget it."""
+    task = made.open().task
+    made.leader.take(task.id, made.reports(task)[0].encode())
+    made.close()
+    folder, files = made.world.folder, {"leader": "leader.db", "helper": "helper/helper.db"}
+    (folder / "helper").mkdir()
+    shutil.copy(folder / "helper.db", folder / files["helper"])
+    signers = made.world.signers
+    context = SimpleNamespace(signers=signers, today=lambda: WINDOW[1] + KEPT + HOUR)
+    with aggregators_of(None, folder, local_keys(folder / "local"), cast(RunContext, context)):
+        for role, file in files.items():
+            database = sqlite3.connect(folder / file)
+            assert database.execute(f"SELECT verify_key FROM {role}_tasks").fetchall() == [(b"",)]
+            database.close()
