@@ -356,7 +356,11 @@ def _decided(
 
 def _take_places(connection: Connection, task: bytes, checked: Sequence[_Checked]) -> None:
     """Take each device's one place in a task; refuse a report whose device has sent something, or whose id
-    another has."""
+    another has.
+
+    Such a report is refused for that alone, whatever was found of its share and its proof: who sends a report
+    again, with verifiers of its choice, is not told whether they would have held.
+    """
     columns = helper_reports.c
     own = columns.device.in_([each.entry.device for each in checked])
     same = columns.id.in_([each.entry.id for each in checked])
@@ -366,9 +370,9 @@ def _take_places(connection: Connection, task: bytes, checked: Sequence[_Checked
     rows = []
     for each in checked:
         if each.entry.device in devices:
-            each.refusal = each.refusal or Refusal.SECOND_REPORT
+            each.refusal = Refusal.SECOND_REPORT
         elif each.entry.id in ids:
-            each.refusal = each.refusal or Refusal.REPLAYED
+            each.refusal = Refusal.REPLAYED
         else:
             devices.add(each.entry.device)
             ids.add(each.entry.id)

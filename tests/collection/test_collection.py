@@ -17,7 +17,7 @@ from fa_core.collection import helper as helping
 from fa_core.collection import leader as leading
 from fa_core.collection import measured as measuring
 from fa_core.collection.leader import Tally
-from fa_core.collection.messages import Batch, Closing, Opening
+from fa_core.collection.messages import Batch, Closing, Opening, decode_decisions
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import Report, seal, withdraw
 from fa_core.collection.sums import CHECKSUM_SIZE
@@ -620,7 +620,7 @@ def test_a_batch_in_the_place_of_another_is_refused(made: Collection) -> None:
 
 
 def test_a_device_or_an_id_twice_in_a_batch_is_counted_once(made: Collection) -> None:
-    """As a leader sends them whose database forgot; the share of who has another's id does not open."""
+    """As a leader sends them whose database forgot."""
     task, spy = made.open().task, Spy(made, lambda name, number: "request" if name == "verify" else "")
     reports = made.reports(task)
     for report in reports[:6]:
@@ -635,9 +635,44 @@ def test_a_device_or_an_id_twice_in_a_batch_is_counted_once(made: Collection) ->
     again = (replace(batch.entries[0], **changed),)
     size = 1 + prio(made.plan).message_size
     codes = list(made.helper.verify(replace(batch, entries=twice).encode())[::size])
-    assert codes == [0] * 6 + [Refusal.SECOND_REPORT.number, Refusal.SEALED_OTHERWISE.number]
+    assert codes == [0] * 6 + [Refusal.SECOND_REPORT.number, Refusal.REPLAYED.number]
     codes = list(made.helper.verify(replace(batch, number=1, entries=again).encode())[::size])
-    assert codes == [Refusal.SEALED_OTHERWISE.number]
+    assert codes == [Refusal.REPLAYED.number]
+
+
+def codes_of_tries(made: Collection) -> set[Refusal | None]:
+    """Ask the helper again about a report that it took: as it was, and with a verifier that does not hold."""
+    task, spy = made.open().task, Spy(made)
+    made.leader.take_all(task.id, [each.encode() for each in made.reports(task)])
+    made.leader.verify(task.id, spy)
+    system, request = prio(made.plan), spy.asked[-1][1]
+    entry, codes = Batch.decode(request, system).entries[0], set()
+    for number, changed in ((1, 0), (2, 1)):
+        verifier = bytes([entry.verifier[0] ^ changed]) + entry.verifier[1:]
+        batch = Batch(task.id, number, (replace(entry, verifier=verifier),))
+        (decision,) = decode_decisions(made.helper.verify(batch.encode()), 1, system)
+        codes.add(decision.refusal)
+    return codes
+
+
+def test_the_helper_says_nothing_about_a_second_proof_of_a_device(made: Collection) -> None:
+    """A leader could try verifiers of its choice for one report as often as it likes."""
+    assert codes_of_tries(made) == {Refusal.SECOND_REPORT}
+
+
+def test_a_helper_that_looks_at_the_proof_first_says_whether_it_holds(
+    made: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = helping._take_places
+
+    def proof_first(connection: Any, task: bytes, checked: Any) -> None:
+        before = [each.refusal for each in checked]
+        place(connection, task, checked)
+        for each, refusal in zip(checked, before, strict=True):
+            each.refusal = refusal or each.refusal
+
+    monkeypatch.setattr(helping, "_take_places", proof_first)
+    assert codes_of_tries(made) == {Refusal.SECOND_REPORT, Refusal.INVALID}
 
 
 # One charge, one sum.
