@@ -14,11 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.collection.task import label
 from fa_core.errors import BadInput, Refused, UnheardError
 from fa_core.secagg.identity import SIGNATURE_SIZE, verifies
+from fa_core.trust import strict
 
 OPERATIONS: Final = ("tasks", "batches", "closings")
 """What may be posted to a helper, at /v1/…"""
@@ -78,14 +80,19 @@ class HelperAddress:
 
 
 def read_address(path: Path) -> HelperAddress:
-    """Return what is in a helper's file. Raises BadInput for anything else."""
+    """Return what is in a helper's file. Raises BadInput for anything else.
+
+    Its authority is one certificate: with none, Python would trust every authority of the system.
+    """
     try:
         body = json.loads(path.read_text("utf-8"))
         key = bytes.fromhex(body["public_key"])
-        found = HelperAddress(str(body["name"]), key, str(body["authority"]))
+        found = HelperAddress(strict.text(body["name"]), key, strict.text(body["authority"]))
+        http.client.HTTPConnection(found.name)  # reads the name, and connects to nothing
+        (_,) = x509.load_pem_x509_certificates(found.authority.encode("ascii"))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, http.client.InvalidURL):
         found = None
     if found is None or len(found.public_key) != SIGNATURE_SIZE // 2:
         raise BadInput(f"{path} is not a helper's file, as `fa helper init` makes it")
@@ -130,9 +137,10 @@ class HelperClient:
 
     def _post(self, operation: str, body: bytes) -> bytes:
         name = self.address.name
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            trust = ssl.create_default_context(cadata=self.address.authority)
-        except ssl.SSLError:
+            trust.load_verify_locations(cadata=self.address.authority)
+        except (ssl.SSLError, ValueError, TypeError):
             raise BadInput(f"the file of the helper {name} holds no certificate") from None
         trust.minimum_version = ssl.TLSVersion.TLSv1_3
         connection = http.client.HTTPSConnection(name, context=trust, timeout=SECONDS)

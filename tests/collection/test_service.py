@@ -211,17 +211,26 @@ def test_a_body_that_is_too_long_or_not_signed_does_not_reach_the_helper() -> No
     assert reached == [longest[SIGNATURE_SIZE:]]
 
 
-def test_a_folder_that_is_wrong_is_refused_in_words(home: Home, tmp_path: Path) -> None:
+def test_a_folder_that_is_wrong_is_refused_in_words(home: Home, made: Collection, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read_home(tmp_path)
     for text, says in (("name = 7", "name"), ("=", "not TOML")):
         (home.folder / "helper.toml").write_text(text)
         with pytest.raises(BadInput, match=says):
             read_home(home.folder)
-    for text in ("{}", "[]", "[" * 9000, '{"name": "a:1", "public_key": "00", "authority": ""}'):
-        (home.folder / "helper.json").write_text(text)
+    file = home.folder / "helper.json"
+    good = read_address(file)
+    authorities = ("", "no certificate", "é", 2 * good.authority)
+    others = [replace(good, authority=text).encode() for text in authorities]
+    others += [replace(good, public_key=b"").encode(), replace(good, name="localhost:x").encode()]
+    for text in ("{}", "[]", "[" * 9000, *others):
+        file.write_text(text)
         with pytest.raises(BadInput, match="not a helper's file"):
-            read_address(home.folder / "helper.json")
+            read_address(file)
+    for authority in authorities[:3]:
+        unread = HelperClient(replace(good, authority=authority), made.leader_key)
+        with pytest.raises(BadInput, match="holds no certificate"):
+            unread.close(b"")
 
 
 # `fa run`.
