@@ -188,17 +188,17 @@ class Leader:
     def withdraw(self, task: bytes, data: bytes) -> None:
         """Delete a report that its device takes back, before it is verified, and never count it.
 
-        Raises RefusedReport: `late` where it is verified, or about to be.
+        Raises RefusedReport: `late` where it is verified, or about to be, and where the task takes no reports
+        any more and has none of this device; `replayed` where another device's report has this id.
         """
-        collecting = self._find(task)
+        collecting, now = self._find(task), self._clock()
         number, device = read_withdrawal(data, collecting.task, self._authority)
         with self._database.writing() as connection:
             kept = rows.report_of(connection, task, device)
             if kept is None:
-                values = {"task": task, "device": device, "id": number, "digest": b""}
-                if not rows.ids_taken(connection, task, [number]):
-                    outcome = Refusal.WITHDRAWN.number
-                    connection.execute(insert(leader_reports).values(**values, outcome=outcome))
+                refusal = rows.withdraw_ahead(connection, task, device, number, now >= collecting.task.closes)
+                if refusal is not None:
+                    raise RefusedReport(refusal)
             elif kept["outcome"] is None and kept["batch"] is None:
                 rows.settle(connection, task, {device: Refusal.WITHDRAWN.number})
             elif kept["outcome"] != Refusal.WITHDRAWN.number:
@@ -338,6 +338,7 @@ class Leader:
         query = select(columns.outcome, func.count()).where(columns.task == task).group_by(columns.outcome)
         with self._database.reading() as connection:
             found: Counter[int | None] = Counter(dict(connection.execute(query).tuples().all()))
+            found -= Counter({Refusal.WITHDRAWN.number: rows.withdrawn_ahead(connection, task)})
         refused = {
             Refusal.of_number(outcome): count
             for outcome, count in found.items()

@@ -17,6 +17,9 @@ from fa_core.collection.schema import CLOSED, OPEN, leader_batches, leader_repor
 COUNTED: Final = 0
 """The outcome of a report that is in the sum; others are numbers of refusals."""
 
+NO_REPORT: Final = b""
+"""The digest where a device took back a report that had not arrived."""
+
 
 @dataclass(slots=True)
 class Taking:
@@ -77,6 +80,27 @@ def report_of(connection: Connection, task: bytes, device: bytes) -> RowMapping 
     query = select(columns.digest, columns.batch, columns.outcome)
     found = connection.execute(query.where(columns.task == task, columns.device == device))
     return found.mappings().first()
+
+
+def withdraw_ahead(
+    connection: Connection, task: bytes, device: bytes, number: bytes, late: bool
+) -> Refusal | None:
+    """Take no report of a device whose withdrawal came first; return why that is refused."""
+    if late or _stage(connection, task) != OPEN:
+        return Refusal.LATE
+    if ids_taken(connection, task, [number]):
+        return Refusal.REPLAYED
+    values = {"task": task, "device": device, "id": number, "digest": NO_REPORT}
+    connection.execute(insert(leader_reports).values(**values, outcome=Refusal.WITHDRAWN.number))
+    return None
+
+
+def withdrawn_ahead(connection: Connection, task: bytes) -> int:
+    """Return how many devices withdrew a report that never arrived."""
+    columns = leader_reports.c
+    withdrawn = columns.outcome == Refusal.WITHDRAWN.number, columns.digest == NO_REPORT
+    found = select(func.count()).select_from(leader_reports).where(columns.task == task, *withdrawn)
+    return int(connection.execute(found).scalar_one())
 
 
 def _waiting(task: bytes) -> tuple[Any, Any]:

@@ -124,7 +124,7 @@ class Entry:
     leader_hash: bytes
     certificate: bytes
     signature: bytes
-    verifier: bytes
+    verifier: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The running sum of one aggregator: what it has of a collection once reports are counted and forgotten."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
@@ -25,7 +25,7 @@ class Running:
             a reply lost; an aggregator that lies falsifies the sum anyway.
     """
 
-    total: NDArray[np.uint64]
+    total: NDArray[np.uint64] = field(repr=False)
     count: int
     checksum: bytes
 

@@ -143,6 +143,7 @@ def connect_file(path: Path, lineage: Lineage, *, durable: bool = True) -> Datab
         _write_ahead(connection)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

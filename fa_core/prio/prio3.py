@@ -13,7 +13,7 @@ What each caller owes:
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
@@ -55,8 +55,8 @@ class Shares:
     """Of one report."""
 
     public: bytes
-    leader: bytes
-    helper: bytes
+    leader: bytes = field(repr=False)
+    helper: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Input:
 
     nonce: bytes
     public: bytes
-    share: bytes
+    share: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ class Begun:
     """A batch between `begin` and `finish`: n reports. `inputs` and `seeds` are secret."""
 
     refused: tuple[Refusal | None, ...]
-    verifiers: tuple[bytes, ...]
+    verifiers: tuple[bytes, ...] = field(repr=False)
     """For the other aggregator; b"" where refused."""
-    inputs: Array
+    inputs: Array = field(repr=False)
     """(n, circuit.length): this aggregator's share of each vector; zeros where refused."""
-    seeds: tuple[bytes, ...]
+    seeds: tuple[bytes, ...] = field(repr=False)
     """The seed of the joint randomness that each report was checked with."""
 
 
@@ -87,7 +87,7 @@ class Finished:
     """(n,)"""
     refused: tuple[Refusal | None, ...]
     """None where accepted."""
-    total: Array
+    total: Array = field(repr=False)
     """(length,): the sum mod p of the accepted reports' output shares."""
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from sqlalchemy import Pool, event
 
 from fa_core.collection import helper as helping
 from fa_core.collection import leader as leading
@@ -348,6 +349,7 @@ def test_a_report_is_taken_back_until_it_is_verified(made: Collection, draws: li
     task = made.open().task
     reports = made.reports(task)
     leader, back = made.leader, [withdraw(task, reports[at], made.identities[at]) for at in (0, 1, 2)]
+    made.identities.append(made.world.authority.enrol(POPULATION))
     for report in reports[:7]:
         leader.take(task.id, report.encode())
     for _ in range(2):
@@ -363,7 +365,64 @@ def test_a_report_is_taken_back_until_it_is_verified(made: Collection, draws: li
     leader.withdraw(task.id, early)
     with refused(Refusal.WITHDRAWN):
         leader.take(task.id, reports[7].encode())
+    leader.withdraw(task.id, early)
+    other = made.identities[8]
+    copied = replace(reports[1], device=other.device, certificate=other.certificate)
+    with refused(Refusal.REPLAYED):
+        leader.withdraw(task.id, withdraw(task, copied, other))
+    # The device that never sent anything is not one of those that arrived.
+    assert leader.tally(task.id) == Tally(7, 0, 6, {Refusal.WITHDRAWN: 1})
     assert np.array_equal(leader.close(task.id, made.helper), made.vectors()[1:7].sum(axis=0))
+    for number in (0, 7):
+        leader.withdraw(task.id, withdraw(task, reports[number], made.identities[number]))
+
+
+def test_a_task_that_takes_no_reports_takes_no_withdrawal_of_none(made: Collection) -> None:
+    task = made.open().task
+    back = withdraw(task, made.reports(task)[0], made.identities[0])
+    made.at = WINDOW[1]
+    with refused(Refusal.LATE):
+        made.leader.withdraw(task.id, back)
+    made.at = WINDOW[0]
+    made.leader.stop(task.id)
+    with refused(Refusal.LATE):
+        made.leader.withdraw(task.id, back)
+    assert made.leader.tally(task.id) == Tally(0, 0, 0, {})
+
+
+def on_disk(made: Collection) -> bytes:
+    """What is left in the files of both databases once nobody has them open."""
+    made.close()
+    folder = made.world.folder
+    return b"".join(file.read_bytes() for role in ("leader", "helper") for file in folder.glob(f"{role}.db*"))
+
+
+def fragments(reports: list[Report]) -> list[bytes]:
+    """Parts of the leader's shares, without the first, which a page's header may cut."""
+    return [each.leader[at : at + 32] for each in reports for at in (64, 640, 960)]
+
+
+@pytest.mark.parametrize("overwrites", [True, False])
+def test_nothing_of_a_report_is_left_in_the_files(made: Collection, overwrites: bool) -> None:
+    """Control: where SQLite does not overwrite what is deleted, shares are found."""
+
+    def leave(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute("PRAGMA secure_delete = OFF")
+
+    if not overwrites:
+        event.listen(Pool, "checkout", leave)
+    try:
+        task = made.open().task
+        reports = made.reports(task)
+        made.leader.take_all(task.id, [each.encode() for each in reports])
+        before = on_disk(made)
+        made.leader.verify(task.id, made.helper)
+        after = on_disk(made)
+    finally:
+        if not overwrites:
+            event.remove(Pool, "checkout", leave)
+    assert any(each in before for each in fragments(reports))
+    assert any(each in after for each in fragments(reports)) is not overwrites
 
 
 def test_nothing_of_a_report_is_kept_once_it_is_counted(made: Collection) -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
+from fa_core.collection.messages import Entry
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import (
     WITHDRAWAL_SIZE,
@@ -14,8 +16,9 @@ from fa_core.collection.report import (
     report_size,
     withdraw,
 )
+from fa_core.collection.sums import Running
 from fa_core.collection.task import Task
-from fa_core.prio.prio3 import Input
+from fa_core.prio.prio3 import Begun, Finished, Input, Shares
 from fa_core.secagg.identity import DeviceIdentity
 from tests.collection.setup import AUTHORITY, DEVICES, PROOF_SYSTEM, SEALING, TASK, nothing_of
 
@@ -52,6 +55,25 @@ def test_two_reports_of_the_same_counts_have_nothing_in_common() -> None:
     again = nothing_of(DEVICE)
     for name in ("id", "public", "box", "leader", "signature"):
         assert getattr(again, name) != getattr(REPORT, name)
+
+
+def test_nothing_secret_is_in_the_text_of_an_object() -> None:
+    """A traceback or a log that shows one shows sizes and public parts at most."""
+    share, number = bytes(range(100, 132)), np.full(3, 123456789, np.uint64)
+    objects: list[tuple[object, tuple[str, ...]]] = [
+        (Shares(b"", share, share), ("leader", "helper")),
+        (Input(b"", b"", share), ("share",)),
+        (Begun((), (share,), number, (share,)), ("verifiers", "inputs", "seeds")),
+        (Finished(np.ones(1, np.bool_), (), number), ("total",)),
+        (Running(number, 0, b""), ("total",)),
+        (Entry(b"", b"", b"", b"", b"", b"", b"", share), ("verifier",)),
+        (REPORT, ("leader",)),
+    ]
+    for each, names in objects:
+        shown = repr(each)
+        assert repr(share)[2:-1] not in shown
+        assert "123456789" not in shown
+        assert not any(f"{name}=" in shown for name in names)
 
 
 def test_the_helper_opens_its_share_and_both_find_the_proof_sound() -> None:
