@@ -7,6 +7,8 @@ rows, and proves that it keeps its bounds; it lacks what needs an owner. Its noi
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +26,9 @@ from fa_core.secagg.identity import population_id
 from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array
 from fa_core.wire.invitation import decode
+
+LEAST_KAPPA: Final = Fraction(1, 4)
+"""As the policy of a device has it by default: the helper, who knows its own noise, faces rho/kappa."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +82,8 @@ class UploadingFleet:
         plan, layout = believed.plan, compile_plan(believed.plan)
         if not covers(believed.charge, plan, layout):
             raise Declined(Reason.NOT_CHARGED)
+        if plan.privacy.kappa is not None and plan.privacy.kappa < LEAST_KAPPA:
+            raise Declined(Reason.LIMITS)
         return _Asked(plan, believe_offer(invitation, plan, layout, self._pins, population, now))
 
     def _measurement(self, asked: _Asked, number: int) -> Int64Array:

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Pool, event
 
+from clients.device.interface import Declined, Reason
+from clients.evaluate import seeded_randomness
+from clients.uploads import UploadingFleet
 from fa_core.collection import helper as helping
 from fa_core.collection import leader as leading
 from fa_core.collection import measured as measuring
@@ -22,7 +25,7 @@ from fa_core.collection.messages import Batch, Closing, Opening, decode_decision
 from fa_core.collection.refusal import Refusal, RefusedReport
 from fa_core.collection.report import Report, seal, withdraw
 from fa_core.collection.sums import CHECKSUM_SIZE
-from fa_core.collection.task import KEPT, Task, asked
+from fa_core.collection.task import KEPT, Offer, Task, asked
 from fa_core.engines.collection import _served, aggregators_of
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
 from fa_core.layout import compile_plan
@@ -36,8 +39,10 @@ from fa_core.trust.collection_request import ShareRequest
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessClient
 from fa_core.values import Layout
+from fa_core.wire.invitation import encode
+from tests.collection.setup import PRIVACY
 from tests.collection.world import WINDOW, Collection, plan_of
-from tests.rounds.small import POPULATION
+from tests.rounds.small import POPULATION, SEED
 
 DEVICES = 8
 HOUR = timedelta(hours=1)
@@ -732,6 +737,29 @@ def test_a_helper_that_looks_at_the_proof_first_says_whether_it_holds(
 
     monkeypatch.setattr(helping, "_take_places", proof_first)
     assert codes_of_tries(made) == {Refusal.SECOND_REPORT, Refusal.INVALID}
+
+
+# Devices.
+
+
+@pytest.mark.parametrize("kappa", ["0.25", "0.249"])
+def test_devices_decline_a_plan_whose_leader_adds_next_to_no_noise(tmp_path: Path, kappa: str) -> None:
+    """Only the leader's noise protects from the helper."""
+    made = Collection.make(tmp_path, 2, f"{PRIVACY}, kappa: {kappa}")
+    signed, world = made.open(), made.world
+    entry = world.store.publish("task", signed.task.release.hex(), signed.entry())
+    invitation = made.invite()
+    logged = world.store.prove(entry.index, invitation.checkpoint)
+    offer = Offer(signed, entry.index, tuple(logged.proof))
+    request = encode(replace(invitation, request=offer.encode()))
+    pins = replace(world.pins, helper=made.helper.public_key)
+    draw = seeded_randomness(SEED)
+    fleet = UploadingFleet(world.cohort, pins, world.authority, POPULATION, draw, made.clock)
+    with nullcontext() if kappa == "0.25" else pytest.raises(Declined, match=Reason.LIMITS.value):
+        made.leader.take(signed.task.id, fleet.report(0, request))
+    assert made.leader.tally(signed.task.id).arrived == (kappa == "0.25")
+    made.close()
+    world.store.close()
 
 
 # One charge, one sum.
