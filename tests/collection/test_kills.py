@@ -86,7 +86,7 @@ class Trial:
                     copy(like[role], found[role])
                 continue
             name = f"{role}_{number}"
-            template = "" if like is None else f" TEMPLATE {like[role].rpartition('/')[2].partition('?')[0]}"
+            template = "" if like is None else f" TEMPLATE {like[role].partition('?')[0].rpartition('/')[2]}"
             engine = create_engine(self.server.url.replace("postgresql:", "postgresql+psycopg:"))
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(text(f"CREATE DATABASE {name}{template}"))
