@@ -26,13 +26,13 @@ def conformance(
     every: Annotated[bool, typer.Option("--all", help="Print what passed, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a row for each thing tried.")] = False,
 ) -> None:
-    """Drive a foreign device through the published vectors and a whole round with a hostile server.
+    """Drive a foreign device through the published vectors, a round and a collection with a hostile server.
 
     The device is a process that answers JSON lines (docs/conformance.md). Exit code 0 where it passed
     everything that it supports, 4 where it failed anything, 2 where it cannot be started or the vectors
     cannot be read.
     """
-    from fa_core.conformance import live
+    from fa_core.conformance import live, uploads
     from fa_core.conformance.adapter import Process
     from fa_core.conformance.vectors import files, run
 
@@ -40,7 +40,7 @@ def conformance(
     device = Process(command)
     try:
         rows = [row for name, steps in found for row in run(name, steps, device)]
-        rows += live.run(device)
+        rows += [*live.run(device), *uploads.run(device)]
     finally:
         device.close()
     failed = [row for row in rows if row.outcome == "failed"]

@@ -39,17 +39,20 @@ LATER: Final = MappingProxyType(
 
 @dataclass(frozen=True)
 class Step:
-    """A request, and the answer that is right: None for any reply that the protocol goes on with."""
+    """A request, and the answer that is right: None for any reply that the protocol goes on with.
+
+    `stage` is a `Stage`, or "report" of a collection.
+    """
 
     name: str
-    stage: Stage
+    stage: str
     request: bytes
     right: Json | None
 
     @property
     def question(self) -> Json:
         """The step as the adapter protocol has it."""
-        return {"op": "answer", "stage": self.stage.value, "request": self.request.hex()}
+        return {"op": "answer", "stage": str(self.stage), "request": self.request.hex()}
 
 
 Ask = Callable[[Step], Json]

@@ -159,6 +159,11 @@ def _seen(about: _About, good: Invitation, world: World, plan: Plan) -> Iterator
     half, late = NOW + timedelta(minutes=30), NOW + SKEW + timedelta(hours=1)
     for name, until in (("a window of half an hour", half), ("a window in the future", late)):
         yield about(name, "WINDOW", world.invite(Asked.of(plan, until=until)))
+    summed = replace(
+        Asked.of(plan_of(changes={"min_cohort: 3": "min_cohort: 3, sum: two_aggregators"})),
+        readable=canonical_plan(plan),
+    )
+    yield about("a plan that two aggregators sum", "SUM", world.invite(summed))
     large = plan_of(changes=TOO_LARGE)
     unmade = replace(Asked.of(large), readable=canonical_plan(plan))
     yield about("a plan that no ring holds", "LIMITS", world.invite(unmade))

@@ -1,7 +1,7 @@
 """A whole round on this machine: a foreign device among five of ours, with what a server must not do."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -10,13 +10,13 @@ import numpy as np
 from scipy.stats import chi2
 
 from clients.device.counting import count
-from fa_core.conformance.adapter import Device, Json, NoAnswer, Row
-from fa_core.conformance.cohort import NODE, Cohort, Invited, Keys, Step, Stopped
+from fa_core.conformance.adapter import Device, Json, Row
+from fa_core.conformance.cohort import NODE, Cohort, Invited, Keys, Step
 from fa_core.conformance.faults import faults
 from fa_core.conformance.rows import arrow_tables
-from fa_core.conformance.vectors import asked, difference
+from fa_core.conformance.table import Table
+from fa_core.conformance.vectors import asked
 from fa_core.conformance.world import NOW, POPULATION, Asked, World, plan_of, question, raw, seconds
-from fa_core.errors import RoundFailed
 from fa_core.layout import compile_plan
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import shares_of
@@ -101,41 +101,6 @@ def _opening(world: World, keys: Keys, rows: dict[str, list[dict[str, Any]]]) ->
     }
 
 
-class _Table:
-    """Asks the device, and keeps a row for each answer. Of a refusal any reason will do here."""
-
-    def __init__(self, part: str, device: Device) -> None:
-        self.part, self.rows = part, list[Row]()
-        self._device = device
-
-    def ask(self, step: Step) -> Json:
-        """Ask; see `cohort.Ask`."""
-        try:
-            answer = self._device.ask(step.question)
-        except NoAnswer as error:
-            self.add(step.name, str(error))
-            raise Stopped(str(error)) from None
-        right = step.right
-        if right is None:
-            self.add(step.name, "" if "reply" in answer else f"it refused: {answer.get('refused', answer)}")
-        elif "refused" in right:
-            self.add(step.name, "" if "refused" in answer else "it answered")
-        else:
-            self.add(step.name, difference(right, answer))
-        return answer
-
-    def add(self, name: str, wrong: str) -> None:
-        """Keep a row: `wrong` is "" where nothing is."""
-        self.rows.append(Row(self.part, name, "failed" if wrong else "passed", wrong))
-
-    def over(self, work: Callable[[], None]) -> None:
-        """Do some work; keep a row for why it stopped."""
-        try:
-            work()
-        except (Stopped, RoundFailed) as error:
-            self.add("the round goes on to its end", str(error))
-
-
 def _invite(world: World, plan: Plan, attempt: int) -> tuple[Asked, Invitation]:
     asked_for = Asked.of(plan)
     asked_for = Asked(asked_for.plan, asked_for.row, attempt=attempt)
@@ -145,7 +110,7 @@ def _invite(world: World, plan: Plan, attempt: int) -> tuple[Asked, Invitation]:
 def _complaint(
     device: Device, world: World, keys: Keys, witness: Witness, plan: Plan, opening: Json
 ) -> Iterator[Row]:
-    table = _Table("a complaint", device)
+    table = Table("a complaint", device)
     outcome, detail = asked(device, opening, {"opened": True})
     yield Row(table.part, "a device is opened", outcome, detail)
     if outcome != "passed":
@@ -172,7 +137,7 @@ def _round(
     device: Device, world: World, keys: Keys, witness: Witness, plan: Plan, other: World
 ) -> Iterator[Row]:
     """The next attempt, to its end."""
-    table = _Table("a whole round", device)
+    table = Table("a whole round", device)
     _, invitation = _invite(world, plan, 1)
     task = messages.read_join_request(invitation.request)
     plain = question(world, b"")

@@ -16,6 +16,7 @@ from fa_core.errors import BadInput
 
 FILES: Final = (
     "plans", "layouts", "costs", "counts", "noise", "budgets", "gateway", "invitations", "rounds", "refusals",
+    "tasks", "reports", "rollouts",
 )  # fmt: skip
 """The files that are asked, in this order, each `device-NAME.json` in the folder of vectors."""
 

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from clients.device import receipt
 from fa_core.canonical_json import canonical as canonical_json
 from fa_core.conformance.cohort import NODE, Cohort, Keys, Step
 from fa_core.conformance.faults import faults
-from fa_core.conformance.world import NOW, POPULATION, World, as_json, plan_of, raw, seconds
+from fa_core.conformance.world import NOW, POPULATION, as_json, plan_of, raw, seconds
 from fa_core.plan import Plan, canonical, parse
 from fa_core.plan.signing import sign
 from fa_core.secagg import DeviceIdentity, Stage, Task, choose, shamir
 from fa_core.secagg.identity import population_id
 from fa_core.trust.enrolment import Authority
-from tests.conformance import samples
+from tests.conformance import make_reports, make_rollouts, samples
+from tests.conformance.keys import key, world
 from tests.conformance.product import Product
 from tests.secagg.lab import UnchargedWitness
 from tests.secagg.make_vectors import Stream
@@ -35,19 +35,6 @@ from tests.secagg.make_vectors import Stream
 FOLDER = Path(__file__).parents[1] / "vectors"
 Json = dict[str, Any]
 DEVICE = Product()
-
-
-def key(name: str) -> Ed25519PrivateKey:
-    """Return the signing key of a public name."""
-    return Ed25519PrivateKey.from_private_bytes(sha256(name.encode()).digest())
-
-
-def world(name: str) -> World:
-    """Return the keys of a public name."""
-    plan, log, witness, authority = (
-        key(f"{name} {role}") for role in ("plan", "log", "witness", "authority")
-    )
-    return World(plan, log, witness, Authority(authority))
 
 
 def step(name: str, ask: Json, **more: object) -> Json:
@@ -93,6 +80,7 @@ def plans() -> Iterator[Json]:
 def layouts() -> Iterator[Json]:
     for name, plan in samples.kinds().items():
         yield step(name, {"op": "layout", "plan": text_of(plan)})
+    yield step("a plan that two aggregators sum", {"op": "layout", "plan": text_of(samples.summed())})
     large = yaml_plan(samples.TOO_LARGE)
     yield step("a plan that no ring holds", {"op": "layout", "plan": text_of(large)})
 
@@ -184,9 +172,26 @@ def gateway() -> Iterator[Json]:
     yield step("ask for a request", plain)
     reply = {"method": "PUT", "target": "/v1/letters/17", "body": b"UH\x03".hex()}
     yield step("post a reply", plain | reply | {"timestamp": plain["timestamp"] + 1})  # type: ignore[operator]
+    collection = f"/v1/collections/{sha256(b'a task').hexdigest()}"
+    yield step("ask for collections", plain | {"target": "/v1/collections"})
+    yield step("fetch an offer", plain | {"target": collection})
+    posted = {"method": "POST", "target": collection, "body": bytes(range(240)).hex()}
+    yield step("post a withdrawal", plain | posted)
     yield step(
         "fetch a file, over IPv6", plain | {"audience": "[2001:db8::1]:443", "target": "/v1/published/x"}
     )
+
+
+def tasks() -> Iterator[Json]:
+    return make_reports.tasks(DEVICE)
+
+
+def reports() -> Iterator[Json]:
+    return make_reports.reports(DEVICE)
+
+
+def rollouts() -> Iterator[Json]:
+    return make_rollouts.rollouts(Product())
 
 
 def invitations() -> Iterator[Json]:
@@ -314,13 +319,20 @@ WHAT = {
     "gateway": "signed requests to a gateway",
     "invitations": "an invitation, and one fault for each check",
     "rounds": "whole rounds as one device sees them, with its secrets",
+    "tasks": "an invitation to a collection of two aggregators, and one fault for each check of its offer",
+    "reports": "a report of two aggregators for each plan of eval_plans, and for plans of other orders, with every "
+    "secret: `private` is the helper's key of the box, `accepted` what leader and helper say, `vector` what it adds",
+    "rollouts": "the published files of rollouts that one device is shown, in order, with one fault for each check",
     "refusals": "a round and a complaint, with every code that a device refuses with",
 }
 
 
 def files() -> dict[str, str]:
     """Return the text of every file, by name."""
-    makers = (plans, layouts, costs, counts, noise, budgets, gateway, invitations, rounds, refusals)
+    makers = (
+        plans, layouts, costs, counts, noise, budgets, gateway, invitations, rounds, refusals, tasks, reports,
+        rollouts,
+    )  # fmt: skip
     found = {}
     for make in makers:
         name = make.__name__

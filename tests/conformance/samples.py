@@ -121,6 +121,12 @@ def kinds() -> dict[str, Plan]:
     return found
 
 
+def summed() -> Plan:
+    """Return a plan that two aggregators sum."""
+    privacy = "{epsilon: 1, max_events: 6, sum: two_aggregators, kappa: 0.5}"
+    return plan("summed", *METRICS["rate"], privacy, SEGMENTS, "[[], [accent], [playback, loud]]")
+
+
 def training(method: str) -> Plan:
     """Return a training plan."""
     means = method == "one_shot_means"

@@ -4,21 +4,33 @@ import ast
 import json
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.cli import build
-from fa_core.conformance import live
+from fa_core.collection.report import open_share
+from fa_core.collection.task import Task as CollectionTask
+from fa_core.conformance import live, uploads
 from fa_core.conformance.adapter import Device, NoAnswer, Process, Row
 from fa_core.conformance.vectors import FILES, difference, files, run
+from fa_core.conformance.world import NOW
 from fa_core.errors import BadInput
+from fa_core.plan import from_canonical, parse
+from fa_core.prio.blocks import ALGORITHM, PROOFS, circuit
+from fa_core.prio.xof import HmacAes
 from fa_core.secagg.task import Reason
-from tests.conformance import make_vectors, samples
+from fa_core.trust.hpke import OpeningKey
+from tests.conformance import make_reports, make_vectors, samples
 from tests.conformance.broken import FAULTS, FOLDER, NAMES, Fault, Inside, foreign
 from tests.conformance.product import Product
+from tests.prio.gates import gates_of
+from tests.prio.reference import P64, Reference
 
 VECTORS = make_vectors.FOLDER
 STEPS = dict(files(VECTORS))
@@ -28,6 +40,10 @@ def rows_of(part: str, device: Device) -> Iterator[Row]:
     """Return the rows of one file of vectors, or of one round."""
     if part in STEPS:
         return run(part, STEPS[part], device)
+    if part == uploads.PART:
+        # The vectors `tasks` have every offer that must be declined; here is what follows.
+        with patch.object(uploads, "faults", lambda *rest: iter(())):
+            return iter(list(uploads.run(device)))
     return (row for row in live.run(device) if row.part == part)
 
 
@@ -35,15 +51,23 @@ def not_passed(rows: Iterator[Row]) -> list[Row]:
     return [row for row in rows if row.outcome != "passed"]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("reports", "rollouts")])
 def test_the_package_answers_the_vectors_as_published(name: str) -> None:
     assert not_passed(run(name, STEPS[name], Product())) == []
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("rounds", "refusals")])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name not in ("rounds", "refusals", "reports", "rollouts")]
+)
 def test_the_script_makes_the_published_questions(name: str) -> None:
     made = list(getattr(make_vectors, name)())
     assert [each["ask"] for each in made] == [each["ask"] for each in STEPS[name]]
+
+
+@pytest.mark.parametrize("name", ["reports", "rollouts"])
+def test_the_script_makes_the_published_questions_and_answers(name: str) -> None:
+    """Those of which the package's answers take long. Leader and helper verify each report that is made."""
+    assert list(getattr(make_vectors, name)()) == STEPS[name]
 
 
 def test_the_plain_device_passes_everything() -> None:
@@ -63,8 +87,9 @@ def test_the_plain_device_passes_everything() -> None:
     assert said["passed"]
     assert not [row for row in said["rows"] if row["outcome"] != "passed"]
     parts = [row["part"] for row in said["rows"]]
-    assert set(parts) == {*FILES, "a complaint", "a whole round"}
+    assert set(parts) == {*FILES, "a complaint", "a whole round", uploads.PART}
     assert parts.count("a whole round") > 80
+    assert parts.count(uploads.PART) > 50
 
 
 def build_command() -> Any:
@@ -108,6 +133,48 @@ def test_the_rounds_have_fewer_neighbours_an_odd_number_and_more_than_eight_devi
     neighbours = [len(ask["secrets"]["shares"]) for ask in opened]
     assert neighbours == [26, 9, 8]
     assert all({"share_private", "mask_private", "seed"} <= set(ask["secrets"]) for ask in opened)
+
+
+SMALL_REPORTS = ("command-success-floor", "dictation-errors-apart", "command-latency")
+
+
+@pytest.mark.parametrize("name", SMALL_REPORTS)
+def test_a_published_report_is_that_of_the_plain_reference(name: str) -> None:
+    """Every byte of both shares, and the verdict; over the package's gates, one by one."""
+    (step,) = (each for each in STEPS["reports"] if each["name"] == name)
+    ask, answer = step["ask"], step["answer"]
+    task, number = CollectionTask.parse(ask["task"].encode()), bytes.fromhex(ask["id"])
+    found = circuit(from_canonical(ask["plan"].encode()))
+    plain = Reference(gates_of(found.system, found.chunk), ALGORITHM, HmacAes(), PROOFS)
+    public, (leader, helper) = plain.shard(task.id, step["elements"], number, bytes.fromhex(ask["random"]))
+    assert (public.hex(), leader.hex(), helper.hex()) == (answer["public"], step["leader"], answer["helper"])
+    assert sha256(leader).hexdigest() == answer["leader"]
+    key, device = bytes(range(32)), Ed25519PrivateKey.from_private_bytes(bytes.fromhex(ask["identity"]))
+    begun = [
+        plain.begin(role, key, task.id, number, public, share) for role, share in enumerate((leader, helper))
+    ]
+    assert plain.decide(task.id, [verifier for verifier, _, _ in begun]) == begun[0][2]
+    shares = zip(*(share for _, share, _ in begun), strict=True)
+    assert [sum(pair) % P64 for pair in shares] == step["elements"]
+    private = OpeningKey(bytes.fromhex(step["private"])).private()
+    about = (number, device.public_key().public_bytes_raw(), public)
+    assert open_share(task.id, private, *about, bytes.fromhex(ask["box"])) == helper
+
+
+def test_there_is_a_report_for_each_shipped_plan_and_none_for_training() -> None:
+    names = [each["name"] for each in STEPS["reports"]]
+    training = {path.stem for path in make_reports.PLANS.glob("*.yaml")} - set(names)
+    assert training == {"hear-every-accent", "moment-norms"}
+    for name in training:
+        text = (make_reports.PLANS / f"{name}.yaml").read_text(encoding="utf-8")
+        summed = text.replace("privacy:\n", "privacy:\n  sum: two_aggregators\n", 1)
+        assert summed != text
+        with pytest.raises(BadInput, match="leader and helper together"):
+            parse(summed.encode(), name, today=NOW.date(), policy=None)
+        with pytest.raises(BadInput, match="not summed by two aggregators"):
+            circuit(parse(text.encode(), name, today=NOW.date(), policy=None))
+    reports = [each for each in STEPS["reports"] if each["ask"]["op"] == "report"]
+    assert all(each["accepted"] and any(each["vector"]) for each in reports)
 
 
 def test_every_kind_has_a_layout_and_a_count() -> None:

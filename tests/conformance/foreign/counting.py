@@ -274,8 +274,8 @@ class Counter:
 
     # What is sent
 
-    def blocks(self, grouping: list[str]) -> dict[str, list[int]]:
-        """Return the cells of each part."""
+    def _grouping(self, grouping: list[str]) -> tuple[int, Any]:
+        """Return the number of groups, and a function from a row to its group."""
         segments = [self.plan["segments"][name] for name in grouping]
         groups = 1
         for segment in segments:
@@ -287,6 +287,39 @@ class Counter:
                 place = place * len(labels_of(segment)) + label_index(segment, row, self.facts)
             return place
 
+        return groups, group
+
+    def tallies(self, grouping: list[str]) -> list[Any]:
+        """Return what two aggregators get a proof of, by group: (n, r, m), n, a table, or (p, q, t)."""
+        groups, group = self._grouping(grouping)
+        kind = self.metric["kind"]
+        if kind == "det":
+            return list(zip(*self._histograms(groups, group)))
+        if kind in ("histogram", "confusion"):
+            return self._cells(groups, group)
+        count, size = self._sums(groups, group)
+        if kind == "count":
+            return count
+        most = {"ratio": "max_of", "rate_per_hour": "max_per_hour"}.get(kind)
+        each = 1000 if kind == "mean" else 1 if most is None else self.metric[most]
+        whole = {"ratio": self.metric.get("max_over"), "rate_per_hour": 60}.get(kind, 1)
+        found = []
+        for r, n in zip(count, size):
+            m = max(-(-n // whole), -(-abs(r) // each))
+            cut = kind == "rate_per_hour" and self.counters == "joint"
+            found.append((n, min(r, each * n) if cut else r, m))
+        return found
+
+    def _sums(self, groups: int, group: Any) -> tuple[list[int], list[int]]:
+        count, size = [0] * groups, [0] * groups
+        for row, r, n in self.units:
+            count[group(row)] += r
+            size[group(row)] += n
+        return count, size
+
+    def blocks(self, grouping: list[str]) -> dict[str, list[int]]:
+        """Return the cells of each part."""
+        groups, group = self._grouping(grouping)
         kind = self.metric["kind"]
         if kind in ("one_shot_means", "norm_histogram"):
             return self._trained(groups, group)
@@ -294,16 +327,15 @@ class Counter:
             return self._curve(groups, group)
         if kind in ("histogram", "confusion"):
             return self._table(groups, group)
-        count, size = [0] * groups, [0] * groups
-        for row, r, n in self.units:
-            count[group(row)] += r
-            size[group(row)] += n
+        count, size = self._sums(groups, group)
         if kind == "count":
             return {
                 "events": count, "devices": [int(c > 0) for c in count], "squares": [c * c for c in count]
             }  # fmt: skip
         if self.counters == "joint" and kind not in ("ratio", "mean"):
-            joint = joint_of(self.metric, self.n, any("event" in segment for segment in segments))
+            joint = joint_of(
+                self.metric, self.n, any("event" in self.plan["segments"][name] for name in grouping)
+            )
             return {"joint": [y for r, n in zip(count, size) for y in joint.y(n, min(r, joint.count * n))]}
         a, b = centre(self.metric)
         t = [b * r - a * n for r, n in zip(count, size)]
@@ -313,12 +345,17 @@ class Counter:
             "size_squared": [n * n for n in size],
         }  # fmt: skip
 
+    def _cells(self, groups: int, group: Any) -> list[list[int]]:
+        names, columns = rows_and_columns(self.metric)
+        tables = [[0] * (len(names) * columns) for _ in range(groups)]
+        for row, cell, _ in self.units:
+            tables[group(row)][cell] += 1
+        return tables
+
     def _table(self, groups: int, group: Any) -> dict[str, list[int]]:
         names, columns = rows_and_columns(self.metric)
         width = len(names) * columns
-        cells = [0] * (groups * width)
-        for row, cell, _ in self.units:
-            cells[group(row) * width + cell] += 1
+        cells = [x for table in self._cells(groups, group) for x in table]
         rows = [cells[at : at + columns] for at in range(0, len(cells), columns)]
         devices = [int(any(cells[g * width : (g + 1) * width])) for g in range(groups)]
         if self.counters == "joint":
@@ -333,7 +370,7 @@ class Counter:
             "row_squares": [sum(row) ** 2 for row in rows],
         }  # fmt: skip
 
-    def _curve(self, groups: int, group: Any) -> dict[str, list[int]]:
+    def _histograms(self, groups: int, group: Any) -> tuple[list[list[int]], list[list[int]], list[int]]:
         bins = self.metric["edges"]["bins"]
         positives = [[0] * bins for _ in range(groups)]
         negatives = [[0] * bins for _ in range(groups)]
@@ -343,6 +380,11 @@ class Counter:
                 minutes[group(row)] += value
             else:
                 (positives if part == "positives" else negatives)[group(row)][value] += 1
+        return positives, negatives, minutes
+
+    def _curve(self, groups: int, group: Any) -> dict[str, list[int]]:
+        bins = self.metric["edges"]["bins"]
+        positives, negatives, minutes = self._histograms(groups, group)
         missed = [[sum(p[:k]) for k in range(1, bins)] for p in positives]
         fired = [[sum(n[k:]) for k in range(1, bins)] for n in negatives]
         flat = lambda rows: [x for row in rows for x in row]  # noqa: E731
@@ -375,14 +417,21 @@ class Counter:
         return {part: cells}
 
 
+def counters_of(
+    plan: Plan, until: int, tables: dict[str, list[Row]], facts: dict[str, str], draws: Draws
+) -> dict[str, Counter]:
+    """Each metric, sampled."""
+    start, end = (until - window_seconds(plan)) * 1_000_000, until * 1_000_000
+    inside = {name: [row for row in rows if start <= row["time"] < end] for name, rows in tables.items()}
+    return {name: Counter(plan, name, inside, facts, draws) for name in sorted(plan["metrics"])}
+
+
 def vector_of(
     plan: Plan, layout: Layout, until: int, tables: dict[str, list[Row]], facts: dict[str, str], draws: Draws
 ) -> list[int]:
     """Return a device's counts, before noise."""
-    start, end = (until - window_seconds(plan)) * 1_000_000, until * 1_000_000
-    inside = {name: [row for row in rows if start <= row["time"] < end] for name, rows in tables.items()}
     vector, found = [0] * layout.length, {}
-    counters = {name: Counter(plan, name, inside, facts, draws) for name in sorted(plan["metrics"])}
+    counters = counters_of(plan, until, tables, facts, draws)
     for block in layout.blocks:
         key = (block.metric, block.grouping)
         if key not in found:

@@ -13,10 +13,14 @@ from datetime import UTC
 from fractions import Fraction
 from typing import Any
 
-from counting import Draws, vector_of, window_seconds
+from circuit import circuit_of
+from counting import Draws, counters_of, vector_of, window_seconds
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from party import Party
 from plan import Plan, implied, layout_of, own_cost, plan_of, sent, shares_of, task_of, total_cost
+from proof import sharded
+from report import Task, body_hash, offered, report_of, signature_of, withdrawal_of
+from rollout import Rollouts
 from wire import (
     Invitation,
     Refused,
@@ -80,7 +84,7 @@ def cost(ask: Json) -> Json:
 
 def count(ask: Json) -> Json:
     read = plan_of(ask["plan"].encode())
-    draws = Draws({purpose: [int(each) for each in drawn] for purpose, drawn in ask["draws"].items()})
+    draws = Draws(draws_of(ask))
     return {
         "vector": vector_of(read, layout_of(read), ask["until"], ask["tables"], ask["facts"], draws)
     }  # fmt: skip
@@ -125,11 +129,78 @@ def invitation(ask: Json) -> Json:
     }  # fmt: skip
 
 
-# What is checked at `join`
+def task(ask: Json) -> Json:
+    found = collection(Invitation(bytes.fromhex(ask["invitation"])), ask)
+    return {"task": found["task"].id.hex()}
+
+
+def report(ask: Json) -> Json:
+    """A report of given secrets and with a given box; what is in the box, by the helper's private key."""
+    read, task = plan_of(ask["plan"].encode()), Task(ask["task"].encode())
+    circuit = circuit_of(read, tallies_of(read, ask, Draws(draws_of(ask))))
+    identity = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(ask["identity"]))
+    device, number = identity.public_key().public_bytes_raw(), bytes.fromhex(ask["id"])
+    box = bytes.fromhex(ask["box"])
+    shares = sharded(circuit, task.id, number, bytes.fromhex(ask["random"]))
+    digest = body_hash(number, device, shares.public, box, shares.leader)
+    return {
+        "elements": sha(b"".join(x.to_bytes(8, "little") for x in circuit.elements)).hex(),
+        "gates": len(circuit.gates), "public": shares.public.hex(), "leader": sha(shares.leader).hex(),
+        "helper": shares.helper.hex(), "body": digest.hex(),
+        "signature": signature_of(identity, task.id, "report", digest).hex(),
+    }  # fmt: skip
+
+
+def draws_of(ask: Json) -> dict[str, list[int]]:
+    return {purpose: [int(each) for each in drawn] for purpose, drawn in ask["draws"].items()}
+
+
+def tallies_of(read: Plan, ask: Json, draws: Draws) -> Callable[[str, list[str]], list[Any]]:
+    counters = counters_of(read, ask["until"], ask["tables"], ask["facts"], draws)
+    return lambda name, grouping: counters[name].tallies(grouping)
+
+
+def withdrawal(ask: Json) -> Json:
+    identity = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(ask["identity"]))
+    facts = (bytes.fromhex(ask["task"]), bytes.fromhex(ask["id"]))
+    return {"withdrawal": withdrawal_of(*facts, identity, bytes.fromhex(ask["certificate"])).hex()}
+
+
+# What is checked at `join` and `report`
 
 
 def believed(asked: Invitation, ask: Json) -> Json:
-    """The checks 1 to 14 of docs/device-protocol.md. `ask`: pins, population, seen, revision, now."""
+    """The checks 1 to 14 of docs/device-protocol.md, for `join`. `ask`: pins, population, seen, revision, now."""
+    found = believed_plan(asked, ask)
+    if two_aggregators(found["plan"]):
+        raise Refused("SUM")
+    laid_out(found)
+    facts = (asked.release, asked.attempt, asked.until, bytes.fromhex(ask["population"]))
+    task = task_of(found["plan"], found["layout"], facts, [asked.checkpoint, asked.charge])
+    return {**found, "task": task}
+
+
+def collection(asked: Invitation, ask: Json) -> Json:
+    """The same for `report`, and the checks of the offer."""
+    found = believed_plan(asked, ask)
+    if not two_aggregators(found["plan"]):
+        raise Refused("SUM")
+    laid_out(found)
+    population = bytes.fromhex(ask["population"])
+    return {**found, "task": offered(asked, found, ask["pins"], population, ask["now"])}
+
+
+def two_aggregators(read: Plan) -> bool:
+    return read["kind"] == "EvalPlan" and read["privacy"].get("sum") == "two_aggregators"
+
+
+def laid_out(found: Json) -> None:
+    found["layout"] = layout_of(found["plan"])
+    covers(found["charge"], found["plan"])
+
+
+def believed_plan(asked: Invitation, ask: Json) -> Json:
+    """The checks 1 to 12."""
     pins, now = ask["pins"], ask["now"]
     key = asked.key.hex()
     if key in pins["revoked"]:
@@ -162,11 +233,7 @@ def believed(asked: Invitation, ask: Json) -> Json:
         raise Refused("REVISION")
     if asked.until % 3600 or asked.until > now + skew:
         raise Refused("WINDOW")
-    found = layout_of(read)
-    covers(charge, read)
-    facts = (asked.release, asked.attempt, asked.until, bytes.fromhex(ask["population"]))
-    task = task_of(read, found, facts, [asked.checkpoint, asked.charge])
-    return {"plan": read, "layout": found, "task": task, "timestamp": timestamp}
+    return {"plan": read, "charge": charge, "size": size, "root": root, "timestamp": timestamp}
 
 
 def day_of(seconds: int) -> str:
@@ -229,7 +296,8 @@ class Device:
         self.party: Party | None = None
         self.joined: tuple[bytes, bytes] | None = None
         self.answered: list[tuple[str, int, int]] = []
-        self.sent = False
+        self.reports: dict[bytes, tuple[bytes, bytes]] = {}
+        self.consents = True
         if "task" in ask:
             secrets = ask.get("secrets", {})
             given = {
@@ -245,21 +313,48 @@ class Device:
             )  # fmt: skip
 
     def answer(self, stage: str, request: bytes) -> bytes:
+        if stage == "report":
+            return self._report(request)
         if "pins" in self.ask and stage == "join":
             return self._invited(request)
         if self.party is None:
             raise Refused("out_of_order")
         return self.party.answer(stage, request)
 
+    def _of_this_device(self) -> Json:
+        return {**self.ask, "population": self.certificate[:32].hex()}
+
+    def _report(self, request: bytes) -> bytes:
+        asked = Invitation(request)
+        found = collection(asked, self._of_this_device())
+        task = found["task"]
+        if task.id not in self.reports:
+            if not self.consents:
+                raise Refused("CONSENT")
+            window = self._window(asked, found["plan"])
+            if Fraction(task.kappa) < Fraction(self.ask["least_kappa"]):
+                raise Refused("LIMITS")
+            tallies = tallies_of(found["plan"], {**self.ask, "until": asked.until}, Draws({}))
+            made = report_of(task, circuit_of(found["plan"], tallies), self.identity, self.certificate)
+            taken = withdrawal_of(task.id, made[:16], self.identity, self.certificate)
+            self.answered.append(window)
+            self.reports[task.id] = made, taken
+        made, taken = self.reports[task.id]
+        return made if self.consents else taken
+
+    def _window(self, asked: Invitation, read: Plan) -> tuple[str, int, int]:
+        """Plan family and window. Refused where one that overlaps was answered."""
+        name, start = read["metadata"]["name"], asked.until - window_seconds(read)
+        if any(name == n and a < asked.until and start < b for n, a, b in self.answered):
+            raise Refused("WINDOW")
+        return name, start, asked.until
+
     def _invited(self, request: bytes) -> bytes:
         if self.joined is not None and self.joined[0] == request:
             return self.joined[1]
         asked = Invitation(request)
-        found = believed(asked, {**self.ask, "population": self.certificate[:32].hex()})
-        name = found["plan"]["metadata"]["name"]
-        start = asked.until - window_seconds(found["plan"])
-        if any(name == n and a < asked.until and start < b for n, a, b in self.answered):
-            raise Refused("WINDOW")
+        found = believed(asked, self._of_this_device())
+        window = self._window(asked, found["plan"])
         if asked.attempt >= 4:
             raise Refused("LIMITS")
         pins = self.ask["pins"]
@@ -273,7 +368,7 @@ class Device:
 
         def contribute(joined: int) -> list[int]:
             vector = sent(found["plan"], found["layout"], counts, joined)
-            self.answered.append((name, start, asked.until))
+            self.answered.append(window)
             return vector
 
         party = Party(self.identity, self.certificate, trust, found["task"], contribute, {})
@@ -287,19 +382,43 @@ class Adapter:
 
     def __init__(self) -> None:
         self.device: Device | None = None
+        self.followed: Rollouts | None = None
 
     def open(self, ask: Json) -> Json:
         self.device = Device(ask)
         return {"opened": True}
+
+    def rollouts(self, ask: Json) -> Json:
+        self.followed = Rollouts(ask)
+        return {"opened": True}
+
+    def publication(self, ask: Json) -> Json:
+        assert self.followed is not None
+        self.followed.take(ask["file"].encode(), ask["now"])
+        assert self.followed.held is not None
+        held = {key: self.followed.held[key] for key in ("state", "sequence")}
+        return held | self.acts(ask)
+
+    def acts(self, ask: Json) -> Json:
+        assert self.followed is not None
+        return {"acts": self.followed.acts(ask["now"])}
+
+    def consent(self, ask: Json) -> Json:
+        assert self.device is not None
+        self.device.consents = ask["consent"]
+        return {"consent": ask["consent"]}
 
     def answer(self, ask: Json) -> Json:
         assert self.device is not None
         return {"reply": self.device.answer(ask["stage"], bytes.fromhex(ask["request"])).hex()}
 
     def handle(self, ask: Json) -> Json:
-        single = (hello, plan, layout, cost, count, noise, budget, gateway, invitation)
+        single = (
+            hello, plan, layout, cost, count, noise, budget, gateway, invitation, task, report, withdrawal,
+        )  # fmt: skip
         known: dict[str, Callable[[Json], Json]] = {each.__name__: each for each in single}
-        known |= {"open": self.open, "answer": self.answer}
+        own = (self.open, self.answer, self.consent, self.rollouts, self.publication, self.acts)
+        known |= {each.__name__: each for each in own}
         if ask["op"] not in known:
             return {"unsupported": True}
         try:

@@ -140,6 +140,17 @@ def extends(first: int, second: int, old: bytes, new: bytes, proof: list[bytes])
 
 def checkpoint(note: bytes, log: bytes, witness: bytes) -> tuple[int, bytes, int]:
     """Return size, root and the witness's time (seconds). Raises ValueError where anything is missing."""
+    size, root, signed, witnessed = note_of(note, log, witness)
+    if not signed or witnessed is None:
+        raise ValueError("not signed")
+    return size, root, witnessed
+
+
+def note_of(note: bytes, log: bytes, witness: bytes) -> tuple[int, bytes, bool, int | None]:
+    """Return size, root, whether the log signed them, and when the witness did (seconds), if it did.
+
+    Raises ValueError for what is no checkpoint.
+    """
     if len(note) > 4096:
         raise ValueError("too long")
     text, empty, rest = note.partition(b"\n\n")
@@ -162,9 +173,7 @@ def checkpoint(note: bytes, log: bytes, witness: bytes) -> tuple[int, bytes, int
             message = b"cosignature/v1\ntime %d\n" % at + body
             if witnessed is None and at < CENTURIES and verifies(witness, data[12:], message):
                 witnessed = at
-    if not signed or witnessed is None:
-        raise ValueError("not signed")
-    return int(digits), root, witnessed
+    return int(digits), root, signed, witnessed
 
 
 # The charge
