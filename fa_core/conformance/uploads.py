@@ -32,7 +32,7 @@ from fa_core.secagg.identity import DeviceIdentity
 from fa_core.values import Int64Array
 
 PART: Final = "a collection"
-LEAST_KAPPA: Final = "1/4"
+MIN_KAPPA: Final = "1/4"
 
 
 @cache
@@ -121,7 +121,7 @@ class _Tried:
             "revision": 0,
             "now": seconds(NOW),
             "min_cohort": 3,
-            "least_kappa": LEAST_KAPPA,
+            "min_kappa": MIN_KAPPA,
             "tables": rows,
             "facts": FACTS,
         }

@@ -26,7 +26,7 @@ from fa_core.prio.blocks import ALGORITHM, PROOFS, circuit
 from fa_core.prio.xof import HmacAes
 from fa_core.secagg.task import Reason
 from fa_core.trust.hpke import OpeningKey
-from tests.conformance import make_reports, make_vectors, samples
+from tests.conformance import broken_uploads, make_reports, make_vectors, samples
 from tests.conformance.broken import FAULTS, FOLDER, NAMES, Fault, Inside, foreign
 from tests.conformance.product import Product
 from tests.prio.gates import gates_of
@@ -109,7 +109,7 @@ def test_the_plain_device_shares_no_code_with_the_package() -> None:
                 assert first in sys.stdlib_module_names or first in (*NAMES, "cryptography"), (name, each)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [*FAULTS, *broken_uploads.FAULTS], ids=lambda fault: fault.name)
 def test_a_device_with_one_fault_fails_in_the_row_of_that_fault(fault: Fault) -> None:
     with foreign() as modules:
         fault.make(modules)

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from plan import Plan, labels_of, rows_and_columns
+from wire import Refused
 
 Form = dict[int, int]
 ONE = -1
@@ -47,6 +48,8 @@ class Circuit:
         return {len(self.elements) - 1: 1}
 
     def gate(self, a: Form, b: Form, c: Form) -> None:
+        if max(sum(map(abs, form.values())) for form in (a, b, c)) >= 2**31:
+            raise Refused("LIMITS")
         self.gates.append((a, b, c))
 
     def bits(self, values: list[int], most: int) -> list[Form]:

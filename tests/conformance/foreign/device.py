@@ -332,7 +332,7 @@ class Device:
             if not self.consents:
                 raise Refused("CONSENT")
             window = self._window(asked, found["plan"])
-            if Fraction(task.kappa) < Fraction(self.ask["least_kappa"]):
+            if Fraction(task.kappa) < Fraction(self.ask["min_kappa"]):
                 raise Refused("LIMITS")
             tallies = tallies_of(found["plan"], {**self.ask, "until": asked.until}, Draws({}))
             made = report_of(task, circuit_of(found["plan"], tallies), self.identity, self.certificate)

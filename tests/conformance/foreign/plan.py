@@ -406,8 +406,9 @@ def layout_of(plan: Plan) -> Layout:
     if any(2**62 <= b.l2_squared < b.l1**2 for b in blocks):
         raise Refused("LIMITS")
     if privacy.get("sum") == "two_aggregators":
-        largest = max(100_000_000 * b.linf + 40 * (sqrt(b.variance("zcdp")) + 1) for b in blocks)
-        if 2 * largest >= 2**63 - 2**31:
+        wider = 1 + sqrt(number(privacy["kappa"]))
+        noise = [40 * (sqrt(b.variance("zcdp")) * wider + 2) for b in blocks]
+        if max(100_000_000 * b.linf + tail for b, tail in zip(blocks, noise)) > 2**63 - 2**31:
             raise Refused("LIMITS")
         return Layout(tuple(blocks), 64)
     most = 0.0
