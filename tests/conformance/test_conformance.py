@@ -124,8 +124,9 @@ def test_each_code_of_a_refusal_and_each_reason_at_join_has_a_vector() -> None:
     reasons = {each["answer"].get("refused") for each in STEPS["invitations"]}
     assert reasons >= {
         "MALFORMED", "REVOKED", "SIGNATURE", "COST", "NOT_LOGGED", "NOT_CHARGED", "LOG_FORKED", "CLOCK",
-        "EXPIRED", "REVISION", "WINDOW", "LIMITS",
+        "EXPIRED", "REVISION", "WINDOW", "LIMITS", "SUM",
     }  # fmt: skip
+    assert {each["answer"].get("refused", "") for each in STEPS["tasks"]} == {"", "COLLECTION", "SUM"}
 
 
 def test_the_rounds_have_fewer_neighbours_an_odd_number_and_more_than_eight_devices() -> None:
@@ -221,6 +222,7 @@ def test_what_a_device_does_not_support_is_said_and_is_no_failure() -> None:
 
     assert {row.outcome for row in run("costs", STEPS["costs"], Poor())} == {"not supported"}
     assert [row.outcome for row in live.run(Poor())] == ["not supported"] * 2
+    assert [row.outcome for row in uploads.run(Poor())] == ["not supported"]
 
 
 def test_the_command_says_what_failed_and_ends_with_4_or_2(tmp_path: Path) -> None:
