@@ -215,10 +215,11 @@ def _verified(offers: Offers, task: Task, shares: Shares, ask: Json, answer: Jso
     made = Report(number, identity.device, shares.public, box, shares.leader, certificate, signature)
     authority = offers.world.authority.public_key
     found = uploads.verified(made.encode(), offers.plan, task, offers.keys, authority)
-    vector = found.vector.tolist()
-    assert vector == product.count(ask)["vector"], ask["plan"]
-    private = offers.keys.sealing.raw.hex()
-    return {"private": private, "accepted": not any(found.wrong.values()), "vector": vector}
+    return {
+        "private": offers.keys.sealing.raw.hex(),
+        "accepted": not any(found.wrong.values()),
+        "vector": found.vector.tolist(),
+    }
 
 
 def _boxes() -> dict[str, bytes]:

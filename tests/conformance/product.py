@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any, cast
@@ -49,6 +50,7 @@ def moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+@lru_cache(maxsize=64)
 def read(text: str) -> Plan:
     try:
         return from_canonical(text.encode())

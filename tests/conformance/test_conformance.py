@@ -28,7 +28,7 @@ from fa_core.secagg.task import Reason
 from fa_core.trust.hpke import OpeningKey
 from tests.conformance import broken_uploads, make_reports, make_vectors, samples
 from tests.conformance.broken import FAULTS, FOLDER, NAMES, Fault, Inside, foreign
-from tests.conformance.product import Product
+from tests.conformance.product import Product, count
 from tests.prio.gates import gates_of
 from tests.prio.reference import P64, Reference
 
@@ -176,6 +176,8 @@ def test_there_is_a_report_for_each_shipped_plan_and_none_for_training() -> None
             circuit(parse(text.encode(), name, today=NOW.date(), policy=None))
     reports = [each for each in STEPS["reports"] if each["ask"]["op"] == "report"]
     assert all(each["accepted"] and any(each["vector"]) for each in reports)
+    small = [each for each in reports if each["name"] in SMALL_REPORTS]
+    assert [count(each["ask"])["vector"] for each in small] == [each["vector"] for each in small]
 
 
 def test_every_kind_has_a_layout_and_a_count() -> None:
