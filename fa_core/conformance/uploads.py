@@ -186,7 +186,7 @@ def _collection(tried: _Tried) -> None:
     report = tried.reports("the right invitation", right)
     tried.verify(report, task, _counted(offers.plan, rows_of_a_device()))
     _again(tried, offer, right, report)
-    _taken_back(tried, task, right, report)
+    _taken_back(tried, task, offers.invite(offers.asked(), *offer), report)
     _anew(tried, task, right, report)
 
 
@@ -207,13 +207,13 @@ def _again(tried: _Tried, offer: tuple[bytes, int], right: bytes, report: bytes)
     tried.reports("the same task after all of these", offers.invite(offers.asked(), *offer), same)
 
 
-def _taken_back(tried: _Tried, task: Task, right: bytes, report: bytes) -> None:
+def _taken_back(tried: _Tried, task: Task, newest: bytes, report: bytes) -> None:
     """Have the owner's consent end."""
     outcome, detail = asked(tried.device, {"op": "consent", "consent": False}, {"consent": False})
     tried.table.add("the consent ends", detail if outcome == "failed" else "")
     if outcome == "not supported":
         return
-    statement = tried.reports("a withdrawal in place of the report", right)
+    statement = tried.reports("a withdrawal in place of the report", newest)
     try:
         about = read_withdrawal(statement, task, tried.offers.world.authority.public_key)
         wrong = "" if about == (report[:16], tried.identity.device) else "it is about another report"
