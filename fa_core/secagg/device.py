@@ -189,11 +189,11 @@ class DeviceParty:
         neighbours = neighbours_of(asked.index, roster_hash, parameters.devices, parameters.neighbours)
         records = self._check_neighbours(asked, neighbours)
         seed = token_bytes(shamir.SECRET_SIZE)
-        pairs = [self._pairing(self._keys, record, self._task.session) for record in records]
+        pairs = self._pairing(self._keys, records, self._task.session)
         rows = shamir.share(
             (seed, self._keys.mask.private_bytes_raw()), parameters.neighbours, parameters.threshold
         ).astype("<u4")
-        sealed = [keys.seal(pair.sealing, row.tobytes()) for pair, row in zip(pairs, rows, strict=True)]
+        sealed = [keys.seal(key, row.tobytes()) for key, row in zip(pairs.sealing, rows, strict=True)]
         commitment = commitment_to(seed, self._task.release, self._keys.record.device)
         signature = self._identity.key.sign(dealt_message(roster_hash, commitment, b"".join(sealed)))
         self._cohort = _Cohort(
@@ -203,8 +203,8 @@ class DeviceParty:
             neighbours,
             tuple(records),
             seed,
-            tuple(pair.opening for pair in pairs),
-            tuple(pair.mask for pair in pairs),
+            pairs.opening,
+            pairs.mask,
             tuple(self._keys.record.device < record.device for record in records),
         )
         boxes = np.frombuffer(b"".join(sealed), dtype=np.uint8).reshape(len(sealed), -1)

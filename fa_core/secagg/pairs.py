@@ -1,6 +1,6 @@
 """The three keys of two devices: two that seal shares, one for each direction, and the one of their mask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -21,20 +21,27 @@ class RoundKeys:
 
 @dataclass(frozen=True, repr=False, slots=True)
 class PairKeys:
-    """32 bytes each: what seals shares for the other, what opens the other's, and what masks with it."""
+    """One device's keys with others, in their order, 32 bytes each: what seals shares for each of them, what
+    opens theirs, and what masks with them."""
 
-    sealing: bytes
-    opening: bytes
-    mask: bytes
-
-
-Pairing = Callable[[RoundKeys, Record, bytes], PairKeys]
-"""Gives a device's keys with another one in a session, as `pair_keys` does."""
+    sealing: tuple[bytes, ...]
+    opening: tuple[bytes, ...]
+    mask: tuple[bytes, ...]
 
 
-def pair_keys(own: RoundKeys, other: Record, session: bytes) -> PairKeys:
-    """Agree with another device on the keys of a session. Its record must be valid."""
-    one, two = own.record.device, other.device
-    sealing, opening = keys.share_keys(keys.agree(own.share, other.share_key), session, one, two)
-    mask = keys.pair_mask_key(keys.agree(own.mask, other.mask_key), session, one, two)
-    return PairKeys(sealing, opening, mask)
+Pairing = Callable[[RoundKeys, Sequence[Record], bytes], PairKeys]
+"""Gives a device's keys with others in a session, as `pair_keys` does."""
+
+
+def pair_keys(own: RoundKeys, others: Sequence[Record], session: bytes) -> PairKeys:
+    """Agree with other devices on the keys of a session. Their records must be valid."""
+    device = own.record.device
+    sealing, opening, mask = [], [], []
+    for other in others:
+        secret = keys.agree(own.share, other.share_key)
+        there, back = keys.share_keys(secret, session, device, other.device)
+        sealing.append(there)
+        opening.append(back)
+        secret = keys.agree(own.mask, other.mask_key)
+        mask.append(keys.pair_mask_key(secret, session, device, other.device))
+    return PairKeys(tuple(sealing), tuple(opening), tuple(mask))
