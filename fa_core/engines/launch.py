@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 
-from clients.app import relay
+from clients.app import Devices, relay
 from clients.device.trust import Pins
 from clients.evaluate import (
     Cohort,
@@ -55,6 +55,9 @@ SIMULATION_SECONDS = 3600.0
 
 LAST_SECONDS = 60.0
 """How long a round may take to end, and to record that in the store, once its engine has stopped."""
+
+HUB = 8
+"""Devices behind one node of the local engine: a Flower message costs as much for one as for several."""
 
 
 Outcome = tuple[Release, Estimates]
@@ -176,6 +179,7 @@ def _start(setup: _RunSetup) -> Outcome:
 
 
 def _job(order: Order, plan: Plan, signed: SignedPlan, fleet: Fleet) -> Job:
+    devices = fleet.devices.num_rows
     return Job(
         plan=plan,
         signed=signed,
@@ -184,8 +188,8 @@ def _job(order: Order, plan: Plan, signed: SignedPlan, fleet: Fleet) -> Job:
         engine=order.engine,
         simulated=True,
         synthetic=fleet.synthetic,
-        nodes=fleet.devices.num_rows,
-        devices=fleet.devices.num_rows,
+        nodes=math.ceil(devices / _behind_a_node(plan)) if order.engine == "local" else devices,
+        devices=devices,
     )
 
 
@@ -251,7 +255,18 @@ def _on_local(setup: _RunSetup, server: ServerApp) -> None:
     fleet = simulated(
         setup.cohort, _pins(setup), setup.keys.authority, setup.fleet.population, setup.order.seed
     )
-    run_local(server, relay(lambda config: {0: fleet.device(int(config[PARTITION]))}), len(fleet))
+    size = _behind_a_node(setup.plan)
+
+    def behind(config: Mapping[str, Any]) -> Devices:
+        first = int(config[PARTITION]) * size
+        return {slot: fleet.device(first + slot) for slot in range(min(size, len(fleet) - first))}
+
+    run_local(server, relay(behind), math.ceil(len(fleet) / size))
+
+
+def _behind_a_node(plan: Plan) -> int:
+    """Return how many devices a node of the local engine has: one where a sample of the nodes is asked."""
+    return HUB if plan.eligibility.sample == 1 else 1
 
 
 def _on_simulation(setup: _RunSetup, server: ServerApp, ended: "Future[Outcome]") -> None:
