@@ -36,7 +36,7 @@ from fa_core.layout import covers
 from fa_core.plan import Plan
 from fa_core.privacy.distributed import noise_share, shares_of
 from fa_core.secagg import DeviceIdentity, DeviceParty, Refusal, Task, Trust, plain
-from fa_core.secagg.identity import population_id
+from fa_core.secagg.identity import certified, population_id
 from fa_core.trust.enrolment import Authority
 from fa_core.values import Int64Array, Layout
 from fa_core.wire.agreement import task_of
@@ -44,6 +44,9 @@ from fa_core.wire.invitation import Invitation, decode
 
 CHUNK = 512
 """Devices that are counted together."""
+
+DRAWN = 16
+"""Devices whose noise is drawn together: each call of the sampler costs as much as ten of its draws."""
 
 FOREVER = timedelta(days=36_500)
 """How far the clock of a simulated device may be off: its tables may be of any year."""
@@ -78,16 +81,19 @@ class SimulatedFleet:
     ) -> None:
         self._cohort = cohort
         self._pins = pins
-        self._authority = authority
         self._population = population
         self._randomness = randomness
         self._clock = clock
         self._trust = Trust(pins.authority, pins.witness)
         self._pairs = SimulatedPairs(len(cohort))
+        self._identities = [authority.enrol(population) for _ in range(len(cohort))]
+        for identity in self._identities:
+            certified(identity.device, identity.certificate, pins.authority)  # remembered, in forks as well
         self._devices: dict[int, SimulatedDevice] = {}
         self._asked = b""
         self._round: _Round | None = None
         self._vectors: dict[int, Int64Array] = {}
+        self._noised: dict[tuple[int, int], Int64Array] = {}
 
     def __len__(self) -> int:
         return len(self._cohort)
@@ -95,13 +101,14 @@ class SimulatedFleet:
     def device(self, number: int) -> "SimulatedDevice":
         """Return device `number`, the same each time."""
         if number not in self._devices:
-            self._devices[number] = SimulatedDevice(self, number, self._authority.enrol(self._population))
+            self._devices[number] = SimulatedDevice(self, number, self._identities[number])
         return self._devices[number]
 
     def join(self, number: int, identity: DeviceIdentity, request: bytes) -> tuple["Party", bytes]:
         """Return a device's party in the round that `request` invites to, and its first reply."""
         if request != self._asked or self._round is None:
-            self._round, self._asked, self._vectors = self._believe(request), request, {}
+            self._round, self._asked = self._believe(request), request
+            self._vectors, self._noised = {}, {}
         current = self._round
 
         def contribute(joined: int) -> NDArray[np.int64]:
@@ -131,13 +138,20 @@ class SimulatedFleet:
 
     def _contribution(self, current: _Round, number: int, joined: int) -> Int64Array:
         """Return a device's bounded counts, int64 (m,), with its share of the noise where devices add it."""
-        counts = self._counts(current, number)
         if current.layout.noise != "distributed":
-            return counts
+            return self._counts(current, number)
+        if (number, joined) not in self._noised:
+            self._draw(current, number - number % DRAWN, joined)
+        return self._noised.pop((number, joined))
+
+    def _draw(self, current: _Round, first: int, joined: int) -> None:
+        """Add their shares of the noise to the counts of the devices from `first`."""
+        numbers = range(first, min(first + DRAWN, len(self)))
+        counts = np.stack([self._counts(current, number) for number in numbers])
         privacy = current.plan.privacy
-        return noise_share(
-            current.layout, counts, _shares(current.layout, joined, privacy.dropout, privacy.corrupt)
-        )
+        shares = _shares(current.layout, joined, privacy.dropout, privacy.corrupt)
+        noised = noise_share(current.layout, counts, shares)
+        self._noised.update(zip([(number, joined) for number in numbers], noised, strict=True))
 
     def _counts(self, current: _Round, number: int) -> Int64Array:
         """Return a device's row; its chunk is counted when the first of it is asked for."""

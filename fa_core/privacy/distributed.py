@@ -128,12 +128,13 @@ def noise_share(layout: Layout, vector: Int64Array, shares: tuple[Share, ...]) -
 
     Args:
         layout: compiled plan with distributed noise.
-        vector: int64 (layout.length,), bounded counts.
+        vector: int64 (layout.length,), bounded counts; or (devices, layout.length), those of several.
         shares: from `shares_of` for the signed roster's size.
     """
-    result = np.empty(layout.length, np.int64)
+    result = np.empty(vector.shape, np.int64)
     for block, share in zip(layout.blocks, shares, strict=True):
-        result[block.slice] = discrete_gaussian(vector[block.slice] * share.scale, share.sigma)
+        cells = vector[..., block.slice] * share.scale
+        result[..., block.slice] = discrete_gaussian(cells.ravel(), share.sigma).reshape(cells.shape)
     return result
 
 
