@@ -66,7 +66,7 @@ class SimulatedPairs:
         first = np.array([own.record.device < other.device for other in others], np.bool_)
         if not found.all():
             new = np.flatnonzero(~found)
-            made = _made(names[new], pair_keys(own, [others[i] for i in new], session), first[new])
+            made = _made(names[new], pair_keys(own, [others[i] for i in new.tolist()], session), first[new])
             place, free = place[new], (heads[new] == 0).argmax(axis=1)
             self._entries[place, free] = made
             self._heads[place, free] = head[new]
@@ -81,7 +81,7 @@ def _names(own: Record, others: Sequence[Record]) -> Words:
 
 
 def _checksum(entries: Words) -> Words:
-    return (entries[:, :_CHECK] * _WEIGHTS).sum(axis=1, dtype=np.uint64)
+    return np.asarray((entries[:, :_CHECK] * _WEIGHTS).sum(axis=1, dtype=np.uint64))
 
 
 def _made(names: Words, keys: PairKeys, first: NDArray[np.bool_]) -> Words:

@@ -63,7 +63,7 @@ def agree(private: X25519PrivateKey, public: bytes) -> bytes:
     return private.exchange(_parsed(public))
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 15)
 def _parsed(public: bytes) -> X25519PublicKey:
     """Remembered, since all neighbours of a hub's device agree with it."""
     return X25519PublicKey.from_public_bytes(public)

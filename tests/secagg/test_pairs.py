@@ -76,7 +76,8 @@ def test_the_other_end_takes_the_keys_from_another_process(computed: list[Record
     assert pairs(one, records, SESSION) == pair_keys(one, records, SESSION)
     assert computed == []
     # They are gone from the memory with the second end.
-    assert not (pairs._heads.any() or pairs._entries.any())
+    assert not pairs._heads.any()
+    assert not pairs._entries.any()
     assert pairs(one, records[:1], SESSION) == pair_keys(one, records[:1], SESSION)
     assert computed == records[:1]
 
