@@ -14,7 +14,8 @@ from typing import Any
 
 from fa_core.engines.launch import Order, launch
 from fa_core.errors import UnheardError
-from fa_core.rounds.round import Progress
+from fa_core.rounds.progress import Event
+from fa_core.rounds.standing import Standing
 
 ORDER, PLAN, PROGRESS, OUTCOME = "order.json", "plan.yaml", "progress.jsonl", "outcome.json"
 
@@ -36,11 +37,13 @@ def main(folder: Path) -> int:
 
 
 @contextmanager
-def _progress_writer(file: Path) -> Iterator[Callable[[Progress], None]]:
+def _progress_writer(file: Path) -> Iterator[Callable[[Event], None]]:
     last: list[dict[str, Any]] = [{}]
     with file.open("a", encoding="utf-8", buffering=1) as lines:
 
-        def report(progress: Progress) -> None:
+        def report(progress: Event) -> None:
+            if isinstance(progress, Standing):  # of a sum by two aggregators, which has no stages
+                return
             event = {
                 "stage": progress.stage.value,
                 "asked": progress.asked,

@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -26,6 +27,9 @@ app = typer.Typer(
     help="Make a federation's keys and units; start, look at and stop a lab of it.", no_args_is_help=True
 )
 
+HELPER_FILE: Final = "keys/helper.json"
+"""Where the leader has the file of a helper that is made with the federation."""
+
 Directory = Annotated[Path, typer.Argument(help="The federation's directory.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -39,25 +43,75 @@ def init(
         int, typer.Option(min=1024, max=65000, help="Its port; a lab uses those after it too.")
     ] = 18443,
     nodes: Annotated[int, typer.Option(min=1, max=200, help="For how many SuperNodes to make keys.")] = 3,
+    helper: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            show_default=False,
+            help="Make a helper too, which listens there: for plans with `sum: two_aggregators`.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Make keys, certificates, settings, systemd units and a compose file. What is private is the owner's."""
     from pydantic import ValidationError
 
+    from fa_core.federation.directory import Collecting
     from fa_core.federation.setup import init as make
 
+    if helper:
+        _check_address(helper)
     try:
         settings = Settings(
-            name=name or directory.resolve().name, host=host, port=port, nodes=nodes, devices=nodes
+            name=name or directory.resolve().name,
+            host=host,
+            port=port,
+            nodes=nodes,
+            devices=nodes,
+            collection=Collecting(helper=HELPER_FILE if helper else ""),
         )
     except ValidationError as error:
         raise BadInput(problems(error)[0]) from None
     federation = make(directory, settings)
+    if helper:
+        _make_helper(federation, helper)
     if as_json:
         typer.echo(json.dumps({"federation": str(federation.folder), "name": settings.name, "nodes": nodes}))
         return
     typer.echo(f"{directory}: a federation of {nodes} nodes, SuperLink at {federation.address}")
     typer.echo(f"a lab of it: `fa federation up {directory} --fleet FLEETDIR`")
+
+
+def _check_address(helper: str) -> None:
+    """Raise BadInput for anything but HOST:PORT: before anything is made."""
+    from fa_core.gateway.settings import address
+
+    try:
+        host, port = address(helper)
+    except ValueError:
+        host, port = "", 0
+    if not host or not 0 < port < 1 << 16:
+        raise BadInput(f"--helper: {helper!r} is not HOST:PORT, as the leader connects to it")
+
+
+def _make_helper(federation: Federation, name: str) -> None:
+    """Make a helper beside the witness, and give the leader its file."""
+    from fa_core.helper_service.settings import ADDRESS
+    from fa_core.helper_service.setup import init as make
+
+    folder = federation.folder
+    trusted = {
+        each: folder / place / f"{each}.pub"
+        for each, place in (
+            ("authority", "authority"),
+            ("log", "keys"),
+            ("witness", "witness"),
+            ("leader", "keys"),
+        )
+    }
+    # From the helper's folder: the directory may be elsewhere once it is installed.
+    made = make(federation.helper_folder, name, trusted, Path("..") / "run" / "witness.sock")
+    shutil.copyfile(made.folder / ADDRESS, folder / HELPER_FILE)
 
 
 @app.command()

@@ -34,7 +34,7 @@ def init(
     from fa_core.helper_service.setup import init as make
 
     trusted = {"authority": authority, "log": log, "witness": witness, "leader": leader}
-    make(folder, name, trusted, socket)
+    make(folder, name, trusted, socket.resolve())
     shown = folder / ADDRESS
     if as_json:
         key = json.loads(shown.read_text("ascii"))["public_key"]

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +31,10 @@ ExecStart={command}
 """
 TIMER: Final = f"""\
 [Unit]
-Description=Ask the plans that are due, every day
+Description=Ask the plans that are due, DAYS
 
 [Timer]
-OnCalendar=*-*-* 06:00:00 UTC
+OnCalendar=WHEN
 Persistent=true
 Unit={UNIT}.service
 
@@ -50,23 +51,31 @@ def schedule(
     store: Annotated[str | None, typer.Option(help="As of `fa run`.", show_default=False)] = None,
     systemd: Annotated[
         Path | None,
-        typer.Option(help="Write a systemd service and timer that run this each day.", show_default=False),
+        typer.Option(
+            help="Write a systemd service and timer that run this each day, or each hour on a federation.",
+            show_default=False,
+        ),
     ] = None,
     cron: Annotated[
-        bool, typer.Option("--cron", help="Print a line for crontab that runs this each day.")
+        bool, typer.Option("--cron", help="Print a line for crontab that runs this as often.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List which plans are due by their `schedule`, run them, or write a timer that does."""
+    """List which plans are due by their `schedule`, run them, or write a timer that does.
+
+    On a federation --run also drains every collection that is open, once, and waits for none: the timer comes
+    again.
+    """
     from fa_core.engines.schedule import scheduled
     from fa_core.plan.document import plan_files
     from fa_core.store import open_store
+    from fa_core.values import HERE
 
     if not plans.is_dir():
         raise BadInput(f"{plans}: this is no directory; `fa schedule` takes a directory of plans")
     command = _command(plans, fleet, engine, store)
     if cron or systemd is not None:
-        _write_timer(command, systemd)
+        _write_timer(command, systemd, often=engine not in HERE)
         return
     place = _store_of(engine, store)
     there = "://" in place or (Path(place) / "store.db").exists()
@@ -79,7 +88,9 @@ def schedule(
     worst = max((_refused(each) for each in found if each.state == "wrong"), default=0)
     if run:
         worst = max(
-            worst, *(_run(each.file, fleet, engine, store) for each in found if each.state == "due"), 0
+            worst,
+            *(_drain(release, engine) for release in _open(engine)),
+            *(_run(each.file, fleet, engine, store) for each in found if each.state == "due"),
         )
         if not any(each.state == "due" for each in found):
             from fa_core.cli.alerting import send_alerts
@@ -95,13 +106,41 @@ def _refused(each: "Scheduled") -> int:
 
 def _run(file: Path, fleet: Path | None, engine: str, store: str | None) -> int:
     """Run one plan and return its exit code. What fails does not keep the next plan from being asked."""
-    from fa_core.cli.run import run
+    from fa_core.cli.run import on_federation, run
+    from fa_core.values import HERE
 
     typer.echo(f"\n== {file} ==\n")
+    if engine not in HERE and fleet is None and store is None:
+        return _code(str(file), lambda: on_federation(engine, file, None, wait=False))
+    return _code(str(file), lambda: run(plan=file, fleet=fleet, engine=engine, store=store))
+
+
+def _open(engine: str) -> list[str]:
+    """Return the releases that a federation is collecting."""
+    from fa_core.values import HERE
+
+    if engine in HERE:
+        return []
+    from fa_core.federation.collections import open_collections
+    from fa_core.federation.directory import open_federation
+
+    return [each.run.release for each in open_collections(open_federation(Path(engine)))]
+
+
+def _drain(release: str, engine: str) -> int:
+    """Drain a collection once and return its exit code."""
+    from fa_core.cli.run import on_federation
+
+    typer.echo(f"\n== collection {release} ==\n")
+    return _code(release, lambda: on_federation(engine, None, release, wait=False))
+
+
+def _code(what: str, work: Callable[[], None]) -> int:
+    """Work, and return the exit code."""
     try:
-        run(plan=file, fleet=fleet, engine=engine, store=store)
+        work()
     except UnheardError as error:
-        typer.echo(f"fa: {file}: {error}", err=True)
+        typer.echo(f"fa: {what}: {error}", err=True)
         return error.exit_code
     return 0
 
@@ -131,15 +170,19 @@ def _command(plans: Path, fleet: Path | None, engine: str, store: str | None) ->
     return [*start, "schedule", str(plans.absolute()), "--run", *options]
 
 
-def _write_timer(command: list[str], systemd: Path | None) -> None:
+def _write_timer(command: list[str], systemd: Path | None, *, often: bool) -> None:
+    """Write a timer for each day at 6; or for each hour (`often`) where collections are to be drained."""
     if systemd is None:
         folder = shlex.quote(str(Path.cwd()))
+        when = "0 *" if often else "0 6"
         # In a crontab a per cent sign ends the line.
-        typer.echo(f"0 6 * * * cd {folder} && {shlex.join(command)}".replace("%", "\\%"))
+        typer.echo(f"{when} * * * cd {folder} && {shlex.join(command)}".replace("%", "\\%"))
         return
     quoted = " ".join(map(_for_systemd, command))
     folder = str(Path.cwd()).replace("%", "%%")
-    texts = {".service": SERVICE.format(command=quoted, folder=folder), ".timer": TIMER}
+    days, when = ("every hour", "hourly") if often else ("every day", "*-*-* 06:00:00 UTC")
+    timer = TIMER.replace("DAYS", days).replace("WHEN", when)
+    texts = {".service": SERVICE.format(command=quoted, folder=folder), ".timer": timer}
     try:
         systemd.mkdir(parents=True, exist_ok=True)
         for ending, text in texts.items():

@@ -145,6 +145,16 @@ class Leader:
                 connection.execute(insert(leader_tasks).values(**values, **running.stored()))
         return signed
 
+    def opened(self, release: bytes) -> SignedTask | None:
+        """Return the task of a release, None where there is none yet."""
+        with self._database.reading() as connection:
+            row = _find(connection, leader_tasks.c.release == release)
+        return None if row is None else SignedTask.parse(row["signed"])
+
+    def taking(self, task: bytes) -> bool:
+        """Whether reports of a task are taken: it has not been stopped or closed."""
+        return self._find(task).stage == OPEN
+
     # For devices.
 
     def take(self, task: bytes, data: bytes) -> None:

@@ -3,17 +3,20 @@
 Both aggregators are objects of this process, as the witness is, each with its own key and its own database in
 the store's folder; or the helper is another process, `fa helper serve`. Whoever may read both databases
 before a collection is closed could read reports: in a deployment different organisations run the two.
+
+A process that is killed leaves a charged release without an end. The next start ends it, with what had
+arrived: its devices were that process, and none of them comes again.
 """
 
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from clients.device.interface import Declined
 from clients.uploads import UploadingFleet
@@ -21,13 +24,12 @@ from fa_core.collection.exchange import HelperClient, read_address
 from fa_core.collection.helper import Helper, Pinned
 from fa_core.collection.leader import BATCH, Leader
 from fa_core.collection.messages import Aggregator
-from fa_core.collection.migrations import LINEAGE
 from fa_core.collection.refusal import RefusedReport
-from fa_core.collection.task import Offer, SignedTask
-from fa_core.database.connection import Database, connect_file
-from fa_core.layout import compile_plan, require_headroom
+from fa_core.collection.task import SignedTask
+from fa_core.engines.killed import killed
+from fa_core.errors import RoundFailed, UnheardError
 from fa_core.plan import canonical
-from fa_core.privacy.two_aggregators import variance_in_release
+from fa_core.rounds.drain import SHOWN_SECONDS, Collection, closed, database_at, offered
 from fa_core.rounds.keys import LocalKeys, key_in, local_witness
 from fa_core.rounds.round import Interrupted
 from fa_core.rounds.run import (
@@ -35,17 +37,16 @@ from fa_core.rounds.run import (
     Job,
     RunContext,
     charged,
-    check_range,
+    concluded,
     invite,
     refusing,
-    release_of,
-    require_devices,
+    require_enough,
 )
+from fa_core.rounds.standing import Standing
 from fa_core.secagg import Stage
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessServer
-from fa_core.values import Estimates, Layout, Participation, Release
-from fa_core.wire.invitation import encode
+from fa_core.values import Estimates, Layout, Release
 
 WINDOW: Final = timedelta(days=1)
 """How long reports are taken, at most: a fleet directory has answered in minutes, and it closes then."""
@@ -62,6 +63,11 @@ class Aggregators:
     helper: Aggregator
     helper_key: bytes
 
+    @property
+    def collection(self) -> Collection:
+        """How they collect here."""
+        return Collection(self.leader, self.helper, WINDOW)
+
 
 @contextmanager
 def aggregators_of(
@@ -71,7 +77,7 @@ def aggregators_of(
 
     Such a helper asks the local witness, at `witness.sock` in `folder`, the one of the local keys.
     """
-    with _database(folder / "leader.db") as database:
+    with database_at(str(folder / "leader.db")) as database:
         key = key_in(folder / "leader.key")
         leader = Leader(database, key, keys.authority.public_key, context.today)
         leader.forget()
@@ -90,7 +96,7 @@ def _local_helper(folder: Path, leader: bytes, keys: LocalKeys, context: RunCont
     folder.mkdir(mode=0o700, exist_ok=True)
     log, witness = (key.public_key().public_bytes_raw() for key in (keys.log, keys.witness))
     pinned = Pinned(keys.authority.public_key, log, witness, leader)
-    with _database(folder / "helper.db") as database:
+    with database_at(str(folder / "helper.db")) as database:
         key = key_in(folder / "helper.key")
         helper = Helper(database, key, pinned, context.signers.witness, context.today)
         helper.forget()
@@ -121,17 +127,40 @@ def collect(
         RoundFailed: no release; the charge stands and the failure is stored.
     """
     with refusing(job, context):
-        asked = require_devices(job.plan, job.devices)
-        require_headroom(compile_plan(job.plan), asked)
+        require_enough(job.plan, job.devices)
     numbers = invite(range(job.devices), job.plan.eligibility.sample)
 
     def ask(layout: Layout, invite: Invite) -> Release:
         signed = _open(job, aggregators, context, invite)
-        request = _offered(signed, invite, context)
+        request = offered(signed, invite, context)
         _upload(fleet, numbers, request, signed, aggregators, context)
-        return _close(job, layout, len(numbers), signed, aggregators, context)
+        _show(signed, len(numbers), aggregators, context, closing=True)
+        return closed(job, aggregators.collection, signed, len(numbers), context)
 
     return charged(job, context, ask)
+
+
+def end_killed(
+    folder: Path, aggregators: Aggregators, context: RunContext, warn: Callable[[str], None]
+) -> None:
+    """End every charged release of a process that was killed: released with what arrived, or failed."""
+    leader = aggregators.leader
+
+    def work(job: Job) -> Release:
+        signed = leader.opened(job.release)
+        if signed is None:
+            raise RoundFailed("the process was killed before the collection was open; nothing was released")
+        return closed(job, aggregators.collection, signed, job.devices, context)
+
+    for job in killed(folder, context.store):
+        start = f"release {job.release.hex()} of {job.plan.name}, whose process was killed,"
+        try:
+            release, _ = concluded(job, context, partial(work, job))
+            warn(
+                f"{start} is released now with the {release.participation.counted} devices that had reported"
+            )
+        except UnheardError as error:
+            warn(f"{start} has failed, and its charge stands: {error}")
 
 
 def _open(job: Job, aggregators: Aggregators, context: RunContext, invite: Invite) -> SignedTask:
@@ -139,15 +168,6 @@ def _open(job: Job, aggregators: Aggregators, context: RunContext, invite: Invit
     opens = context.today().replace(microsecond=0)
     proof, window = invite().charge_proof, (opens, opens + WINDOW)
     return aggregators.leader.open(canonical(job.plan), job.release, proof, window, aggregators.helper)
-
-
-def _offered(signed: SignedTask, invite: Invite, context: RunContext) -> bytes:
-    """Put the task in the log; return what every device is asked with, under a checkpoint that covers it."""
-    entry = context.store.publish("task", signed.task.release.hex(), signed.entry())
-    invitation = invite()
-    logged = context.store.prove(entry.index, invitation.checkpoint)
-    offer = Offer(signed, entry.index, tuple(logged.proof))
-    return encode(replace(invitation, request=offer.encode()))
 
 
 def _upload(
@@ -159,7 +179,7 @@ def _upload(
     context: RunContext,
 ) -> None:
     """Have each device upload its report, and verify as batches are full."""
-    leader, task = aggregators.leader, signed.task.id
+    leader, task, shown = aggregators.leader, signed.task.id, -math.inf
     for count, number in enumerate(numbers, 1):
         if context.watch.stopped():
             raise Interrupted(Stage.JOIN)
@@ -169,32 +189,16 @@ def _upload(
             continue
         if count % BATCH == 0:
             leader.verify(task, aggregators.helper)
+        if context.clock.now() - shown >= SHOWN_SECONDS:
+            _show(signed, len(numbers), aggregators, context)
+            shown = context.clock.now()
 
 
-def _close(
-    job: Job,
-    layout: Layout,
-    invited: int,
-    signed: SignedTask,
-    aggregators: Aggregators,
-    context: RunContext,
-) -> Release:
-    """Close the collection and return what is released."""
-    leader, task = aggregators.leader, signed.task.id
-    sums = leader.close(task, aggregators.helper)
-    tally = leader.tally(task)
-    scales, variance = np.ones(len(layout.blocks), np.int64), variance_in_release(layout)
-    check_range(layout, sums, tally.counted, scales, variance)
-    took_part = Participation(invited, tally.arrived, tally.arrived - tally.counted, tally.counted)
-    return release_of(job, layout, took_part, (sums, scales, variance), context.today(), secure=True)
-
-
-@contextmanager
-def _database(path: Path) -> Iterator[Database]:
-    """Yield an aggregator's database in a file, made where it is not there."""
-    database = connect_file(path, LINEAGE)
-    try:
-        database.prepare()
-        yield database
-    finally:
-        database.close()
+def _show(
+    signed: SignedTask, enough: int, aggregators: Aggregators, context: RunContext, *, closing: bool = False
+) -> None:
+    """Report how far a collection is."""
+    tally = aggregators.leader.tally(signed.task.id)
+    refused = {code.value: count for code, count in tally.refused.items()}
+    closes = signed.task.closes
+    context.watch.collected(Standing(not closing, tally.arrived, tally.counted, closes, enough, refused))

@@ -29,7 +29,8 @@ from clients.fleet.fit import fit
 from clients.fleet.tables import Fleet, read_fleet
 from clients.party import FleetNodes, pins_of, simulated
 from clients.uploads import UploadingFleet
-from fa_core.engines.collection import aggregators_of, collect
+from fa_core.engines.collection import aggregators_of, collect, end_killed
+from fa_core.engines.killed import noted
 from fa_core.engines.tables import count
 from fa_core.errors import BadInput
 from fa_core.flower.local_workers import run_local
@@ -44,8 +45,8 @@ from fa_core.rounds.keys import (
     local_signers,
     signature_beside,
 )
-from fa_core.rounds.progress import progress_display
-from fa_core.rounds.round import MonotonicClock, Pace, Progress, Watch
+from fa_core.rounds.progress import Event, progress_display
+from fa_core.rounds.round import MonotonicClock, Pace, Watch
 from fa_core.rounds.run import Job, RunContext, run
 from fa_core.store import open_store
 from fa_core.values import HERE, TABLES, Estimates, Release
@@ -62,8 +63,8 @@ HUB = 8
 
 Outcome = tuple[Release, Estimates]
 
-ProgressDisplay = Callable[[], AbstractContextManager[Callable[[Progress], None]]]
-"""Makes the function that receives a round's progress, for the time of the round."""
+ProgressDisplay = Callable[[], AbstractContextManager[Callable[[Event], None]]]
+"""Makes the function that receives a run's progress, for the time of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class _RunSetup:
     keys: LocalKeys
     stopped: threading.Event
     display: ProgressDisplay
+    warn: Callable[[str], None]
 
 
 def _to_stderr(text: str) -> None:
@@ -148,7 +150,7 @@ def launch(
     if order.engine == TABLES:
         return _count(order, plan, signed, fleet, cohort, keys)
     with _stop_signals() as stopped:
-        setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display)
+        setup = _RunSetup(order, plan, signed, fleet, cohort, keys, stopped, display, warn)
         if order.engine == "local" and plan.privacy.sum == "two_aggregators":
             return _collect(setup)
         return _start(setup)
@@ -228,7 +230,10 @@ def _collect(setup: _RunSetup) -> Outcome:
     ):
         pins = _pins(setup, aggregators.helper_key)
         fleet = UploadingFleet(setup.cohort, pins, keys.authority, job.population, randomness)
-        return collect(job, fleet, aggregators, context)
+        place = keys_folder(order.store) / "collections"
+        end_killed(place, aggregators, context, setup.warn)
+        with noted(place, job, context.store):
+            return collect(job, fleet, aggregators, context)
 
 
 @contextmanager
@@ -246,7 +251,7 @@ def _context(setup: _RunSetup) -> Iterator[tuple[Job, RunContext]]:
                 pace=Pace(math.inf, 0.05) if local else Pace(SIMULATION_SECONDS, 0.1),
                 clock=MonotonicClock(),
                 today=_today,
-                watch=Watch(report, setup.stopped.is_set),
+                watch=Watch(report, setup.stopped.is_set, report),
             ),
         )
 

@@ -1,7 +1,8 @@
 """Which plans are due: once in each day, week or month (UTC), by what the store says was asked already.
 
 A plan is due once in each period, whenever in it the timer fires, so a release never drifts to a later day. A
-round that failed counts as asked: its charge stands, and asking again could use up the budget in a night.
+round that failed counts as asked, and so does a collection that is open: its charge stands, and asking again
+could use up the budget in a night.
 """
 
 from collections.abc import Iterable
@@ -40,12 +41,12 @@ class Scheduled:
 
 def scheduled(files: Iterable[Path], store: Store | None, now: datetime) -> list[Scheduled]:
     """Return the plans that have a schedule, or are wrong. `store` is None before the first run."""
-    asked = _last_failures(store)
+    asked = _last_asked(store)
     return [found for file in files if (found := _scheduled(file, store, asked, now)) is not None]
 
 
 def _scheduled(
-    file: Path, store: Store | None, failures: dict[str, datetime], now: datetime
+    file: Path, store: Store | None, charged: dict[str, datetime], now: datetime
 ) -> Scheduled | None:
     try:
         plan = load(file, today=now.date().min)
@@ -54,7 +55,7 @@ def _scheduled(
     if plan.metadata.schedule is None:
         return None
     name, schedule = plan.metadata.name, plan.metadata.schedule
-    moments = [failures[name]] if name in failures else []
+    moments = [charged[name]] if name in charged else []
     if store is not None:
         moments += [entry.created for entry in store.releases(Query(plan=name), limit=1)]
     last = max(moments, default=None)
@@ -88,7 +89,10 @@ def period_start(schedule: str, at: datetime) -> datetime:
     return day - timedelta(days=day.weekday() if schedule == "weekly" else day.day - 1)
 
 
-def _last_failures(store: Store | None) -> dict[str, datetime]:
-    """Return when a round of each plan last failed."""
-    failures = () if store is None else store.failures(MOST_FAILURES)
-    return {each.plan: each.at for each in reversed(failures)}
+def _last_asked(store: Store | None) -> dict[str, datetime]:
+    """Return when each plan was last charged, or its round failed."""
+    if store is None:
+        return {}
+    found = [(each.plan, each.at) for each in store.failures(MOST_FAILURES)]
+    found += [(each.family, each.at) for name in store.populations() for each in store.charges(name)]
+    return {name: max(at for each, at in found if each == name) for name, _ in found}

@@ -1,12 +1,14 @@
 """The directory of a federation: what it holds, and the settings in `federation.toml`.
 
-    federation.toml    name, address, store, deadline, nodes
+    federation.toml    name, address, store, deadline, nodes, how sums by two aggregators are collected
     tls/               ca.crt, ca.key, server.crt, server.key
     nodes/             node-00.key, node-00.pub, …: one NIST P-384 key a SuperNode
     authority/         the enrolment authority (`fa enrol`)
     witness/           the witness's key and journal (`fa witness`)
     review/            plan.key with its .pub: its holder decides what devices are asked
-    keys/              log.key with its .pub, superexec.secret
+    helper/            of a lab's helper, or to be given to the witness's operator: its settings and key
+    keys/              log.key and leader.key with their .pub, superexec.secret, helper.json
+    leader/            the leader's database, where it is not in PostgreSQL
     home/              FLWR_HOME of the user who launches: config.toml with the connection
     units/             systemd units, a compose file, and the owners of files (owners.sh)
     runs/              what was launched: one folder a run
@@ -15,7 +17,7 @@
     hubs/, sockets/    devices, one folder a hub, and where a relay meets them (in a lab: in run/)
     lab.json, log/     of a lab that `fa federation up` started
 
-In a deployment each part goes to its owner: `authority/`, `witness/` and `review/` never to the
+In a deployment each part goes to its owner: `authority/`, `witness/`, `helper/` and `review/` never to the
 aggregator.
 """
 
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fa_core.database.connection import SECRET
 from fa_core.errors import BadInput, problems
@@ -35,8 +37,52 @@ CONFIG = "federation.toml"
 PLACE = Path(".unheard") / "federations"
 """Where a federation is looked for by its name, from the working directory."""
 
+LONGEST_HOURS = 30 * 24
+"""A helper opens no collection for longer than 31 days."""
+
 LONGEST_SOCKET = 107
 """Most bytes of a Unix socket's path on Linux (unix(7))."""
+
+
+def _without_a_password(address: str) -> str:
+    if "://" in address and (urlsplit(address).password or parse_qs(urlsplit(address).query).keys() & SECRET):
+        raise ValueError(
+            "every node would receive the password; put it into ~/.pgpass of the user who runs SuperExec"
+        )
+    return address
+
+
+Place = Annotated[str, AfterValidator(_without_a_password)]
+"""A folder or file (from the federation's directory) or postgresql://…, without a password: Flower sends a
+run's configuration to every node. The database's client finds it in ~/.pgpass or PGPASSFILE."""
+
+
+class Collecting(BaseModel):
+    """`[collection]` of `federation.toml`: sums by two aggregators.
+
+    Attributes:
+        helper: file of the helper, as `fa helper init` writes it; "": no such sums.
+        database: the leader's, a file or postgresql://….
+        hours: for which reports are taken, where `fa run` does not say.
+        seconds: between two drains.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    helper: str = ""
+    database: Place = "leader/leader.db"
+    hours: Annotated[float, Field(gt=0, le=LONGEST_HOURS)] = 24.0
+    seconds: Annotated[float, Field(ge=1, le=24 * 3600)] = 300.0
+
+    def text(self) -> str:
+        """Return the section."""
+        return (
+            "\n[collection]               # sums by two aggregators\n"
+            f'helper = "{self.helper}"                # file of the helper; empty: no such sums\n'
+            f'database = "{self.database}"  # the leader\'s: a file, or postgresql://…\n'
+            f"hours = {self.hours}               # for which reports are taken\n"
+            f"seconds = {self.seconds}            # between two drains\n"
+        )
 
 
 class Settings(BaseModel):
@@ -45,8 +91,7 @@ class Settings(BaseModel):
     Attributes:
         name: what a release calls the engine.
         host, port: of the SuperLink, which serves all of Flower's APIs there.
-        store: a folder (from the federation's directory) or postgresql://…, without a password: Flower sends
-            a run's configuration to every node. The database's client finds it in ~/.pgpass or PGPASSFILE.
+        store: a folder, or postgresql://….
         population: whose budget is charged; a lab's is its fleet's.
         deadline: seconds that a stage may take.
         nodes: SuperNodes to wait for. devices: how many devices they stand for together.
@@ -57,11 +102,12 @@ class Settings(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1024, le=65000)] = 18443
-    store: str = "store"
+    store: Place = "store"
     population: str = ""
     deadline: Annotated[float, Field(gt=0, le=12 * 3600)] = 180.0
     nodes: Annotated[int, Field(ge=1)] = 3
     devices: Annotated[int, Field(ge=1)] = 3
+    collection: Collecting = Collecting()
 
     @field_validator("name")
     @classmethod
@@ -69,15 +115,6 @@ class Settings(BaseModel):
         if name in HERE:
             raise ValueError(f"{name} is an engine of this machine; a release must say where it was made")
         return name
-
-    @field_validator("store")
-    @classmethod
-    def _without_a_password(cls, store: str) -> str:
-        if "://" in store and (urlsplit(store).password or parse_qs(urlsplit(store).query).keys() & SECRET):
-            raise ValueError(
-                "every node would receive the password; put it into ~/.pgpass of the user who runs SuperExec"
-            )
-        return store
 
     def text(self) -> str:
         """Return the file."""
@@ -91,6 +128,7 @@ class Settings(BaseModel):
             f"deadline = {self.deadline}          # seconds that a stage may take\n"
             f"nodes = {self.nodes}                  # SuperNodes to wait for\n"
             f"devices = {self.devices}                # devices that they stand for, together\n"
+            f"{self.collection.text()}"
         )
 
 
@@ -109,7 +147,30 @@ class Federation:
     @property
     def store(self) -> str:
         """The store that runs write into, as `open_store` takes it."""
-        said = self.settings.store
+        return self._place(self.settings.store)
+
+    @property
+    def leader(self) -> str:
+        """The leader's database: a file, or postgresql://…."""
+        return self._place(self.settings.collection.database)
+
+    @property
+    def leader_key(self) -> Path:
+        """The leader's private key."""
+        return self.folder / "keys" / "leader.key"
+
+    @property
+    def helper(self) -> Path | None:
+        """The helper's file, None where two aggregators form no sums."""
+        said = self.settings.collection.helper
+        return self.folder / said if said else None
+
+    @property
+    def helper_folder(self) -> Path:
+        """The folder of a helper that was made with the federation; it may not be there."""
+        return self.folder / "helper"
+
+    def _place(self, said: str) -> str:
         return said if "://" in said else str(self.folder / said)
 
     @property

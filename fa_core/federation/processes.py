@@ -72,6 +72,11 @@ def witness(federation: Federation) -> Process:
     )
 
 
+def helper(federation: Federation) -> Process:
+    """Return the helper, which the aggregator must not run."""
+    return _ours("helper", "helper", "serve", str(federation.helper_folder))
+
+
 def hub(federation: Federation, number: int) -> Process:
     """Return the device process behind a SuperNode."""
     return _ours(f"hub-{number:02d}", "device", "serve", "--hub", str(federation.hub(number)))

@@ -3,28 +3,33 @@
 A launched run is recorded in `runs/RELEASE/`: the plan, its signature, and Flower's number of the run, so one
 may detach from a run and attach again. How it ended is read from the store alone; what the ServerApp reports
 is shown, and trusted only for a run that never got as far as the ledger.
+
+Where two aggregators form the sum, a release is collected by several runs of Flower's, one short drain each:
+`number` is that of the last one. Whoever comes starts the next (`drain`), if none is going on.
 """
 
+import fcntl
 import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fa_core.database.connection import Unavailable
 from fa_core.errors import BadInput, RoundFailed
 from fa_core.federation import bundle
-from fa_core.federation.directory import Federation
+from fa_core.federation.directory import CONFIG, Federation
 from fa_core.federation.lab import find_lab
 from fa_core.flower.superlink import SuperLink, Unanswered
 from fa_core.plan import Plan, SignedPlan, canonical, load
+from fa_core.privacy.ledger import Charge
 from fa_core.rounds.keys import signature_beside
 from fa_core.rounds.outcome import STORE_SECONDS
+from fa_core.rounds.progress import Event
 from fa_core.rounds.progress_events import Ended, parse
-from fa_core.rounds.round import Progress
-from fa_core.rounds.run import require_cohort
+from fa_core.rounds.run import require_enough
 from fa_core.store import Store, open_store
 from fa_core.trust.enrolment import read_key
 from fa_core.values import Estimates, Release
@@ -37,14 +42,33 @@ LEAST_PREFIX = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """How a sum by two aggregators is collected: for how many hours from its charge on, and how many counted
+    end it before, 0 for none."""
+
+    hours: float
+    enough: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """A run that was launched: id of the coming release, Flower's number, whose budget, and when."""
+    """A run that was launched: id of the coming release, Flower's number, whose budget, and when.
+
+    `hours` and `enough`: as of `Collected`; of a round 0.
+    """
 
     release: str
     number: int
     plan: str
     population: str
     at: str
+    hours: float = 0.0
+    enough: int = 0
+
+    @property
+    def collects(self) -> bool:
+        """Whether two aggregators form the sum."""
+        return self.hours > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +88,17 @@ def connect(federation: Federation) -> SuperLink:
         raise BadInput(f"{federation.certificate} cannot be read: {error.strerror}") from None
 
 
-def launch(federation: Federation, file: Path) -> Run:
+def launch(federation: Federation, file: Path, hours: float | None = None, enough: int | None = None) -> Run:
     """Start a run of the plan in `file` on a federation that is up.
 
+    `hours` and `enough` are for a plan whose sum two aggregators form: for how long reports are taken, and
+    how many counted end it before; None for what the federation says, and for none.
     Raises BadInput, Refused or Unanswered; then nothing was started, unless Unanswered says otherwise.
     """
     plan = load(file)
+    how = _collected(federation, plan, hours, enough)
     config = _config(federation)
-    require_cohort(plan, int(config["devices"]))
+    require_enough(plan, int(config["devices"]))
     signed = _signed(federation, file, plan)
     with connect(federation) as link:
         try:
@@ -81,20 +108,43 @@ def launch(federation: Federation, file: Path) -> Run:
         release = secrets.token_hex(16)
         folder = federation.folder / "runs" / release
         folder.mkdir(mode=0o700, parents=True)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        run = Run(release, 0, plan.name, str(config["population"]), at, how.hours, how.enough)
         kept = folder / "plan.yaml"
         kept.write_bytes(file.read_bytes())
         kept.with_name("plan.json").write_bytes(canonical(plan))
         kept.with_name("plan.yaml.sig").write_text(signed.text(), encoding="utf-8")
+        if run.collects:  # before it is started: where the answer is lost, the next drain goes on with it
+            _write(federation, run)
         try:
-            number = link.start(bundle.files(), {**config, "plan": str(kept), "release": release})
+            number = link.start(bundle.files(), {**config, **_about(folder, run)})
         except Unanswered as error:
             raise Unanswered(
                 f"{error}; whether the run was started is not known: if it was, `fa results show {release}` "
                 "will have it"
             ) from None
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    run = Run(release, number, plan.name, str(config["population"]), at)
-    (folder / "run.json").write_text(json.dumps(asdict(run), indent=1) + "\n", encoding="utf-8")
+    run = replace(run, number=number)
+    _write(federation, run)
+    return run
+
+
+def drain(federation: Federation, run: Run) -> Run:
+    """Start the next drain of a collection, unless one is going on; return the run to follow.
+
+    Two who come at once start one: a file in the run's folder is locked meanwhile.
+    Raises Unanswered where the SuperLink does not answer.
+    """
+    folder = federation.folder / "runs" / run.release
+    with (folder / "drain.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = _read(folder / "run.json")
+        with connect(federation) as link:
+            state = link.run(run.number)
+            if state is not None and state.status != "finished":
+                return run
+            config = {**_config(federation), **_about(folder, run)}
+            run = replace(run, number=link.start(bundle.files(), config))
+        _write(federation, run)
     return run
 
 
@@ -102,11 +152,22 @@ def launched(federation: Federation) -> list[Run]:
     """Return the runs that were launched, oldest first."""
     found = []
     for file in (federation.folder / "runs").glob("*/run.json"):
-        try:
-            found.append(Run(**json.loads(file.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError):
-            raise BadInput(f"{file} is damaged; remove its folder to forget the run") from None
+        found.append(_read(file))
     return sorted(found, key=lambda run: run.at)
+
+
+def _read(file: Path) -> Run:
+    try:
+        return Run(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise BadInput(f"{file} is damaged; remove its folder to forget the run") from None
+
+
+def _write(federation: Federation, run: Run) -> None:
+    file = federation.folder / "runs" / run.release / "run.json"
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(asdict(run), indent=1) + "\n", encoding="utf-8")
+    new.replace(file)
 
 
 def find(federation: Federation, text: str) -> Run:
@@ -123,7 +184,7 @@ def find(federation: Federation, text: str) -> Run:
     return found[0]
 
 
-def follow(federation: Federation, run: Run, report: Callable[[Progress], None]) -> Ended | None:
+def follow(federation: Federation, run: Run, report: Callable[[Event], None]) -> Ended | None:
     """Call `report` with a run's progress until Flower says that it is over; return the end it reported.
 
     Tolerates a SuperLink that restarts. Raises Unanswered where none answers for `RETRY_SECONDS`.
@@ -136,9 +197,10 @@ def follow(federation: Federation, run: Run, report: Callable[[Progress], None])
                     after, missing = at, None
                     for line in lines.of(text):
                         event = parse(line)
-                        if isinstance(event, Progress):
+                        if isinstance(event, Ended):
+                            ended = event
+                        elif event is not None:
                             report(event)
-                        ended = event if isinstance(event, Ended) else ended
                 state = link.run(run.number)
                 missing = None
         except Unanswered:
@@ -151,8 +213,9 @@ def follow(federation: Federation, run: Run, report: Callable[[Progress], None])
         time.sleep(LOOK_EVERY)
 
 
-def outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
-    """Return what a run released, once it is over. Raises the error that it ended with.
+def outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome | None:
+    """Return what a run released, once it is over; None for a collection that is still open. Raises the error
+    that it ended with.
 
     A run that was charged and whose ServerApp died without an end is a failure, and is recorded as one.
     Tolerates a store that restarts. Raises Unavailable where it stays unavailable for `STORE_SECONDS`.
@@ -167,13 +230,15 @@ def outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
         time.sleep(LOOK_EVERY)
 
 
-def _outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
+def _outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome | None:
     with open_store(federation.store, create=ended is None or ended.code == 0) as store:
-        entry = _entry(store, run)
+        entry = entry_of(store, run)
         if entry is not None:
             return entry
-        reason = _failure(store, run)
-        if reason is None and _charged(store, run):
+        reason = failure_of(store, run)
+        if reason is None and charge_in(store, run) is not None:
+            if run.collects:
+                return None
             reason = _write_off(federation, store, run)
     if reason is not None:
         raise RoundFailed(reason)
@@ -185,20 +250,31 @@ def _outcome(federation: Federation, run: Run, ended: Ended | None) -> Outcome:
 
 
 def settle(federation: Federation, link: SuperLink) -> list[Run]:
-    """Write off every run that was charged, is over, and has no end in the store; return those."""
+    """Write off every run that was charged, is over, and has no end in the store; return those.
+
+    A collection that is open is none of them: the next drain goes on with it.
+    """
     lost = []
     for run in launched(federation):
-        if (federation.folder / "runs" / run.release / "settled").exists():
+        if settled(federation, run).exists():
             continue
         state = link.run(run.number)
         if state is not None and state.status != "finished":
             continue
         with open_store(federation.store) as store:
-            if _entry(store, run) is None and _failure(store, run) is None and _charged(store, run):
+            ended = entry_of(store, run) is not None or failure_of(store, run) is not None
+            if not ended and charge_in(store, run) is not None:
+                if run.collects:
+                    continue
                 _write_off(federation, store, run)
                 lost.append(run)
-        (federation.folder / "runs" / run.release / "settled").touch()
+        settled(federation, run).touch()
     return lost
+
+
+def settled(federation: Federation, run: Run) -> Path:
+    """Return the file that says that a run has its end in the store, or never will."""
+    return federation.folder / "runs" / run.release / "settled"
 
 
 def devices(federation: Federation) -> int:
@@ -214,7 +290,7 @@ def _write_off(federation: Federation, store: Store, run: Run) -> str:
     return reason
 
 
-def _entry(store: Store, run: Run) -> Outcome | None:
+def entry_of(store: Store, run: Run) -> Outcome | None:
     try:
         entry = store.find(run.release)
     except BadInput:
@@ -222,13 +298,42 @@ def _entry(store: Store, run: Run) -> Outcome | None:
     return Outcome(*store.read(entry), entry.synthetic)
 
 
-def _failure(store: Store, run: Run) -> str | None:
+def failure_of(store: Store, run: Run) -> str | None:
     found = [each.reason for each in store.failures(limit=1000) if each.release == run.release]
     return found[0] if found else None
 
 
-def _charged(store: Store, run: Run) -> bool:
-    return any(charge.release == run.release for charge in store.charges(run.population))
+def charge_in(store: Store, run: Run) -> Charge | None:
+    found = [charge for charge in store.charges(run.population) if charge.release == run.release]
+    return found[0] if found else None
+
+
+def _collected(federation: Federation, plan: Plan, hours: float | None, enough: int | None) -> Collected:
+    """Return how a plan's sum is collected. Raises BadInput for what does not go together."""
+    if plan.privacy.sum != "two_aggregators":
+        if hours is not None or enough is not None:
+            raise BadInput(
+                f"--window and --enough are for plans with `sum: two_aggregators`; {plan.name} has a round of"
+                " stages, each with a deadline"
+            )
+        return Collected(0.0)
+    if federation.helper is None:
+        raise BadInput(
+            f"{plan.name} asks for a sum by two aggregators, and {federation.folder / CONFIG} names no"
+            " helper: `helper` in its section [collection] is the file that `fa helper init` makes"
+        )
+    if enough is not None and enough < plan.privacy.min_cohort:
+        raise BadInput(
+            f"--enough {enough} is less than {plan.privacy.min_cohort}, the `min_cohort` of {plan.name}: so"
+            " few are not summed"
+        )
+    return Collected(federation.settings.collection.hours if hours is None else hours, enough or 0)
+
+
+def _about(folder: Path, run: Run) -> dict[str, str | float | int]:
+    """Return the part of a run's configuration that is of one release."""
+    kept = str(folder / "plan.yaml")
+    return {"plan": kept, "release": run.release, "window": run.hours, "enough": run.enough}
 
 
 def _signed(federation: Federation, file: Path, plan: Plan) -> SignedPlan:
@@ -259,6 +364,9 @@ def _config(federation: Federation) -> Mapping[str, str | int | float | bool]:
         "log-key": str(federation.folder / "keys" / "log.key"),
         "authority": str(federation.folder / "authority" / "authority.pub"),
         "witness": str(federation.witness_socket),
+        "helper": str(federation.helper or ""),
+        "leader": federation.leader if federation.helper else "",
+        "leader-key": str(federation.leader_key) if federation.helper else "",
     }
 
 
@@ -278,6 +386,8 @@ def tolerance(federation: Federation, file: Path) -> str:
     """Say how many whole nodes a plan's `dropout` and `corrupt` tolerate: a hub's devices fail together."""
     privacy, config = load(file).privacy, _config(federation)
     nodes, devices = int(config["nodes"]), int(config["devices"])
+    if privacy.sum == "two_aggregators":
+        return f"{devices:,} devices behind {nodes} nodes; each uploads once, whenever it is there"
     each = -(-devices // nodes)
     lost, corrupt = (int(share * devices) // each for share in (privacy.dropout, privacy.corrupt))
     return (

@@ -80,7 +80,7 @@ def init(folder: Path, settings: Settings) -> Federation:
         (folder / name).mkdir(mode=0o700)
     make_tls(folder / "tls", settings.name, settings.host)
     enrolment.create(folder / "authority")
-    for place in ("witness/witness", "review/plan", "keys/log"):
+    for place in ("witness/witness", "review/plan", "keys/log", "keys/leader"):
         _make_key(folder / f"{place}.key")
     write_private(folder / "keys" / "superexec.secret", secrets.token_hex(32).encode())
     (folder / CONFIG).write_text(settings.text(), encoding="utf-8")

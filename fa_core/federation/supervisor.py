@@ -84,6 +84,7 @@ class Supervisor:
             processes.witness(self.federation),
             processes.superlink(self.federation),
             processes.superexec(self.federation),
+            *([processes.helper(self.federation)] if self.federation.helper_folder.is_dir() else []),
             *(processes.hub(self.federation, number) for number in range(self.lab.nodes)),
         ):
             self.children[process.name] = _Child(process)

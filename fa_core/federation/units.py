@@ -1,7 +1,8 @@
 """Files for an operator: systemd units, a compose file with the same processes, and the owners of files.
 
-Five users, so that none can read another's files: the SuperLink, the aggregator (SuperExec and its
-ServerApp), the witness, the relay (SuperNode, which runs code that it is sent) and the device. Of the
+Six users, so that none can read another's files: the SuperLink, the aggregator (SuperExec and its
+ServerApp, the leader), the witness, the helper (where there is one: the witness's operator runs it, never the
+aggregator), the relay (SuperNode, which runs code that it is sent) and the device. Of the
 federation's directory each process sees its own parts and nothing else, at the paths that a run's
 configuration names. Telemetry, update checks and installs at run time are off.
 """
@@ -22,11 +23,18 @@ INSTALLED = Path("/var/lib/unheard")
 PROGRAMS = "/opt/unheard/bin"
 ENVIRONMENT = {"FLWR_HOME": "/tmp/flwr", **QUIET}  # noqa: S108 - units and containers have a /tmp of their own
 
-USERS = {"superlink": 59101, "aggregator": 59102, "witness": 59103, "relay": 59104, "device": 59105}
+USERS = {
+    "superlink": 59101,
+    "aggregator": 59102,
+    "witness": 59103,
+    "relay": 59104,
+    "device": 59105,
+    "helper": 59106,
+}
 """Each user's number. Files and containers know numbers only, and so does `relays` in a device.toml."""
 
 SOCKETS = 59100
-"""Number of the group unheard-sockets: the witness, and the aggregator that connects to its socket."""
+"""Number of the group unheard-sockets: the witness, and those who connect to it, aggregator and helper."""
 
 _MANY = {"node", "device"}
 """Of these there is one for each hub."""
@@ -91,8 +99,12 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
     enrolment, node_key = folder / "authority" / "authority.pub", folder / "nodes" / f"{hub}.key"
     register = folder / "authority" / REGISTER
     link = ("--root-certificates", authority)
-    store = () if "://" in federation.store else (federation.store,)
-    return {
+    store: tuple[str, ...] = () if "://" in federation.store else (federation.store,)
+    leader: tuple[str, ...] = ()
+    if federation.helper is not None:
+        leader = (f"{keys}/leader.key", str(federation.helper))
+        store += () if "://" in federation.leader else (str(Path(federation.leader).parent),)
+    parts = {
         "superlink": _Part(
             "SuperLink",
             "superlink",
@@ -116,7 +128,7 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             ),
             reads=(
                 *(authority, f"{keys}/log.key", f"{keys}/superexec.secret", str(enrolment)),
-                *(f"{folder}/runs", str(witness.parent)),
+                *(f"{folder}/runs", str(witness.parent), *leader),
             ),
             writes=store,
             meets=True,
@@ -152,6 +164,17 @@ def _parts(federation: Federation, host: str, listen: str, hub: str) -> Mapping[
             writes=(f"{folder}/hubs/{hub}", str(sockets)),
         ),
     }
+    if federation.helper is not None:
+        parts["helper"] = _Part(
+            "the helper of sums by two aggregators, run by the witness's operator, never by the aggregator",
+            "helper",
+            ("fa", "helper", "serve", str(federation.helper_folder)),
+            reads=(str(witness.parent),),
+            writes=(str(federation.helper_folder),),
+            meets=True,
+            after="unheard-witness.service",
+        )
+    return parts
 
 
 def _unit(part: _Part) -> str:
@@ -225,7 +248,7 @@ def _literal(value: object) -> str:
 def owners() -> str:
     """Return the script that makes the users and gives each of them what is its own."""
     names = "\n".join(f"user unheard-{user} {number}" for user, number in USERS.items())
-    superlink, aggregator, witness, relay, device = USERS.values()
+    superlink, aggregator, witness, relay, device, helper = USERS.values()
     return f"""\
 #!/bin/sh
 # Once, as root, on every machine that has parts of the federation's directory, and again for each new hub:
@@ -254,22 +277,23 @@ own() {{  # USER:GROUP MODE PATH...; without USER:GROUP its owner stays
 for hub in hubs/*/; do
     [ ! -d "$hub" ] || mkdir -p "sockets/$(basename "$hub")"
 done
-[ ! -e keys/log.key ] || mkdir -p store
+[ ! -e keys/log.key ] || mkdir -p store leader
 [ ! -e keys/superexec.secret ] || install -m 600 keys/superexec.secret state/superexec.secret
 
 # The aggregator launches runs, and finds its files below these. No path leads through a folder of another
 # user: what is named there might be a link.
 own "" 711 . tls
-own "" 644 federation.toml tls/*.crt authority/authority.pub keys/log.pub
+own "" 644 federation.toml tls/*.crt authority/authority.pub keys/log.pub keys/leader.pub keys/helper.json
 
 own {superlink}:{superlink} 700 state
 own {superlink}:{superlink} 600 tls/server.key
-own {aggregator}:{aggregator} 700 runs store
-own {aggregator}:{aggregator} 600 keys/log.key keys/superexec.secret
+own {aggregator}:{aggregator} 700 runs store leader
+own {aggregator}:{aggregator} 600 keys/log.key keys/leader.key keys/superexec.secret
 own {witness}:{witness} 700 witness
 own {witness}:{witness} 600 authority/devices.csv
 own {witness}:{SOCKETS} 750 run
 own {relay}:{relay} 600 nodes/*.key
+own {helper}:{helper} 700 helper
 own {device}:{device} 700 hubs/*
 own {device}:{device} 755 sockets/*
 """

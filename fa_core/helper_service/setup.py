@@ -33,7 +33,7 @@ def init(folder: Path, name: str, trusted: Mapping[str, Path], socket: Path) -> 
 
     Args:
         name: HOST:PORT. trusted: files of the public keys `authority`, `log`, `witness` and `leader`.
-        socket: the witness's.
+        socket: the witness's, absolute or from the helper's folder.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} exists and is not empty; a helper is made in a folder of its own")
@@ -42,12 +42,13 @@ def init(folder: Path, name: str, trusted: Mapping[str, Path], socket: Path) -> 
         host, port = address(name)
     except ValueError:
         host, port = "", 0
-    where = str(socket.resolve())
+    where = str(socket)
     if not host or '"' in where or "\\" in where:
         raise BadInput("the helper's name is HOST:PORT, as its leader connects to it")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    text = TEXT.format(name=name, listen=f"0.0.0.0:{port}", socket=where)
+    listen = "127.0.0.1" if host in ("localhost", "127.0.0.1") else "0.0.0.0"  # noqa: S104 - as it is named
+    text = TEXT.format(name=name, listen=f"{listen}:{port}", socket=where)
     write_private(folder / CONFIG, text.encode())
     try:
         home = read_home(folder)

@@ -16,7 +16,13 @@ Its run configuration (`flwr run --run-config`) has:
     log-key      file with the private key of the transparency log
     authority    file with the enrolment authority's public key
     witness      the witness's socket
+    helper       the helper's file, as `fa helper init` writes it; empty: no sums by two aggregators
+    leader       the leader's database, a file or postgresql://…
+    leader-key   file with the leader's private key
+    window       for how many hours a sum by two aggregators takes reports
+    enough       how many devices counted end it before, 0 for none
 
+A plan whose sum two aggregators form is drained once: the run ends, and its release may still be open.
 How the run ended is in the store; an end without a release also ends the ServerApp with its error. Progress
 and the end are reported on standard output as well (`fa_core.rounds.progress_events`).
 """
@@ -26,13 +32,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fa_core.collection.exchange import HelperClient, read_address
 from fa_core.errors import BadInput
 from fa_core.flower.transport import Grid, server_app
 from fa_core.plan import load
+from fa_core.rounds.drain import Collection, drain, leading
 from fa_core.rounds.keys import Signers, signature_beside
-from fa_core.rounds.progress_events import progress_reporter, report_end
+from fa_core.rounds.progress_events import progress_reporter, report_end, standing_reporter
 from fa_core.rounds.round import MonotonicClock, Pace, Watch
 from fa_core.rounds.run import Job, RunContext, run
+from fa_core.rounds.standing import Standing
 from fa_core.store import open_store
 from fa_core.trust.enrolment import read_hex, read_key
 from fa_core.trust.witness_service import WitnessClient
@@ -41,6 +50,9 @@ POLL_SECONDS = 1.0
 
 WITNESS_SECONDS = 60.0
 """How long a witness that does not answer is retried: it may be restarting."""
+
+HELPER_SECONDS = 10.0
+"""How long a helper that does not answer is asked again: the next drain asks it as well."""
 
 KEYS: Mapping[str, str | int | float | bool] = {
     "plan": "",
@@ -57,6 +69,11 @@ KEYS: Mapping[str, str | int | float | bool] = {
     "log-key": "",
     "authority": "",
     "witness": "",
+    "helper": "",
+    "leader": "",
+    "leader-key": "",
+    "window": 0.0,
+    "enough": 0,
 }
 """The run configuration's keys, each with a value of its type: Flower wants them declared in the bundle."""
 
@@ -64,14 +81,15 @@ KEYS: Mapping[str, str | int | float | bool] = {
 def main(grid: Grid, config: Mapping[str, Any]) -> None:
     """Run the plan that the run configuration names over a federation, and report how it ended."""
     try:
-        _run(grid, config)
+        text = _run(grid, config)
     except BaseException as error:
         report_end(error)
         raise
-    report_end(None)
+    report_end(None, text=text)
 
 
-def _run(grid: Grid, config: Mapping[str, Any]) -> None:
+def _run(grid: Grid, config: Mapping[str, Any]) -> str:
+    """Run the plan, and say how that ended: "released", or "open"."""
     if missing := [key for key in KEYS if key not in config]:
         raise BadInput(f"the run configuration lacks {', '.join(missing)}")
     file = Path(config["plan"])
@@ -98,8 +116,24 @@ def _run(grid: Grid, config: Mapping[str, Any]) -> None:
     )
     pace = Pace(float(config["deadline"]), POLL_SECONDS)
     with open_store(str(config["store"])) as store:
-        watch = Watch(progress_reporter(), lambda: False)
-        run(job, grid, RunContext(store, signers, pace, MonotonicClock(), _now, watch))
+        watch = Watch(progress_reporter(), lambda: False, standing_reporter())
+        context = RunContext(store, signers, pace, MonotonicClock(), _now, watch)
+        if plan.privacy.sum == "two_aggregators":
+            return _drain(job, grid, config, context)
+        run(job, grid, context)
+    return "released"
+
+
+def _drain(job: Job, grid: Grid, config: Mapping[str, Any], context: RunContext) -> str:
+    """Drain the collection of a plan whose sum two aggregators form."""
+    if not config["helper"]:
+        raise BadInput("federation.toml: [collection] names no helper, so two aggregators form no sum here")
+    address, key = read_address(Path(config["helper"])), read_key(Path(config["leader-key"]))
+    helper = HelperClient(address, key, HELPER_SECONDS)
+    window, enough = timedelta(hours=float(config["window"])), int(config["enough"])
+    with leading(str(config["leader"]), key, context.signers.authority) as leader:
+        found = drain(job, grid, Collection(leader, helper, window, enough), context)
+    return "open" if isinstance(found, Standing) else "released"
 
 
 def _until(text: str) -> datetime:

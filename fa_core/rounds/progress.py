@@ -1,4 +1,4 @@
-"""Progress of a round for a person: one bar a stage on a terminal, one line a stage elsewhere."""
+"""Progress of a run for a person: one bar a stage on a terminal, one line a stage elsewhere."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,8 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from fa_core.rounds.round import Progress
+from fa_core.rounds.standing import Standing
 from fa_core.secagg.task import Stage
 
+Event = Progress | Standing
+"""What a run reports: of a round, or of a sum by two aggregators."""
+
+COLLECTED = "reports are counted"
 WHAT = {
     Stage.JOIN: "devices join",
     Stage.SHARES: "keys are shared",
@@ -22,8 +27,8 @@ WHAT = {
 
 
 @contextmanager
-def progress_display(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that shows each `Progress` on `console`."""
+def progress_display(console: Console) -> Iterator[Callable[[Event], None]]:
+    """Yield a function that shows each event on `console`."""
     if not console.is_terminal:
         yield _Lines(console)
         return
@@ -44,7 +49,10 @@ class _Bars:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Event) -> None:
+        if isinstance(progress, Standing):
+            self._collect(progress)
+            return
         stage = progress.stage
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(WHAT[stage], total=progress.asked, aside="")
@@ -52,20 +60,41 @@ class _Bars:
             self._tasks[stage], completed=progress.answered, total=progress.asked, aside=_aside(progress)
         )
 
+    def _collect(self, standing: Standing) -> None:
+        """Show what is counted, out of those that are enough or else of those that arrived."""
+        if COLLECTED not in self._tasks:
+            self._tasks[COLLECTED] = self._bars.add_task(COLLECTED, total=None, aside="")
+        total = standing.enough or max(standing.arrived, 1)
+        shown = self._tasks[COLLECTED]
+        self._bars.update(shown, completed=standing.counted, total=total, aside=_beside(standing))
+
 
 class _Lines:
-    """One line a stage, once every device has answered or dropped or the time is up."""
+    """One line a stage, once every device has answered or dropped or the time is up; of a collection one
+    whenever its counts have changed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._last = ""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Event) -> None:
+        if isinstance(progress, Standing):
+            text = f"{COLLECTED}: {progress.counted:,} of {progress.arrived:,} arrived, {_beside(progress)}"
+            if text != self._last:
+                self._last = text
+                self._console.print(text, highlight=False, soft_wrap=True)
+            return
         if progress.answered + progress.dropped < progress.asked and progress.left > 0:
             return
         stage = progress.stage
         counts = f"{progress.answered} of {progress.asked}"
         parts = [f"{WHAT[stage]}: {counts}", _aside(progress)]
         self._console.print(", ".join(filter(None, parts)), highlight=False, soft_wrap=True)
+
+
+def _beside(standing: Standing) -> str:
+    refused = f"refused: {standing.refusals}" if standing.refused else ""
+    return "; ".join(filter(None, (standing.until, refused, standing.problem)))
 
 
 def _aside(progress: Progress) -> str:

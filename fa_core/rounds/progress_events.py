@@ -7,10 +7,12 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
 from fa_core.rounds.round import Progress
+from fa_core.rounds.standing import Standing
 from fa_core.secagg.task import Stage
 
 MARK = "unheard:"
@@ -58,17 +60,43 @@ def progress_reporter(out: TextIO | None = None) -> Callable[[Progress], None]:
     return report
 
 
-def report_end(error: BaseException | None, out: TextIO | None = None) -> None:
-    """Write how the run ended. Of a defect only the error's type is written."""
+def standing_reporter(out: TextIO | None = None) -> Callable[[Standing], None]:
+    """Return a function that writes each `Standing` with new content to `out` (standard output)."""
+    last: Standing | None = None
+
+    def report(standing: Standing) -> None:
+        nonlocal last
+        if standing == last:
+            return
+        last = standing
+        _write(
+            {
+                "collection": "open" if standing.open else "closing",
+                "arrived": standing.arrived,
+                "counted": standing.counted,
+                "refused": dict(standing.refused),
+                "closes": int(standing.closes.timestamp()),
+                "enough": standing.enough,
+                "problem": standing.problem,
+            },
+            out,
+        )
+
+    return report
+
+
+def report_end(error: BaseException | None, out: TextIO | None = None, *, text: str = "released") -> None:
+    """Write how the run ended; `text` says how where there is no error. Of a defect only the error's type is
+    written."""
     if error is None:
-        _write({"ended": 0, "text": "released"}, out)
+        _write({"ended": 0, "text": text}, out)
     elif isinstance(error, UnheardError):
         _write({"ended": error.exit_code, "text": str(error)}, out)
     else:
         _write({"ended": 1, "text": f"the run broke off ({type(error).__name__})"}, out)
 
 
-def parse(line: str) -> Progress | Ended | None:
+def parse(line: str) -> Progress | Standing | Ended | None:
     """Return the event in a line, None for a line that is not one of ours."""
     mark, found, said = line.partition(MARK)
     if not found or mark.strip():
@@ -77,11 +105,25 @@ def parse(line: str) -> Progress | Ended | None:
         event = json.loads(said)
         if "ended" in event:
             return Ended(int(event["ended"]), str(event["text"]))
+        if "collection" in event:
+            return _standing(event)
         left = float("inf") if event["left"] is None else float(event["left"])
         counts = int(event["asked"]), int(event["answered"]), int(event["dropped"])
         return Progress(Stage(event["stage"]), *counts, left)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError):
         return None
+
+
+def _standing(event: dict[str, Any]) -> Standing:
+    return Standing(
+        open=event["collection"] == "open",
+        arrived=int(event["arrived"]),
+        counted=int(event["counted"]),
+        closes=datetime.fromtimestamp(int(event["closes"]), UTC),
+        enough=int(event["enough"]),
+        refused={str(code): int(count) for code, count in event["refused"].items()},
+        problem=str(event["problem"]),
+    )
 
 
 def _counts(progress: Progress) -> tuple[Stage, int, int, int]:

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from fa_core.errors import RoundFailed
 from fa_core.flower.transport import Grid, NodeMessage, pull, push
+from fa_core.rounds.standing import Standing
 from fa_core.secagg.server import Result
 from fa_core.secagg.task import MAX_ATTEMPTS, RoundFailure, Stage
 
@@ -118,10 +119,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The caller's callbacks: `report` receives each `Progress`, `stopped` returns whether to end now."""
+    """The caller's callbacks: `report` receives each `Progress`, `stopped` returns whether to end now, and
+    `collected` receives each `Standing` of a sum by two aggregators."""
 
     report: Callable[[Progress], None]
     stopped: Callable[[], bool]
+    collected: Callable[[Standing], None] = lambda _: None
 
 
 Address = tuple[int, int]

@@ -123,22 +123,28 @@ def charged(job: Job, context: RunContext, ask: Ask) -> tuple[Release, Estimates
         budgets = require_budgets(job, context)
         entry = context.store.announce(canonical(job.plan), job.signed.key, job.signed.signature)
         paid = context.store.charge(charge_of(job, layout, release.hex(), context.today()), set_aside)
+    invite = partial(invitation_of, job, entry.index, paid.log_index, budgets, context)
+    return concluded(job, context, lambda: ask(layout, invite))
+
+
+def concluded(job: Job, context: RunContext, work: Callable[[], Release]) -> tuple[Release, Estimates]:
+    """Save what comes of the work on a charged release: one release or one failure."""
+    release = job.release.hex()
     try:
-        invite = partial(invitation_of, job, entry.index, paid.log_index, budgets, context)
-        released = ask(layout, invite)
+        released = work()
         estimates = estimate(released)
         write_release(context.store, context.clock, released, estimates, synthetic=job.synthetic)
     except BaseException as error:
         failure = write_failure(
-            context.store, context.clock, release.hex(), job.plan, job.population, error, context.today()
+            context.store, context.clock, release, job.plan, job.population, error, context.today()
         )
-        _checkpoint(context)
+        cosign_end(context)
         if failure is None:
             return released, estimates
         if failure is error or not isinstance(error, UnheardError):
             raise
         raise failure from error
-    _checkpoint(context)
+    cosign_end(context)
     return released, estimates
 
 
@@ -171,9 +177,17 @@ def require_four_stages(plan: Plan) -> None:
     """Raise Refused for a plan whose sum two aggregators form: not by a round."""
     if plan.privacy.sum != "four_stages":
         raise Refused(
-            f"{plan.name} asks for a sum by two aggregators, which only the engine `local` forms yet; "
-            "write `sum: four_stages`, or leave it out"
+            f"{plan.name} asks for a sum by two aggregators, which only the engine `local` and federations "
+            "form; write `sum: four_stages`, or leave it out"
         )
+
+
+def require_enough(plan: Plan, devices: int) -> None:
+    """Raise Refused where a plan over so many devices could not end in a release, by either kind of sum."""
+    if plan.privacy.sum == "two_aggregators":
+        require_headroom(compile_plan(plan), require_devices(plan, devices))
+    else:
+        require_cohort(plan, devices)
 
 
 def require_devices(plan: Plan, devices: int) -> int:
@@ -255,7 +269,7 @@ def in_four_stages(job: Job, invitation: Invitation) -> tuple[Task, Invitation]:
     return task, replace(invitation, request=join_request(task))
 
 
-def _checkpoint(context: RunContext) -> None:
+def cosign_end(context: RunContext) -> None:
     """Have the end of the run cosigned; where that fails, the next run's checkpoint covers it."""
     try:
         context.store.checkpoint(context.signers.log_key, context.signers.witness)

@@ -99,6 +99,10 @@ class _Handler(socketserver.BaseRequestHandler):
             return
 
 
+class WitnessAway(RoundFailed):
+    """The witness does not answer: what was asked may be done, or not, and may be asked again."""
+
+
 class WitnessClient:
     """The witness at the other end of a socket: the same calls, each raising what the witness raised.
 
@@ -170,7 +174,7 @@ class WitnessClient:
                 break
             except OSError as error:
                 if time.monotonic() >= end:
-                    raise RoundFailed(f"the witness at {self._path} does not answer ({error})") from None
+                    raise WitnessAway(f"the witness at {self._path} does not answer ({error})") from None
             time.sleep(_PAUSE_SECONDS)
         if status != _OK:
             raise Refused(reply.decode(errors="replace"))

@@ -274,6 +274,6 @@ def test_another_engine_refuses_such_a_plan_before_anything_is_charged(
 ) -> None:
     done = invoke(fa_run, "--engine", "tables")
     assert isinstance(done.exception, Refused)
-    assert "only the engine `local` forms yet" in str(done.exception)
+    assert "only the engine `local` and federations form" in str(done.exception)
     with open_store(str(fa_run[0] / "store")) as store:
         assert store.charges("small") == ()

@@ -31,7 +31,7 @@ def test_what_is_private_is_the_owners_alone(federation: Federation) -> None:
         for file in federation.folder.rglob("*")
         if file.suffix in (".key", ".secret")
     }
-    assert len(modes) == 2 + 3 + 1 + 1 + 2 + 1
+    assert len(modes) == 2 + 3 + 1 + 1 + 3 + 1
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE(federation.folder.stat().st_mode) == 0o700
 

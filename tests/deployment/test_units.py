@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from fa_core.cli import build
 from fa_core.errors import BadInput
 from fa_core.federation.directory import Federation, Settings, open_federation
 from fa_core.federation.runs import _config
-from fa_core.federation.setup import init
 from fa_core.federation.units import INSTALLED, PROGRAMS, SOCKETS, USERS, compose, owners, units
 
 SECRET_FILES = {
     "superlink": {"tls/server.key"},
-    "superexec": {"keys/log.key", "keys/superexec.secret"},
+    "superexec": {"keys/log.key", "keys/leader.key", "keys/superexec.secret"},
     "witness": {"witness"},
+    "helper": {"helper"},
     "node": {"nodes/%.key"},
     "device": {"hubs/%"},
 }
@@ -30,23 +32,40 @@ SECRET_FILES = {
 
 NEEDED = {
     "superlink": {"tls/ca.crt", "tls/server.crt", "state"},
-    "superexec": {"tls/ca.crt", "authority/authority.pub", "runs", "run", "store"},
+    "superexec": {
+        "tls/ca.crt",
+        "authority/authority.pub",
+        "runs",
+        "run",
+        "store",
+        "leader",
+        "keys/helper.json",
+    },
+    "helper": {"run"},
     "witness": {"authority/authority.pub", "authority/devices.csv", "keys/log.pub", "run"},
     "node": {"tls/ca.crt", "sockets/%"},
     "device": {"sockets/%"},
 }
 WRITTEN = {
     "superlink": {"state"},
-    "superexec": {"store"},
+    "superexec": {"store", "leader"},
     "witness": {"witness", "run"},
+    "helper": {"helper"},
     "node": set[str](),
     "device": {"hubs/%", "sockets/%"},
 }
 
+MEET = {"witness", "superexec", "helper"}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return init(tmp_path / "lab", Settings(name="lab", nodes=2, population="homes")).folder
+    place = tmp_path / "lab"
+    app = ["federation", "init", str(place), "--nodes", "2", "--helper", "127.0.0.1:18442"]
+    assert CliRunner().invoke(build(), app).exit_code == 0
+    file = place / "federation.toml"
+    file.write_text(file.read_text().replace('population = ""', 'population = "homes"'))
+    return place
 
 
 def services(folder: Path) -> dict[str, Any]:
@@ -108,14 +127,14 @@ def test_each_process_sees_its_own_parts_of_the_directory_and_nothing_else(folde
 
 def test_no_two_processes_share_a_user_or_a_folder_that_both_may_write(folder: Path) -> None:
     found = list(sees(folder))
-    for half in (found[:5], found[5:]):
+    for half in (found[:6], found[6:]):
         assert len({user for _, user, *_ in half}) == len(half)
         for one in half:
             for other in half:
                 shared = [(a, b) for a in one[3] for b in other[3] if one is not other and overlap(a, b)]
                 assert not shared, (one[0], other[0])
-    assert {user for _, user, *_ in found[:5]} == {str(number) for number in USERS.values()}
-    assert {user for _, user, *_ in found[5:]} == {f"unheard-{name}" for name in USERS}
+    assert {user for _, user, *_ in found[:6]} == {str(number) for number in USERS.values()}
+    assert {user for _, user, *_ in found[6:]} == {f"unheard-{name}" for name in USERS}
 
 
 def test_units_let_systemd_create_or_own_no_folder(folder: Path) -> None:
@@ -129,11 +148,13 @@ def test_units_let_systemd_create_or_own_no_folder(folder: Path) -> None:
 def test_the_aggregator_finds_every_file_that_a_runs_configuration_names(folder: Path, of: str) -> None:
     federation = open_federation(folder)
     placed = federation if of == "compose" else replace(federation, folder=INSTALLED)
-    found = list(sees(folder))[:5] if of == "compose" else list(sees(folder))[5:]
+    found = list(sees(folder))[:6] if of == "compose" else list(sees(folder))[6:]
     aggregator = next(seen for process, _, seen, _ in found if process == "superexec")
     config = {**_config(placed), "plan": str(placed.folder / "runs" / "ab" / "plan.yaml")}
     files = {key: value for key, value in config.items() if str(value).startswith("/")}
-    assert files.keys() == {"plan", "log-key", "store", "authority", "witness"}
+    assert files.keys() == {
+        "plan", "log-key", "store", "authority", "witness", "helper", "leader", "leader-key",
+    }  # fmt: skip
     for file in files.values():
         assert any(Path(below(str(file), placed.folder)).is_relative_to(part) for part in aggregator), file
 
@@ -149,13 +170,13 @@ def test_commands_name_only_files_that_their_process_sees(folder: Path) -> None:
                 assert any(Path(below(f"{root}/{path}", root)).is_relative_to(part) for part in parts), path
 
 
-def test_only_the_witness_and_the_aggregator_share_a_group(folder: Path) -> None:
+def test_only_the_witness_and_those_who_ask_it_share_a_group(folder: Path) -> None:
     groups = {process: service["user"].split(":")[1] for process, service in services(folder).items()}
-    assert {process for process, group in groups.items() if group == str(SOCKETS)} == {"witness", "superexec"}
+    assert {process for process, group in groups.items() if group == str(SOCKETS)} == MEET
     assert len(set(groups.values())) == 4
     named = {process: said["Group"] for process, said in directives(folder).items()}
     meet = {process for process, group in named.items() if group == ["unheard-sockets"]}
-    assert meet == {"witness", "superexec"}
+    assert meet == MEET
     assert not any("SupplementaryGroups" in said for said in directives(folder).values())
 
 
@@ -243,7 +264,8 @@ def test_private_files_are_the_owners_alone(folder: Path) -> None:
     private = [*folder.rglob("*.key"), *folder.rglob("*.secret")]
     assert {each.relative_to(folder).as_posix() for each in private} == {
         "tls/ca.key", "tls/server.key", "nodes/node-00.key", "nodes/node-01.key", "authority/authority.key",
-        "witness/witness.key", "review/plan.key", "keys/log.key", "keys/superexec.secret",
+        "witness/witness.key", "review/plan.key", "keys/log.key", "keys/leader.key", "keys/superexec.secret",
+        "helper/helper.key", "helper/ca.key", "helper/server.key",
     }  # fmt: skip
     assert {each.stat().st_mode & 0o777 for each in private} == {0o600}
 

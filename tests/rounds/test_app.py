@@ -55,6 +55,11 @@ def config(tmp_path: Path) -> Iterator[dict[str, Any]]:
             "log-key": str(tmp_path / "keys" / "log.key"),
             "authority": str(tmp_path / "authority.pub"),
             "witness": str(tmp_path / "witness.sock"),
+            "helper": "",
+            "leader": "",
+            "leader-key": "",
+            "window": 0.0,
+            "enough": 0,
         }
         server.shutdown()
         thread.join()
