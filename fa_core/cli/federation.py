@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -187,6 +187,7 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path, 
     from clients.device.lab_hub import Hub, Trusted, make_hub
     from clients.evaluate import cohort_of_fleet
     from clients.fleet.tables import read_fleet
+    from fa_core.collection.exchange import read_address
 
     fleet = read_fleet(place)
     each = devices or fleet.devices.num_rows // nodes
@@ -205,12 +206,13 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path, 
             ("authority", "authority/authority"),
         )
     }
+    helper = None if federation.helper is None else read_address(federation.helper).public_key.hex()
     hubs = [
         Hub(federation.hub(number), federation.hub_socket(number), number * each, (number + 1) * each, ample)
         for number in range(nodes)
     ]
     authority, population = folder / "authority", fleet.population
-    rest = (cohort, Trusted(**public), authority, population, now.replace(microsecond=0))
+    rest = (cohort, Trusted(**public, helper=helper), authority, population, now.replace(microsecond=0))
     workers = min(len(os.sched_getaffinity(0)), nodes)
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         for done in [pool.submit(make_hub, hub, *rest) for hub in hubs]:
@@ -224,14 +226,65 @@ def _fill(federation: Federation, nodes: int, devices: int | None, place: Path, 
     return Lab(nodes, each, population, fleet.until.isoformat(), fleet.synthetic)
 
 
+def _collections(federation: Federation) -> list[dict[str, Any]]:
+    """Return what a federation collects now: public counts."""
+    from fa_core.federation.collections import open_collections
+
+    return [
+        {
+            "release": each.run.release,
+            "plan": each.run.plan,
+            "closes": each.closes.isoformat(),
+            "enough": each.run.enough or None,
+            "arrived": each.tally.arrived if each.tally else 0,
+            "counted": each.tally.counted if each.tally else 0,
+            "refused": {code.value: count for code, count in each.tally.refused.items()}
+            if each.tally
+            else {},
+        }
+        for each in open_collections(federation)
+    ]
+
+
+def _show_collections(found: list[dict[str, Any]]) -> None:
+    if not found:
+        return
+    rows = [
+        (
+            each["release"],
+            each["plan"],
+            str(each["arrived"]),
+            str(each["counted"]),
+            str(sum(each["refused"].values())),
+            datetime.fromisoformat(each["closes"]).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            "" if each["enough"] is None else str(each["enough"]),
+        )
+        for each in found
+    ]
+    heads = ("open collection", "plan", "arrived", "counted", "refused", "closes", "enough")
+    render.table("", heads, rows)
+
+
 def _show(federation: Federation, state: "State", as_json: bool) -> None:
+    collections = _collections(federation)
     if as_json:
         typer.echo(
             json.dumps(
-                {"federation": str(federation.folder), "ready": state.ready, **asdict(state)}, indent=2
+                {
+                    "federation": str(federation.folder),
+                    "ready": state.ready,
+                    **asdict(state),
+                    "collections": collections,
+                },
+                indent=2,
             )
         )
         return
+    _show_state(federation, state)
+    _show_collections(collections)
+
+
+def _show_state(federation: Federation, state: "State") -> None:
     if not state.up:
         typer.echo(f"{federation.settings.name} is not up: {state.problem}")
         return

@@ -176,7 +176,6 @@ def on_federation(
     if plan is not None:
         run = runs.launch(federation, plan, wanted.hours, wanted.enough)
         typer.echo(f"run {run.release}: {runs.tolerance(federation, plan)}", err=True)
-        drain_late(federation)
     else:
         assert attach is not None
         if wanted != Wanted():
@@ -186,15 +185,15 @@ def on_federation(
             run = runs.drain(federation, run)
     back = f"fa run --attach {run.release} --engine {engine}"
     try:
+        drain_late(federation, _now(), besides=run.release)
         with progress_display(Console(stderr=True)) as report, alerting(federation.store):
             found = _followed(federation, run, report, wait=wait)
     except KeyboardInterrupt:
-        goes_on = (
-            "the collection stays open, and `fa schedule --run` or this drains it"
-            if run.collects
-            else ("the run goes on. Come back with")
-        )
-        typer.echo(f"detached; {goes_on}: {back}", err=True)
+        if run.collects:
+            text = f"the collection stays open. `fa schedule --run` drains it, as does: {back}"
+        else:
+            text = f"the run goes on. Come back with: {back}"
+        typer.echo(f"detached; {text}", err=True)
         raise typer.Exit(DETACHED) from None
     except (Unanswered, Unavailable) as error:
         raise type(error)(f"{error}; how the run ends is not known here. Come back with: {back}") from None
@@ -234,9 +233,13 @@ def _pause(federation: "Federation", last: "list[Standing]") -> float:
     """Return the seconds until the next drain: as the federation says, or when the window is over."""
     pause = federation.settings.collection.seconds
     if last and last[-1].open:
-        left = (last[-1].closes - datetime.now(UTC)).total_seconds()
+        left = (last[-1].closes - _now()).total_seconds()
         return min(pause, max(left, 0.0) + LEAST_PAUSE)
     return pause
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _show(federation: "Federation", found: "Outcome", *, as_json: bool) -> None:

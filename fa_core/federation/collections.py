@@ -1,7 +1,7 @@
 """The sums by two aggregators that a federation is collecting."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fa_core.collection.leader import Tally
@@ -50,10 +50,12 @@ def _tally(federation: Federation, run: Run) -> Tally | None:
         return None if signed is None else leader.tally(signed.task.id)
 
 
-def drain_late(federation: Federation) -> list[Run]:
+def drain_late(federation: Federation, now: datetime, besides: str = "") -> list[Run]:
     """Have every collection closed whose window is over, by a drain of its own; return their runs.
+
+    So whoever comes first closes it, whatever they came for. One release may be left out, `besides`.
 
     Raises Unanswered where the SuperLink does not answer.
     """
-    now = datetime.now(UTC)
-    return [drain(federation, each.run) for each in open_collections(federation) if each.closes <= now]
+    late = [each.run for each in open_collections(federation) if each.closes <= now]
+    return [drain(federation, run) for run in late if run.release != besides]

@@ -258,6 +258,8 @@ def settle(federation: Federation, link: SuperLink) -> list[Run]:
     for run in launched(federation):
         if settled(federation, run).exists():
             continue
+        if run.collects and not run.number:  # its start was not answered; it may yet be charged
+            continue
         state = link.run(run.number)
         if state is not None and state.status != "finished":
             continue

@@ -202,6 +202,7 @@ class _Drain:
         task = signed.task
         self._standing = replace(self._standing, closes=task.closes)
         if not self._over(signed):
+            self._show(signed)
             self._ask(grid, signed, invite)
         self._verify(signed)
         if not self._over(signed):

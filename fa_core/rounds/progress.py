@@ -79,7 +79,8 @@ class _Lines:
 
     def __call__(self, progress: Event) -> None:
         if isinstance(progress, Standing):
-            text = f"{COLLECTED}: {progress.counted:,} of {progress.arrived:,} arrived, {_beside(progress)}"
+            counts = f"{progress.counted:,} of {progress.arrived:,} that arrived"
+            text = f"{COLLECTED}: {counts}; {_beside(progress)}"
             if text != self._last:
                 self._last = text
                 self._console.print(text, highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ from fa_core.rounds.run import require_four_stages
 from fa_core.rounds.standing import Standing
 from fa_core.store import Store
 from fa_core.trust.witness import Witness
+from fa_core.trust.witness_service import WitnessAway
 from fa_core.values import Estimates, Release
 from fa_core.wire.invitation import decode
 from tests.collection.world import plan_of
@@ -170,6 +171,10 @@ def test_a_release_is_of_one_plan_and_one_collection(made: Federation) -> None:
 # Gateways and hostile nodes.
 
 
+def raising(error: Exception) -> Any:
+    raise error
+
+
 def gateway(made: Federation, numbers: list[int], most: int = 2, asked: list[int] | None = None) -> Node:
     """Return a gateway that keeps what arrived until it is acknowledged, and sends `most` at a time."""
     kept: dict[int, int] = dict(enumerate(numbers, 1))
@@ -243,7 +248,7 @@ HOSTILE: dict[str, tuple[Callable[[Federation], Node], dict[str, int]]] = {
     "same-again": (same_again, {}),
     "many": (many, {"malformed": 39}),
     "serials": (lambda made: lambda *_: {1 << 40: b"x"}, {"malformed": 1}),
-    "breaks": (lambda made: lambda *_: {}[3], {}),
+    "breaks": (lambda made: lambda *_: raising(ValueError("a text of the node's")), {}),
 }
 
 
@@ -444,7 +449,7 @@ def test_a_network_or_a_witness_that_fails_ends_a_drain_and_nothing_else(
         patched.setattr("tests.rounds.draining.Some.pull_messages", gone)
         assert standing(made.drain()).problem == "the nodes could not be asked (ConnectionError)"
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "checkpoint", lambda *_: raising(draining.WitnessAway("it does not answer")))
+        patched.setattr(Store, "checkpoint", lambda *_: raising(WitnessAway("it does not answer")))
         assert standing(made.drain()).problem == "it does not answer"
     with monkeypatch.context() as patched:
         patched.setattr(Leader, "tally", lambda *_: raising(ZeroDivisionError("a defect")))
@@ -455,17 +460,13 @@ def test_a_network_or_a_witness_that_fails_ends_a_drain_and_nothing_else(
     assert np.array_equal(released(made.drain()).sums, of(made, *range(DEVICES)))
 
 
-def raising(error: Exception) -> Any:
-    raise error
-
-
 def test_a_release_that_two_drains_write_is_one(
     made: Federation, draws: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second finds, as it writes, that the first has written it."""
     made.drain()
     made.later(25)
-    save, first = Store.save, []
+    save, first = Store.save, list[None]()
 
     def overtaken(self: Store, *arguments: Any, **named: Any) -> Any:
         if not first:
