@@ -147,9 +147,10 @@ class Leader:
 
     def opened(self, release: bytes) -> SignedTask | None:
         """Return the task of a release, None where there is none yet."""
+        query = select(leader_tasks.c.signed).where(leader_tasks.c.release == release)
         with self._database.reading() as connection:
-            row = _find(connection, leader_tasks.c.release == release)
-        return None if row is None else SignedTask.parse(row["signed"])
+            signed = connection.execute(query).scalar()
+        return None if signed is None else SignedTask.parse(bytes(signed))
 
     def taking(self, task: bytes) -> bool:
         """Whether reports of a task are taken: it has not been stopped or closed."""

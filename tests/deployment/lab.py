@@ -111,17 +111,22 @@ def lab(
     aside: Mapping[str, str] = MappingProxyType({}),
     store: str = "store",
     fleet: Path | None = None,
+    helper: str = "",
 ) -> Iterator[Lab]:
     """Make a federation, start its lab, and leave nothing of it behind. `aside` is in its environment.
+
+    `helper`: HOST:PORT of a helper, and drains follow each other at once; "" for none.
 
     The devices have no limits of their own: rounds run back to back here, in smaller cohorts than a device
     with the default policy answers. Those of a `fleet` that is given have the default budget and policy.
     """
     place, ample = folder / "lab", () if fleet else ("--ample",)
     fleet = fleet or write_fleet(folder / "fleet", nodes * devices)
-    fa("federation", "init", str(place), "--nodes", str(nodes), "--port", str(free_ports(nodes + 1)))
+    ports = ("--port", str(free_ports(nodes + 1)), *(("--helper", helper) if helper else ()))
+    fa("federation", "init", str(place), "--nodes", str(nodes), *ports)
     config = place / "federation.toml"
     text = config.read_text().replace("deadline = 180.0", f"deadline = {deadline}")
+    text = text.replace("seconds = 300.0", "seconds = 1.0")
     config.write_text(text.replace('store = "store"', f'store = "{store}"'))
     try:
         sizes = ("--fleet", str(fleet), "--devices", str(devices), *ample)
