@@ -75,6 +75,16 @@ def test_a_round_that_failed_is_not_asked_again_in_its_period(tmp_path: Path) ->
     assert states(file, tmp_path, MONDAY + timedelta(days=7)).state == "due"
 
 
+def test_a_plan_that_is_being_collected_is_not_asked_again_in_its_period(tmp_path: Path) -> None:
+    """It is charged and has no end yet."""
+    file, opened = write(tmp_path, "wake-word-weekly"), make_release()
+    with open_store(tmp_path) as store:
+        announce(store, opened.plan)
+        charge(store, replace(charge_for(opened), at=MONDAY))
+    assert states(file, tmp_path, MONDAY + timedelta(days=1)).state == "asked"
+    assert states(file, tmp_path, MONDAY + timedelta(days=7)).state == "due"
+
+
 def test_an_expired_plan_is_listed_and_never_due(tmp_path: Path) -> None:
     found = states(write(tmp_path, "old", "2026-11-22"), tmp_path, MONDAY)
     assert (found.state, found.next) == ("expired", None)

@@ -51,7 +51,7 @@ def kill(up: Lab, process: str) -> None:
 
 @pytest.mark.long
 def test_helper_and_aggregator_are_killed_and_the_release_is_there_once(tmp_path: Path) -> None:
-    """The ServerApp is killed with its SuperExec as soon as the collection is charged, the helper twice, and the
+    """The ServerApp is killed with its SuperExec once the collection is charged, the helper twice, and the
     command that launched it; another goes on with it."""
     port = free_ports()
     with lab(tmp_path, NODES, DEVICES, helper=f"127.0.0.1:{port}") as up:

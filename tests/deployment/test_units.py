@@ -286,3 +286,17 @@ def test_a_database_password_is_refused_where_every_node_would_receive_it(folder
     assert "secret" not in str(refused.value)
     file.write_text(file.read_text().replace(store, "postgresql://unheard@db/unheard"))
     assert open_federation(folder).store == "postgresql://unheard@db/unheard"
+    file.write_text(file.read_text().replace("leader/leader.db", store))
+    with pytest.raises(BadInput, match="pgpass") as refused:
+        open_federation(folder)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_federation_of_before_collects_nothing(folder: Path) -> None:
+    file = folder / "federation.toml"
+    file.write_text(file.read_text().partition("[collection]")[0])
+    federation = open_federation(folder)
+    assert federation.helper is None
+    assert "helper" not in "".join(units(federation))
+    config = _config(federation)
+    assert [config[key] for key in ("helper", "leader", "leader-key")] == ["", "", ""]

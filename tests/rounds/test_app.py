@@ -21,6 +21,7 @@ from fa_core.store import open_store
 from fa_core.trust.enrolment import Authority
 from fa_core.trust.witness import Witness
 from fa_core.trust.witness_service import WitnessServer
+from tests.collection.setup import plan_text as collected
 from tests.rounds.small import SEED, devices_table, wake_table, write_plan
 
 DEVICES = 52
@@ -122,6 +123,14 @@ def test_an_unsigned_plan_is_not_run(config: dict[str, Any], tmp_path: Path) -> 
     with pytest.raises(BadInput, match="nobody signed it"):
         main(grid_of(tmp_path), config)
     assert not (tmp_path / "store").exists()
+
+
+def test_without_a_helper_two_aggregators_form_no_sum(config: dict[str, Any], tmp_path: Path) -> None:
+    plan = Path(config["plan"])
+    plan.write_text(collected("sum: two_aggregators, min_cohort: 50"))
+    Path(f"{plan}.sig").write_text(SignedPlan.of(load(plan), local_keys(tmp_path / "keys").plan).text())
+    with pytest.raises(BadInput, match="names no helper"):
+        main(grid_of(tmp_path), config)
 
 
 @pytest.mark.parametrize("key", KEYS)
