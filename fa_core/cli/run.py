@@ -123,13 +123,9 @@ def run(
     from fa_core.store import DEFAULT, open_store
 
     if engine not in HERE:
-        if any(each is not None for each in (fleet, seed, store, until, helper)):
-            raise BadInput(
-                "a federation has its own devices, store, helper and randomness: "
-                "no --fleet, --seed, --store, --until or --helper"
-            )
-        hours = None if window is None else parse_window(window)
-        on_federation(engine, plan, attach, Wanted(hours, enough), as_json=as_json)
+        wanted = Wanted(None if window is None else parse_window(window), enough)
+        not_here = (fleet, seed, store, until, helper)
+        show_on_federation(engine, plan, attach, not_here, wanted, as_json=as_json)
         return
     if window is not None or enough is not None:
         raise BadInput(
@@ -148,18 +144,41 @@ def run(
     show_release(release, estimates, synthetic=synthetic, as_json=as_json, store=place)
 
 
-def on_federation(
+def show_on_federation(
     engine: str,
     plan: Path | None,
     attach: str | None,
+    not_here: tuple[object, ...] = (),
     wanted: Wanted = Wanted(),
     *,
     as_json: bool = False,
     wait: bool = True,
 ) -> None:
-    """Launch a plan on a federation, or come back to a run there, and show what it released.
+    """As `on_federation`, and show what was released."""
+    from fa_core.cli.results import show_release
 
-    A collection is drained until its release is there; without `wait` once. Raises what the run ended with.
+    federation, found = on_federation(engine, plan, attach, not_here, wanted, wait=wait)
+    if found is None:
+        return
+    kept = federation.store
+    show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json, store=kept)
+    if not as_json:
+        typer.echo(f"stored in {kept}")
+
+
+def on_federation(
+    engine: str,
+    plan: Path | None,
+    attach: str | None,
+    not_here: tuple[object, ...],
+    wanted: Wanted = Wanted(),
+    *,
+    wait: bool = True,
+) -> "tuple[Federation, Outcome | None]":
+    """Launch a plan on a federation, or come back to a run there; return how it ended.
+
+    A collection is drained until its release is there; without `wait` once, and it may be None: open.
+    `not_here`: options that a federation does not have; none may be given. Raises what the run ended with.
     """
     from rich.console import Console
 
@@ -173,6 +192,11 @@ def on_federation(
     federation = open_federation(Path(engine))
     if (plan is None) == (attach is None):
         raise BadInput("either a plan to launch, or --attach RUN to come back to one")
+    if any(each is not None for each in not_here):
+        raise BadInput(
+            "a federation has its own devices, store, helper and randomness: "
+            "no --fleet, --seed, --store, --until or --helper"
+        )
     if plan is not None:
         run = runs.launch(federation, plan, wanted.hours, wanted.enough)
         typer.echo(f"run {run.release}: {runs.tolerance(federation, plan)}", err=True)
@@ -199,8 +223,7 @@ def on_federation(
         raise type(error)(f"{error}; how the run ends is not known here. Come back with: {back}") from None
     if found is None:
         typer.echo(f"run {run.release} is open; `fa schedule --run` drains it, as does: {back}", err=True)
-        return
-    _show(federation, found, as_json=as_json)
+    return federation, found
 
 
 def _followed(
@@ -240,12 +263,3 @@ def _pause(federation: "Federation", last: "list[Standing]") -> float:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _show(federation: "Federation", found: "Outcome", *, as_json: bool) -> None:
-    from fa_core.cli.results import show_release
-
-    kept = federation.store
-    show_release(found.release, found.estimates, synthetic=found.synthetic, as_json=as_json, store=kept)
-    if not as_json:
-        typer.echo(f"stored in {kept}")

@@ -106,12 +106,12 @@ def _refused(each: "Scheduled") -> int:
 
 def _run(file: Path, fleet: Path | None, engine: str, store: str | None) -> int:
     """Run one plan and return its exit code. What fails does not keep the next plan from being asked."""
-    from fa_core.cli.run import on_federation, run
+    from fa_core.cli.run import run, show_on_federation
     from fa_core.values import HERE
 
     typer.echo(f"\n== {file} ==\n")
-    if engine not in HERE and fleet is None and store is None:
-        return _code(str(file), lambda: on_federation(engine, file, None, wait=False))
+    if engine not in HERE:
+        return _code(str(file), lambda: show_on_federation(engine, file, None, (fleet, store), wait=False))
     return _code(str(file), lambda: run(plan=file, fleet=fleet, engine=engine, store=store))
 
 
@@ -129,10 +129,10 @@ def _open(engine: str) -> list[str]:
 
 def _drain(release: str, engine: str) -> int:
     """Drain a collection once and return its exit code."""
-    from fa_core.cli.run import on_federation
+    from fa_core.cli.run import show_on_federation
 
     typer.echo(f"\n== collection {release} ==\n")
-    return _code(release, lambda: on_federation(engine, None, release, wait=False))
+    return _code(release, lambda: show_on_federation(engine, None, release, wait=False))
 
 
 def _code(what: str, work: Callable[[], None]) -> int:

@@ -52,7 +52,9 @@ def asked(
     from fa_core.federation.directory import open_federation
 
     _require(file, runs.devices(open_federation(Path(engine))), place)
-    return on_federation(engine, file, None, (fleet, store, until))[1].release.id
+    found = on_federation(engine, file, None, (fleet, store, until))[1]
+    assert found is not None, "a training plan's round has an end"
+    return found.release.id
 
 
 def base_of(store: "Store", plan: TrainPlan) -> "Head":
