@@ -23,13 +23,12 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.collection.exchange import HelperAway
-from fa_core.collection.helper import KEPT
 from fa_core.collection.leader import BATCH, Leader
 from fa_core.collection.messages import Aggregator
 from fa_core.collection.migrations import LINEAGE
 from fa_core.collection.refusal import RefusedReport
 from fa_core.collection.report import WITHDRAWAL_SIZE
-from fa_core.collection.task import Offer, SignedTask
+from fa_core.collection.task import KEPT, Offer, SignedTask
 from fa_core.database.connection import Database, Unavailable, connect_file, connect_server
 from fa_core.errors import BadInput, Refused, RoundFailed, UnheardError
 from fa_core.estimate import estimate
