@@ -225,9 +225,10 @@ class StoredDevice:
                 reply = answer(request)
                 invitation = entered.asked.invitation
                 self._records.keep_reply(invitation.release, invitation.attempt, stage, digest, reply)
-        except BaseException:
-            # The party may hold an answer whose charge was just undone: it must never be sent.
-            if stage == "masked":
+        except BaseException as error:
+            # The party may hold an answer whose charge was just undone: it must never be sent. A party that
+            # refuses a request holds none.
+            if stage == "masked" and not isinstance(error, Refusal):
                 del self._rounds[request[_SESSION]]
             raise
         if stage == "unmask":

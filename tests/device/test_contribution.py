@@ -193,6 +193,23 @@ def test_another_request_at_a_stage_is_declined(world: World, setup: Setup) -> N
         assert reason_of(lambda stage=stage, other=other: device.handle(stage, other)) != ""
 
 
+@pytest.mark.parametrize("early", ["shares", "confirm"])
+def test_a_request_that_comes_too_early_ends_no_round(world: World, setup: Setup, early: Stage) -> None:
+    device, invitation = setup.device(), world.invite(plan_of(), world.release(), NOW, NOW)
+    session = messages.read_join_request(invitation.request).session
+
+    class Hasty:
+        def handle(self, stage: Stage, request: bytes) -> bytes:
+            if stage == early:
+                masked = messages.masked_request(session)
+                assert reason_of(lambda: device.handle("masked", masked)) == "PROTOCOL"
+            return device.handle(stage, request)
+
+    result, _ = drive(world, plan_of(), Hasty(), invitation)
+    assert result.total.any()
+    assert len(Records(setup.store()).contributions()) == 1
+
+
 def test_a_restarted_device_has_dropped_out_of_its_round(world: World, setup: Setup) -> None:
     invitation = world.invite(plan_of(), world.release(), NOW, NOW)
 
