@@ -10,7 +10,7 @@ A helper, a witness or a database that does not answer ends a drain, never the c
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -256,8 +256,7 @@ class _Drain:
         end, waiting = clock.now() + LONGEST_SECONDS, 0
         while inquiry.waiting and clock.now() < end and not context.watch.stopped():
             parts = inquiry.next()
-            for part in parts:
-                self._take(signed.task.id, part)
+            self._take(signed.task.id, parts)
             inquiry.acknowledge()
             waiting += len(parts)
             if waiting >= BATCH:
@@ -267,13 +266,19 @@ class _Drain:
                 break
         self._problem = self._problem or inquiry.problem
 
-    def _take(self, task: bytes, part: bytes) -> None:
-        """Take a report or a withdrawal; what is refused is counted, and nothing else."""
+    def _take(self, task: bytes, parts: Sequence[bytes]) -> None:
+        """Take reports, then withdrawals; what is refused is counted, and nothing else."""
         leader = self._collection.leader
-        try:
-            (leader.withdraw if len(part) == WITHDRAWAL_SIZE else leader.take)(task, part)
-        except RefusedReport as refused:
-            self._refused[refused.refusal.value] += 1
+        reports = [part for part in parts if len(part) != WITHDRAWAL_SIZE]
+        for refusal in leader.take_all(task, reports) if reports else ():
+            if refusal is not None:
+                self._refused[refusal.value] += 1
+        for part in parts:
+            if len(part) == WITHDRAWAL_SIZE:
+                try:
+                    leader.withdraw(task, part)
+                except RefusedReport as refused:
+                    self._refused[refused.refusal.value] += 1
 
     def _verify(self, signed: SignedTask) -> None:
         """Have what waits verified. A helper that is away now is so until the drain ends."""

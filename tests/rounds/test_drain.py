@@ -1,7 +1,7 @@
 """Drains of a sum by two aggregators: the release is there once, whatever is killed, away or hostile."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -219,15 +219,15 @@ def test_what_is_acknowledged_is_in_the_database(
 ) -> None:
     """A ServerApp that is killed between the reply and the database gets the same again."""
     made.nodes = {1: gateway(made, list(range(8)), 3)}
-    take, left = Leader.take, [4]
+    take, left = Leader.take_all, [2]
 
-    def killed(self: Leader, task: bytes, data: bytes) -> None:
+    def killed(self: Leader, task: bytes, uploads: Sequence[bytes]) -> Any:
         left[0] -= 1
         if left[0] == 0:
             raise Killed
-        take(self, task, data)
+        return take(self, task, uploads)
 
-    monkeypatch.setattr(Leader, "take", killed)
+    monkeypatch.setattr(Leader, "take_all", killed)
     with pytest.raises(Killed):
         made.drain()
     assert standing(made.drain()).counted == 8
@@ -237,7 +237,7 @@ def same_again(made: Federation) -> Node:
     """A gateway that sends the same whatever is acknowledged; not for ever, lest a drain that goes on asking
     hangs here."""
     left = iter(range(30))
-    return lambda parts, invitation: {7: b"again"} if next(left, None) is not None else {}
+    return lambda parts, invitation: {} if next(left, None) is None else {7: b"again"}
 
 
 def many(made: Federation) -> Node:
@@ -330,7 +330,8 @@ STEPS: tuple[tuple[str, type, str], ...] = (
     ("after", Store, "checkpoint"),
     ("before", Inquiry, "begin"),
     ("after", Inquiry, "next"),
-    ("after", Leader, "take"),
+    ("before", Leader, "take_all"),
+    ("after", Leader, "take_all"),
     ("before", Leader, "verify"),
     ("after", Leader, "verify"),
     ("after", Leader, "stop"),
