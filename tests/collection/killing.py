@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from fa_core.collection.helper import Helper
 from fa_core.collection.leader import Leader
 from fa_core.collection.migrations import LINEAGE
 from fa_core.database.connection import Database, Unavailable, connect_file, connect_server
-from fa_core.gateway.process import listen
 from fa_core.helper_service.process import server
 from fa_core.helper_service.service import build
 from fa_core.helper_service.settings import ADDRESS, KEY, read_home
@@ -30,7 +30,7 @@ PATIENCE = 300.0
 """Seconds for which a leader asks its helper again: a guard against hanging, not a measure."""
 
 AGAIN = 3
-"""Exit code of a leader whose database went away: it is to be started again."""
+"""Exit code of a process whose database went away: it is to be started again."""
 
 
 @dataclass(frozen=True)
@@ -142,15 +142,16 @@ def lead(given: Given, kill: Kill | None) -> None:
         os._exit(AGAIN)
 
 
-def serve(given: Given, kill: Kill | None) -> None:
-    """Serve the helper until killed."""
+def serve(given: Given, kill: Kill | None, listening: socket) -> None:
+    """Serve the helper until killed, at a socket that outlives it."""
     measuring.noise_of = given.draw
     home, keys = read_home(given.folder / "helper"), local_keys(given.folder / "local")
     witness = local_signers(keys, given.clock).witness
-    helper = Helper(
-        given.database("helper"), read_key(home.folder / KEY), home.pinned(), witness, given.clock
-    )
+    try:
+        database = given.database("helper")
+    except Unavailable:
+        os._exit(AGAIN)
+    helper = Helper(database, read_key(home.folder / KEY), home.pinned(), witness, given.clock)
     if kill is not None:
         kill.arm()
-    listening = listen(home.settings.name)
     server(home, build(helper, home.pinned().leader, 60.0)).run(sockets=[listening])

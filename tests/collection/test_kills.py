@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from fa_core.collection.task import Task
 from fa_core.helper_service.setup import init
@@ -32,8 +32,8 @@ BODIES = {"leader": lead, "helper": serve}
 TAKEN, STOPPED, CLAIMED, COUNTED, CLAIMED_NONE, CLOSED = range(6)
 """The commits of a leader that takes reports and closes."""
 
-VERIFIED, ENDED, GIVEN = range(3)
-"""The commits of its helper."""
+FORGOTTEN, VERIFIED, ENDED, GIVEN = range(4)
+"""The commits of its helper, which looks first for tasks to forget."""
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,8 @@ class Trial:
         self.made.world.give(Policy(*[Fraction(100)] * len(BUDGETS)))
         self.folder, keys = folder, folder / "local"
         (keys / "leader.pub").write_text(self.made.leader.public_key.hex())
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            name = f"localhost:{free.getsockname()[1]}"
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        name = f"localhost:{self.listening.getsockname()[1]}"
         init(
             folder / "helper",
             name,
@@ -86,7 +85,7 @@ class Trial:
                     copy(like[role], found[role])
                 continue
             name = f"{role}_{number}"
-            template = "" if like is None else f" TEMPLATE {like[role].partition('?')[0].rpartition('/')[2]}"
+            template = "" if like is None else f" TEMPLATE {make_url(like[role]).database}"
             engine = create_engine(self.server.url.replace("postgresql:", "postgresql+psycopg:"))
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(text(f"CREATE DATABASE {name}{template}"))
@@ -119,7 +118,8 @@ class Trial:
                 process.join()
 
     def _start(self, role: str, given: Given, kill: Kill | None) -> Any:
-        process = self.forks.Process(target=BODIES[role], args=(given, kill), daemon=True)
+        more = (self.listening,) if role == "helper" else ()
+        process = self.forks.Process(target=BODIES[role], args=(given, kill, *more), daemon=True)
         process.start()
         return process
 
@@ -175,6 +175,7 @@ def alive(server: postgres.Database) -> bool:
 def trial(forks: Any, folder: Path, server: postgres.Database | None = None) -> Iterator[Trial]:
     made = Trial(forks, folder, server)
     yield made
+    made.listening.close()
     made.made.close()
     made.made.world.store.close()
 
