@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from clients.device.lab_hub import Hub, Trusted, make_hub
 from clients.evaluate import cohort_of_fleet
 from clients.fleet.tables import read_fleet
+from fa_core.collection.exchange import read_address
 from fa_core.federation.certificates import make_node_key, public_bytes
 from fa_core.federation.directory import open_federation
 from fa_core.federation.processes import node
@@ -20,6 +22,23 @@ from tests.deployment.lab import ENVIRONMENT, GUARD, Lab, fa, start
 
 NUMBER = 7
 """The SuperNode before the gateway."""
+
+
+SOON = """
+from clients.device import uploading
+from fa_core.cli import main
+uploading.EVERY_SECONDS = 2.0
+main()
+"""
+"""`fa`, whose devices look for collections all the time: a test does not wait for a quarter of an hour."""
+
+
+def connect_device(*arguments: str) -> "subprocess.Popen[str]":
+    """Start `fa device connect` of a device that looks for collections all the time."""
+    command = [sys.executable, "-c", SOON, "device", "connect", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
 
 
 @contextmanager
@@ -51,7 +70,9 @@ def remote_devices(up: Lab, folder: Path, far: Path, devices: int, *, ample: boo
         "witness": "witness/witness",
         "authority": "authority/authority",
     }
-    trusted = Trusted(**{name: (up.folder / f"{at}.pub").read_text().strip() for name, at in keys.items()})
+    pinned = {name: (up.folder / f"{at}.pub").read_text().strip() for name, at in keys.items()}
+    helper = open_federation(up.folder).helper
+    trusted = Trusted(**pinned, helper=read_address(helper).public_key.hex() if helper else None)
     hub = Hub(folder / "remote", folder / "unused.sock", 0, devices, ample)
     now = datetime.now(UTC).replace(microsecond=0)
     cohort, authority = cohort_of_fleet(fleet.devices, fleet.tables), up.folder / "authority"
@@ -111,7 +132,7 @@ def connected(
         settings = place.joinpath("gateway.toml").read_text()
         url = "https://" + settings.partition('name = "')[2].partition('"')[0]
         for slot in sorted(each for each in hub.iterdir() if each.is_dir()):
-            own = start("device", "connect", url, "--ca", str(place / "ca.crt"), "--dir", str(slot))
+            own = connect_device(url, "--ca", str(place / "ca.crt"), "--dir", str(slot))
             stack.enter_context(running(own))
         waiting = f"unheard_gateway_waiting {devices}"
         until(lambda: waiting in said(f"http://{operations}/metrics"), serving)

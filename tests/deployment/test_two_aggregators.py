@@ -1,4 +1,4 @@
-"""A sum by two aggregators on a real lab: the helper and the aggregator are killed meanwhile."""
+"""A sum by two aggregators on a real lab: helper and aggregator are killed meanwhile; devices from afar."""
 
 import json
 import os
@@ -14,7 +14,9 @@ from fa_core.federation.directory import open_federation
 from tests.collection.setup import plan_text
 from tests.deployment.faults import below
 from tests.deployment.lab import GUARD, Lab, fa, lab, start
+from tests.deployment.remote import connected, said
 from tests.ports import free_ports
+from tests.rounds.small import write_fleet
 
 NODES, DEVICES = 3, 20
 
@@ -81,3 +83,20 @@ def test_helper_and_aggregator_are_killed_and_the_release_is_there_once(tmp_path
         fa("run", "--attach", found["release"], "--engine", where)
         helper = open_federation(up.folder).helper_folder
         assert {file.stat().st_mode & 0o077 for file in helper.rglob("*.db")} == {0}
+
+
+@pytest.mark.long
+def test_devices_behind_a_gateway_and_devices_of_hubs_are_in_one_sum(tmp_path: Path) -> None:
+    """Those from afar upload by themselves, whenever they look; a drain hands over what waits."""
+    remote, far = 3, write_fleet(tmp_path / "far", 3)
+    everyone = NODES * DEVICES + remote
+    with (
+        lab(tmp_path, NODES, DEVICES, helper=f"127.0.0.1:{free_ports()}") as up,
+        connected(up, tmp_path, far, remote) as (operations, _),
+    ):
+        plan = str(plan_of(tmp_path))
+        done = fa("run", plan, "--engine", str(up.folder), "--enough", str(everyone), "--json")
+        assert json.loads(done.stdout)["devices"]["counted"] == everyone
+        metrics = said(f"http://{operations}/metrics")
+        for outcome in ("taken", "handed_over"):
+            assert f'unheard_gateway_uploads_total{{kind="report",outcome="{outcome}"}} {remote}' in metrics
