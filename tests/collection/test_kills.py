@@ -102,20 +102,25 @@ class Trial:
         try:
             while True:
                 running["leader"].join(0.02)
-                if self.server is not None and not alive(self.server):
-                    killed += 1
-                    self.server.start()
+                killed += self._revived()
                 for role, process in running.items():
                     if process.exitcode in (-signal.SIGKILL, AGAIN):
                         killed += process.exitcode == -signal.SIGKILL
                         running[role] = self._start(role, given, None)
                     elif process.exitcode is not None:
                         assert (role, process.exitcode) == ("leader", 0)
-                        return killed
+                        return killed + self._revived()
         finally:
             for process in running.values():
                 process.kill()
                 process.join()
+
+    def _revived(self) -> bool:
+        """Start the databases' server again where it was killed; whether it was."""
+        if self.server is None or alive(self.server):
+            return False
+        self.server.start()
+        return True
 
     def _start(self, role: str, given: Given, kill: Kill | None) -> Any:
         more = (self.listening,) if role == "helper" else ()
