@@ -360,9 +360,14 @@ def leading(
     authority: bytes,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[Leader]:
-    """Yield the leader over its database, made where it is not there: a file, or postgresql://…."""
+    """Yield the leader over its database, made where it is not there: a file, or postgresql://….
+
+    It forgets what nobody closed in time before it is used.
+    """
     with database_at(where) as database:
-        yield Leader(database, key, authority, clock)
+        leader = Leader(database, key, authority, clock)
+        leader.forget()
+        yield leader
 
 
 @contextmanager

@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fa_core.collection import measured as measuring
 from fa_core.collection.exchange import HelperAway
-from fa_core.collection.helper import KEPT
 from fa_core.collection.leader import Leader
 from fa_core.collection.report import WITHDRAWAL_SIZE, Report, withdraw
+from fa_core.collection.task import KEPT
 from fa_core.errors import Refused, RoundFailed
 from fa_core.prio.blocks import prio
 from fa_core.privacy.ledger import BUDGETS, Policy
@@ -453,6 +455,15 @@ def test_a_helper_that_stays_away_fails_the_release_in_the_end(made: Federation,
         with pytest.raises(RoundFailed, match=says):
             made.drain()
     assert failures(made) == 1
+
+
+def test_a_leader_forgets_what_was_never_closed_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(Leader, "forget", lambda _: calls.append("forget"))
+    with draining.leading(str(tmp_path / "leader.db"), Ed25519PrivateKey.generate(), bytes(32)):
+        assert calls == ["forget"]
 
 
 def test_a_network_or_a_witness_that_fails_ends_a_drain_and_nothing_else(
