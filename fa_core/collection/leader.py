@@ -170,6 +170,9 @@ class Leader:
     def take_all(self, task: bytes, uploads: Sequence[bytes]) -> tuple[Refusal | None, ...]:
         """Take reports, each as if it came alone after those before it, in one transaction.
 
+        A device made its report within the window, by its own clock, and it may have waited at a gateway
+        since: so reports are late from `stop` on, and not from the window's end.
+
         Returns of each why it is refused, None where it is taken, or was before. Raises RefusedReport where
         there is no such task.
         """
@@ -177,7 +180,7 @@ class Leader:
         read = [self._read(collecting, data, now) for data in uploads]
         reports = [each for each in read if isinstance(each, Report)]
         with self._database.writing() as connection:
-            taking = rows.Taking.of(connection, task, reports, late=now >= collecting.task.closes)
+            taking = rows.Taking.of(connection, task, reports)
             refusals = tuple(
                 taking.take(each, data) if isinstance(each, Report) else each
                 for each, data in zip(read, uploads, strict=True)
@@ -202,12 +205,12 @@ class Leader:
         Raises RefusedReport: `late` where it is verified, or about to be, and where the task takes no reports
         any more and has none of this device; `replayed` where another device's report has this id.
         """
-        collecting, now = self._find(task), self._clock()
+        collecting = self._find(task)
         number, device = read_withdrawal(data, collecting.task, self._authority)
         with self._database.writing() as connection:
             kept = rows.report_of(connection, task, device)
             if kept is None:
-                refusal = rows.withdraw_ahead(connection, task, device, number, now >= collecting.task.closes)
+                refusal = rows.withdraw_ahead(connection, task, device, number)
                 if refusal is not None:
                     raise RefusedReport(refusal)
             elif kept["outcome"] is None and kept["batch"] is None:

@@ -26,27 +26,26 @@ class Taking:
     """What a database has of some reports while they are taken.
 
     Attributes:
-        stage: of the task. late: whether its window is over.
+        stage: of the task.
         kept: digest and outcome by device. ids: those of any report of this task.
         rows: what is to be written.
     """
 
     task: bytes
     stage: str
-    late: bool
     kept: dict[bytes, tuple[bytes, int | None]]
     ids: set[bytes]
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, connection: Connection, task: bytes, reports: Sequence[Report], *, late: bool) -> "Taking":
+    def of(cls, connection: Connection, task: bytes, reports: Sequence[Report]) -> "Taking":
         """Read what there is of the devices and ids of these reports."""
         columns = leader_reports.c
         query = select(columns.device, columns.digest, columns.outcome).where(columns.task == task)
         found = connection.execute(query.where(columns.device.in_([each.device for each in reports])))
         kept = {bytes(device): (bytes(digest), outcome) for device, digest, outcome in found}
         ids = ids_taken(connection, task, [each.id for each in reports])
-        return cls(task, _stage(connection, task), late, kept, ids)
+        return cls(task, _stage(connection, task), kept, ids)
 
     def take(self, report: Report, data: bytes) -> Refusal | None:
         """Take one, unless it was; return why it is refused."""
@@ -56,7 +55,7 @@ class Taking:
             if outcome == Refusal.WITHDRAWN.number:
                 return Refusal.WITHDRAWN
             return None if before == digest else Refusal.SECOND_REPORT
-        if self.stage != OPEN or self.late:
+        if self.stage != OPEN:
             return Refusal.LATE
         if report.id in self.ids:
             return Refusal.REPLAYED
@@ -82,11 +81,9 @@ def report_of(connection: Connection, task: bytes, device: bytes) -> RowMapping 
     return found.mappings().first()
 
 
-def withdraw_ahead(
-    connection: Connection, task: bytes, device: bytes, number: bytes, late: bool
-) -> Refusal | None:
+def withdraw_ahead(connection: Connection, task: bytes, device: bytes, number: bytes) -> Refusal | None:
     """Take no report of a device whose withdrawal came first; return why that is refused."""
-    if late or _stage(connection, task) != OPEN:
+    if _stage(connection, task) != OPEN:
         return Refusal.LATE
     if ids_taken(connection, task, [number]):
         return Refusal.REPLAYED

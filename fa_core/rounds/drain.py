@@ -200,11 +200,12 @@ class _Drain:
         signed = self._open(invite)
         task = signed.task
         self._standing = replace(self._standing, closes=task.closes)
-        if not self._over(signed):
+        if not self._full(signed):
             self._show(signed)
             self._ask(grid, signed, invite)
         self._verify(signed)
-        if not self._over(signed):
+        over = context.today() >= task.closes and (not self._problem or self.late)
+        if not over and not self._full(signed):
             return self._show(signed)
         leader.stop(task.id)
         self._show(signed)
@@ -233,14 +234,14 @@ class _Drain:
         proof = invite().charge_proof
         return leader.open(canonical(job.plan), job.release, proof, self._window, self._collection.helper)
 
-    def _over(self, signed: SignedTask) -> bool:
-        """Whether no more reports are to be taken."""
+    def _full(self, signed: SignedTask) -> bool:
+        """Whether no more reports are to be taken, whatever the time is.
+
+        Once the window is over every node is asked a last time, as soon as that works: what waits at a
+        gateway came within it.
+        """
         leader, enough = self._collection.leader, self._collection.enough
-        return (
-            self._context.today() >= signed.task.closes
-            or not leader.taking(signed.task.id)
-            or 0 < enough <= leader.tally(signed.task.id).counted
-        )
+        return not leader.taking(signed.task.id) or 0 < enough <= leader.tally(signed.task.id).counted
 
     def _ask(self, grid: Grid, signed: SignedTask, invite: Invite) -> None:
         """Take what the nodes have, and verify it as batches are full."""
@@ -262,7 +263,7 @@ class _Drain:
             if waiting >= BATCH:
                 self._verify(signed)
                 waiting = 0
-            if self._over_shown(signed):
+            if self._full_shown(signed):
                 break
         self._problem = self._problem or inquiry.problem
 
@@ -291,14 +292,14 @@ class _Drain:
         except HelperAway as away:
             self._helper_away, self._problem = True, str(away)
 
-    def _over_shown(self, signed: SignedTask) -> bool:
-        """Show how far it is, now and then; whether no more reports are to be taken."""
+    def _full_shown(self, signed: SignedTask) -> bool:
+        """Show how far it is, now and then; whether it is full by then."""
         now = self._context.clock.now()
         if now - self._shown < SHOWN_SECONDS:
-            return self._context.today() >= signed.task.closes
+            return False
         self._shown = now
         self._show(signed)
-        return self._over(signed)
+        return self._full(signed)
 
     def _show(self, signed: SignedTask) -> Standing:
         """Report how far it is, and return it."""

@@ -245,7 +245,7 @@ def test_a_fresh_store_settles_first(world: World, setup: Setup) -> None:
     assert declined(setup, Collection(world).invite()) == "SETTLING"
 
 
-@pytest.mark.parametrize("other", [None, raw(Ed25519PrivateKey.generate())])
+@pytest.mark.parametrize("other", [None, raw(Ed25519PrivateKey.generate())], ids=["none", "another"])
 def test_without_this_helpers_key_it_takes_part_in_none_of_its_collections(
     world: World, setup: Setup, other: bytes | None
 ) -> None:

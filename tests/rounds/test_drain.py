@@ -457,6 +457,30 @@ def test_a_helper_that_stays_away_fails_the_release_in_the_end(made: Federation,
     assert failures(made) == 1
 
 
+def test_what_came_to_a_gateway_in_time_counts_after_the_windows_end(
+    made: Federation, draws: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last drain comes later than the window's end, and first while the witness is away."""
+    waiting: dict[int, bytes] = {}
+
+    def gateway(parts: Parts, invitation: bytes) -> Parts:
+        ack = int.from_bytes(parts[0], "big")
+        if not made.kept:
+            waiting.update({number + 1: made.report(number, invitation) for number in range(DEVICES)})
+            return {}
+        return {serial: part for serial, part in waiting.items() if serial > ack}
+
+    made.nodes = {1: gateway}
+    assert standing(made.drain()).arrived == 0
+    made.later(25)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "checkpoint", lambda *_: raising(WitnessAway("it does not answer")))
+        assert standing(made.drain()).open
+    release = released(made.drain())
+    assert np.array_equal(release.sums, of(made, *range(DEVICES)))
+    once(made, release)
+
+
 def test_a_leader_forgets_what_was_never_closed_before_it_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
