@@ -23,7 +23,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -38,6 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fa_core.errors import UnheardError
 from fa_core.gateway.counters import ERRORS, RECEIVED, REQUESTS, SENT, UPLOADS, WAITING, WORK, Counters
+from fa_core.gateway.gathering import Gathering
 from fa_core.gateway.limits import Limiter
 from fa_core.gateway.notifier import Notifier
 from fa_core.gateway.queue import DeviceRequest, Queue, Replayed, ReplyOutcome
@@ -265,6 +266,13 @@ def _routes(app: FastAPI, state: _WorkerState) -> None:
 
 
 def _collections(app: FastAPI, state: _WorkerState) -> None:
+    most = state.home.settings.limits.collection_bytes
+
+    async def keep(task: bytes, sent: Sequence[Upload]) -> Sequence[Taken]:
+        return await state.work(lambda: state.uploads.take(task, sent, state.clock(), most))
+
+    gathering = Gathering(keep)
+
     @app.get("/v1/collections")
     async def offered(request: Request) -> Response:
         who = state.admit(request)
@@ -292,8 +300,7 @@ def _collections(app: FastAPI, state: _WorkerState) -> None:
         sent = Upload.read(task, body)
         if sent is None or sent.device != who.device:
             raise _Ended(409)
-        most = state.home.settings.limits.collection_bytes
-        taken = await state.work(lambda: state.uploads.take(task, sent, state.clock(), most))
+        taken = await gathering.take(task, sent)
         if STATUS[taken] != 204:
             raise _Ended(STATUS[taken])
         state.counters.add(RECEIVED, len(body))

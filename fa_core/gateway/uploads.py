@@ -8,11 +8,11 @@ everything up to a serial never misses one below it. Several workers and the rel
 An upload is on disk before its device is told so.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, delete, func, insert, select, text, update
 
@@ -110,8 +110,10 @@ class Uploads:
             row = found.first()
             return None if row is None else bytes(row.invitation)
 
-    def take(self, task: bytes, upload: Upload, now: float, most: int) -> Taken:
-        """Keep an upload until it is acknowledged. A withdrawal deletes the report that it takes back.
+    def take(self, task: bytes, sent: Sequence[Upload], now: float, most: int) -> list[Taken]:
+        """Keep uploads until they are acknowledged, each as if it came alone after those before it.
+
+        A withdrawal deletes the report that it takes back.
 
         Args:
             most: bytes of all uploads that may wait in this collection.
@@ -119,23 +121,16 @@ class Uploads:
         with self._database.changing(lasting=True) as connection:
             kept = _locked(connection, task)
             if kept is None or kept["closes"] <= now:
-                return Taken.OVER
-            digest = sha256(upload.body).digest()
-            before = _before(connection, task, upload.device)
-            if upload.kind in before:
-                return Taken.DUPLICATE if before[upload.kind] == digest else Taken.REJECTED
-            if WITHDRAWAL in before:
-                return Taken.REJECTED  # a report that was taken back
-            if kept["waiting"] + len(upload.body) > most:
-                return Taken.FULL
-            theirs = (uploads.c.task == task, uploads.c.device == upload.device)
-            freed = _delete_bodies(connection, theirs) if before else 0
-            row = {"task": task, "device": upload.device, "kind": upload.kind, "digest": digest}
-            serial = kept["last"] + 1
-            connection.execute(insert(uploads).values(row | {"serial": serial, "body": upload.body}))
-            waiting = kept["waiting"] + len(upload.body) - freed
-            _set(connection, task, last=serial, waiting=waiting)
-            return Taken.ACCEPTED
+                return [Taken.OVER] * len(sent)
+            taking = _Taking(task, kept["last"], kept["waiting"], most, _before(connection, task, sent))
+            taken = [taking.take(upload) for upload in sent]
+            if taking.taken_back:
+                theirs = (uploads.c.task == task, uploads.c.device.in_(taking.taken_back))
+                connection.execute(update(uploads).where(*theirs).values(body=None))
+            if taking.rows:
+                connection.execute(insert(uploads), taking.rows)
+                _set(connection, task, last=taking.last, waiting=taking.waiting)
+            return taken
 
     # For the server, through the relay server.
 
@@ -183,6 +178,52 @@ class Uploads:
             return connection.execute(delete(collections).where(old)).rowcount
 
 
+@dataclass(slots=True)
+class _Taking:
+    """Uploads of one task as they are taken within a transaction that holds its row.
+
+    Attributes:
+        last: serial given out last. waiting: bytes that wait, at most `most`.
+        before: of what each device sent, by kind, the digest, and how many bytes of it wait.
+        rows: what is to be written. taken_back: devices whose reports, kept before, are to be deleted.
+    """
+
+    task: bytes
+    last: int
+    waiting: int
+    most: int
+    before: dict[bytes, dict[int, tuple[bytes, int]]]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    taken_back: list[bytes] = field(default_factory=list)
+
+    def take(self, upload: Upload) -> Taken:
+        """Take one, if it may be."""
+        before, digest = self.before.setdefault(upload.device, {}), sha256(upload.body).digest()
+        if upload.kind in before:
+            return Taken.DUPLICATE if before[upload.kind][0] == digest else Taken.REJECTED
+        if WITHDRAWAL in before:
+            return Taken.REJECTED  # a report that was taken back
+        if self.waiting + len(upload.body) > self.most:
+            return Taken.FULL
+        if before:
+            self._take_back(upload.device, before[REPORT][1])
+        self.last += 1
+        self.waiting += len(upload.body)
+        row = {"task": self.task, "device": upload.device, "kind": upload.kind, "digest": digest}
+        self.rows.append(row | {"serial": self.last, "body": upload.body})
+        before[upload.kind] = digest, len(upload.body)
+        return Taken.ACCEPTED
+
+    def _take_back(self, device: bytes, waits: int) -> None:
+        """Delete the report of a device, of which so many bytes wait: of those to be written, or kept."""
+        self.waiting -= waits
+        theirs = [row for row in self.rows if row["device"] == device]
+        for row in theirs:
+            row["body"] = None
+        if not theirs:
+            self.taken_back.append(device)
+
+
 _OPEN = text(
     "INSERT INTO gateway_collections (task, closes, last, handed, acknowledged, waiting) "
     "VALUES (:task, :closes, 0, 0, 0, 0) ON CONFLICT (task) DO NOTHING"
@@ -208,11 +249,16 @@ def _set(connection: Connection, task: bytes, **values: int) -> None:
     connection.execute(update(collections).where(collections.c.task == task).values(**values))
 
 
-def _before(connection: Connection, task: bytes, device: bytes) -> dict[int, bytes]:
-    """Return the digests of what a device sent to a collection, by kind."""
-    query = select(uploads.c.kind, uploads.c.digest)
-    rows = connection.execute(query.where(uploads.c.task == task, uploads.c.device == device))
-    return {row.kind: bytes(row.digest) for row in rows}
+def _before(
+    connection: Connection, task: bytes, sent: Sequence[Upload]
+) -> dict[bytes, dict[int, tuple[bytes, int]]]:
+    """Return what the devices of these uploads sent to a collection before, as `_Taking` has it."""
+    waits = func.coalesce(func.length(uploads.c.body), 0).label("waits")
+    query = select(uploads.c.device, uploads.c.kind, uploads.c.digest, waits).where(uploads.c.task == task)
+    found: dict[bytes, dict[int, tuple[bytes, int]]] = {}
+    for row in connection.execute(query.where(uploads.c.device.in_({each.device for each in sent}))):
+        found.setdefault(bytes(row.device), {})[row.kind] = bytes(row.digest), row.waits
+    return found
 
 
 def _between(task: bytes, after: int, upto: int) -> tuple[ColumnElement[bool], ...]:

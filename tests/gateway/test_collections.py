@@ -233,7 +233,7 @@ def test_control_a_gateway_that_logs_who_uploads_is_found(
     take = Uploads.take
 
     def logging_take(self: Uploads, *arguments: Any) -> Any:
-        service.logger.info("an upload", extra={"node": arguments[1].device.hex()})
+        service.logger.info("an upload", extra={"node": arguments[1][0].device.hex()})
         return take(self, *arguments)
 
     monkeypatch.setattr(Uploads, "take", logging_take)

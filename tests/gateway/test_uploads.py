@@ -1,5 +1,6 @@
 """What waits at a gateway: an upload is taken once, and handed over until it is acknowledged."""
 
+import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -53,7 +54,8 @@ def here(connected: Database) -> Uploads:
 def take(here: Uploads, body: bytes, most: int = PLENTY, now: float = NOW, task: bytes = TASK.id) -> Taken:
     upload = Upload.read(task, body)
     assert upload is not None
-    return here.take(task, upload, now, most)
+    (taken,) = here.take(task, [upload], now, most)
+    return taken
 
 
 def handed(here: Uploads, ack: int = 0) -> dict[int, bytes]:
@@ -129,6 +131,28 @@ def test_a_report_does_not_follow_its_withdrawal(here: Uploads) -> None:
     assert take(here, back) is Taken.ACCEPTED
     assert take(here, report_of(DEVICES[0])) is Taken.REJECTED
     assert handed(here) == {1: back}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_at_once_are_taken_as_one_after_the_other(here: Uploads, connected: Database, seed: int) -> None:
+    chance = random.Random(seed)
+    known = [report_of(each) for each in DEVICES[:3]] + [withdrawal_of(each, TASK) for each in DEVICES[:3]]
+    bodies = [*known, *(report_of(each) for each in DEVICES[:3]), *chance.choices(known, k=6)]
+    chance.shuffle(bodies)
+    taken, left = [], []
+    for size in (len(bodies), 5, 1):
+        with connected.writing() as connection:
+            connection.execute(collections.delete())
+        assert here.refresh(INVITED, 1)
+        sent = [upload for body in bodies if (upload := Upload.read(TASK.id, body)) is not None]
+        groups = [sent[start : start + size] for start in range(0, len(sent), size)]
+        taken.append([one for group in groups for one in here.take(TASK.id, group, NOW, 1300)])
+        with connected.reading() as connection:
+            rows = connection.execute(uploads.uploads.select().order_by(uploads.uploads.c.serial)).all()
+            left.append((rows, connection.execute(collections.select()).one()))
+    assert taken[0] == taken[1] == taken[2]
+    assert left[0] == left[1] == left[2]
+    assert {Taken.ACCEPTED, Taken.REJECTED, Taken.DUPLICATE} <= set(taken[0])
 
 
 def test_a_collection_ends(here: Uploads) -> None:
