@@ -27,8 +27,8 @@ VERBS: Final = {
     "verify.",
     "audit": "Audit the noise: try to distinguish two fleets that differ in one device; broken noise must be "
     "caught.",
-    "conformance": "Drive a foreign device through the published vectors and a whole round with a hostile "
-    "server.",
+    "conformance": "Drive a foreign device through the published vectors, a round and a collection with a "
+    "hostile server.",
     "dashboard": "Open the results in a browser: on this machine alone, unless you say who else may come in.",
     "demo": "Build a fleet, look before asking, ask six plans, read the answers, leave the dashboard "
     "running.",

@@ -55,7 +55,7 @@ def test_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against its own commit, and against one that there is not."""
     plan = tmp_path / "plan.yaml"
     words = {"name": "weekly", "revision": 1, "expires": "2099-12-31", "window": "7d", "epsilon": 1}
-    text = PLAN.format(**words, noise="distributed", secure="true")
+    text = PLAN.format(**words, noise="distributed", secure="true", more="")
     plan.write_text(text.replace("min_cohort: 3", "min_cohort: 50"))
     monkeypatch.setattr(local_engine, "PLAN", plan)
     sizes = ("--devices", "100", "--events", "2", "--runs", "1")

@@ -176,12 +176,12 @@ import time
 from fa_core.engines import launch
 from fa_core.rounds.round import Watch
 
-def held(report, stopped):
+def held(report, stopped, *more):
     def slowed(progress):
         report(progress)
         while progress.stage != "join" and not stopped():
             time.sleep(0.01)
-    return Watch(slowed, stopped)
+    return Watch(slowed, stopped, *more)
 
 launch.Watch = held
 {PLAIN}
