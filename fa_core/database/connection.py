@@ -181,7 +181,8 @@ def connect_server(url: str, lineage: Lineage, *, durable: bool = True) -> Datab
         raise BadInput(f"a {kind} is a folder or postgresql://…, not {parsed.get_backend_name()}://…")
     parsed = parsed.set(drivername="postgresql+psycopg")
     connect = {name: value for name, value in TIMEOUTS.items() if name not in parsed.query}
-    engine = create_engine(parsed, pool_pre_ping=True, connect_args=connect)
+    # A statement that is prepared while a table is empty would keep its plan, and read all of it ever after.
+    engine = create_engine(parsed, pool_pre_ping=True, connect_args={**connect, "prepare_threshold": None})
     if not durable:
 
         @event.listens_for(engine, "connect")
