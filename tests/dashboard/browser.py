@@ -27,9 +27,12 @@ STARTS_WITHIN: Final = 300.0
 TIMEOUT_MS: Final = 300_000
 """Milliseconds after which a page load fails, long enough for a busy machine."""
 
-UNOBSERVED_MS: Final = 30_000
+UNOBSERVED_MS: Final = 10_000
 """Milliseconds after which a script run whose start was not observed is taken to have ended: its output is there,
 or the test that expects it fails."""
+
+LOOK_MS: Final = 50
+"""Between two looks at a page: at every frame, they would take the processor from what is looked at."""
 
 RAN: Final = """
 () => {
@@ -109,7 +112,7 @@ class View:
         do()
         # A run that ends before the browser renders once is not observed at all.
         with suppress(PlaywrightTimeout):
-            self.page.wait_for_function("window.ran", timeout=UNOBSERVED_MS)
+            self.page.wait_for_function("window.ran", timeout=UNOBSERVED_MS, polling=LOOK_MS)
         self.settle()
 
     def choose(self, box: Locator, which: int = -1) -> bool:
@@ -144,8 +147,9 @@ class View:
         """Wait until the script has ended and no placeholder is left."""
         self.page.wait_for_selector("h1.uh-title")
         self.page.wait_for_selector(IDLE)
-        self.page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
-        self.page.wait_for_function("document.querySelectorAll('[data-stale=true]').length === 0")
+        for unfinished in ("[data-testid=stSkeleton]", "[data-stale=true]"):
+            gone = f"document.querySelectorAll('{unfinished}').length === 0"
+            self.page.wait_for_function(gone, polling=LOOK_MS)
 
 
 @contextmanager
