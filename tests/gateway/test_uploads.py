@@ -118,6 +118,17 @@ def test_a_withdrawal_deletes_the_report_that_waits(here: Uploads) -> None:
     assert handed(here, 3) == {}
 
 
+def test_what_was_taken_back_takes_no_room(here: Uploads, connected: Database) -> None:
+    backs = [withdrawal_of(device, TASK) for device in DEVICES[:2]]
+    take(here, report_of(DEVICES[0]))
+    take(here, backs[0])
+    sent = [Upload.read(TASK.id, body) for body in (report_of(DEVICES[1]), backs[1])]
+    assert here.take(TASK.id, [each for each in sent if each], NOW, PLENTY) == [Taken.ACCEPTED] * 2
+    with connected.reading() as connection:
+        assert connection.execute(collections.select()).one().waiting == sum(map(len, backs))
+    assert list(handed(here).values()) == backs
+
+
 def test_a_withdrawal_follows_a_report_that_the_leader_has(here: Uploads) -> None:
     body, back = report_of(DEVICES[0]), withdrawal_of(DEVICES[0], TASK)
     take(here, body)
